@@ -1,0 +1,8 @@
+//! Quantized networks on CKKS ciphertexts: the model, the plan, the
+//! evaluator's session and the messages on the link.
+//!
+//! `no_std` and without an allocator; the firmware, the in-process evaluator
+//! and the tests run the same code.
+#![cfg_attr(not(test), no_std)]
+
+pub mod message;

@@ -1,0 +1,270 @@
+//! The messages between client and evaluator, protocol version 1.
+//!
+//! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
+//! are postcard-encoded and framed by [`crate::link`]. The client streams the
+//! items of the plan's schedule in order (see [`crate::plan`]); the evaluator
+//! acknowledges every [`Request::Data`] with one [`Reply::Ack`], and the
+//! client keeps at most [`Card::window`] chunks unacknowledged: that is the
+//! whole flow control, and it makes the receive buffer of a device a constant.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the messages and of the framing; both sides must agree exactly.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Coefficients of one limb that travel in one chunk (the last chunk of a
+/// limb is never shorter: ring degrees are multiples of it).
+pub const CHUNK_COEFFS: usize = 512;
+
+/// Largest payload of a chunk: 512 coefficients of 30 bits.
+pub const MAX_CHUNK_BYTES: usize = CHUNK_COEFFS * 30 / 8;
+
+/// Bytes of a seed for the uniform half of a ciphertext or key.
+pub const SEED_BYTES: usize = 32;
+
+/// Stages whose time an evaluator reports.
+pub const MAX_STAGES: usize = 8;
+
+/// One item of the upload schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// One limb (NTT domain, bit-packed) of `c0` of an input ciphertext.
+    Input {
+        /// Index of the input ciphertext.
+        ciphertext: u8,
+        /// Index of the limb in the modulus chain.
+        limb: u8,
+    },
+    /// One limb (NTT domain, bit-packed) of the `b` half of one digit of a
+    /// switching key.
+    Key {
+        /// Index of the key in the plan's list of key uses.
+        key: u8,
+        /// Target limb; the special limb is sent first, as index `limbs`.
+        limb: u8,
+        /// Gadget digit.
+        digit: u8,
+    },
+}
+
+/// From the client to the evaluator.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request<'a> {
+    /// Opens the conversation; answered by [`Reply::Hello`] or, where the
+    /// version differs, by [`Reply::Refused`].
+    Hello {
+        /// The client's [`PROTOCOL_VERSION`].
+        version: u16,
+    },
+    /// Starts an inference; whatever was running is dropped. Answered by
+    /// [`Reply::Ready`] or [`Reply::Refused`].
+    Begin {
+        /// Fingerprint of the plan that the client computed.
+        plan: u32,
+    },
+    /// The seed of the uniform half of the item group that follows: sent
+    /// before the first limb of each input ciphertext and of each key.
+    /// Acknowledged like data.
+    Seed {
+        /// 32 public bytes.
+        seed: [u8; SEED_BYTES],
+    },
+    /// One chunk of an item. `bytes` holds [`CHUNK_COEFFS`] coefficients,
+    /// bit-packed to the width of the limb's prime.
+    Data {
+        /// Which item.
+        item: Item,
+        /// First coefficient of this chunk.
+        offset: u16,
+        /// Packed coefficients.
+        #[serde(borrow)]
+        bytes: &'a [u8],
+    },
+    /// Drops a running inference; answered by [`Reply::Ready`]'s sibling
+    /// [`Reply::Aborted`].
+    Abort,
+}
+
+/// What time is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeUnit {
+    /// No clock (in-process evaluator).
+    None,
+    /// Executed instructions (emulated board under `-icount`).
+    Instructions,
+    /// Core cycles (hardware).
+    Cycles,
+}
+
+/// What an evaluator says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card<'a> {
+    /// The evaluator's [`PROTOCOL_VERSION`].
+    pub version: u16,
+    /// Board name, such as `mps2-an386` or `inproc`.
+    pub board: &'a str,
+    /// Name of the model it holds.
+    pub model: &'a str,
+    /// CRC-32 of the model file it holds.
+    pub model_crc: u32,
+    /// Fingerprint of the parameter set.
+    pub params: u32,
+    /// Fingerprint of the plan it will execute.
+    pub plan: u32,
+    /// Chunks that may be unacknowledged.
+    pub window: u8,
+    /// Unit of every time it reports.
+    pub unit: TimeUnit,
+}
+
+/// Memory of the evaluator in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// `.data` and `.bss`, arena and receive buffers included.
+    pub static_bytes: u32,
+    /// Peak of the painted stack since reset.
+    pub stack_peak_bytes: u32,
+}
+
+/// Time spent in one stage, in the card's unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Which stage.
+    pub kind: StageKind,
+    /// Time, 0 without a clock.
+    pub time: u64,
+}
+
+/// The stages of an inference, link handling apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StageKind {
+    /// Encoding the first layer's weights and multiply-accumulating.
+    Layer1,
+    /// Rotation sums of the first layer.
+    Sum1,
+    /// Rescale after the first layer.
+    Rescale1,
+    /// Square and relinearisation.
+    Activation,
+    /// Rescale after the activation.
+    Rescale2,
+    /// The second layer's plaintext product.
+    Layer2,
+    /// Rotation sums of the second layer.
+    Sum2,
+    /// The last rescale.
+    Rescale3,
+}
+
+/// Why a request was not carried out. The offending values are in it, so that
+/// one sentence can be made of it on the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The client's protocol version is not the evaluator's.
+    Version {
+        /// What the evaluator speaks.
+        evaluator: u16,
+        /// What the client speaks.
+        client: u16,
+    },
+    /// The plans differ.
+    Plan {
+        /// Fingerprint on the evaluator.
+        evaluator: u32,
+        /// Fingerprint on the client.
+        client: u32,
+    },
+    /// A frame was not decodable: wrong COBS, CRC or encoding, or too long.
+    Frame {
+        /// Bytes of the frame as received.
+        received: u32,
+    },
+    /// Data came while no inference was running, or before its seed.
+    NotExpected,
+    /// Data came out of the plan's order.
+    Order {
+        /// What comes next in the schedule.
+        expected: Item,
+        /// Its offset.
+        expected_offset: u16,
+        /// What came.
+        got: Item,
+        /// Its offset.
+        got_offset: u16,
+    },
+    /// A chunk has the wrong number of bytes.
+    ChunkLength {
+        /// Bytes that 512 coefficients of this limb take.
+        expected: u16,
+        /// Bytes that came.
+        got: u16,
+    },
+    /// A residue is not below its prime.
+    Residue {
+        /// The item.
+        item: Item,
+        /// Index of the coefficient.
+        index: u16,
+    },
+    /// The model the evaluator holds does not fit its plan or memory.
+    Model,
+}
+
+/// Why an evaluator stopped, sent by firmware just before it restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault<'a> {
+    /// A Rust panic.
+    Panic {
+        /// Source file.
+        file: &'a str,
+        /// Line.
+        line: u32,
+    },
+    /// A processor exception.
+    Exception {
+        /// Exception number (3 is HardFault).
+        number: u8,
+        /// Program counter that was stacked.
+        pc: u32,
+        /// Configurable fault status register.
+        cfsr: u32,
+    },
+}
+
+/// From the evaluator to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply<'a> {
+    /// Answer to [`Request::Hello`].
+    #[serde(borrow)]
+    Hello(Card<'a>),
+    /// Ready for the first item of the schedule.
+    Ready,
+    /// One data or seed message was consumed.
+    Ack,
+    /// One chunk of the result ciphertext (level 0, NTT domain, bit-packed).
+    Result {
+        /// 0 for `c0`, 1 for `c1`.
+        part: u8,
+        /// Limb in the modulus chain.
+        limb: u8,
+        /// First coefficient of this chunk.
+        offset: u16,
+        /// Packed coefficients.
+        bytes: &'a [u8],
+    },
+    /// The inference is complete; the evaluator is idle again.
+    Done {
+        /// Bits of the `f64` scale of the result.
+        scale_bits: u64,
+        /// Memory figures.
+        memory: Memory,
+        /// Time per stage in order of execution; `None` entries are unused.
+        stages: [Option<Stage>; MAX_STAGES],
+    },
+    /// Answer to [`Request::Abort`].
+    Aborted,
+    /// The request was refused; a running inference is dropped.
+    Refused(Refusal),
+    /// The evaluator failed and restarts.
+    Fault(Fault<'a>),
+}
