@@ -1,1 +1,38 @@
-fn main() {}
+//! The evaluator on a Cortex-M board.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`board`] | everything that differs between boards, one file each |
+//! | `evaluator` | the session and the model |
+//! | `fault` | panics and processor exceptions: report, then restart |
+//! | `log` | defmt frames on the second serial line |
+//! | `stack` | painted stack: its peak, and its guard |
+//!
+//! On a host this is a program that says where the real one is built.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod board;
+#[cfg(target_os = "none")]
+mod device;
+#[cfg(target_os = "none")]
+mod evaluator;
+#[cfg(target_os = "none")]
+mod fault;
+#[cfg(target_os = "none")]
+mod log;
+#[cfg(target_os = "none")]
+mod stack;
+
+#[cfg(not(target_os = "none"))]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one sentence that this program has to say"
+)]
+fn main() -> std::process::ExitCode {
+    eprintln!(
+        "The firmware runs on a board: build it with `he-edge flash` or start it in an emulator \
+         with `he-edge infer --device qemu`."
+    );
+    std::process::ExitCode::FAILURE
+}

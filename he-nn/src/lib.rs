@@ -5,5 +5,6 @@
 //! and the tests run the same code.
 #![cfg_attr(not(test), no_std)]
 
+pub mod link;
 pub mod message;
 pub mod model;

@@ -1,0 +1,60 @@
+//! Chooses the board's memory map and hands over the model.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+const DEFAULT_BOARD: &str = "mps2-an386";
+const DEFAULT_MODEL: &str = "../host-runner/assets/models/mnist-mlp64.hemodel";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=HE_EDGE_BOARD");
+    println!("cargo:rerun-if-env-changed=HE_EDGE_MODEL");
+    println!("cargo:rustc-check-cfg=cfg(board, values(any()))");
+    // On a host there is nothing to link and no model to hold.
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
+        return;
+    }
+
+    let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+
+    let board = env::var("HE_EDGE_BOARD").unwrap_or_else(|_| DEFAULT_BOARD.into());
+    let memory = root
+        .join("src/board")
+        .join(board.replace('-', "_"))
+        .with_extension("x");
+    println!("cargo:rerun-if-changed={}", memory.display());
+    let Ok(map) = fs::read(&memory) else {
+        panic!(
+            "the board {board} is not known: it would need the memory map {}",
+            memory.display()
+        );
+    };
+    fs::write(out.join("memory.x"), map).expect("the build directory is writable");
+    // Interrupt handlers are named in each board's vector table, not here.
+    fs::write(out.join("device.x"), "").expect("the build directory is writable");
+    println!("cargo:rustc-cfg=board=\"{board}\"");
+    println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rustc-link-arg-bins=--nmagic");
+    println!("cargo:rustc-link-arg-bins=-Tlink.x");
+    println!("cargo:rustc-link-arg-bins=-Tdefmt.x");
+
+    // defmt filters while compiling; without this it keeps errors only.
+    println!("cargo:rerun-if-env-changed=DEFMT_LOG");
+    if env::var_os("DEFMT_LOG").is_none() {
+        println!("cargo:rustc-env=DEFMT_LOG=info");
+    }
+
+    let model =
+        env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
+    println!("cargo:rerun-if-changed={}", model.display());
+    println!(
+        "cargo:rustc-env=HE_EDGE_MODEL={}",
+        absolute(&model).display()
+    );
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

@@ -1,0 +1,94 @@
+//! The main loop: bytes from the serial line become requests, replies go back.
+
+use cortex_m_rt::entry;
+use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
+use he_nn::message::{Memory, Reply, Request, TimeUnit};
+
+use crate::board::{self, Board};
+use crate::evaluator::{Evaluator, Platform};
+use crate::{fault, stack};
+
+/// Chunks that the client may have in flight; the board's receive ring holds
+/// that many of the largest frames.
+pub(crate) const WINDOW: u8 = 4;
+
+/// What the session asks of the board that it runs on.
+struct Device;
+
+impl Platform for Device {
+    fn board(&self) -> &'static str {
+        board::NAME
+    }
+
+    fn unit(&self) -> TimeUnit {
+        board::TIME_UNIT
+    }
+
+    fn now(&mut self) -> u64 {
+        board::now()
+    }
+
+    fn memory(&mut self) -> Memory {
+        Memory {
+            static_bytes: stack::static_bytes(),
+            stack_peak_bytes: stack::peak(),
+        }
+    }
+
+    fn window(&self) -> u8 {
+        WINDOW
+    }
+}
+
+#[entry]
+fn main() -> ! {
+    stack::guard();
+    let board = Board::start();
+    defmt::info!(
+        "{=str} started: {=u32} bytes of static memory, a window of {=u8} chunks",
+        board::NAME,
+        stack::static_bytes(),
+        WINDOW
+    );
+
+    let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());
+    let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
+    let (Some(reader), Some(outgoing)) = (reader, outgoing) else {
+        // Only a second call of `main` gets here.
+        fault::restart();
+    };
+    let mut evaluator = Evaluator::new();
+
+    let mut reply = |reply: Reply<'_>| match link::encode(&reply, outgoing) {
+        Ok(frame) => board::send(frame),
+        Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
+    };
+    loop {
+        // The frame is in the reader, so the ring has its space back before
+        // the request is carried out.
+        let event = reader.read(&mut board.receive());
+        match event.map(|event| event.and_then(|frame| frame.decode::<Request<'_>>())) {
+            Some(Ok(request)) => {
+                #[cfg(feature = "fault-injection")]
+                fault::inject(&request);
+                evaluator.handle(request, &mut Device, &mut reply);
+            }
+            Some(Err(error)) => {
+                refused(&error);
+                evaluator.refuse_frame(error.received(), &mut reply);
+            }
+            None => board.wait(),
+        }
+    }
+}
+
+fn refused(error: &LinkError) {
+    let reason = match error {
+        LinkError::Buffer { .. } => "found no buffer",
+        LinkError::TooLong { .. } => "was too long",
+        LinkError::Truncated { .. } => "broke off",
+        LinkError::Checksum { .. } => "was damaged",
+        LinkError::Encoding { .. } => "held no request",
+    };
+    defmt::warn!("a frame of {=u32} bytes {=str}", error.received(), reason);
+}

@@ -1,0 +1,4 @@
+//! Parts of the firmware that know no board, tested on a host.
+#![no_std]
+
+pub mod ring;
