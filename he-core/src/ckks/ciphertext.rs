@@ -103,6 +103,31 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
         Self::new(params, level, scale, c0, c1)
     }
 
+    /// Makes this the zero ciphertext of another level and scale, in the same
+    /// storage.
+    ///
+    /// # Errors
+    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`] where the
+    /// storage is too short.
+    pub fn reset(&mut self, level: usize, scale: f64) -> Result<()> {
+        check_scale("ciphertext", scale)?;
+        let expected = (level + 1) * self.n;
+        for half in [&mut self.c0, &mut self.c1] {
+            let words = half.as_mut();
+            let got = words.len();
+            let Some(words) = words.get_mut(..expected) else {
+                return Err(Error::Length {
+                    what: "ciphertext half",
+                    expected,
+                    got,
+                });
+            };
+            words.fill(0);
+        }
+        self.set(level, scale);
+        Ok(())
+    }
+
     /// Level: the index of the last prime of its modulus.
     #[must_use]
     pub const fn level(&self) -> usize {

@@ -4,7 +4,7 @@
 //! resident: [`Switching`] is the step machine, [`switch_with`] feeds it from
 //! a key in memory.
 
-use super::ciphertext::{Ciphertext, Plaintext, check_same_scale};
+use super::ciphertext::{Ciphertext, Plaintext, check_same_scale, check_scale};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::{
@@ -91,6 +91,50 @@ pub fn add_encoded<S: AsRef<[u32]> + AsMut<[u32]>>(
         kernel::add(c0, scratch, m);
     }
     Ok(())
+}
+
+/// Multiplies in place by an encoded vector: `coefficients` hold integers
+/// encoded at `plain_scale`. `scratch` is one limb.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::Params`] or [`Error::Scale`].
+pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    ct: &mut Ciphertext<S>,
+    coefficients: &[f32],
+    plain_scale: f64,
+    scratch: &mut [u32],
+) -> Result<()> {
+    ct.check_params(params)?;
+    check_scale("plaintext", plain_scale)?;
+    check_len("coefficients", coefficients.len(), params.n())?;
+    check_len("scratch", scratch.len(), params.n())?;
+    for i in 0..=ct.level() {
+        let m = params.prime(i)?.modulus();
+        transform_encoded(params, i, coefficients, scratch)?;
+        let (c0, c1) = ct.limb_mut(i)?;
+        kernel::mul(c0, scratch, m);
+        kernel::mul(c1, scratch, m);
+    }
+    ct.set(ct.level(), ct.scale() * plain_scale);
+    Ok(())
+}
+
+/// Writes limb `i` of an encoded vector, NTT domain in Montgomery form: what
+/// a streamed multiply-accumulate multiplies by.
+///
+/// # Errors
+/// [`Error::Length`] or [`Error::Level`].
+pub fn transform_encoded(
+    params: &Params,
+    i: usize,
+    coefficients: &[f32],
+    limb: &mut [u32],
+) -> Result<()> {
+    let prime = params.prime(i)?;
+    let m = prime.modulus();
+    kernel::lift_f32(coefficients, limb, m.r2(), m);
+    ntt::forward(limb, prime)
 }
 
 /// Divides by the last prime of the modulus and drops it: level and scale
