@@ -1,3 +1,5 @@
 //! What the `he-edge` command is made of.
 
 pub mod data;
+#[cfg(feature = "train")]
+pub mod train;
