@@ -1,0 +1,3 @@
+//! What the `he-edge` command is made of.
+
+pub mod device;
