@@ -1,0 +1,206 @@
+//! Requests and replies over a transport.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use he_nn::link::{self, DELIMITER, FrameReader, MAX_DECODED, MAX_FRAME};
+use he_nn::message::{Card, PROTOCOL_VERSION, Refusal, Reply, Request};
+
+use super::{DeviceError, Transport};
+
+/// Which way bytes went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the evaluator.
+    Up,
+    /// From the evaluator.
+    Down,
+}
+
+/// Bytes that went over the link, framing included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To the evaluator.
+    pub up: u64,
+    /// From the evaluator.
+    pub down: u64,
+}
+
+type Recorder = Box<dyn FnMut(Direction, &[u8]) + Send>;
+
+/// Bytes taken from a transport at once.
+const READ_BYTES: usize = 4096;
+
+/// The client's end of a link.
+pub struct Connection<T: Transport = Box<dyn Transport>> {
+    transport: T,
+    reader: Box<FrameReader<MAX_DECODED>>,
+    outgoing: Box<[u8; MAX_FRAME]>,
+    incoming: Box<[u8; READ_BYTES]>,
+    /// The part of `incoming` that the reader has not seen.
+    pending: std::ops::Range<usize>,
+    traffic: Traffic,
+    recorder: Option<Recorder>,
+}
+
+impl<T: Transport> fmt::Debug for Connection<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("device", &self.transport.name())
+            .field("traffic", &self.traffic)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Connection<T> {
+    /// A connection that has not said anything yet; see [`Self::hello`].
+    pub fn new(transport: T) -> Self {
+        Self {
+            transport,
+            reader: Box::default(),
+            outgoing: Box::new([0; MAX_FRAME]),
+            incoming: Box::new([0; READ_BYTES]),
+            pending: 0..0,
+            traffic: Traffic::default(),
+            recorder: None,
+        }
+    }
+
+    /// From now on shows every byte, each way, to `recorder`.
+    pub fn record(&mut self, recorder: impl FnMut(Direction, &[u8]) + Send + 'static) {
+        self.recorder = Some(Box::new(recorder));
+    }
+
+    /// What has gone over the link so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// The transport, for what only it can do.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Sends one request.
+    ///
+    /// # Errors
+    /// What the transport says, or [`DeviceError::Link`] for a chunk that is
+    /// larger than the protocol's.
+    pub fn send(&mut self, request: &Request<'_>) -> Result<(), DeviceError> {
+        let length = match link::encode(request, self.outgoing.as_mut_slice()) {
+            Ok(frame) => frame.len(),
+            Err(source) => return Err(self.link_error(source)),
+        };
+        let frame = self.outgoing.get(..length).unwrap_or_default();
+        count(&mut self.traffic, &mut self.recorder, Direction::Up, frame);
+        self.transport.send(frame)
+    }
+
+    /// Sends bytes as they are: for tests of what the evaluator refuses.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+        count(&mut self.traffic, &mut self.recorder, Direction::Up, bytes);
+        self.transport.send(bytes)
+    }
+
+    /// Waits for one reply and hands it to `take`; it borrows its bytes from
+    /// the connection.
+    ///
+    /// # Errors
+    /// [`DeviceError::Timeout`] where none is complete in time,
+    /// [`DeviceError::Link`] for a damaged frame, or what the transport says.
+    pub fn receive<R>(
+        &mut self,
+        timeout: Duration,
+        take: impl FnOnce(Reply<'_>) -> R,
+    ) -> Result<R, DeviceError> {
+        let end = Instant::now() + timeout;
+        loop {
+            let waiting = self.incoming.get(self.pending.clone()).unwrap_or_default();
+            let mut bytes = waiting.iter().copied();
+            let event = self.reader.read(&mut bytes);
+            self.pending.start = self.pending.end - bytes.len();
+            if let Some(event) = event {
+                return match event.and_then(|frame| frame.decode()) {
+                    Ok(reply) => Ok(take(reply)),
+                    Err(source) => Err(self.link_error(source)),
+                };
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            let got = match self
+                .transport
+                .receive(self.incoming.as_mut_slice(), Some(left))
+            {
+                Ok(got) => got,
+                Err(DeviceError::Timeout { device, .. }) => {
+                    return Err(DeviceError::Timeout { device, timeout });
+                }
+                Err(error) => return Err(error),
+            };
+            self.pending = 0..got;
+            let bytes = self.incoming.get(..got).unwrap_or_default();
+            count(
+                &mut self.traffic,
+                &mut self.recorder,
+                Direction::Down,
+                bytes,
+            );
+        }
+    }
+
+    /// Opens the conversation, or brings both sides back in step: whatever the
+    /// evaluator was in the middle of hearing or saying is skipped.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub fn hello<R>(
+        &mut self,
+        timeout: Duration,
+        take: impl FnOnce(Result<Card<'_>, Refusal>) -> R,
+    ) -> Result<R, DeviceError> {
+        let end = Instant::now() + timeout;
+        self.send_raw(&[DELIMITER])?;
+        self.send(&Request::Hello {
+            version: PROTOCOL_VERSION,
+        })?;
+        // Of the replies to what went before, none looks like one to this.
+        let mut take = Some(take);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let answer = self.receive(left, |reply| match reply {
+                Reply::Hello(card) => take.take().map(|take| take(Ok(card))),
+                Reply::Refused(refusal @ Refusal::Version { .. }) => {
+                    take.take().map(|take| take(Err(refusal)))
+                }
+                _ => None,
+            });
+            match answer {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) | Err(DeviceError::Link { .. }) => {}
+                Err(DeviceError::Timeout { device, .. }) => {
+                    return Err(DeviceError::Timeout { device, timeout });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn link_error(&self, source: link::LinkError) -> DeviceError {
+        DeviceError::Link {
+            device: self.transport.name(),
+            source,
+        }
+    }
+}
+
+fn count(traffic: &mut Traffic, recorder: &mut Option<Recorder>, way: Direction, bytes: &[u8]) {
+    match way {
+        Direction::Up => traffic.up += bytes.len() as u64,
+        Direction::Down => traffic.down += bytes.len() as u64,
+    }
+    if let Some(recorder) = recorder {
+        recorder(way, bytes);
+    }
+}

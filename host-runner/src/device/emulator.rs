@@ -1,0 +1,354 @@
+//! QEMU with a firmware image in it: the link on its first serial port, the log
+//! on its second.
+//!
+//! Both ports are local sockets in a directory that only this user can enter.
+//! This side listens before QEMU starts, so nothing is said too early, and both
+//! are read all the time, so the board never waits for a reader.
+
+use std::fs::DirBuilder;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use defmt_decoder::{DecodeError, Table};
+
+use super::stream::Stream;
+use super::{DeviceError, Transport};
+
+const PROGRAM: &str = "qemu-system-arm";
+const PACKAGE: &str = "qemu-system-arm";
+
+/// How long QEMU may take to start.
+const START: Duration = Duration::from_secs(20);
+
+/// Boards that QEMU has and that there is an image for: name and machine.
+const MACHINES: [(&str, &str); 1] = [("mps2-an386", "mps2-an386")];
+
+/// One line of a board's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or nothing.
+    pub level: String,
+    /// The board's time, in its unit.
+    pub time: String,
+    /// What it says.
+    pub message: String,
+}
+
+/// Takes log lines as they come, in a thread of its own.
+pub type LogSink = Box<dyn FnMut(LogLine) + Send>;
+
+/// A running emulator. Dropping it ends QEMU.
+#[derive(Debug)]
+pub struct Emulator {
+    // Dropped in this order: QEMU first, then what it holds open.
+    process: Process,
+    link: Stream<UnixStream>,
+    log: Option<JoinHandle<()>>,
+    board: String,
+    directory: Directory,
+}
+
+impl Emulator {
+    /// Starts QEMU with an image for `board`.
+    ///
+    /// # Errors
+    /// [`DeviceError::UnknownBoard`], [`DeviceError::Image`],
+    /// [`DeviceError::EmulatorMissing`] or [`DeviceError::EmulatorEnded`].
+    pub fn start(board: &str, image: &Path, log: LogSink) -> Result<Self, DeviceError> {
+        let Some(&(_, machine)) = MACHINES.iter().find(|(name, _)| *name == board) else {
+            return Err(DeviceError::UnknownBoard {
+                board: board.into(),
+            });
+        };
+        let table = log_table(image)?;
+
+        let name = format!("qemu:{board}");
+        let failed = |source| DeviceError::Absent {
+            device: name.clone(),
+            source,
+        };
+        let directory = Directory::new().map_err(failed)?;
+        let link_path = directory.0.join("link");
+        let log_path = directory.0.join("log");
+        let link = UnixListener::bind(&link_path).map_err(failed)?;
+        let log_port = UnixListener::bind(&log_path).map_err(failed)?;
+
+        let mut process = Process::start(machine, image, &link_path, &log_path)?;
+        let ended = |reason| DeviceError::EmulatorEnded {
+            board: board.into(),
+            reason,
+        };
+        let link = process.accept(&link).map_err(ended)?;
+        let log_port = process.accept(&log_port).map_err(ended)?;
+        let log = thread::spawn(move || decode_log(&table, log_port, log));
+        let link = Stream::new(link, name)?;
+        Ok(Self {
+            process,
+            link,
+            log: Some(log),
+            board: board.into(),
+            directory,
+        })
+    }
+
+    /// The emulated board.
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
+    fn explain(&self, error: DeviceError) -> DeviceError {
+        match error {
+            DeviceError::Closed { device, .. } => DeviceError::Closed {
+                device,
+                detail: format!(" ({})", self.process.last_words()),
+            },
+            other => other,
+        }
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.process.end();
+        if let Some(log) = self.log.take() {
+            // Ends by itself once QEMU's end of the log is closed; what it
+            // panicked with, if it did, is on standard error already.
+            let _ = log.join();
+        }
+        self.directory.remove();
+    }
+}
+
+impl Transport for Emulator {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.link.send(bytes).map_err(|error| self.explain(error))
+    }
+
+    fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> Result<usize, DeviceError> {
+        self.link
+            .receive(buffer, timeout)
+            .map_err(|error| self.explain(error))
+    }
+
+    fn name(&self) -> String {
+        self.link.name()
+    }
+}
+
+/// A directory for two sockets.
+#[derive(Debug)]
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> std::io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("he-edge-{}-{count}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left behind by a process that was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && count < 1000 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn remove(&self) {
+        // A directory that stays behind in the temporary ones does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// The QEMU process and what it wrote to standard error.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    words: Arc<Mutex<String>>,
+}
+
+impl Process {
+    fn start(machine: &str, image: &Path, link: &Path, log: &Path) -> Result<Self, DeviceError> {
+        let socket = |id: &str, path: &Path| format!("socket,id={id},path={}", path.display());
+        let spawned = Command::new(PROGRAM)
+            .args([
+                "-M",
+                machine,
+                "-display",
+                "none",
+                "-monitor",
+                "none",
+                "-nodefaults",
+            ])
+            // One instruction a nanosecond, so that the board's clock counts
+            // them; while the board sleeps, so does QEMU.
+            .args(["-icount", "shift=0,align=off,sleep=on"])
+            .arg("-chardev")
+            .arg(socket("link", link))
+            .args(["-serial", "chardev:link", "-chardev"])
+            .arg(socket("log", log))
+            .args(["-serial", "chardev:log", "-kernel"])
+            .arg(image)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(DeviceError::EmulatorMissing {
+                    program: PROGRAM,
+                    package: PACKAGE,
+                });
+            }
+            Err(source) => {
+                return Err(DeviceError::Absent {
+                    device: PROGRAM.into(),
+                    source,
+                });
+            }
+        };
+        let words = Arc::<Mutex<String>>::default();
+        if let Some(mut stderr) = child.stderr.take() {
+            let words = words.clone();
+            thread::spawn(move || {
+                let mut buffer = [0; 1024];
+                while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+                    let text = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default());
+                    words
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push_str(&text);
+                }
+            });
+        }
+        Ok(Self { child, words })
+    }
+
+    /// Waits until QEMU has connected to one of its ports.
+    fn accept(&mut self, listener: &UnixListener) -> Result<UnixStream, String> {
+        let accept = |listener: &UnixListener| -> std::io::Result<UnixStream> {
+            let (socket, _) = listener.accept()?;
+            socket.set_nonblocking(false)?;
+            Ok(socket)
+        };
+        let begin = Instant::now();
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| error.to_string())?;
+        loop {
+            match accept(listener) {
+                Ok(socket) => return Ok(socket),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            match self.child.try_wait() {
+                Ok(None) if begin.elapsed() < START => thread::sleep(Duration::from_millis(5)),
+                Ok(None) => return Err("it did not open its serial ports".into()),
+                Ok(Some(_)) => {
+                    // Its last words may still be on the way to this side.
+                    thread::sleep(Duration::from_millis(50));
+                    return Err(self.last_words());
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = words.lines().rev().find(|line| !line.trim().is_empty());
+        line.unwrap_or("it said nothing").trim().into()
+    }
+
+    fn end(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The format strings of an image's log.
+fn log_table(image: &Path) -> Result<Table, DeviceError> {
+    let wrong = |reason: String| DeviceError::Image {
+        path: image.into(),
+        reason,
+    };
+    let elf = std::fs::read(image).map_err(|error| wrong(error.to_string()))?;
+    match Table::parse(&elf) {
+        Ok(Some(table)) => Ok(table),
+        Ok(None) => Err(wrong("it has no log table".into())),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+fn decode_log(table: &Table, mut port: UnixStream, mut sink: LogSink) {
+    let mut decoder = table.new_stream_decoder();
+    let mut buffer = [0; 1024];
+    while let Ok(count @ 1..) = port.read(&mut buffer) {
+        decoder.received(buffer.get(..count).unwrap_or_default());
+        loop {
+            match decoder.decode() {
+                Ok(frame) => sink(LogLine {
+                    level: frame
+                        .level()
+                        .map(|level| level.as_str().into())
+                        .unwrap_or_default(),
+                    time: frame
+                        .display_timestamp()
+                        .map(|t| t.to_string())
+                        .unwrap_or_default(),
+                    message: frame.display_message().to_string(),
+                }),
+                Err(DecodeError::UnexpectedEof) => break,
+                // A frame that a reset cut off; the next one is whole again.
+                Err(DecodeError::Malformed) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_start_is_one_sentence() {
+        let sink = || -> LogSink { Box::new(|_| ()) };
+        let error = Emulator::start("toaster", Path::new("none"), sink()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no emulator has the board toaster: use mps2-an386"
+        );
+        let error = Emulator::start("mps2-an386", Path::new("none"), sink()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("none cannot be read as a firmware image (")
+        );
+    }
+}

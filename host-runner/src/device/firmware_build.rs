@@ -1,0 +1,347 @@
+//! Builds the firmware image for a board.
+//!
+//! Either compiler will do: one with the board's target installed by rustup, or
+//! one with its library source, which then is compiled along (that is how
+//! distributions package it).
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+const TARGET: &str = "thumbv7em-none-eabihf";
+const LINKER_VARIABLE: &str = "CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER";
+const PROFILE: &str = "firmware";
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// The board.
+    pub board: &'a str,
+    /// The model file that the image holds; the bundled one if `None`.
+    pub model: Option<&'a Path>,
+    /// Cargo features of the firmware.
+    pub features: &'a [&'a str],
+}
+
+/// Why there is no image. One sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FirmwareError {
+    /// The program was moved away from its workspace.
+    #[error("the firmware's sources are not at {} any more: run he-edge from its workspace, or build it there again", .0.display())]
+    NoSources(PathBuf),
+    /// The model file is not there.
+    #[error("the model {} cannot be read ({reason}): name a model file", path.display())]
+    NoModel {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// No compiler can build for the board.
+    #[error(
+        "no Rust compiler here can build for the board: run tests/setup, or `rustup target add {TARGET}`"
+    )]
+    NoCompiler,
+    /// No linker can link for the board.
+    #[error("no linker for the board was found: run tests/setup, or install `lld`")]
+    NoLinker,
+    /// Cargo could not be run or failed.
+    #[error("the firmware for {board} does not build ({reason}): run `{command}` to see all of it")]
+    Failed {
+        /// The board.
+        board: String,
+        /// The compiler's first error.
+        reason: String,
+        /// The same command for a shell.
+        command: String,
+    },
+}
+
+/// A compiler that can build for the board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Toolchain {
+    /// The target is installed.
+    Target,
+    /// The library source is there; `None` is the compiler that `PATH` finds.
+    Source {
+        rustc: Option<PathBuf>,
+        cargo: Option<PathBuf>,
+        linker: PathBuf,
+    },
+}
+
+/// Builds an image and gives its path. Only what changed is built again.
+///
+/// # Errors
+/// See [`FirmwareError`].
+pub fn build(options: &Options<'_>) -> Result<PathBuf, FirmwareError> {
+    // Two builds in one process would wait for each other anyway, and copy
+    // each other's result.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+
+    let root = workspace()?;
+    let model = match options.model {
+        None => None,
+        Some(path) => {
+            Some(
+                std::fs::canonicalize(path).map_err(|error| FirmwareError::NoModel {
+                    path: path.into(),
+                    reason: error.to_string(),
+                })?,
+            )
+        }
+    };
+    let toolchain = find_toolchain(&root)?;
+    let target_directory = root.join("target").join("firmware");
+
+    let mut command = toolchain.command();
+    command
+        .current_dir(&root)
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "firmware",
+            "--bin",
+            "firmware",
+        ])
+        .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
+        .arg(&target_directory)
+        .env("HE_EDGE_BOARD", options.board)
+        // What the surrounding build was told does not hold for the board.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("CARGO_BUILD_TARGET");
+    match &model {
+        Some(model) => command.env("HE_EDGE_MODEL", model),
+        None => command.env_remove("HE_EDGE_MODEL"),
+    };
+    if !options.features.is_empty() {
+        command.arg("--features").arg(options.features.join(","));
+    }
+
+    let failed = |reason: String, command: &Command| FirmwareError::Failed {
+        board: options.board.into(),
+        reason,
+        command: shell(command),
+    };
+    let output = command
+        .output()
+        .map_err(|error| failed(error.to_string(), &command))?;
+    if !output.status.success() {
+        return Err(failed(
+            first_error(&String::from_utf8_lossy(&output.stderr)),
+            &command,
+        ));
+    }
+
+    let built = target_directory.join(TARGET).join(PROFILE).join("firmware");
+    let image = target_directory.join("images").join(image_name(options));
+    let copied = std::fs::create_dir_all(target_directory.join("images"))
+        .and_then(|()| std::fs::copy(&built, &image));
+    match copied {
+        Ok(_) => Ok(image),
+        Err(error) => Err(failed(error.to_string(), &command)),
+    }
+}
+
+/// One file per combination, so that a later build of another does not replace
+/// an image that is in use.
+fn image_name(options: &Options<'_>) -> String {
+    let model = options
+        .model
+        .and_then(Path::file_stem)
+        .map_or("default".into(), OsStr::to_string_lossy);
+    let mut name = format!("{}-{model}", options.board);
+    for feature in options.features {
+        name = format!("{name}-{feature}");
+    }
+    name + ".elf"
+}
+
+fn workspace() -> Result<PathBuf, FirmwareError> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().unwrap_or(here).to_owned();
+    if root.join("firmware/Cargo.toml").is_file() {
+        Ok(root)
+    } else {
+        Err(FirmwareError::NoSources(root.join("firmware")))
+    }
+}
+
+impl Toolchain {
+    fn command(&self) -> Command {
+        match self {
+            Self::Target => Command::new("cargo"),
+            Self::Source {
+                rustc,
+                cargo,
+                linker,
+            } => {
+                let mut command = cargo
+                    .as_ref()
+                    .map_or_else(|| Command::new("cargo"), Command::new);
+                if let Some(rustc) = rustc {
+                    command.env("RUSTC", rustc);
+                }
+                // Building the library along is not a stable option of cargo.
+                command
+                    .args(["-Z", "build-std=core"])
+                    .env("RUSTC_BOOTSTRAP", "1")
+                    .env(LINKER_VARIABLE, linker);
+                command
+            }
+        }
+    }
+}
+
+fn find_toolchain(root: &Path) -> Result<Toolchain, FirmwareError> {
+    let installed = sysroot(root, Path::new("rustc"));
+    if let Some(sysroot) = &installed {
+        if sysroot
+            .join("lib/rustlib")
+            .join(TARGET)
+            .join("lib")
+            .is_dir()
+        {
+            return Ok(Toolchain::Target);
+        }
+        if has_source(sysroot) {
+            let linker = find_linker(&[sysroot]).ok_or(FirmwareError::NoLinker)?;
+            return Ok(Toolchain::Source {
+                rustc: None,
+                cargo: None,
+                linker,
+            });
+        }
+    }
+    let (rustc, cargo) = (
+        PathBuf::from("/usr/bin/rustc"),
+        PathBuf::from("/usr/bin/cargo"),
+    );
+    match sysroot(root, &rustc) {
+        Some(packaged) if cargo.is_file() && has_source(&packaged) => {
+            let sysroots: Vec<_> = [Some(&packaged), installed.as_ref()]
+                .into_iter()
+                .flatten()
+                .collect();
+            let linker = find_linker(&sysroots).ok_or(FirmwareError::NoLinker)?;
+            Ok(Toolchain::Source {
+                rustc: Some(rustc),
+                cargo: Some(cargo),
+                linker,
+            })
+        }
+        _ => Err(FirmwareError::NoCompiler),
+    }
+}
+
+fn sysroot(root: &Path, rustc: &Path) -> Option<PathBuf> {
+    let mut command = Command::new(rustc);
+    let output = command
+        .current_dir(root)
+        .args(["--print", "sysroot"])
+        .output()
+        .ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(path.trim()))
+}
+
+fn has_source(sysroot: &Path) -> bool {
+    let library = sysroot.join("lib/rustlib/src/rust/library");
+    // Without its lock file cargo refuses to build it.
+    library.join("core/src/lib.rs").is_file() && library.join("Cargo.lock").is_file()
+}
+
+/// `rust-lld` of one of the compilers, else `ld.lld` on the path.
+fn find_linker(sysroots: &[&PathBuf]) -> Option<PathBuf> {
+    let own = sysroots.iter().find_map(|sysroot| {
+        let hosts = std::fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
+        hosts
+            .filter_map(Result::ok)
+            .map(|host| host.path().join("bin/rust-lld"))
+            .find(|linker| linker.is_file())
+    });
+    own.or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path)
+            .map(|part| part.join("ld.lld"))
+            .find(|file| file.is_file())
+    })
+}
+
+/// The line of a compiler's output that says what is wrong.
+fn first_error(output: &str) -> String {
+    let line = output
+        .lines()
+        .find(|line| line.starts_with("error") || line.contains("rust-lld: error"))
+        .or_else(|| output.lines().rev().find(|line| !line.trim().is_empty()));
+    line.unwrap_or("it says nothing").trim().into()
+}
+
+/// A command as one would type it.
+fn shell(command: &Command) -> String {
+    let variables = command.get_envs().filter_map(|(name, value)| {
+        Some(format!(
+            "{}={}",
+            name.to_string_lossy(),
+            value?.to_string_lossy()
+        ))
+    });
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    variables
+        .chain(words)
+        .filter(|word| word != "--quiet")
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_is_the_reason() {
+        let output = "warning: x\nerror: linking failed\n  = note: y\nerror: could not compile\n";
+        assert_eq!(first_error(output), "error: linking failed");
+        assert_eq!(first_error("something odd\n\n"), "something odd");
+        assert_eq!(first_error(""), "it says nothing");
+    }
+
+    #[test]
+    fn images_do_not_replace_each_other() {
+        let plain = Options {
+            board: "b",
+            model: None,
+            features: &[],
+        };
+        let model = Some(Path::new("/m/net.hemodel"));
+        assert_eq!(image_name(&plain), "b-default.elf");
+        let other = Options {
+            board: "b",
+            model,
+            features: &["fault-injection"],
+        };
+        assert_eq!(image_name(&other), "b-net-fault-injection.elf");
+    }
+
+    #[test]
+    fn a_missing_model_is_one_sentence() {
+        let model = Some(Path::new("/no/such.hemodel"));
+        let error = build(&Options {
+            board: "mps2-an386",
+            model,
+            features: &[],
+        })
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("the model /no/such.hemodel cannot be read (")
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! The evaluator's end of a transport on a host: what the firmware's main loop
+//! is on a board.
+
+use std::thread;
+
+use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
+use he_nn::message::{Reply, Request};
+
+use super::{DeviceError, Transport, duplex};
+
+/// Answers requests until the other end closes the connection. The handler
+/// gets every request, or what was wrong with a frame, and sends any number of
+/// replies.
+///
+/// # Errors
+/// What the transport says, except that it was closed.
+pub fn serve<T, H>(transport: &mut T, mut handler: H) -> Result<(), DeviceError>
+where
+    T: Transport + ?Sized,
+    H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)),
+{
+    let mut reader = Box::<FrameReader<MAX_DECODED>>::default();
+    let mut outgoing = vec![0; MAX_FRAME];
+    let mut incoming = vec![0; MAX_FRAME];
+    loop {
+        let got = match transport.receive(&mut incoming, None) {
+            Ok(got) => got,
+            Err(DeviceError::Closed { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = incoming.get(..got).unwrap_or_default().iter().copied();
+        while let Some(event) = reader.read(&mut bytes) {
+            let mut failed = None;
+            let mut reply = |reply: Reply<'_>| {
+                if failed.is_some() {
+                    return;
+                }
+                failed = match link::encode(&reply, &mut outgoing) {
+                    Ok(frame) => transport.send(frame).err(),
+                    Err(source) => Some(DeviceError::Link {
+                        device: transport.name(),
+                        source,
+                    }),
+                };
+            };
+            handler(event.and_then(|frame| frame.decode()), &mut reply);
+            match failed {
+                None => {}
+                Some(DeviceError::Closed { .. }) => return Ok(()),
+                Some(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Runs a handler in a thread of its own and gives the client's end of a
+/// transport to it. The thread ends when that end is dropped.
+pub fn in_process<H>(handler: H) -> impl Transport
+where
+    H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)) + Send + 'static,
+{
+    let (client, mut evaluator) = duplex();
+    // If the handler panics, its end closes and the client is told.
+    thread::spawn(move || serve(&mut evaluator, handler));
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use he_nn::message::{Card, Item, PROTOCOL_VERSION, Refusal, TimeUnit};
+
+    use super::super::{Connection, Direction};
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn evaluator(request: Result<Request<'_>, LinkError>, reply: &mut dyn FnMut(Reply<'_>)) {
+        match request {
+            Ok(Request::Hello { .. }) => reply(Reply::Hello(Card {
+                version: PROTOCOL_VERSION,
+                board: "test",
+                model: "none",
+                model_crc: 0,
+                params: 0,
+                plan: 0,
+                window: 4,
+                unit: TimeUnit::None,
+            })),
+            Ok(Request::Data { bytes, .. }) => {
+                reply(Reply::Result {
+                    part: 0,
+                    limb: 0,
+                    offset: 0,
+                    bytes,
+                });
+            }
+            Ok(Request::Abort) => panic!("the evaluator is meant to die here"),
+            Ok(_) => reply(Reply::Ack),
+            Err(error) => {
+                reply(Reply::Refused(Refusal::Frame {
+                    received: error.received(),
+                }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_conversation_is_counted_and_recorded() {
+        let mut connection = Connection::new(in_process(evaluator));
+        let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+        let recorded = seen.clone();
+        connection.record(move |way, bytes| {
+            let mut seen = recorded.lock().unwrap();
+            match way {
+                Direction::Up => seen.0.extend_from_slice(bytes),
+                Direction::Down => seen.1.extend_from_slice(bytes),
+            }
+        });
+        let board = connection
+            .hello(SOON, |card| card.unwrap().board.to_owned())
+            .unwrap();
+        assert_eq!(board, "test");
+
+        let chunk = [0xA5; 1920];
+        let item = Item::Input {
+            ciphertext: 1,
+            limb: 2,
+        };
+        for _ in 0..4 {
+            connection
+                .send(&Request::Data {
+                    item,
+                    offset: 0,
+                    bytes: &chunk,
+                })
+                .unwrap();
+        }
+        for _ in 0..4 {
+            let same = connection
+                .receive(
+                    SOON,
+                    |reply| matches!(reply, Reply::Result { bytes, .. } if bytes == chunk),
+                )
+                .unwrap();
+            assert!(same);
+        }
+        let traffic = connection.traffic();
+        let seen = seen.lock().unwrap();
+        assert_eq!(
+            (traffic.up, traffic.down),
+            (seen.0.len() as u64, seen.1.len() as u64)
+        );
+        assert!(traffic.up > 4 * 1920 && traffic.down > 4 * 1920);
+        assert_eq!(
+            seen.0
+                .windows(chunk.len())
+                .filter(|window| *window == chunk)
+                .count(),
+            0
+        );
+    }
+
+    #[test]
+    fn damage_is_refused_and_hello_brings_both_back_in_step() {
+        let mut connection = Connection::new(in_process(evaluator));
+        connection.send_raw(&[1, 2, 3, 0, 9, 9]).unwrap();
+        let refused = connection
+            .receive(SOON, |reply| {
+                matches!(reply, Reply::Refused(Refusal::Frame { received: 3 }))
+            })
+            .unwrap();
+        assert!(refused);
+        assert!(connection.hello(SOON, |card| card.is_ok()).unwrap());
+    }
+
+    #[test]
+    fn a_dead_evaluator_is_a_closed_connection() {
+        let mut connection = Connection::new(in_process(evaluator));
+        connection.send(&Request::Abort).unwrap();
+        let error = connection.receive(SOON, |_| ()).unwrap_err();
+        assert!(matches!(error, DeviceError::Closed { .. }), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! The emulated board at the end of its serial line: nothing is lost, damage is
+//! refused, failures are reported and survived.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use he_nn::link::{self, MAX_DECODED, MAX_FRAME};
+use he_nn::message::{
+    Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request, TimeUnit,
+};
+use host_runner::device::emulator::{Emulator, LogLine};
+use host_runner::device::firmware_build::{self, Options};
+use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError};
+
+/// Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Numbers that the image with `fault-injection` takes as orders to fail.
+const PANIC: u32 = 0xFA17_0001;
+const UNDEFINED: u32 = 0xFA17_0002;
+const OVERFLOW: u32 = 0xFA17_0003;
+const OUT_OF_BOUNDS: u32 = 0xFA17_0004;
+
+struct Board {
+    connection: Connection<Emulator>,
+    log: Arc<Mutex<Vec<LogLine>>>,
+}
+
+impl Board {
+    fn start(features: &[&str]) -> Self {
+        let options = Options {
+            board: DEFAULT_BOARD,
+            model: None,
+            features,
+        };
+        let image = firmware_build::build(&options).unwrap();
+        let log = Arc::<Mutex<Vec<LogLine>>>::default();
+        let sink = log.clone();
+        let sink = Box::new(move |line| sink.lock().unwrap().push(line));
+        let emulator = Emulator::start(DEFAULT_BOARD, &image, sink).unwrap();
+        Self {
+            connection: Connection::new(emulator),
+            log,
+        }
+    }
+
+    /// Window of the board's card.
+    fn hello(&mut self) -> usize {
+        self.connection
+            .hello(PATIENCE, |card| {
+                let card = card.unwrap();
+                assert_eq!(card.version, PROTOCOL_VERSION);
+                assert_eq!(card.board, DEFAULT_BOARD);
+                assert_eq!(card.unit, TimeUnit::Instructions);
+                usize::from(card.window)
+            })
+            .unwrap()
+    }
+
+    fn receive<R>(&mut self, take: impl FnOnce(Reply<'_>) -> R) -> R {
+        self.connection.receive(PATIENCE, take).unwrap()
+    }
+
+    /// The order to fail, and the report that comes back.
+    fn fail<R>(&mut self, order: u32, take: impl FnOnce(Fault<'_>) -> R) -> R {
+        self.connection
+            .send(&Request::Begin { plan: order })
+            .unwrap();
+        self.receive(|reply| match reply {
+            Reply::Fault(fault) => take(fault),
+            other => panic!("a fault was expected, not {other:?}"),
+        })
+    }
+
+    /// Waits for a line of the log; it travels on a line of its own.
+    fn logged(&self, level: &str, part: &str) -> bool {
+        (0..200).any(|_| {
+            let log = self.log.lock().unwrap();
+            let found = log
+                .iter()
+                .any(|line| line.level == level && line.message.contains(part));
+            drop(log);
+            if !found {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            found
+        })
+    }
+}
+
+fn chunk(seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
+    (0..MAX_CHUNK_BYTES)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        })
+        .collect()
+}
+
+fn data(bytes: &[u8]) -> Request<'_> {
+    Request::Data {
+        item: Item::Input {
+            ciphertext: 0,
+            limb: 0,
+        },
+        offset: 0,
+        bytes,
+    }
+}
+
+#[test]
+fn a_few_hundred_chunks_arrive_under_the_window() {
+    const CHUNKS: u32 = 300;
+    let mut board = Board::start(&[]);
+    let window = board.hello();
+    assert_eq!(window, 4);
+    assert!(
+        board.logged("info", "mps2-an386 started"),
+        "{:?}",
+        board.log
+    );
+
+    board.connection.send(&Request::Begin { plan: 0 }).unwrap();
+    assert!(board.receive(|reply| reply == Reply::Ready));
+    let mut flying = 0;
+    for number in 0..CHUNKS {
+        if flying == window {
+            assert!(board.receive(|reply| reply == Reply::Ack));
+            flying -= 1;
+        }
+        board.connection.send(&data(&chunk(number))).unwrap();
+        flying += 1;
+    }
+    for _ in 0..flying {
+        assert!(board.receive(|reply| reply == Reply::Ack));
+    }
+    let traffic = board.connection.traffic();
+    assert!(traffic.up > u64::from(CHUNKS) * MAX_CHUNK_BYTES as u64);
+    board.connection.send(&Request::Abort).unwrap();
+    while !board.receive(|reply| reply == Reply::Aborted) {}
+}
+
+#[test]
+fn a_burst_beyond_the_window_is_held_back_not_lost() {
+    // Three times what the board can store, at once, before it can have
+    // answered the first.
+    const CHUNKS: u32 = 12;
+    let mut board = Board::start(&[]);
+    board.hello();
+    let mut burst = Vec::new();
+    for number in 0..CHUNKS {
+        let mut buffer = [0; MAX_FRAME];
+        burst.extend_from_slice(link::encode(&data(&chunk(number)), &mut buffer).unwrap());
+    }
+    board.connection.send(&Request::Begin { plan: 0 }).unwrap();
+    board.connection.send_raw(&burst).unwrap();
+    assert!(board.receive(|reply| reply == Reply::Ready));
+    for _ in 0..CHUNKS {
+        assert!(board.receive(|reply| reply == Reply::Ack));
+    }
+}
+
+#[test]
+fn damaged_frames_are_refused_and_the_next_hello_works() {
+    let mut board = Board::start(&[]);
+    board.hello();
+    let mut buffer = [0; MAX_FRAME];
+    let bytes = chunk(1);
+    let clean = link::encode(&data(&bytes), &mut buffer).unwrap().to_vec();
+
+    let mut flipped = clean.clone();
+    // Not into a zero: that would be two frames.
+    let place = clean.iter().position(|&byte| byte & 0xFE != 0).unwrap();
+    flipped[place] ^= 1;
+    let mut truncated = clean[..clean.len() / 2].to_vec();
+    truncated.push(0);
+    let mut overlong = vec![0x7F; 3 * MAX_DECODED];
+    overlong.push(0);
+    let mut encoding = [0; 16];
+    let encoding = link::encode(&0xEEu8, &mut encoding).unwrap().to_vec();
+
+    for damaged in [flipped, truncated, overlong, encoding] {
+        board.connection.send_raw(&damaged).unwrap();
+        let received = damaged.len() as u32 - 1;
+        board.receive(|reply| {
+            assert_eq!(reply, Reply::Refused(Refusal::Frame { received }));
+        });
+        assert!(board.logged("warn", &format!("a frame of {received} bytes")));
+        board.hello();
+    }
+    // A frame that never ends, until the next hello cuts it off.
+    board.connection.send_raw(&[0x11; 100]).unwrap();
+    board.hello();
+}
+
+#[test]
+fn failures_are_reported_and_survived() {
+    let mut board = Board::start(&["fault-injection"]);
+    board.hello();
+
+    board.fail(PANIC, |fault| match fault {
+        Fault::Panic { file, line } => {
+            assert!(file.ends_with("fault.rs") && line > 0, "{file}:{line}");
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(board.logged("error", "panicked at"));
+    board.hello();
+
+    board.fail(OUT_OF_BOUNDS, |fault| {
+        assert!(matches!(fault, Fault::Panic { .. }), "{fault:?}")
+    });
+    board.hello();
+
+    board.fail(UNDEFINED, |fault| match fault {
+        Fault::Exception {
+            number: 3,
+            pc,
+            cfsr,
+        } => {
+            assert!(pc != 0 && pc < 0x40_0000, "{pc:#x}");
+            // UNDEFINSTR
+            assert_eq!(cfsr, 1 << 16);
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(board.logged("error", "exception 3"));
+    board.hello();
+
+    for _ in 0..3 {
+        board.fail(OVERFLOW, |fault| match fault {
+            // DACCVIOL, MSTKERR: the guard below the stack.
+            Fault::Exception {
+                number: 3, cfsr, ..
+            } => assert_ne!(cfsr & 0x12, 0, "{cfsr:#x}"),
+            other => panic!("{other:?}"),
+        });
+        board.hello();
+    }
+}
+
+#[test]
+fn an_image_that_is_none_is_refused() {
+    let image = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let error = Emulator::start(DEFAULT_BOARD, &image, Box::new(|_| ())).unwrap_err();
+    assert!(matches!(error, DeviceError::Image { .. }), "{error}");
+}
