@@ -1,6 +1,7 @@
 //! What the `he-edge` command is made of.
 
 pub mod client;
+pub mod bundled;
 pub mod data;
 pub mod device;
 pub mod evaluator;
