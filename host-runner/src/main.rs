@@ -1,1 +1,3 @@
+//! The he-edge command.
+
 fn main() {}
