@@ -7,3 +7,7 @@
 
 pub mod link;
 pub mod message;
+pub mod model;
+pub mod packing;
+pub mod plan;
+pub mod session;

@@ -1,3 +1,8 @@
 //! What the `he-edge` command is made of.
 
+pub mod client;
+pub mod data;
 pub mod device;
+pub mod evaluator;
+#[cfg(feature = "train")]
+pub mod train;

@@ -28,7 +28,7 @@ use std::time::Duration;
 use he_nn::link::LinkError;
 
 pub use connection::{Connection, Direction, Traffic};
-pub use duplex::duplex;
+pub use duplex::{Duplex, duplex};
 pub use server::{in_process, serve};
 
 /// The board that `qemu` without a name means.

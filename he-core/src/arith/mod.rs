@@ -1,0 +1,274 @@
+//! Arithmetic modulo one odd prime below 2^30.
+//!
+//! Reduction is signed Montgomery with R = 2^32 (Montgomery 1985; the signed
+//! form is Seiler, ePrint 2018/039, algorithm 3): three multiplications, no
+//! comparison. Residues are stored canonically in `0..q`; constants that are
+//! multiplied by often (twiddle factors, plaintexts, keys) are stored as
+//! `x * R mod q` ("Montgomery form"), so that one [`Modulus::mont`] gives the
+//! plain product.
+
+pub mod prime;
+
+/// Largest modulus: values up to `2q` in magnitude fit an `i32`.
+pub const MAX_MODULUS: u32 = 1 << 30;
+
+/// An odd modulus below 2^30 with its Montgomery constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modulus {
+    q: u32,
+    /// `-q^-1 mod 2^32`.
+    neg_inv: i32,
+    /// `2^32 mod q`, centred.
+    r: i32,
+    /// `2^64 mod q`, centred.
+    r2: i32,
+    /// `round(2^(31 + bits - 1) / q)`, for [`Self::centre`].
+    barrett: i32,
+    barrett_shift: u32,
+}
+
+impl Modulus {
+    /// Constants for `q`.
+    ///
+    /// `None` unless `q` is odd, at least 3 and below [`MAX_MODULUS`].
+    /// Primality is checked where it matters, by [`crate::params`].
+    #[must_use]
+    #[expect(
+        clippy::integer_division_remainder_used,
+        reason = "q is public, mostly const"
+    )]
+    pub const fn new(q: u32) -> Option<Self> {
+        if q < 3 || q >= MAX_MODULUS || q & 1 == 0 {
+            return None;
+        }
+        // Newton's iteration doubles the number of correct bits.
+        let mut inv: u32 = 1;
+        let mut i = 0;
+        while i < 5 {
+            inv = inv.wrapping_mul(2u32.wrapping_sub(q.wrapping_mul(inv)));
+            i += 1;
+        }
+        let r = ((1u64 << 32) % q as u64) as u32;
+        let r2 = ((r as u64 * r as u64) % q as u64) as u32;
+        let bits = 32 - q.leading_zeros();
+        let shift = 30 + bits;
+        // 2^30 < 2^shift / q < 2^31 as 2^(bits-1) < q < 2^bits.
+        let barrett = (((1u128 << shift) + (q as u128 >> 1)) / q as u128) as i32;
+        Some(Self {
+            q,
+            neg_inv: inv.wrapping_neg() as i32,
+            r: Self::centred_const(r, q),
+            r2: Self::centred_const(r2, q),
+            barrett,
+            barrett_shift: shift,
+        })
+    }
+
+    const fn centred_const(x: u32, q: u32) -> i32 {
+        if x > q >> 1 {
+            x as i32 - q as i32
+        } else {
+            x as i32
+        }
+    }
+
+    /// The modulus.
+    #[inline]
+    #[must_use]
+    pub const fn value(&self) -> u32 {
+        self.q
+    }
+
+    /// Bits of the largest residue: the width on the wire.
+    #[inline]
+    #[must_use]
+    pub const fn bits(&self) -> u32 {
+        32 - (self.q - 1).leading_zeros()
+    }
+
+    /// `R mod q`, centred: [`Self::mont`] with it leaves a value as it is.
+    #[inline]
+    #[must_use]
+    pub const fn r(&self) -> i32 {
+        self.r
+    }
+
+    /// `R^2 mod q`, centred: [`Self::mont`] with it gives Montgomery form.
+    #[inline]
+    #[must_use]
+    pub const fn r2(&self) -> i32 {
+        self.r2
+    }
+
+    /// `a * b / R mod q`.
+    ///
+    /// Input: `|a * b| < 2^31 q`. Output: `|result| <= |a * b| / 2^32 + q / 2 < q`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mont(&self, a: i32, b: i32) -> i32 {
+        let t = a as i64 * b as i64;
+        let m = (t as i32).wrapping_mul(self.neg_inv);
+        // |t| < 2^31 q and |m q| <= 2^31 q, so the sum is below 2^62; its low
+        // word is zero by the choice of m.
+        ((t + m as i64 * self.q as i64) >> 32) as i32
+    }
+
+    /// A value in `-q < x < q` as its canonical residue.
+    #[inline(always)]
+    #[must_use]
+    pub const fn canon(&self, x: i32) -> u32 {
+        (x + ((x >> 31) & self.q as i32)) as u32
+    }
+
+    /// A canonical residue as the value of least magnitude, `|x| <= q / 2`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn centred(&self, x: u32) -> i32 {
+        let above = (self.q >> 1) as i32 - x as i32;
+        x as i32 - ((above >> 31) & self.q as i32)
+    }
+
+    /// Any `i32` reduced to `|x| <= q / 2 + 1` (Barrett, rounding).
+    #[inline(always)]
+    #[must_use]
+    pub const fn centre(&self, x: i32) -> i32 {
+        let half = 1i64 << (self.barrett_shift - 1);
+        let t = ((x as i64 * self.barrett as i64 + half) >> self.barrett_shift) as i32;
+        x.wrapping_sub(t.wrapping_mul(self.q as i32))
+    }
+
+    /// Any `i32` as its canonical residue.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reduce(&self, x: i32) -> u32 {
+        self.canon(self.centre(x))
+    }
+
+    /// Sum of two canonical residues.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add(&self, a: u32, b: u32) -> u32 {
+        self.canon(a as i32 + b as i32 - self.q as i32)
+    }
+
+    /// Difference of two canonical residues.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sub(&self, a: u32, b: u32) -> u32 {
+        self.canon(a as i32 - b as i32)
+    }
+
+    /// Product of two canonical residues (two reductions; for setup code).
+    #[inline]
+    #[must_use]
+    pub const fn mul(&self, a: u32, b: u32) -> u32 {
+        self.canon(self.mont(self.mont(a as i32, self.r2), b as i32))
+    }
+
+    /// A canonical residue in Montgomery form, centred.
+    #[inline]
+    #[must_use]
+    pub const fn to_mont(&self, a: u32) -> i32 {
+        self.centre(self.mont(a as i32, self.r2))
+    }
+
+    /// `a^e` for a canonical residue and a public exponent.
+    #[must_use]
+    pub const fn pow(&self, a: u32, mut e: u32) -> u32 {
+        let mut base = a;
+        let mut acc = self.canon(self.mont(self.r, 1));
+        // acc starts as R * 1 / R = 1.
+        while e > 0 {
+            if e & 1 == 1 {
+                acc = self.mul(acc, base);
+            }
+            base = self.mul(base, base);
+            e >>= 1;
+        }
+        acc
+    }
+
+    /// Inverse of a nonzero canonical residue, for prime `q`.
+    #[must_use]
+    pub const fn inv(&self, a: u32) -> u32 {
+        self.pow(a, self.q - 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIMES: [u32; 6] = [
+        17,
+        188_417,
+        1_032_193,
+        134_176_769,
+        268_369_921,
+        1_073_692_673,
+    ];
+
+    fn samples(m: &Modulus) -> Vec<u32> {
+        let q = m.value();
+        let mut v = vec![0, 1, 2, q / 2 - 1, q / 2, q / 2 + 1, q - 2, q - 1];
+        let mut x = 12_345u64;
+        for _ in 0..200 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            v.push((x >> 33) as u32 % q);
+        }
+        v
+    }
+
+    #[test]
+    fn products_match_the_definition() {
+        for q in PRIMES {
+            let m = Modulus::new(q).unwrap();
+            for &a in &samples(&m) {
+                for &b in &samples(&m) {
+                    assert_eq!(
+                        u64::from(m.mul(a, b)),
+                        u64::from(a) * u64::from(b) % u64::from(q)
+                    );
+                    assert_eq!(m.add(a, b), (a + b) % q);
+                    assert_eq!(m.sub(a, b), (a + q - b) % q);
+                }
+                if a != 0 {
+                    assert_eq!(m.mul(a, m.inv(a)), 1);
+                }
+                assert_eq!(m.canon(m.centred(a)), a);
+                assert!(m.centred(a).unsigned_abs() <= q / 2);
+                assert_eq!(m.canon(m.mont(m.to_mont(a), 1)), a);
+            }
+        }
+    }
+
+    #[test]
+    fn reductions_keep_their_bounds_at_the_extremes() {
+        for q in PRIMES {
+            let m = Modulus::new(q).unwrap();
+            for x in [i32::MIN, i32::MIN + 1, -1, 0, 1, i32::MAX - 1, i32::MAX] {
+                let c = m.centre(x);
+                assert!(c.unsigned_abs() <= q / 2 + 1, "{q} {x} {c}");
+                assert_eq!(
+                    i64::from(m.reduce(x)),
+                    i64::from(x).rem_euclid(i64::from(q))
+                );
+                // |a| <= 2^31 and |b| <= q/2 is the NTT's use.
+                for b in [q as i32 / 2, -(q as i32 / 2), 1, m.r(), m.r2()] {
+                    let r = i64::from(m.mont(x, b));
+                    let bound = (i64::from(x) * i64::from(b)).unsigned_abs() >> 32;
+                    assert!(r.unsigned_abs() <= bound + u64::from(q / 2) + 1);
+                    let back = i128::from(r) << 32;
+                    assert_eq!((back - i128::from(x) * i128::from(b)) % i128::from(q), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn moduli_outside_the_range_are_refused() {
+        for q in [0, 1, 2, 4, 1 << 30, (1 << 30) + 1, u32::MAX] {
+            assert_eq!(Modulus::new(q), None);
+        }
+    }
+}

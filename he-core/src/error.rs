@@ -1,0 +1,198 @@
+//! One error type for the crate: `Copy`, no strings, carrying the values that
+//! disagree.
+
+use core::fmt;
+
+/// Result of he-core.
+pub type Result<T> = core::result::Result<T, Error>;
+
+/// What was wrong with a call. Nothing was computed and no output is valid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice has the wrong length.
+    Length {
+        /// What the slice holds.
+        what: &'static str,
+        /// Elements that were needed.
+        expected: usize,
+        /// Elements that came.
+        got: usize,
+    },
+    /// A residue is not below its prime.
+    Residue {
+        /// Limb in the chain.
+        limb: usize,
+        /// Index of the coefficient.
+        index: usize,
+    },
+    /// A level is outside the modulus chain, or two levels differ.
+    Level {
+        /// What was asked for.
+        operation: &'static str,
+        /// The level that was needed (or the highest that exists).
+        expected: usize,
+        /// The level that came.
+        got: usize,
+    },
+    /// The two scales of an addition differ.
+    Scale {
+        /// What was asked for.
+        operation: &'static str,
+        /// The scale of the left operand, or the one needed.
+        expected: f64,
+        /// The scale of the right operand.
+        got: f64,
+    },
+    /// Two objects belong to different parameter sets.
+    Params {
+        /// Fingerprint of the set in use.
+        expected: u32,
+        /// Fingerprint of what came.
+        got: u32,
+    },
+    /// A value does not fit when multiplied by the scale.
+    Range {
+        /// Index of the slot or coefficient.
+        index: usize,
+        /// log2 of the largest magnitude allowed.
+        limit_log2: u32,
+    },
+    /// A slot is infinite or not a number.
+    NotFinite {
+        /// Index of the slot.
+        index: usize,
+    },
+    /// A rotation or automorphism that does not exist in this ring.
+    Galois {
+        /// The element, which must be odd and below 2N.
+        element: u32,
+    },
+    /// A switching key for another purpose than the one needed.
+    Key {
+        /// Galois element needed (0 stands for relinearisation).
+        expected: u32,
+        /// Galois element of the key that came.
+        got: u32,
+    },
+    /// A returned ciphertext whose second half is zero: its decryption does
+    /// not depend on the key, or depends on it in a way chosen by the sender.
+    Transparent,
+    /// Bytes that are not a serialised object.
+    Wire {
+        /// What is wrong with them.
+        what: WireError,
+    },
+}
+
+/// What is wrong with serialised bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WireError {
+    /// They do not start with the magic number.
+    Magic,
+    /// They were written by another version of the format.
+    Version {
+        /// Version this code reads.
+        expected: u8,
+        /// Version in the bytes.
+        got: u8,
+    },
+    /// Another kind of object.
+    Kind {
+        /// Kind that was needed.
+        expected: u8,
+        /// Kind in the bytes.
+        got: u8,
+    },
+    /// Reserved bits or padding are not zero.
+    Padding,
+    /// A scale that is not a positive finite number.
+    Scale,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Length {
+                what,
+                expected,
+                got,
+            } => {
+                write!(f, "{what} takes {expected} elements, {got} were given")
+            }
+            Self::Residue { limb, index } => {
+                write!(
+                    f,
+                    "coefficient {index} of limb {limb} is not below its prime"
+                )
+            }
+            Self::Level {
+                operation,
+                expected,
+                got,
+            } => {
+                write!(
+                    f,
+                    "{operation} needs level {expected}, the operand has level {got}"
+                )
+            }
+            Self::Scale {
+                operation,
+                expected,
+                got,
+            } => {
+                write!(
+                    f,
+                    "{operation} needs scale {expected:e}, the operand has scale {got:e}"
+                )
+            }
+            Self::Params { expected, got } => {
+                write!(f, "parameter set {got:08x} where {expected:08x} is in use")
+            }
+            Self::Range { index, limit_log2 } => {
+                write!(f, "element {index} times the scale reaches 2^{limit_log2}")
+            }
+            Self::NotFinite { index } => write!(f, "slot {index} is not a finite number"),
+            Self::Galois { element } => {
+                write!(
+                    f,
+                    "{element} is not an odd number below twice the ring degree"
+                )
+            }
+            Self::Key { expected, got } => {
+                write!(
+                    f,
+                    "a switching key for Galois element {got} where {expected} is needed"
+                )
+            }
+            Self::Transparent => f.write_str("the ciphertext is transparent"),
+            Self::Wire { what } => match what {
+                WireError::Magic => f.write_str("these bytes are no he-edge object"),
+                WireError::Version { expected, got } => {
+                    write!(f, "format version {got}, this code reads {expected}")
+                }
+                WireError::Kind { expected, got } => {
+                    write!(f, "an object of kind {got} where kind {expected} is needed")
+                }
+                WireError::Padding => f.write_str("padding bits are not zero"),
+                WireError::Scale => f.write_str("the scale is not a positive finite number"),
+            },
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+/// Checks the length of a slice.
+pub(crate) fn check_len(what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(Error::Length {
+            what,
+            expected,
+            got,
+        })
+    }
+}

@@ -1,0 +1,463 @@
+//! Parameter sets: a literal, validated by the compiler.
+//!
+//! [`parameter_set!`](crate::parameter_set) turns a literal into a static
+//! [`Params`] with its NTT tables. A modulus that is not an NTT prime, appears
+//! twice, or a product `Q P` above the security table does not compile.
+
+use crate::arith::{Modulus, prime};
+use crate::error::{Error, Result};
+
+/// Longest chain, special prime included.
+pub const MAX_LIMBS: usize = 32;
+
+/// Claimed security in bits against classical attacks, uniform ternary
+/// secrets, error width 3.19 or more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Security {
+    /// 128 bits.
+    Classical128,
+    /// 192 bits.
+    Classical192,
+    /// 256 bits.
+    Classical256,
+    /// None at all: test vectors and tiny rings.
+    #[cfg(any(test, feature = "insecure-test-sets"))]
+    Insecure,
+}
+
+impl Security {
+    /// Bits, for reports.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Classical128 => 128,
+            Self::Classical192 => 192,
+            Self::Classical256 => 256,
+            #[cfg(any(test, feature = "insecure-test-sets"))]
+            Self::Insecure => 0,
+        }
+    }
+
+    /// The largest `log2(Q P)` for ring degree `n`: "Security Guidelines for
+    /// Implementing Homomorphic Encryption" (ePrint 2024/463), table 5.2.
+    ///
+    /// `None` where the table has no row.
+    #[must_use]
+    pub const fn max_log_qp(self, n: usize) -> Option<u32> {
+        let row = match (self, n) {
+            (Self::Classical128, 1024) => 26,
+            (Self::Classical128, 2048) => 53,
+            (Self::Classical128, 4096) => 106,
+            (Self::Classical128, 8192) => 214,
+            (Self::Classical128, 16384) => 430,
+            (Self::Classical128, 32768) => 868,
+            (Self::Classical192, 2048) => 36,
+            (Self::Classical192, 4096) => 73,
+            (Self::Classical192, 8192) => 147,
+            (Self::Classical192, 16384) => 297,
+            (Self::Classical192, 32768) => 597,
+            (Self::Classical256, 2048) => 27,
+            (Self::Classical256, 4096) => 56,
+            (Self::Classical256, 8192) => 114,
+            (Self::Classical256, 16384) => 230,
+            (Self::Classical256, 32768) => 462,
+            #[cfg(any(test, feature = "insecure-test-sets"))]
+            (Self::Insecure, _) => 31 * MAX_LIMBS as u32,
+            _ => return None,
+        };
+        Some(row)
+    }
+}
+
+/// One prime of a chain with its NTT tables.
+#[derive(Debug)]
+pub struct Prime {
+    modulus: Modulus,
+    forward: &'static [i32],
+    inverse: &'static [i32],
+    n_inv: i32,
+}
+
+impl Prime {
+    /// Ties a prime to its tables; called by the macro.
+    ///
+    /// # Panics
+    /// At compile time, if `q` is not a prime below 2^30 or the tables differ
+    /// in length.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a compile-time check")]
+    pub const fn new(q: u32, forward: &'static [i32], inverse: &'static [i32]) -> Self {
+        let Some(modulus) = Modulus::new(q) else {
+            panic!("a modulus is not an odd number below 2^30")
+        };
+        assert!(prime::is_prime(q), "a modulus is not prime");
+        assert!(
+            forward.len() == inverse.len(),
+            "NTT tables of different lengths"
+        );
+        let n = forward.len() as u32;
+        Self {
+            modulus,
+            forward,
+            inverse,
+            n_inv: modulus.to_mont(modulus.inv(n)),
+        }
+    }
+
+    /// The modulus.
+    #[must_use]
+    pub const fn modulus(&self) -> &Modulus {
+        &self.modulus
+    }
+
+    /// Ring degree.
+    #[must_use]
+    pub const fn n(&self) -> usize {
+        self.forward.len()
+    }
+
+    pub(crate) const fn forward_table(&self) -> &'static [i32] {
+        self.forward
+    }
+
+    pub(crate) const fn inverse_table(&self) -> &'static [i32] {
+        self.inverse
+    }
+
+    pub(crate) const fn n_inv(&self) -> i32 {
+        self.n_inv
+    }
+}
+
+/// A validated parameter set: ring degree, modulus chain `q_0 .. q_L` and
+/// one special prime `P` for key switching.
+///
+/// Level `l` means a ciphertext modulo `q_0 .. q_l`; rescaling drops the last
+/// prime. The special prime has the index `data_limbs()`.
+#[derive(Debug)]
+pub struct Params {
+    name: &'static str,
+    n: usize,
+    security: Security,
+    primes: &'static [Prime],
+}
+
+impl Params {
+    /// Validates a set; called by the macro. The last prime is the special one.
+    ///
+    /// # Panics
+    /// At compile time, with the reason, if the set is not usable or not
+    /// within the security table.
+    #[must_use]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "const code; a panic is a compile error"
+    )]
+    pub const fn new(
+        name: &'static str,
+        n: usize,
+        security: Security,
+        primes: &'static [Prime],
+    ) -> Self {
+        assert!(
+            n.is_power_of_two() && n >= 16 && n <= 16384,
+            "N is not a power of two in 16..=16384"
+        );
+        assert!(
+            primes.len() >= 2,
+            "a set needs a data prime and a special prime"
+        );
+        assert!(primes.len() <= MAX_LIMBS, "too many primes");
+        let mut i = 0;
+        while i < primes.len() {
+            assert!(primes[i].n() == n, "a prime has tables for another N");
+            let mut j = 0;
+            while j < i {
+                assert!(
+                    primes[i].modulus.value() != primes[j].modulus.value(),
+                    "a prime appears twice"
+                );
+                j += 1;
+            }
+            i += 1;
+        }
+        match security.max_log_qp(n) {
+            Some(max) => assert!(
+                product_bits(primes) <= max,
+                "log2(QP) is above the row of ePrint 2024/463 for this N and security"
+            ),
+            None => panic!("the security table has no row for this N"),
+        }
+        Self {
+            name,
+            n,
+            security,
+            primes,
+        }
+    }
+
+    /// Name of the set.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Ring degree N.
+    #[must_use]
+    pub const fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Slots, N / 2.
+    #[must_use]
+    pub const fn slots(&self) -> usize {
+        self.n >> 1
+    }
+
+    /// Claimed security.
+    #[must_use]
+    pub const fn security(&self) -> Security {
+        self.security
+    }
+
+    /// Number of data primes.
+    #[must_use]
+    pub const fn data_limbs(&self) -> usize {
+        self.primes.len() - 1
+    }
+
+    /// Index of the special prime in [`Self::prime`].
+    #[must_use]
+    pub const fn special(&self) -> usize {
+        self.primes.len() - 1
+    }
+
+    /// The highest level, that of a fresh ciphertext.
+    #[must_use]
+    pub const fn max_level(&self) -> usize {
+        self.primes.len() - 2
+    }
+
+    /// Prime `i` of the chain; the special prime is the last.
+    ///
+    /// # Errors
+    /// [`Error::Level`] beyond the chain.
+    pub fn prime(&self, i: usize) -> Result<&'static Prime> {
+        self.primes.get(i).ok_or(Error::Level {
+            operation: "prime of the chain",
+            expected: self.special(),
+            got: i,
+        })
+    }
+
+    /// Checks that `level` exists.
+    ///
+    /// # Errors
+    /// [`Error::Level`] naming `operation`.
+    pub fn check_level(&self, operation: &'static str, level: usize) -> Result<()> {
+        if level <= self.max_level() {
+            Ok(())
+        } else {
+            Err(Error::Level {
+                operation,
+                expected: self.max_level(),
+                got: level,
+            })
+        }
+    }
+
+    /// `log2` of the data modulus up to `level`.
+    #[must_use]
+    pub fn log_q(&self, level: usize) -> f64 {
+        self.primes
+            .iter()
+            .take(self.data_limbs().min(level + 1))
+            .map(log2)
+            .sum()
+    }
+
+    /// `log2(Q P)`, the figure that security is judged by.
+    #[must_use]
+    pub fn log_qp(&self) -> f64 {
+        self.primes.iter().map(log2).sum()
+    }
+
+    /// A number that differs between sets (FNV-1a over degree and primes):
+    /// both ends of a link compare it.
+    #[must_use]
+    pub const fn fingerprint(&self) -> u32 {
+        let mut h = fnv(0x811c_9dc5, self.n as u32);
+        let mut rest = self.primes;
+        while let Some((p, tail)) = rest.split_first() {
+            h = fnv(h, p.modulus.value());
+            rest = tail;
+        }
+        h
+    }
+}
+
+fn log2(p: &Prime) -> f64 {
+    libm::log2(f64::from(p.modulus.value()))
+}
+
+/// One FNV-1a step over the four bytes of a word.
+#[must_use]
+pub const fn fnv(mut h: u32, word: u32) -> u32 {
+    let mut i = 0;
+    while i < 4 {
+        h = (h ^ ((word >> (8 * i)) & 0xff)).wrapping_mul(0x0100_0193);
+        i += 1;
+    }
+    h
+}
+
+/// Bits of the product of all primes, by exact multiplication: a set is
+/// within `log2(QP) <= max` if its product has at most `max` bits.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "const code; a panic is a compile error"
+)]
+const fn product_bits(primes: &[Prime]) -> u32 {
+    let mut words = [0u32; MAX_LIMBS];
+    words[0] = 1;
+    let mut i = 0;
+    while i < primes.len() {
+        let mut carry = 0u64;
+        let mut w = 0;
+        while w < MAX_LIMBS {
+            let t = words[w] as u64 * primes[i].modulus.value() as u64 + carry;
+            words[w] = t as u32;
+            carry = t >> 32;
+            w += 1;
+        }
+        i += 1;
+    }
+    let mut top = MAX_LIMBS - 1;
+    while words[top] == 0 {
+        top -= 1;
+    }
+    32 * top as u32 + 32 - words[top].leading_zeros()
+}
+
+/// Defines a static [`Params`] from a literal, checked at compile time.
+///
+/// ```
+/// use he_core::{parameter_set, params::Security};
+/// parameter_set! {
+///     /// Two data primes at N = 2048.
+///     pub static MINE = {
+///         n: 2048, security: Security::Classical128,
+///         data: [12_289, 40_961], special: 61_441
+///     };
+/// }
+/// assert!(MINE.log_qp() < 53.0);
+/// ```
+///
+/// A set above the security table does not compile:
+///
+/// ```compile_fail
+/// use he_core::{parameter_set, params::Security};
+/// parameter_set! {
+///     /// 54 bits at N = 2048.
+///     pub static TOO_LARGE = {
+///         n: 2048, security: Security::Classical128,
+///         data: [134_176_769], special: 134_111_233
+///     };
+/// }
+/// ```
+#[macro_export]
+macro_rules! parameter_set {
+    ($(
+        $(#[$meta:meta])*
+        $vis:vis static $name:ident = {
+            n: $n:literal, security: $security:expr,
+            data: [$($q:literal),+ $(,)?], special: $p:literal $(,)?
+        };
+    )+) => {$(
+        $(#[$meta])*
+        $vis static $name: $crate::params::Params = {
+            static PRIMES: &[$crate::params::Prime] = &[
+                $($crate::__prime!($n, $q),)+ $crate::__prime!($n, $p)
+            ];
+            $crate::params::Params::new(stringify!($name), $n, $security, PRIMES)
+        };
+    )+};
+}
+
+/// One prime with its static tables.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __prime {
+    ($n:literal, $q:literal) => {{
+        static FORWARD: [i32; $n] = $crate::ring::ntt::forward_table::<$n>($q);
+        static INVERSE: [i32; $n] = $crate::ring::ntt::inverse_table::<$n>($q);
+        $crate::params::Prime::new($q, &FORWARD, &INVERSE)
+    }};
+}
+
+parameter_set! {
+    /// N = 4096, depth 3: the device's set, made for circuits that switch keys
+    /// before they rescale (the noise of key switching then vanishes beside a
+    /// squared scale, so the special prime may be narrow and the bits go to
+    /// the data).
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 134 176 769 | 27.00 | base: the result, scale 2^20 and 2^6 of headroom on either side |
+    /// | 1 032 193 | 19.98 | last rescale |
+    /// | 974 849 | 19.90 | second rescale |
+    /// | 925 697 | 19.82 | first rescale |
+    /// | 270 337 | 18.04 | special: key-switching noise is below 2^21 in a slot, where scales are 2^38 and more |
+    ///
+    /// log2(QP) = 104.74: one bit below the table's 106.
+    pub static N4096_DEPTH3 = {
+        n: 4096, security: Security::Classical128,
+        data: [134_176_769, 1_032_193, 974_849, 925_697], special: 270_337
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::N16;
+
+    #[test]
+    fn the_device_set_keeps_one_bit_of_margin() {
+        let p = &N4096_DEPTH3;
+        let max = p.security().max_log_qp(p.n()).unwrap();
+        assert_eq!((max, p.security().bits()), (106, 128));
+        assert!(product_bits(p.primes) < max);
+        assert!(p.log_qp() <= f64::from(max) - 1.0, "{}", p.log_qp());
+        assert_eq!(
+            (p.data_limbs(), p.special(), p.max_level(), p.slots()),
+            (4, 4, 3, 2048)
+        );
+        assert!((p.log_q(3) + p.prime(4).unwrap().modulus().value().ilog2() as f64) < p.log_qp());
+        assert!(p.prime(5).is_err() && p.check_level("x", 4).is_err());
+    }
+
+    #[test]
+    fn product_bits_is_exact() {
+        let product: u128 = N4096_DEPTH3
+            .primes
+            .iter()
+            .map(|p| u128::from(p.modulus.value()))
+            .product();
+        assert_eq!(
+            product_bits(N4096_DEPTH3.primes),
+            128 - product.leading_zeros()
+        );
+    }
+
+    #[test]
+    fn fingerprints_differ() {
+        assert_ne!(N16.fingerprint(), N4096_DEPTH3.fingerprint());
+    }
+
+    #[test]
+    fn degrees_outside_the_table_have_no_row() {
+        assert_eq!(Security::Classical192.max_log_qp(1024), None);
+        assert_eq!(Security::Classical128.max_log_qp(4097), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! The automorphisms `X -> X^g` for odd `g`.
+//!
+//! `g = 5^k mod 2N` rotates the slots left by `k` (see [`crate::ckks::encode`]).
+
+use crate::arith::Modulus;
+use crate::error::{Error, Result, check_len};
+
+/// The Galois element `5^steps mod 2N` of a rotation to the left; negative
+/// steps rotate to the right. `n` is a power of two.
+#[must_use]
+pub const fn rotation(n: usize, steps: i32) -> u32 {
+    let mask = 2 * n as u32 - 1;
+    // The order of 5 modulo 2N is N / 2.
+    let mut e = steps.rem_euclid((n >> 1) as i32) as u32;
+    let mut base: u32 = 5;
+    let mut g: u32 = 1;
+    while e > 0 {
+        if e & 1 == 1 {
+            g = g.wrapping_mul(base) & mask;
+        }
+        base = base.wrapping_mul(base) & mask;
+        e >>= 1;
+    }
+    g
+}
+
+fn check(g: u32, n: usize) -> Result<()> {
+    if g & 1 == 1 && (g as usize) < 2 * n {
+        Ok(())
+    } else {
+        Err(Error::Galois { element: g })
+    }
+}
+
+/// Applies the automorphism to one limb in the coefficient domain.
+///
+/// # Errors
+/// [`Error::Galois`] for an even or too large element, [`Error::Length`] for
+/// slices of different or non-power-of-two length.
+pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
+    let n = checked_degree(src, dst)?;
+    check(g, n)?;
+    let mask = 2 * n - 1;
+    let mut at = 0usize;
+    for &x in src {
+        // Coefficient i goes to g i mod 2N, with a sign beyond N.
+        let (place, negate) = (at & (n - 1), at >= n);
+        if let Some(y) = dst.get_mut(place) {
+            *y = if negate { m.sub(0, x) } else { x };
+        }
+        at = (at + g as usize) & mask;
+    }
+    Ok(())
+}
+
+/// Applies the automorphism to one limb in the NTT domain: a permutation.
+///
+/// # Errors
+/// As [`coeff`].
+pub fn ntt(src: &[u32], dst: &mut [u32], g: u32) -> Result<()> {
+    checked_degree(src, dst)?;
+    let mut out = dst.iter_mut();
+    for_each_ntt(src, g, |_, x| {
+        if let Some(y) = out.next() {
+            *y = x;
+        }
+    })
+}
+
+/// Calls `f(i, x_i)` for the places of the automorphism's image of a limb in
+/// the NTT domain, in order.
+///
+/// # Errors
+/// As [`coeff`].
+pub fn for_each_ntt(src: &[u32], g: u32, mut f: impl FnMut(usize, u32)) -> Result<()> {
+    let n = checked_degree(src, src)?;
+    check(g, n)?;
+    let shift = 32 - n.trailing_zeros();
+    let mask = 2 * n as u32 - 1;
+    for i in 0..n as u32 {
+        // out(psi^e) = in(psi^(g e)), e = 2 brv(i) + 1.
+        let e = (i.reverse_bits() >> shift) << 1 | 1;
+        let from = (g.wrapping_mul(e) & mask) >> 1;
+        if let Some(&x) = src.get((from.reverse_bits() >> shift) as usize) {
+            f(i as usize, x);
+        }
+    }
+    Ok(())
+}
+
+fn checked_degree(src: &[u32], dst: &[u32]) -> Result<usize> {
+    let n = src.len();
+    check_len("automorphism output", dst.len(), n)?;
+    if n.is_power_of_two() && n >= 2 {
+        Ok(n)
+    } else {
+        Err(Error::Length {
+            what: "automorphism input",
+            expected: n.next_power_of_two().max(2),
+            got: n,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::ntt as transform;
+    use crate::testing::{N16, random};
+
+    #[test]
+    fn both_domains_agree() {
+        let p = N16.prime(0).unwrap();
+        let m = p.modulus();
+        let a = random(16, m.value(), 1);
+        for g in (1..32).step_by(2) {
+            let mut by_coeff = vec![0; 16];
+            coeff(&a, &mut by_coeff, g, m).unwrap();
+            transform::forward(&mut by_coeff, p).unwrap();
+            let mut t = a.clone();
+            transform::forward(&mut t, p).unwrap();
+            let mut by_ntt = vec![0; 16];
+            ntt(&t, &mut by_ntt, g).unwrap();
+            assert_eq!(by_coeff, by_ntt, "g {g}");
+        }
+    }
+
+    #[test]
+    fn rotations_form_a_group() {
+        for n in [16usize, 1024, 4096] {
+            assert_eq!(rotation(n, 0), 1);
+            assert_eq!(rotation(n, 1), 5);
+            assert_eq!(rotation(n, (n / 2) as i32), 1);
+            let mask = 2 * n as u32 - 1;
+            assert_eq!(rotation(n, 3).wrapping_mul(rotation(n, -3)) & mask, 1);
+            assert_eq!(rotation(n, i32::MIN) & 1, 1);
+        }
+    }
+
+    #[test]
+    fn wrong_elements_and_lengths_are_refused() {
+        let m = *N16.prime(0).unwrap().modulus();
+        let (a, mut b) = ([0; 16], [0; 16]);
+        assert_eq!(coeff(&a, &mut b, 2, &m), Err(Error::Galois { element: 2 }));
+        assert_eq!(ntt(&a, &mut b, 33), Err(Error::Galois { element: 33 }));
+        assert!(coeff(&a, &mut b[..8], 1, &m).is_err());
+        assert!(ntt(&a[..3], &mut b[..3], 1).is_err());
+        assert!(ntt(&[], &mut [], 1).is_err());
+    }
+}

@@ -1,0 +1,94 @@
+//! Negacyclic number-theoretic transform of one limb.
+//!
+//! `forward` maps coefficients `a_0 .. a_{N-1}` to
+//! `out[i] = a(psi^(2 brv(i) + 1))`, where `brv` reverses `log2 N` bits and
+//! `psi` is the primitive `2N`-th root of [`crate::arith::prime::primitive_root`].
+//! Layers as in Longa and Naehrig, ePrint 2016/504, algorithms 1 and 2.
+
+use super::kernel;
+use crate::arith::{Modulus, prime};
+use crate::error::{Result, check_len};
+use crate::params::Prime;
+
+/// Writes `z[k] = root^brv(k) R mod q`, centred, for a power-of-two length.
+pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
+    let n = z.len();
+    let bits = n.trailing_zeros();
+    let step = m.to_mont(root);
+    let mut power = m.to_mont(1);
+    let mut k: usize = 0;
+    while k < n {
+        let at = if bits == 0 {
+            0
+        } else {
+            (k as u32).reverse_bits() >> (32 - bits)
+        };
+        if let Some((_, tail)) = z.split_at_mut_checked(at as usize)
+            && let Some(slot) = tail.first_mut()
+        {
+            *slot = power;
+        }
+        power = m.centre(m.mont(power, step));
+        k += 1;
+    }
+}
+
+/// The forward table of the prime `q`, for the statics of a parameter set.
+///
+/// # Panics
+/// At compile time, if `q` is not an NTT modulus for `N`.
+#[must_use]
+#[expect(clippy::panic, reason = "a compile-time check")]
+pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
+    let mut z = [0; N];
+    match root_of(q, N) {
+        Some((m, psi)) => tables(&m, psi, &mut z),
+        None => panic!("a modulus has no primitive 2N-th root of unity"),
+    }
+    z
+}
+
+/// The inverse table of the prime `q`.
+///
+/// # Panics
+/// As [`forward_table`].
+#[must_use]
+#[expect(clippy::panic, reason = "a compile-time check")]
+pub const fn inverse_table<const N: usize>(q: u32) -> [i32; N] {
+    let mut z = [0; N];
+    match root_of(q, N) {
+        Some((m, psi)) => tables(&m, m.inv(psi), &mut z),
+        None => panic!("a modulus has no primitive 2N-th root of unity"),
+    }
+    z
+}
+
+const fn root_of(q: u32, n: usize) -> Option<(Modulus, u32)> {
+    let Some(m) = Modulus::new(q) else {
+        return None;
+    };
+    let Some(psi) = prime::primitive_root(&m, n as u32) else {
+        return None;
+    };
+    Some((m, psi))
+}
+
+/// Coefficients to evaluations, in place.
+///
+/// # Errors
+/// [`crate::Error::Length`] unless `limb` has `N` words.
+pub fn forward(limb: &mut [u32], prime: &Prime) -> Result<()> {
+    check_len("limb", limb.len(), prime.n())?;
+    kernel::forward(limb, prime.modulus(), prime.forward_table());
+    Ok(())
+}
+
+/// Evaluations to coefficients, in place.
+///
+/// # Errors
+/// As [`forward`].
+pub fn inverse(limb: &mut [u32], prime: &Prime) -> Result<()> {
+    check_len("limb", limb.len(), prime.n())?;
+    kernel::inverse(limb, prime.modulus(), prime.inverse_table(), prime.n_inv());
+    Ok(())
+}

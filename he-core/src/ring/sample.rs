@@ -1,0 +1,138 @@
+//! Samplers: uniform residues from a public seed, centred binomial errors and
+//! ternary secrets from the caller's generator.
+
+use crate::arith::Modulus;
+use chacha20::ChaCha8Rng;
+use rand_core::{CryptoRng, Rng, SeedableRng};
+
+/// Bytes of the public seed of a uniform polynomial.
+pub const SEED_LEN: usize = 32;
+
+/// Parameter of the centred binomial error: 21 coins against 21, standard
+/// deviation `sqrt(21 / 2) = 3.24`, bound 21.
+pub const ERROR_COINS: u32 = 21;
+
+/// Variance of the error distribution.
+pub const ERROR_VARIANCE: f64 = ERROR_COINS as f64 / 2.0;
+
+/// A stream of uniform residues modulo one prime, expanded from a public
+/// seed: keystream words of ChaCha with 8 rounds, 64-bit counter from 0 and
+/// the 64-bit nonce `stream`, each word `w` giving `floor(w q / 2^32)` unless
+/// the low half of `w q` is below `2^32 mod q` (Lemire, arXiv 1805.10941,
+/// algorithm 5): exactly uniform.
+///
+/// The seed and what comes out of it are public, so the running time may
+/// depend on it, and 8 rounds are enough: nobody has to invert or hide
+/// anything, the output only must not have structure (the best published
+/// distinguishers of ChaCha reach 7 rounds, with an unknown key).
+#[derive(Debug)]
+pub struct Uniform {
+    rng: ChaCha8Rng,
+    q: u32,
+    reject_below: u32,
+}
+
+impl Uniform {
+    /// The stream of `seed` numbered `stream`. Every limb of every polynomial
+    /// under one seed has its own number, see [`stream`].
+    #[must_use]
+    #[expect(clippy::integer_division_remainder_used, reason = "q is public")]
+    pub fn new(seed: &[u8; SEED_LEN], stream: u64, m: &Modulus) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(*seed);
+        rng.set_stream(stream);
+        Self {
+            rng,
+            q: m.value(),
+            reject_below: m.value().wrapping_neg() % m.value(),
+        }
+    }
+
+    /// The next residue.
+    #[inline]
+    pub fn next_residue(&mut self) -> u32 {
+        loop {
+            let wide = u64::from(self.rng.next_u32()) * u64::from(self.q);
+            if wide as u32 >= self.reject_below {
+                return (wide >> 32) as u32;
+            }
+        }
+    }
+
+    /// Fills `out` with the next residues.
+    pub fn fill(&mut self, out: &mut [u32]) {
+        for x in out {
+            *x = self.next_residue();
+        }
+    }
+}
+
+/// Number of the stream of limb `limb` of digit `digit`: ciphertexts have one
+/// digit, switching keys one per gadget digit.
+#[must_use]
+pub const fn stream(digit: usize, limb: usize) -> u64 {
+    ((digit as u64) << 8) | limb as u64
+}
+
+/// One centred binomial error, `-21 ..= 21`, in constant time.
+pub fn error(rng: &mut impl CryptoRng) -> i32 {
+    const MASK: u64 = (1 << ERROR_COINS) - 1;
+    let w = rng.next_u64();
+    (w & MASK).count_ones() as i32 - ((w >> ERROR_COINS) & MASK).count_ones() as i32
+}
+
+/// One uniform element of {-1, 0, 1}, in constant time: `floor(3 w / 2^64)`
+/// of a 64-bit word, at a statistical distance below 2^-62 from uniform.
+pub fn ternary(rng: &mut impl CryptoRng) -> i32 {
+    let w = rng.next_u64();
+    ((u128::from(w) * 3) >> 64) as i32 - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uniform_residues_match_the_specification() {
+        // An implementation of the specification by bytes.
+        let m = Modulus::new(188_417).unwrap();
+        let mut u = Uniform::new(&[7; 32], stream(2, 3), &m);
+        let mut rng = ChaCha8Rng::from_seed([7; 32]);
+        rng.set_stream(0x0203);
+        let mut checked = 0;
+        let mut sum = 0.0;
+        while checked < 10_000 {
+            let mut w = [0; 4];
+            rng.fill_bytes(&mut w);
+            let wide = u128::from(u32::from_le_bytes(w)) * 188_417;
+            if wide % (1 << 32) >= (1 << 32) % 188_417 {
+                let x = u.next_residue();
+                assert_eq!(u128::from(x), wide >> 32);
+                sum += f64::from(x);
+                checked += 1;
+            }
+        }
+        // Mean of a uniform residue, standard error q / sqrt(12 n).
+        let mean = sum / 10_000.0;
+        assert!((mean - 94_208.0).abs() < 5.0 * 188_417.0 / (12.0f64 * 10_000.0).sqrt());
+    }
+
+    #[test]
+    fn errors_and_secrets_have_their_moments() {
+        let mut rng = ChaCha8Rng::from_seed([1; 32]);
+        let n = 100_000;
+        let (mut sum, mut square, mut counts) = (0.0, 0.0, [0u32; 3]);
+        for _ in 0..n {
+            let e = error(&mut rng);
+            assert!(e.abs() <= 21);
+            sum += f64::from(e);
+            square += f64::from(e * e);
+            counts[(ternary(&mut rng) + 1) as usize] += 1;
+        }
+        let n = f64::from(n);
+        assert!((sum / n).abs() < 5.0 * (ERROR_VARIANCE / n).sqrt());
+        assert!((square / n - ERROR_VARIANCE).abs() < 0.3);
+        for c in counts {
+            assert!((f64::from(c) / n - 1.0 / 3.0).abs() < 0.01);
+        }
+    }
+}

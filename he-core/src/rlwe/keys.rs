@@ -1,0 +1,209 @@
+//! Secret keys and the generation of switching keys.
+
+use super::subtract_product;
+use crate::error::{Result, check_len};
+use crate::params::Params;
+use crate::ring::{
+    automorphism, kernel, ntt,
+    sample::{self, SEED_LEN, Uniform},
+};
+use core::fmt;
+use rand_core::CryptoRng;
+use zeroize::Zeroize;
+
+/// A uniform ternary secret, NTT domain in Montgomery form, one limb for
+/// every prime of the set (the special one last). Erased when dropped, never
+/// printed, not serialisable.
+pub struct SecretKey<S: AsRef<[u32]> + AsMut<[u32]>> {
+    n: usize,
+    limbs: S,
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
+    /// Words of storage that a key of this set takes.
+    #[must_use]
+    pub const fn words(params: &Params) -> usize {
+        (params.data_limbs() + 1) * params.n()
+    }
+
+    /// Draws a key into `storage`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Length`] unless `storage` has [`Self::words`] words.
+    pub fn generate(params: &Params, storage: S, rng: &mut impl CryptoRng) -> Result<Self> {
+        Self::fill(params, storage, || sample::ternary(rng))
+    }
+
+    /// A key with given ternary coefficients, for test vectors.
+    ///
+    /// # Errors
+    /// [`crate::Error::Length`] unless there are N coefficients and `storage`
+    /// has [`Self::words`] words.
+    pub fn from_coefficients(params: &Params, storage: S, coefficients: &[i8]) -> Result<Self> {
+        check_len("secret", coefficients.len(), params.n())?;
+        let mut it = coefficients.iter();
+        Self::fill(params, storage, || it.next().map_or(0, |&s| i32::from(s)))
+    }
+
+    fn fill(params: &Params, mut storage: S, mut next: impl FnMut() -> i32) -> Result<Self> {
+        let n = params.n();
+        check_len("secret key", storage.as_ref().len(), Self::words(params))?;
+        // The integers are put into the last limb first, each other limb is
+        // made from it, and at last that limb itself.
+        let words = storage.as_mut();
+        let (others, last) = words.split_at_mut(params.special() * n);
+        for x in last.iter_mut() {
+            *x = next() as u32;
+        }
+        for (i, limb) in others.chunks_exact_mut(n).enumerate() {
+            limb.copy_from_slice(last);
+            Self::transform(params, i, limb)?;
+        }
+        Self::transform(params, params.special(), last)?;
+        Ok(Self { n, limbs: storage })
+    }
+
+    /// Integers in two's complement to residues, NTT domain, Montgomery form.
+    fn transform(params: &Params, i: usize, limb: &mut [u32]) -> Result<()> {
+        let prime = params.prime(i)?;
+        let m = prime.modulus();
+        for x in limb.iter_mut() {
+            *x = m.canon(m.mont(*x as i32, m.r2()));
+        }
+        ntt::forward(limb, prime)
+    }
+
+    /// Limb `i`, NTT domain, Montgomery form.
+    pub(crate) fn limb(&self, i: usize) -> Result<&[u32]> {
+        let limb = self.limbs.as_ref().chunks_exact(self.n).nth(i);
+        limb.ok_or(crate::Error::Level {
+            operation: "secret key",
+            expected: self.limbs.as_ref().len() >> self.n.trailing_zeros(),
+            got: i,
+        })
+    }
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> fmt::Debug for SecretKey<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(..)")
+    }
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> Drop for SecretKey<S> {
+    fn drop(&mut self) {
+        self.limbs.as_mut().zeroize();
+    }
+}
+
+/// What a switching key switches from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchTarget {
+    /// From `s^2`: relinearisation.
+    Square,
+    /// From `s(X^g)`: the automorphism `g`.
+    Galois(u32),
+}
+
+/// Words of the `b` half of a switching key for level `level`: one polynomial
+/// over `level + 2` primes for each of `level + 1` digits.
+#[must_use]
+pub const fn switching_key_words(params: &Params, level: usize) -> usize {
+    (level + 1) * (level + 2) * params.n()
+}
+
+/// Writes the `b` half of a switching key into `out`, NTT domain, canonical.
+///
+/// Digit `i` is an encryption of `P g_i s'`, where the gadget `g_i` is one
+/// modulo `q_i` and zero modulo the other data primes: `b_ij = e_i - a_ij s +
+/// [i = j] P s'`. The order is that in which the evaluator consumes a stream,
+/// target limb by target limb: first the special limb with all its digits,
+/// then limb 0 with all digits, up to limb `level`. `a_ij` comes from stream
+/// `sample::stream(i, j)` of `seed`.
+///
+/// **A seed must never be used twice under one key.** `errors` is scratch for
+/// N integers; it is erased before returning.
+///
+/// # Errors
+/// [`crate::Error::Length`], [`crate::Error::Level`] or [`crate::Error::Galois`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what it reads, where it writes, and its scratch"
+)]
+pub fn switching_key(
+    params: &Params,
+    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    target: SwitchTarget,
+    level: usize,
+    seed: &[u8; SEED_LEN],
+    rng: &mut impl CryptoRng,
+    errors: &mut [i32],
+    out: &mut [u32],
+) -> Result<()> {
+    params.check_level("switching key", level)?;
+    let n = params.n();
+    check_len("error scratch", errors.len(), n)?;
+    check_len(
+        "switching key",
+        out.len(),
+        switching_key_words(params, level),
+    )?;
+    let digits = level + 1;
+    let special = params.prime(params.special())?.modulus().value();
+    for digit in 0..digits {
+        for e in errors.iter_mut() {
+            *e = sample::error(rng);
+        }
+        for (row, limbs) in out.chunks_exact_mut(digits * n).enumerate() {
+            let Some(b) = limbs.chunks_exact_mut(n).nth(digit) else {
+                continue;
+            };
+            let j = if row == 0 { params.special() } else { row - 1 };
+            let prime = params.prime(j)?;
+            let m = prime.modulus();
+            kernel::lift_i32(errors, b, m.r(), m);
+            ntt::forward(b, prime)?;
+            let mut a = Uniform::new(seed, sample::stream(digit, j), m);
+            subtract_product(b, &mut a, key.limb(j)?, m);
+            if j == digit {
+                add_source(
+                    b,
+                    key.limb(j)?,
+                    target,
+                    m.to_mont(m.reduce(special as i32)),
+                    m,
+                )?;
+            }
+        }
+    }
+    errors.zeroize();
+    Ok(())
+}
+
+/// `b += P s'`, where `s` is in Montgomery form and so is `p`.
+fn add_source(
+    b: &mut [u32],
+    s: &[u32],
+    target: SwitchTarget,
+    p: i32,
+    m: &crate::arith::Modulus,
+) -> Result<()> {
+    let plain = |x: u32| m.mont(m.mont(x as i32, 1), p);
+    match target {
+        SwitchTarget::Square => {
+            for (x, &s) in b.iter_mut().zip(s) {
+                // (s R)(s R) / R = s^2 R.
+                let square = m.canon(m.mont(s as i32, s as i32));
+                *x = m.add(*x, m.canon(plain(square)));
+            }
+        }
+        SwitchTarget::Galois(g) => {
+            automorphism::for_each_ntt(s, g, |i, s| {
+                if let Some(x) = b.get_mut(i) {
+                    *x = m.add(*x, m.canon(plain(s)));
+                }
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,24 @@
+//! What the unit tests share.
+
+use crate::params::Security;
+
+crate::parameter_set! {
+    /// A ring small enough to read.
+    pub(crate) static N16 = {
+        n: 16, security: Security::Insecure,
+        data: [134_217_409, 12_289, 40_961, 1_073_692_673], special: 65_537
+    };
+}
+
+/// Residues below `q` from a linear congruential generator.
+pub(crate) fn random(n: usize, q: u32, seed: u64) -> Vec<u32> {
+    let mut x = seed;
+    (0..n)
+        .map(|_| {
+            x = x
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (x >> 33) as u32 % q
+        })
+        .collect()
+}

@@ -1,0 +1,265 @@
+//! Bytes: bit-packed residues and versioned objects. The format is specified
+//! in `he-core/WIRE.md`; every value has exactly one encoding.
+
+use crate::arith::Modulus;
+use crate::ckks::ciphertext::check_scale;
+use crate::error::{Error, Result, WireError, check_len};
+use crate::params::Params;
+use crate::ring::sample::SEED_LEN;
+
+/// Version of the format.
+pub const VERSION: u8 = 1;
+
+/// First bytes of every object.
+pub const MAGIC: [u8; 4] = *b"HEDG";
+
+/// Bytes of the header of an object.
+pub const HEADER_LEN: usize = 20;
+
+/// Bytes of `count` residues of `bits` bits. `count` is a multiple of 8, so
+/// that no bits are left over.
+#[must_use]
+pub const fn packed_len(count: usize, bits: u32) -> usize {
+    (count >> 3) * bits as usize
+}
+
+/// Packs canonical residues, least significant bit first, without gaps.
+///
+/// # Errors
+/// [`Error::Length`] unless `src` is a multiple of 8 and `out` has exactly
+/// [`packed_len`] bytes.
+pub fn pack(src: &[u32], m: &Modulus, out: &mut [u8]) -> Result<()> {
+    check_len("residues to pack", src.len(), src.len() & !7)?;
+    check_len(
+        "packed residues",
+        out.len(),
+        packed_len(src.len(), m.bits()),
+    )?;
+    let mut bytes = out.iter_mut();
+    let (mut window, mut filled) = (0u64, 0);
+    for &x in src {
+        window |= u64::from(x) << filled;
+        filled += m.bits();
+        while filled >= 8 {
+            if let Some(byte) = bytes.next() {
+                *byte = window as u8;
+            }
+            window >>= 8;
+            filled -= 8;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks residues and checks that they are canonical.
+///
+/// # Errors
+/// [`Error::Length`] as in [`pack`]; [`Error::Residue`] with the index in this
+/// call (and limb 0) where one is not below the modulus. `out` is then
+/// undefined.
+pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Result<()> {
+    check_len("residues to unpack", out.len(), out.len() & !7)?;
+    check_len(
+        "packed residues",
+        bytes.len(),
+        packed_len(out.len(), m.bits()),
+    )?;
+    let mask = (1u64 << m.bits()) - 1;
+    let mut bytes = bytes.iter();
+    let (mut window, mut filled) = (0u64, 0);
+    let mut too_large = None;
+    for (index, x) in out.iter_mut().enumerate() {
+        while filled < m.bits() {
+            window |= u64::from(bytes.next().copied().unwrap_or(0)) << filled;
+            filled += 8;
+        }
+        *x = (window & mask) as u32;
+        window >>= m.bits();
+        filled -= m.bits();
+        if *x >= m.value() && too_large.is_none() {
+            too_large = Some(index);
+        }
+    }
+    match too_large {
+        None => Ok(()),
+        Some(index) => Err(Error::Residue { limb: 0, index }),
+    }
+}
+
+/// Kind of a serialised object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Both halves.
+    Ciphertext = 1,
+    /// A seed and `c0`.
+    SeededCiphertext = 2,
+}
+
+/// Header of an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Header {
+    /// What follows.
+    pub kind: Kind,
+    /// Level.
+    pub level: u8,
+    /// Fingerprint of the parameter set.
+    pub params: u32,
+    /// Exact scale.
+    pub scale: f64,
+}
+
+impl Header {
+    /// The 20 bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
+        let mut out = [0; HEADER_LEN];
+        let fields = MAGIC
+            .into_iter()
+            .chain([VERSION, self.kind as u8, self.level, 0])
+            .chain(self.params.to_le_bytes())
+            .chain(self.scale.to_bits().to_le_bytes());
+        for (o, b) in out.iter_mut().zip(fields) {
+            *o = b;
+        }
+        out
+    }
+
+    /// Parses and checks a header that must be of `kind` and of the set
+    /// `params`.
+    ///
+    /// # Errors
+    /// [`Error::Length`], [`Error::Wire`], [`Error::Params`], [`Error::Level`].
+    pub fn parse(bytes: &[u8], kind: Kind, params: &Params) -> Result<Self> {
+        let wire = |what| Error::Wire { what };
+        let Some((bytes, _)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+            return Err(Error::Length {
+                what: "header",
+                expected: HEADER_LEN,
+                got: bytes.len(),
+            });
+        };
+        let [
+            m0,
+            m1,
+            m2,
+            m3,
+            version,
+            k,
+            level,
+            reserved,
+            p0,
+            p1,
+            p2,
+            p3,
+            scale @ ..,
+        ] = *bytes;
+        if [m0, m1, m2, m3] != MAGIC {
+            return Err(wire(WireError::Magic));
+        }
+        if version != VERSION {
+            return Err(wire(WireError::Version {
+                expected: VERSION,
+                got: version,
+            }));
+        }
+        if k != kind as u8 {
+            return Err(wire(WireError::Kind {
+                expected: kind as u8,
+                got: k,
+            }));
+        }
+        if reserved != 0 {
+            return Err(wire(WireError::Padding));
+        }
+        let (expected, got) = (params.fingerprint(), u32::from_le_bytes([p0, p1, p2, p3]));
+        if expected != got {
+            return Err(Error::Params { expected, got });
+        }
+        params.check_level("object", usize::from(level))?;
+        let scale = f64::from_bits(u64::from_le_bytes(scale));
+        check_scale("object", scale).map_err(|_| wire(WireError::Scale))?;
+        Ok(Self {
+            kind,
+            level,
+            params: got,
+            scale,
+        })
+    }
+}
+
+/// Bytes of one packed half at `level`.
+#[must_use]
+pub fn half_len(params: &Params, level: usize) -> usize {
+    (0..=level)
+        .map_while(|i| params.prime(i).ok())
+        .map(|p| packed_len(params.n(), p.modulus().bits()))
+        .sum()
+}
+
+/// Packs the limbs of one half (level `half.len() / N - 1`).
+///
+/// # Errors
+/// [`Error::Length`] or [`Error::Level`].
+pub fn pack_half(params: &Params, half: &[u32], out: &mut [u8]) -> Result<()> {
+    let n = params.n();
+    let limbs = half.len() >> n.trailing_zeros();
+    check_len("half", half.len(), limbs * n)?;
+    params.check_level("packing", limbs.saturating_sub(1))?;
+    check_len(
+        "packed half",
+        out.len(),
+        half_len(params, limbs.saturating_sub(1)),
+    )?;
+    let mut rest = out;
+    for (i, limb) in half.chunks_exact(n).enumerate() {
+        let m = params.prime(i)?.modulus();
+        let (head, tail) = rest
+            .split_at_mut_checked(packed_len(n, m.bits()))
+            .unwrap_or_default();
+        pack(limb, m, head)?;
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Unpacks what [`pack_half`] wrote.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::Level`] or [`Error::Residue`].
+pub fn unpack_half(params: &Params, bytes: &[u8], half: &mut [u32]) -> Result<()> {
+    let n = params.n();
+    let limbs = half.len() >> n.trailing_zeros();
+    check_len("half", half.len(), limbs * n)?;
+    params.check_level("unpacking", limbs.saturating_sub(1))?;
+    check_len(
+        "packed half",
+        bytes.len(),
+        half_len(params, limbs.saturating_sub(1)),
+    )?;
+    let mut rest = bytes;
+    for (i, limb) in half.chunks_exact_mut(n).enumerate() {
+        let m = params.prime(i)?.modulus();
+        let (head, tail) = rest
+            .split_at_checked(packed_len(n, m.bits()))
+            .unwrap_or_default();
+        unpack(head, m, limb).map_err(|e| match e {
+            Error::Residue { index, .. } => Error::Residue { limb: i, index },
+            other => other,
+        })?;
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Bytes of a seeded ciphertext: header, seed, `c0`.
+#[must_use]
+pub fn seeded_len(params: &Params, level: usize) -> usize {
+    HEADER_LEN + SEED_LEN + half_len(params, level)
+}
+
+/// Bytes of a ciphertext: header, `c0`, `c1`.
+#[must_use]
+pub fn ciphertext_len(params: &Params, level: usize) -> usize {
+    HEADER_LEN + 2 * half_len(params, level)
+}

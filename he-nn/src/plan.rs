@@ -1,0 +1,775 @@
+//! The plan: everything about an inference that is decided before any
+//! ciphertext exists, computed alike by client and evaluator.
+//!
+//! The circuit is that of one hidden layer with a square activation at depth
+//! 3, latency packing:
+//!
+//! 1. A ciphertext holds `blocks` inputs, each repeated over `lanes` slots
+//!    (one lane a hidden unit): slot `b * lanes + j` is input `b` of that
+//!    ciphertext. It is multiplied by a plaintext with weight `w1[j][i]` in
+//!    that slot and accumulated over all ciphertexts. The first bias is added.
+//! 2. Rotations by `lanes, 2 lanes, ..` with additions sum the blocks; every
+//!    block then holds all pre-activations. **Then** rescale: the noise of key
+//!    switching is absolute, so it is added while the scale is still doubled.
+//! 3. Square, relinearise, rescale.
+//! 4. One plaintext product: class `k` in block `k`. Rotations by `1, 2, ..`
+//!    sum the lanes, so that slot `k * lanes` is logit `k`. Rescale.
+//!
+//! # Scales
+//!
+//! Scales are chosen, not given. The product of the scales of the second
+//! layer is as large as the last modulus allows with [`HEADROOM_BITS`] to
+//! spare above the range seen in training; the scale of the pre-activations
+//! trades the rounding of the first rescale against that of the second
+//! layer's weights, and is the one with the least expected error.
+//!
+//! # Error
+//!
+//! Two figures for the largest error of a logit, both from the same
+//! propagation through the circuit: the worst case (every error at its bound
+//! and all of one sign; safe for any input, and far from what happens) and six
+//! standard deviations of independent errors, of which a measured maximum over
+//! thousands of images stays below.
+
+use crate::message::{CHUNK_COEFFS, Item, SEED_BYTES, StageKind};
+use crate::model::Model;
+use core::fmt;
+use he_core::ckks::evaluator::{SwitchOp, workspace_words};
+use he_core::params::{Params, fnv};
+use he_core::ring::automorphism;
+use he_core::ring::sample::{ERROR_COINS, ERROR_VARIANCE};
+use he_core::wire::packed_len;
+
+/// Bits between the largest value seen in training and half the modulus, at
+/// every step. Inputs unlike the training images may give larger values.
+pub const HEADROOM_BITS: u32 = 2;
+
+/// Smallest scale of an encoded weight: below it the rounding of weights
+/// spoils eight bits.
+const MIN_WEIGHT_SCALE: f64 = 4096.0;
+
+/// Why a model does not fit a parameter set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The circuit needs more levels than the set has.
+    Depth {
+        /// Rescales of the circuit.
+        needed: usize,
+        /// Levels of the set.
+        available: usize,
+    },
+    /// More hidden units than slots.
+    Hidden {
+        /// Hidden units, rounded up to a power of two.
+        lanes: usize,
+        /// Slots of the set.
+        slots: usize,
+    },
+    /// More classes than blocks.
+    Classes {
+        /// Classes of the model.
+        classes: usize,
+        /// Blocks of `lanes` slots.
+        blocks: usize,
+    },
+    /// More inputs than a session addresses.
+    Inputs {
+        /// Ciphertexts that the inputs take.
+        ciphertexts: usize,
+        /// Most that the protocol addresses.
+        max: usize,
+    },
+    /// A ring too small for the link's chunks.
+    Ring {
+        /// Ring degree.
+        n: usize,
+    },
+    /// Values that do not fit the modulus with the headroom.
+    Headroom {
+        /// Largest magnitude seen in training.
+        value: f32,
+        /// log2 of the scale that this magnitude leaves, which is too small.
+        scale_log2: f64,
+    },
+    /// The evaluator's memory is too small.
+    Memory {
+        /// Bytes needed for the arena.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Depth { needed, available } => write!(
+                f,
+                "the network needs {needed} rescales and the parameter set has {available} levels; take a set with a longer chain"
+            ),
+            Self::Hidden { lanes, slots } => write!(
+                f,
+                "the hidden layer takes {lanes} lanes and the parameter set has {slots} slots; take a larger ring"
+            ),
+            Self::Classes { classes, blocks } => write!(
+                f,
+                "the model has {classes} classes and its hidden layer leaves {blocks} blocks of slots; take a larger ring"
+            ),
+            Self::Inputs { ciphertexts, max } => write!(
+                f,
+                "the inputs take {ciphertexts} ciphertexts and the protocol addresses {max}; take a larger ring"
+            ),
+            Self::Ring { n } => write!(
+                f,
+                "ring degree {n} is smaller than a chunk of the link; take a ring of at least {CHUNK_COEFFS}"
+            ),
+            Self::Headroom { value, scale_log2 } => write!(
+                f,
+                "values of {value} leave only 2^{scale_log2:.1} for the scale of the second layer's weights; train with smaller ranges or take a wider modulus"
+            ),
+            Self::Memory { needed, available } => write!(
+                f,
+                "the arena takes {needed} bytes and the board has {available} for it; take a board with more memory"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// One use of a switching key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUse {
+    /// What it does.
+    pub op: SwitchOp,
+    /// Level of the ciphertext it is applied to.
+    pub level: usize,
+    /// Stage it belongs to.
+    pub stage: StageKind,
+}
+
+/// Scales, exact: each is what the evaluator's bookkeeping arrives at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// Of the encrypted inputs.
+    pub input: f64,
+    /// Of the first layer's encoded weights.
+    pub weights1: f64,
+    /// Of the pre-activations after the first rescale.
+    pub preactivation: f64,
+    /// Of the squares after the second rescale.
+    pub square: f64,
+    /// Of the second layer's encoded weights.
+    pub weights2: f64,
+    /// Of the result.
+    pub output: f64,
+}
+
+impl Scales {
+    /// Of the first layer's sums, before the rescale.
+    #[must_use]
+    pub const fn sums1(&self) -> f64 {
+        self.input * self.weights1
+    }
+
+    /// Of the second layer's sums, before the rescale.
+    #[must_use]
+    pub const fn sums2(&self) -> f64 {
+        self.square * self.weights2
+    }
+}
+
+/// The largest error of a logit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogitError {
+    /// Safe for any input and any outcome of the sampling.
+    pub worst_case: f64,
+    /// Six standard deviations of independent errors.
+    pub six_sigma: f64,
+}
+
+/// Everything decided beforehand.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    params: &'static Params,
+    model_crc: u32,
+    inputs: usize,
+    classes: usize,
+    lanes: usize,
+    scales: Scales,
+    error: LogitError,
+    headroom_bits: f64,
+}
+
+/// Level of the fresh inputs; the circuit spends all of it.
+const DEPTH: usize = 3;
+
+impl Plan {
+    /// Plans `model` under `params`.
+    ///
+    /// # Errors
+    /// [`PlanError`] with the figures that disagree.
+    pub fn new(params: &'static Params, model: &Model<'_>) -> Result<Self, PlanError> {
+        let slots = params.slots();
+        if params.max_level() != DEPTH {
+            return Err(PlanError::Depth {
+                needed: DEPTH,
+                available: params.max_level(),
+            });
+        }
+        if params.n() < CHUNK_COEFFS {
+            return Err(PlanError::Ring { n: params.n() });
+        }
+        let lanes = model.hidden().next_power_of_two();
+        if lanes > slots {
+            return Err(PlanError::Hidden { lanes, slots });
+        }
+        let blocks = slots >> lanes.trailing_zeros();
+        if model.classes() > blocks {
+            return Err(PlanError::Classes {
+                classes: model.classes(),
+                blocks,
+            });
+        }
+        let ciphertexts = model.inputs().div_ceil(blocks);
+        let max = usize::from(u8::MAX);
+        if ciphertexts > max {
+            return Err(PlanError::Inputs { ciphertexts, max });
+        }
+        let circuit = Circuit::of(params, model, lanes);
+        let (scales, error) = circuit.choose_scales()?;
+        Ok(Self {
+            params,
+            model_crc: model.crc(),
+            inputs: model.inputs(),
+            classes: model.classes(),
+            lanes,
+            scales,
+            error,
+            headroom_bits: circuit.headroom(&scales),
+        })
+    }
+
+    /// Parameter set.
+    #[must_use]
+    pub const fn params(&self) -> &'static Params {
+        self.params
+    }
+
+    /// Scales.
+    #[must_use]
+    pub const fn scales(&self) -> &Scales {
+        &self.scales
+    }
+
+    /// Largest error of a logit.
+    #[must_use]
+    pub const fn logit_error(&self) -> LogitError {
+        self.error
+    }
+
+    /// Least distance, over the steps of the circuit, between the values seen
+    /// in training and half the modulus, in bits.
+    #[must_use]
+    pub const fn headroom_bits(&self) -> f64 {
+        self.headroom_bits
+    }
+
+    /// Inputs of the network.
+    #[must_use]
+    pub const fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Classes of the network.
+    #[must_use]
+    pub const fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Slots of one block: the hidden units, rounded up to a power of two.
+    #[must_use]
+    pub const fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Inputs in one ciphertext.
+    #[must_use]
+    pub const fn blocks(&self) -> usize {
+        self.params.slots() >> self.lanes.trailing_zeros()
+    }
+
+    /// Input ciphertexts.
+    #[must_use]
+    pub const fn ciphertexts(&self) -> usize {
+        self.inputs.div_ceil(self.blocks())
+    }
+
+    /// Level of the input ciphertexts.
+    #[must_use]
+    pub const fn input_level(&self) -> usize {
+        DEPTH
+    }
+
+    /// Level of the result.
+    #[must_use]
+    pub const fn output_level(&self) -> usize {
+        0
+    }
+
+    /// The slot of class `k` in the result.
+    #[must_use]
+    pub const fn output_slot(&self, k: usize) -> usize {
+        k * self.lanes
+    }
+
+    /// Number of key uses.
+    #[must_use]
+    pub const fn key_uses(&self) -> usize {
+        // log2(blocks) + 1 + log2(lanes).
+        self.params.slots().trailing_zeros() as usize + 1
+    }
+
+    /// The `k`-th key use in the order of the circuit.
+    #[must_use]
+    pub const fn key_use(&self, k: usize) -> Option<KeyUse> {
+        let sums1 = self.blocks().trailing_zeros() as usize;
+        let n = self.params.n();
+        let (steps, level, stage) = if k < sums1 {
+            (self.lanes << k, DEPTH, StageKind::Sum1)
+        } else if k == sums1 {
+            let stage = StageKind::Activation;
+            return Some(KeyUse {
+                op: SwitchOp::Square,
+                level: DEPTH - 1,
+                stage,
+            });
+        } else if k < self.key_uses() {
+            (1 << (k - sums1 - 1), DEPTH - 2, StageKind::Sum2)
+        } else {
+            return None;
+        };
+        let g = automorphism::rotation(n, steps as i32);
+        Some(KeyUse {
+            op: SwitchOp::RotateAdd(g),
+            level,
+            stage,
+        })
+    }
+
+    /// Whether `k` is the last key use of its stage.
+    #[must_use]
+    pub fn ends_stage(&self, k: usize) -> bool {
+        self.key_use(k).map(|u| u.stage) != self.key_use(k + 1).map(|u| u.stage)
+    }
+
+    /// Words of the evaluator's arena: the ciphertext and the largest key
+    /// switch.
+    #[must_use]
+    pub const fn arena_words(&self) -> usize {
+        arena_words(self.params)
+    }
+
+    /// Bytes that seeds and payloads of one inference take on the wire,
+    /// without framing: (inputs, keys, result).
+    #[must_use]
+    pub fn payload_bytes(&self) -> (usize, usize, usize) {
+        let n = self.params.n();
+        let width = |limb| self.params.prime(limb).map_or(0, |p| p.modulus().bits());
+        let limb_bytes = |limb| packed_len(n, width(limb));
+        let half: usize = (0..=DEPTH).map(limb_bytes).sum();
+        let inputs = self.ciphertexts() * (half + SEED_BYTES);
+        let keys = (0..self.key_uses())
+            .filter_map(|k| self.key_use(k))
+            .map(|u| {
+                let row: usize = (0..=u.level).map(limb_bytes).sum::<usize>()
+                    + limb_bytes(self.params.special());
+                row * (u.level + 1) + SEED_BYTES
+            })
+            .sum();
+        (inputs, keys, 2 * limb_bytes(0))
+    }
+
+    /// Number-theoretic transforms of one inference on the evaluator.
+    #[must_use]
+    pub fn transforms(&self) -> usize {
+        let limbs = DEPTH + 1;
+        let encoded = self.ciphertexts() * limbs + limbs + 2 * (DEPTH - 1);
+        let keys: usize = (0..self.key_uses())
+            .filter_map(|k| self.key_use(k))
+            .map(|u| {
+                let l = u.level + 1;
+                // A rotation takes its own digits from the NTT form.
+                let own = if u.op == SwitchOp::Square { 0 } else { l };
+                l + l * (l + 1) - own + 2 + 2 * l
+            })
+            .sum();
+        let rescales: usize = (1..=DEPTH).map(|l| 2 + 2 * l).sum();
+        encoded + keys + rescales
+    }
+
+    /// A number that both sides compare before they begin: it covers the
+    /// parameter set, the model and every scale.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let s = &self.scales;
+        let scales = [
+            s.input,
+            s.weights1,
+            s.preactivation,
+            s.square,
+            s.weights2,
+            s.output,
+        ];
+        let mut h = fnv(fnv(0x811c_9dc5, self.params.fingerprint()), self.model_crc);
+        for x in scales {
+            let bits = x.to_bits();
+            h = fnv(fnv(h, bits as u32), (bits >> 32) as u32);
+        }
+        h
+    }
+}
+
+/// Words of the arena under a parameter set, for statics.
+#[must_use]
+pub const fn arena_words(params: &Params) -> usize {
+    2 * (DEPTH + 1) * params.n() + workspace_words(params, DEPTH)
+}
+
+/// Magnitudes of one network under one set, for the choice of scales.
+struct Circuit {
+    params: &'static Params,
+    /// Largest `sum_i |w1_ji|` and `sqrt(sum_i w1_ji^2)` over units.
+    w1: (f64, f64),
+    /// The same of the second layer over classes.
+    w2: (f64, f64),
+    inputs: f64,
+    hidden: f64,
+    /// Largest pre-activation, square and logit.
+    ranges: (f64, f64, f64),
+    blocks: f64,
+    lanes: f64,
+}
+
+/// Norms of integer weights times their scale, the largest over the rows.
+fn norms<I: Iterator<Item = i8>>(rows: impl Iterator<Item = I>, scale: f32) -> (f64, f64) {
+    let (mut l1, mut l2) = (0u64, 0u64);
+    for row in rows {
+        let (mut sum, mut squares) = (0, 0);
+        for w in row {
+            let w = u64::from(w.unsigned_abs());
+            sum += w;
+            squares += w * w;
+        }
+        (l1, l2) = (l1.max(sum), l2.max(squares));
+    }
+    let scale = f64::from(scale);
+    (l1 as f64 * scale, libm::sqrt(l2 as f64) * scale)
+}
+
+/// A pair of error figures: bound and standard deviation.
+#[derive(Clone, Copy)]
+struct Err2 {
+    bound: f64,
+    sigma: f64,
+}
+
+impl Err2 {
+    const fn new(bound: f64, sigma: f64) -> Self {
+        Self { bound, sigma }
+    }
+
+    fn times(self, bound: f64, sigma: f64) -> Self {
+        Self::new(self.bound * bound, self.sigma * sigma)
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self::new(
+            self.bound + other.bound,
+            libm::hypot(self.sigma, other.sigma),
+        )
+    }
+}
+
+impl Circuit {
+    fn of(params: &'static Params, model: &Model<'_>, lanes: usize) -> Self {
+        let r = model.ranges();
+        let rows1 = (0..model.hidden()).filter_map(|j| model.w1_row(j));
+        let rows2 = (0..model.classes()).filter_map(|k| model.w2_row(k));
+        Self {
+            params,
+            w1: norms(rows1, model.w1_scale()),
+            w2: norms(rows2, model.w2_scale()),
+            inputs: model.inputs() as f64,
+            hidden: model.hidden() as f64,
+            ranges: (
+                f64::from(r.preactivation),
+                f64::from(r.square),
+                f64::from(r.logit),
+            ),
+            blocks: (params.slots() >> lanes.trailing_zeros()) as f64,
+            lanes: lanes as f64,
+        }
+    }
+
+    fn n(&self) -> f64 {
+        self.params.n() as f64
+    }
+
+    fn q(&self, i: usize) -> f64 {
+        self.params
+            .prime(i)
+            .map_or(1.0, |p| f64::from(p.modulus().value()))
+    }
+
+    /// Error in a slot of a fresh encryption: N coefficients of the error.
+    fn fresh(&self) -> Err2 {
+        Err2::new(
+            self.n() * f64::from(ERROR_COINS),
+            libm::sqrt(self.n() * ERROR_VARIANCE),
+        )
+    }
+
+    /// Error in a slot of rounding coefficients: at most 1/2 each.
+    fn rounding(&self) -> Err2 {
+        Err2::new(self.n() / 2.0, libm::sqrt(self.n() / 12.0))
+    }
+
+    /// Error in a slot of dividing a ciphertext by a modulus: both halves are
+    /// rounded, one of them is multiplied by a ternary secret.
+    fn division(&self) -> Err2 {
+        let secret = Err2::new(1.0 + self.n(), libm::sqrt(1.0 + 2.0 * self.n() / 3.0));
+        self.rounding().times(secret.bound, secret.sigma)
+    }
+
+    /// Error in a slot of a key switch at `level`: digits up to `q_i / 2`
+    /// times the key's errors, divided by `P`.
+    fn key_switch(&self, level: usize) -> Err2 {
+        let p = self.q(self.params.special());
+        let (mut bound, mut variance) = (0.0, 0.0);
+        for i in 0..=level {
+            bound += self.q(i) / 2.0;
+            variance += self.q(i) * self.q(i) / 12.0;
+        }
+        let e = self.fresh();
+        e.times(self.n() * bound / p, libm::sqrt(self.n() * variance) / p)
+            .plus(self.division())
+    }
+
+    /// Error of a logit for given scales.
+    fn logit_error(&self, s: &Scales) -> LogitError {
+        let at = |e: Err2, scale: f64| e.times(1.0 / scale, 1.0 / scale);
+        // A sum over `count` terms adds the noise of each rotation, doubled by
+        // every later one: count - 1 of them in all.
+        let summed = |e: Err2, count: f64| e.times(count - 1.0, libm::sqrt(count - 1.0));
+        let (x, h, _) = self.ranges;
+        // Pixels are at most 1; one in four is taken as bright for sigma.
+        let input = at(self.fresh(), s.input)
+            .plus(at(self.rounding(), s.input))
+            .times(self.w1.0, self.w1.1);
+        let weights1 =
+            at(self.rounding(), s.weights1).times(self.inputs, libm::sqrt(self.inputs / 4.0));
+        let preactivation = input
+            .plus(weights1)
+            .plus(at(summed(self.key_switch(DEPTH), self.blocks), s.sums1()))
+            .plus(at(self.division(), s.preactivation));
+        let square = preactivation
+            .times(2.0 * x + preactivation.bound, x)
+            .plus(at(
+                self.key_switch(DEPTH - 1),
+                s.preactivation * s.preactivation,
+            ))
+            .plus(at(self.division(), s.square));
+        let weights2 = at(self.rounding(), s.weights2)
+            .times(self.hidden * h, libm::sqrt(self.hidden) * h / 4.0);
+        let logit = square
+            .times(self.w2.0, self.w2.1)
+            .plus(weights2)
+            .plus(at(
+                summed(self.key_switch(DEPTH - 2), self.lanes),
+                s.sums2(),
+            ))
+            .plus(at(self.division(), s.output));
+        LogitError {
+            worst_case: logit.bound,
+            six_sigma: 6.0 * logit.sigma,
+        }
+    }
+
+    /// Least headroom in bits over the steps.
+    fn headroom(&self, s: &Scales) -> f64 {
+        let (x, h, logit) = self.ranges;
+        let q0 = libm::log2(self.q(0));
+        let q1 = q0 + libm::log2(self.q(1));
+        let q2 = q1 + libm::log2(self.q(2));
+        let q3 = q2 + libm::log2(self.q(3));
+        let left = |q: f64, scale: f64, value: f64| q - 1.0 - libm::log2(scale * value);
+        [
+            left(q3, s.sums1(), x),
+            left(q2, s.preactivation * s.preactivation, h),
+            left(q1, s.square, h),
+            left(q1, s.sums2(), logit),
+            left(q0, s.output, logit),
+        ]
+        .into_iter()
+        .fold(f64::INFINITY, f64::min)
+    }
+
+    fn choose_scales(&self) -> Result<(Scales, LogitError), PlanError> {
+        let (_, _, logit) = self.ranges;
+        let value = logit.max(1.0);
+        // The result: half of q_0, less headroom.
+        let room = self.q(0) / 2.0 / f64::from(1u32 << HEADROOM_BITS) / value;
+        let output = floor_pow2(room);
+        let mut best: Option<(Scales, LogitError)> = None;
+        for log in 72..=112 {
+            // Quarter bits from 2^18 to 2^28.
+            let preactivation = libm::exp2(f64::from(log) / 4.0);
+            let square = preactivation * preactivation / self.q(2);
+            let weights2 = output * self.q(1) / square;
+            // The first layer's sum is split where weights and inputs
+            // contribute alike, near the middle.
+            let sums1 = preactivation * self.q(3);
+            let input = floor_pow2(libm::sqrt(sums1) * 2.0);
+            let scales = Scales {
+                input,
+                weights1: sums1 / input,
+                preactivation,
+                square,
+                weights2,
+                output,
+            };
+            if weights2 < MIN_WEIGHT_SCALE || self.headroom(&scales) < f64::from(HEADROOM_BITS) {
+                continue;
+            }
+            let error = self.logit_error(&scales);
+            if best.is_none_or(|(_, e)| error.six_sigma < e.six_sigma) {
+                best = Some((scales, error));
+            }
+        }
+        best.map(|(s, _)| (self.exact(&s), self.logit_error(&self.exact(&s))))
+            .ok_or(PlanError::Headroom {
+                value: value as f32,
+                scale_log2: libm::log2(room),
+            })
+    }
+
+    /// The scales as the evaluator's bookkeeping computes them, operation by
+    /// operation.
+    fn exact(&self, s: &Scales) -> Scales {
+        let preactivation = s.input * s.weights1 / self.q(3);
+        let square = preactivation * preactivation / self.q(2);
+        let output = square * s.weights2 / self.q(1);
+        Scales {
+            preactivation,
+            square,
+            output,
+            ..*s
+        }
+    }
+}
+
+fn floor_pow2(x: f64) -> f64 {
+    libm::exp2(libm::floor(libm::log2(x)))
+}
+
+/// What the client sends next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The seed of input ciphertext `0`, `1`, ..
+    InputSeed(usize),
+    /// The seed of key use `0`, `1`, ..
+    KeySeed(usize),
+    /// A chunk.
+    Chunk(Item, usize),
+}
+
+/// Walks through the upload of one inference; both sides hold one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Input ciphertexts, then key uses.
+    group: usize,
+    seeded: bool,
+    row: usize,
+    digit: usize,
+    offset: usize,
+}
+
+impl Cursor {
+    /// At the first step.
+    #[must_use]
+    pub const fn start() -> Self {
+        Self {
+            group: 0,
+            seeded: false,
+            row: 0,
+            digit: 0,
+            offset: 0,
+        }
+    }
+
+    /// The step that comes next, `None` at the end.
+    #[must_use]
+    pub fn step(&self, plan: &Plan) -> Option<Step> {
+        let (row, digit) = (self.row as u8, self.digit as u8);
+        if self.group < plan.ciphertexts() {
+            if !self.seeded {
+                return Some(Step::InputSeed(self.group));
+            }
+            let item = Item::Input {
+                ciphertext: self.group as u8,
+                limb: row,
+            };
+            return Some(Step::Chunk(item, self.offset));
+        }
+        let key = self.group - plan.ciphertexts();
+        plan.key_use(key)?;
+        if !self.seeded {
+            return Some(Step::KeySeed(key));
+        }
+        let limb = match self.row {
+            0 => plan.params().special() as u8,
+            _ => row - 1,
+        };
+        Some(Step::Chunk(
+            Item::Key {
+                key: key as u8,
+                limb,
+                digit,
+            },
+            self.offset,
+        ))
+    }
+
+    /// Moves past the current step.
+    pub fn advance(&mut self, plan: &Plan) {
+        if !self.seeded {
+            self.seeded = true;
+            return;
+        }
+        let key = self.group.checked_sub(plan.ciphertexts());
+        let (rows, digits) = match key.and_then(|k| plan.key_use(k)) {
+            Some(u) => (u.level + 2, u.level + 1),
+            None => (plan.input_level() + 1, 1),
+        };
+        self.offset += CHUNK_COEFFS;
+        if self.offset < plan.params().n() {
+            return;
+        }
+        self.offset = 0;
+        self.digit += 1;
+        if self.digit < digits {
+            return;
+        }
+        self.digit = 0;
+        self.row += 1;
+        if self.row < rows {
+            return;
+        }
+        *self = Self {
+            group: self.group + 1,
+            ..Self::start()
+        };
+    }
+}

@@ -1,0 +1,489 @@
+//! The evaluator: a state machine that turns requests into replies, the same
+//! on a board, in a process and in tests.
+//!
+//! Everything streams. An input chunk is multiplied by its weights and added
+//! as it arrives; a chunk of a switching key is consumed by the running key
+//! switch. The arena holds one ciphertext and one key switch's workspace
+//! ([`crate::plan::arena_words`]); weights are read from the model (in flash
+//! on a board) as 8-bit integers and encoded here.
+//!
+//! Whatever is wrong with a request is answered by [`Reply::Refused`], which
+//! drops the running inference; the next [`Request::Begin`] works.
+
+use crate::message::{
+    CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal,
+    Reply, Request, SEED_BYTES, Stage, StageKind, TimeUnit,
+};
+use crate::model::Model;
+use crate::packing;
+use crate::plan::{Cursor, KeyUse, Plan, PlanError, Step};
+use core::mem::size_of;
+use he_core::ckks::Ciphertext;
+use he_core::ckks::encode::encode_in_place;
+use he_core::ckks::evaluator::{
+    Switching, Workspace, add_encoded, multiply_encoded, rescale, transform_encoded,
+};
+use he_core::error::Error;
+use he_core::ring::kernel;
+use he_core::ring::sample::{Uniform, stream};
+use he_core::wire::{pack, packed_len, unpack};
+
+/// Constants are encoded at a scale smaller by this power of two, and
+/// multiplied by it as integers.
+const BIAS_SHIFT: u32 = 20;
+
+/// What a session asks of the machine that it runs on.
+pub trait Platform {
+    /// Name of the board.
+    fn board(&self) -> &'static str;
+    /// What [`Self::now`] counts.
+    fn unit(&self) -> TimeUnit;
+    /// A monotonic count.
+    fn now(&mut self) -> u64;
+    /// Memory figures up to now.
+    fn memory(&mut self) -> Memory;
+    /// Chunks that it can take before the first is acknowledged.
+    fn window(&self) -> u8;
+}
+
+/// A running inference.
+#[derive(Debug)]
+struct Run {
+    cursor: Cursor,
+    /// Expands the uniform half of the item group in progress.
+    seed: [u8; SEED_BYTES],
+    /// Expands the limb in progress.
+    uniform: Option<Uniform>,
+    switching: Option<Switching>,
+    stages: [Option<Stage>; MAX_STAGES],
+}
+
+/// The evaluator. Holds the model, the plan and the arena; no secret ever
+/// comes here.
+#[derive(Debug)]
+pub struct Session<'a> {
+    model: Model<'a>,
+    plan: Plan,
+    /// The one ciphertext: accumulator, then operand of every key switch.
+    ct: Ciphertext<&'a mut [u32]>,
+    /// Workspace of key switches, scratch of everything else.
+    work: &'a mut [u32],
+    run: Option<Run>,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares an evaluator over `arena`.
+    ///
+    /// # Errors
+    /// [`PlanError::Memory`] if the arena is shorter than
+    /// [`Plan::arena_words`].
+    pub fn new(plan: Plan, model: Model<'a>, arena: &'a mut [u32]) -> Result<Self, PlanError> {
+        let needed = plan.arena_words();
+        let short = PlanError::Memory {
+            needed: needed * size_of::<u32>(),
+            available: size_of_val(arena),
+        };
+        let params = plan.params();
+        let half = (plan.input_level() + 1) * params.n();
+        let arena = arena.get_mut(..needed).ok_or(short)?;
+        let (c0, rest) = arena.split_at_mut_checked(half).ok_or(short)?;
+        let (c1, work) = rest.split_at_mut_checked(half).ok_or(short)?;
+        let ct = Ciphertext::zero(params, plan.input_level(), plan.scales().sums1(), c0, c1)
+            .map_err(|_| short)?;
+        Ok(Self {
+            model,
+            plan,
+            ct,
+            work,
+            run: None,
+        })
+    }
+
+    /// The plan it executes.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Answers one request.
+    pub fn handle<P: Platform>(
+        &mut self,
+        request: Request<'_>,
+        platform: &mut P,
+        reply: &mut impl FnMut(Reply<'_>),
+    ) {
+        if let Err(refusal) = self.answer(request, platform, reply) {
+            self.run = None;
+            reply(Reply::Refused(refusal));
+        }
+    }
+
+    /// Answers a frame that was not decodable: whatever it carried is lost, so
+    /// a running inference is dropped.
+    pub fn refuse_frame(&mut self, received: u32, reply: &mut impl FnMut(Reply<'_>)) {
+        self.run = None;
+        reply(Reply::Refused(Refusal::Frame { received }));
+    }
+
+    fn answer<P: Platform>(
+        &mut self,
+        request: Request<'_>,
+        platform: &mut P,
+        reply: &mut impl FnMut(Reply<'_>),
+    ) -> Result<(), Refusal> {
+        match request {
+            Request::Hello { version } => {
+                if version != PROTOCOL_VERSION {
+                    let evaluator = PROTOCOL_VERSION;
+                    return Err(Refusal::Version {
+                        evaluator,
+                        client: version,
+                    });
+                }
+                reply(Reply::Hello(Card {
+                    version: PROTOCOL_VERSION,
+                    board: platform.board(),
+                    model: self.model.name(),
+                    model_crc: self.model.crc(),
+                    params: self.plan.params().fingerprint(),
+                    plan: self.plan.fingerprint(),
+                    window: platform.window(),
+                    unit: platform.unit(),
+                }));
+            }
+            Request::Begin { plan } => {
+                let evaluator = self.plan.fingerprint();
+                if plan != evaluator {
+                    return Err(Refusal::Plan {
+                        evaluator,
+                        client: plan,
+                    });
+                }
+                self.ct
+                    .reset(self.plan.input_level(), self.plan.scales().sums1())
+                    .map_err(internal)?;
+                self.run = Some(Run {
+                    cursor: Cursor::start(),
+                    seed: [0; SEED_BYTES],
+                    uniform: None,
+                    switching: None,
+                    stages: [None; MAX_STAGES],
+                });
+                reply(Reply::Ready);
+            }
+            Request::Seed { seed } => self.take_seed(&seed, platform, reply)?,
+            Request::Data {
+                item,
+                offset,
+                bytes,
+            } => {
+                self.take_chunk(item, offset, bytes, platform, reply)?;
+            }
+            Request::Abort => {
+                self.run = None;
+                reply(Reply::Aborted);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_seed<P: Platform>(
+        &mut self,
+        seed: &[u8; SEED_BYTES],
+        platform: &mut P,
+        reply: &mut impl FnMut(Reply<'_>),
+    ) -> Result<(), Refusal> {
+        let start = platform.now();
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let kind = match run.cursor.step(&self.plan) {
+            Some(Step::InputSeed(index)) => {
+                Self::encode_weights1(&self.plan, &self.model, index, self.work)?;
+                StageKind::Layer1
+            }
+            Some(Step::KeySeed(key)) => {
+                let key = self.plan.key_use(key).ok_or(Refusal::NotExpected)?;
+                run.switching = Some(start_switch(&self.plan, key, &mut self.ct, self.work)?);
+                key.stage
+            }
+            _ => return Err(Refusal::NotExpected),
+        };
+        run.seed = *seed;
+        run.cursor.advance(&self.plan);
+        run.account(kind, platform.now().saturating_sub(start));
+        reply(Reply::Ack);
+        Ok(())
+    }
+
+    fn take_chunk<P: Platform>(
+        &mut self,
+        item: Item,
+        offset: u16,
+        bytes: &[u8],
+        platform: &mut P,
+        reply: &mut impl FnMut(Reply<'_>),
+    ) -> Result<(), Refusal> {
+        let start = platform.now();
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let Some(Step::Chunk(expected, expected_offset)) = run.cursor.step(&self.plan) else {
+            return Err(Refusal::NotExpected);
+        };
+        if (item, usize::from(offset)) != (expected, expected_offset) {
+            return Err(Refusal::Order {
+                expected,
+                expected_offset: expected_offset as u16,
+                got: item,
+                got_offset: offset,
+            });
+        }
+        let (limb, digit) = match item {
+            Item::Input { limb, .. } => (usize::from(limb), 0),
+            Item::Key { limb, digit, .. } => (usize::from(limb), usize::from(digit)),
+        };
+        let params = self.plan.params();
+        let modulus = params.prime(limb).map_err(internal)?.modulus();
+        let length = packed_len(CHUNK_COEFFS, modulus.bits());
+        if bytes.len() != length {
+            let got = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+            return Err(Refusal::ChunkLength {
+                expected: length as u16,
+                got,
+            });
+        }
+        let (mut sent, mut expanded) = ([0; CHUNK_COEFFS], [0; CHUNK_COEFFS]);
+        unpack(bytes, modulus, &mut sent).map_err(|e| match e {
+            Error::Residue { index, .. } => Refusal::Residue {
+                item,
+                index: offset.saturating_add(index as u16),
+            },
+            _ => Refusal::Model,
+        })?;
+        if offset == 0 {
+            run.uniform = Some(Uniform::new(&run.seed, stream(digit, limb), modulus));
+        }
+        run.uniform
+            .as_mut()
+            .ok_or(Refusal::NotExpected)?
+            .fill(&mut expanded);
+
+        let kind = match item {
+            Item::Input { .. } => {
+                let n = params.n();
+                let (buffer, rest) = self.work.split_at_mut_checked(n).ok_or(Refusal::Model)?;
+                let weights = rest.get_mut(..n).ok_or(Refusal::Model)?;
+                if offset == 0 {
+                    let coefficients = bytemuck::cast_slice(buffer);
+                    transform_encoded(params, limb, coefficients, weights).map_err(internal)?;
+                }
+                let first = usize::from(offset);
+                let range = first..first + CHUNK_COEFFS;
+                let weights = weights.get(range.clone()).ok_or(Refusal::Model)?;
+                let (c0, c1) = self.ct.halves_mut();
+                for (half, part) in [(c0, &sent), (c1, &expanded)] {
+                    let limb = half.chunks_exact_mut(n).nth(limb);
+                    let acc = limb
+                        .and_then(|l| l.get_mut(range.clone()))
+                        .ok_or(Refusal::Model)?;
+                    kernel::mul_acc(acc, part, weights, modulus);
+                }
+                StageKind::Layer1
+            }
+            Item::Key { key, .. } => {
+                let used = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
+                let mut work = Workspace::new(params, used.level, self.work).map_err(internal)?;
+                switching
+                    .absorb(params, &mut self.ct, &mut work, &sent, &expanded)
+                    .map_err(internal)?;
+                used.stage
+            }
+        };
+        let before = run.cursor.step(&self.plan);
+        run.cursor.advance(&self.plan);
+        let after = run.cursor.step(&self.plan);
+        run.account(kind, platform.now().saturating_sub(start));
+        let ended = match (before, after) {
+            (Some(Step::Chunk(Item::Input { .. }, _)), Some(Step::KeySeed(_))) => {
+                Some(StageKind::Layer1)
+            }
+            (Some(Step::Chunk(Item::Key { key, .. }, _)), None | Some(Step::KeySeed(_)))
+                if self.plan.ends_stage(usize::from(key)) =>
+            {
+                Some(kind)
+            }
+            _ => None,
+        };
+        if let Some(stage) = ended {
+            self.between_stages(stage, platform)?;
+        }
+        reply(Reply::Ack);
+        if after.is_none() {
+            self.send_result(platform, reply)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The work that needs no upload, after the stage `ended`.
+    fn between_stages<P: Platform>(
+        &mut self,
+        ended: StageKind,
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        let mut start = platform.now();
+        let mut lap = |run: &mut Option<Run>, kind| {
+            let now = platform.now();
+            if let Some(run) = run {
+                run.account(kind, now.saturating_sub(start));
+            }
+            start = now;
+        };
+        match ended {
+            StageKind::Layer1 => {
+                self.add_bias(packing::bias1_slots)?;
+                lap(&mut self.run, StageKind::Layer1);
+            }
+            StageKind::Sum1 => {
+                self.rescale()?;
+                lap(&mut self.run, StageKind::Rescale1);
+            }
+            StageKind::Activation => {
+                self.rescale()?;
+                lap(&mut self.run, StageKind::Rescale2);
+                self.layer2()?;
+                lap(&mut self.run, StageKind::Layer2);
+            }
+            StageKind::Sum2 => {
+                self.rescale()?;
+                lap(&mut self.run, StageKind::Rescale3);
+            }
+            StageKind::Rescale1 | StageKind::Rescale2 | StageKind::Layer2 | StageKind::Rescale3 => {
+            }
+        }
+        Ok(())
+    }
+
+    /// Coefficients (integers in `f32`) of the first layer's weights for one
+    /// input ciphertext, into the first limb of `work`.
+    fn encode_weights1(
+        plan: &Plan,
+        model: &Model<'_>,
+        index: usize,
+        work: &mut [u32],
+    ) -> Result<(), Refusal> {
+        let buffer = float_limb(plan, work)?;
+        let (re, im) = buffer.split_at_mut(plan.params().slots());
+        packing::weight1_slots(plan, model, index, re);
+        im.fill(0.0);
+        encode_in_place(buffer, plan.scales().weights1).map_err(internal)
+    }
+
+    /// Adds the constants that `fill` writes into the slots.
+    fn add_bias(&mut self, fill: fn(&Plan, &Model<'_>, &mut [f32])) -> Result<(), Refusal> {
+        let params = self.plan.params();
+        let scale = self.ct.scale() / f64::from(1u32 << BIAS_SHIFT);
+        let (buffer, rest) = self
+            .work
+            .split_at_mut_checked(params.n())
+            .ok_or(Refusal::Model)?;
+        let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
+        let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
+        let (re, im) = coefficients.split_at_mut(params.slots());
+        fill(&self.plan, &self.model, re);
+        im.fill(0.0);
+        encode_in_place(coefficients, scale).map_err(internal)?;
+        add_encoded(params, &mut self.ct, coefficients, BIAS_SHIFT, scratch).map_err(internal)
+    }
+
+    fn rescale(&mut self) -> Result<(), Refusal> {
+        let params = self.plan.params();
+        let scratch = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
+        rescale(params, &mut self.ct, scratch).map_err(internal)
+    }
+
+    fn layer2(&mut self) -> Result<(), Refusal> {
+        let params = self.plan.params();
+        let scale = self.plan.scales().weights2;
+        let (buffer, rest) = self
+            .work
+            .split_at_mut_checked(params.n())
+            .ok_or(Refusal::Model)?;
+        let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
+        let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
+        let (re, im) = coefficients.split_at_mut(params.slots());
+        packing::weight2_slots(&self.plan, &self.model, re);
+        im.fill(0.0);
+        encode_in_place(coefficients, scale).map_err(internal)?;
+        multiply_encoded(params, &mut self.ct, coefficients, scale, scratch).map_err(internal)?;
+        self.add_bias(packing::bias2_slots)
+    }
+
+    fn send_result<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        reply: &mut impl FnMut(Reply<'_>),
+    ) -> Result<(), Refusal> {
+        let params = self.plan.params();
+        let mut packed = [0; MAX_CHUNK_BYTES];
+        let (c0, c1) = self.ct.halves();
+        for (part, half) in (0..).zip([c0, c1]) {
+            for (limb, words) in half.chunks_exact(params.n()).enumerate() {
+                let modulus = params.prime(limb).map_err(internal)?.modulus();
+                let length = packed_len(CHUNK_COEFFS, modulus.bits());
+                let bytes = packed.get_mut(..length).ok_or(Refusal::Model)?;
+                for (i, chunk) in words.chunks_exact(CHUNK_COEFFS).enumerate() {
+                    pack(chunk, modulus, bytes).map_err(internal)?;
+                    let offset = (i * CHUNK_COEFFS) as u16;
+                    reply(Reply::Result {
+                        part,
+                        limb: limb as u8,
+                        offset,
+                        bytes,
+                    });
+                }
+            }
+        }
+        let stages = self.run.take().map_or([None; MAX_STAGES], |run| run.stages);
+        let scale_bits = self.ct.scale().to_bits();
+        reply(Reply::Done {
+            scale_bits,
+            memory: platform.memory(),
+            stages,
+        });
+        Ok(())
+    }
+}
+
+impl Run {
+    /// Adds time to a stage.
+    fn account(&mut self, kind: StageKind, time: u64) {
+        for slot in &mut self.stages {
+            match slot {
+                Some(stage) if stage.kind == kind => stage.time += time,
+                Some(_) => continue,
+                None => *slot = Some(Stage { kind, time }),
+            }
+            return;
+        }
+    }
+}
+
+fn float_limb<'w>(plan: &Plan, work: &'w mut [u32]) -> Result<&'w mut [f32], Refusal> {
+    work.get_mut(..plan.params().n())
+        .map(bytemuck::cast_slice_mut)
+        .ok_or(Refusal::Model)
+}
+
+fn start_switch(
+    plan: &Plan,
+    key: KeyUse,
+    ct: &mut Ciphertext<&mut [u32]>,
+    work: &mut [u32],
+) -> Result<Switching, Refusal> {
+    let mut work = Workspace::new(plan.params(), key.level, work).map_err(internal)?;
+    Switching::start(plan.params(), key.op, ct, &mut work).map_err(internal)
+}
+
+/// Errors that a checked plan and model exclude; reported, not swallowed.
+fn internal(_: Error) -> Refusal {
+    Refusal::Model
+}

@@ -1,0 +1,740 @@
+//! The client of an encrypted inference: holds the secret key, encrypts,
+//! streams the plan's schedule, decrypts.
+
+use std::time::{Duration, Instant};
+
+use chacha20::ChaCha20Rng;
+use he_core::ckks::Ciphertext;
+use he_core::ckks::decrypt::decrypt;
+use he_core::ckks::encode::encode;
+use he_core::rlwe::keys::{switching_key, switching_key_words};
+use he_core::rlwe::{self, SecretKey};
+use he_core::wire;
+use he_nn::message::{
+    CHUNK_COEFFS, Fault, Item, MAX_STAGES, Memory, Refusal, Reply, Request, SEED_BYTES, Stage,
+    TimeUnit,
+};
+use he_nn::packing;
+use he_nn::plan::{Cursor, Plan, Step};
+use rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
+
+use crate::device::{Connection, DeviceError, Transport};
+
+/// How long an evaluator may stay silent while it computes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an evaluator may take to answer the first message.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Above this share of the modulus a result counts as wrapped around: values
+/// within the plan's ranges reach a quarter of it.
+const WRAPPED: f64 = 0.5;
+
+/// Why there is no result. One sentence each; what to do is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The link failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The evaluator holds another model.
+    #[error(
+        "{device} holds the model {theirs} ({theirs_crc:08x}) and this client {ours} ({ours_crc:08x}): name that model, or flash this one"
+    )]
+    Model {
+        /// The evaluator.
+        device: String,
+        /// Name of the evaluator's model.
+        theirs: String,
+        /// CRC-32 of the evaluator's model.
+        theirs_crc: u32,
+        /// Name of the client's model.
+        ours: String,
+        /// CRC-32 of the client's model.
+        ours_crc: u32,
+    },
+    /// The evaluator would compute something else.
+    #[error(
+        "{device} has {what} {theirs:08x} and this client {ours:08x}: build both from the same version"
+    )]
+    Disagreement {
+        /// The evaluator.
+        device: String,
+        /// What differs.
+        what: &'static str,
+        /// The evaluator's fingerprint.
+        theirs: u32,
+        /// The client's fingerprint.
+        ours: u32,
+    },
+    /// The evaluator refused a message.
+    #[error("{device} refused: {reason}")]
+    Refused {
+        /// The evaluator.
+        device: String,
+        /// Its reason, and what to do.
+        reason: RefusalSentence,
+    },
+    /// The evaluator crashed.
+    #[error(
+        "{device} stopped with {what} and restarted: run again, and report it if it happens twice"
+    )]
+    Crashed {
+        /// The evaluator.
+        device: String,
+        /// What happened to it.
+        what: String,
+    },
+    /// A reply that does not belong here.
+    #[error("{device} answered out of turn ({got} where {expected} was due): run again")]
+    OutOfTurn {
+        /// The evaluator.
+        device: String,
+        /// What was due.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
+    /// What came back is not an acceptable ciphertext.
+    #[error("{device} returned a result that was not decrypted: {source}")]
+    Result {
+        /// The evaluator.
+        device: String,
+        /// What is wrong with it.
+        source: he_core::Error,
+    },
+    /// The values left the range that the plan has room for.
+    #[error(
+        "the result of {device} fills {percent:.0} % of the modulus and may have wrapped around: the input is unlike the training images"
+    )]
+    Wrapped {
+        /// The evaluator.
+        device: String,
+        /// Largest coefficient, in per cent of half the modulus.
+        percent: f64,
+    },
+    /// The image does not fit the model.
+    #[error(
+        "the image has {got} pixels and the model takes {expected}: give an image of that size"
+    )]
+    Pixels {
+        /// Inputs of the model.
+        expected: usize,
+        /// Pixels that came.
+        got: usize,
+    },
+    /// The system has no randomness.
+    #[error("the system's random generator failed ({0}): nothing was encrypted")]
+    Random(getrandom::Error),
+    /// A step of the encryption failed.
+    #[error("encryption failed: {0}")]
+    Encryption(he_core::Error),
+}
+
+/// A refusal as a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusalSentence(pub Refusal);
+
+impl std::fmt::Display for RefusalSentence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Refusal::Version { evaluator, client } => write!(
+                f,
+                "it speaks protocol version {evaluator} and this client version {client}; build both from the same version"
+            ),
+            Refusal::Plan { evaluator, client } => write!(
+                f,
+                "its plan is {evaluator:08x} and this client's {client:08x}; build both from the same version"
+            ),
+            Refusal::Frame { received } => write!(
+                f,
+                "a frame of {received} bytes arrived damaged; check the line and run again"
+            ),
+            Refusal::NotExpected => {
+                f.write_str("a message came that belongs to no running inference; run again")
+            }
+            Refusal::Order {
+                expected,
+                expected_offset,
+                got,
+                got_offset,
+            } => write!(
+                f,
+                "{got:?} at {got_offset} came where {expected:?} at {expected_offset} was due; run again"
+            ),
+            Refusal::ChunkLength { expected, got } => {
+                write!(
+                    f,
+                    "a chunk has {got} bytes instead of {expected}; run again"
+                )
+            }
+            Refusal::Residue { item, index } => write!(
+                f,
+                "coefficient {index} of {item:?} is not below its prime; run again"
+            ),
+            Refusal::Model => {
+                f.write_str("its model does not fit its plan or memory; build the firmware again")
+            }
+        }
+    }
+}
+
+/// The `b` half of a switching key, packed limb by limb in sending order.
+struct PackedKey {
+    seed: [u8; SEED_BYTES],
+    limbs: Vec<Vec<u8>>,
+}
+
+/// A client with its keys. The keys are made once and streamed with every
+/// inference.
+pub struct Client {
+    plan: Plan,
+    model_name: String,
+    model_crc: u32,
+    key: SecretKey<Vec<u32>>,
+    switching: Vec<PackedKey>,
+    rng: ChaCha20Rng,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes on the link, framing included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// To the evaluator, keys included.
+    pub up: u64,
+    /// From the evaluator.
+    pub down: u64,
+    /// Of `up`, what the switching keys took.
+    pub keys_up: u64,
+}
+
+/// One decrypted inference.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// One value per class.
+    pub logits: Vec<f64>,
+    /// Bytes on the link.
+    pub bytes: Bytes,
+    /// The evaluator's board.
+    pub board: String,
+    /// Unit of the stage times.
+    pub unit: TimeUnit,
+    /// The evaluator's memory.
+    pub memory: Memory,
+    /// Time per stage.
+    pub stages: Vec<Stage>,
+    /// From the first message to the decrypted result.
+    pub wall: Duration,
+}
+
+impl Inference {
+    /// The class of the largest logit.
+    #[must_use]
+    pub fn label(&self) -> usize {
+        argmax(&self.logits)
+    }
+
+    /// Sum of the stage times; `None` without a clock.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        (self.unit != TimeUnit::None).then(|| self.stages.iter().map(|s| s.time).sum())
+    }
+}
+
+/// Index of the largest value, the first of equals.
+#[must_use]
+pub fn argmax(values: &[f64]) -> usize {
+    let better = |best: Option<(usize, f64)>, (i, &x): (usize, &f64)| match best {
+        Some((_, y)) if y >= x => best,
+        _ => Some((i, x)),
+    };
+    values
+        .iter()
+        .enumerate()
+        .fold(None, better)
+        .map_or(0, |(i, _)| i)
+}
+
+impl Client {
+    /// Draws a secret key and the switching keys of the plan from the
+    /// system's generator.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn new(plan: Plan, model: &he_nn::model::Model<'_>) -> Result<Self, ClientError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
+        Self::from_seed(plan, model, &seed)
+    }
+
+    /// As [`Self::new`], with all randomness from `seed`: for tests.
+    ///
+    /// # Errors
+    /// [`ClientError::Encryption`].
+    pub fn from_seed(
+        plan: Plan,
+        model: &he_nn::model::Model<'_>,
+        seed: &[u8; 32],
+    ) -> Result<Self, ClientError> {
+        let params = plan.params();
+        let n = params.n();
+        let mut rng = ChaCha20Rng::from_seed(*seed);
+        let words = SecretKey::<Vec<u32>>::words(params);
+        let key = SecretKey::generate(params, vec![0; words], &mut rng)
+            .map_err(ClientError::Encryption)?;
+        let mut switching = Vec::new();
+        let mut errors = vec![0; n];
+        for used in (0..plan.key_uses()).filter_map(|k| plan.key_use(k)) {
+            let mut packed = PackedKey {
+                seed: fresh_seed(&mut rng),
+                limbs: Vec::new(),
+            };
+            let mut words = vec![0; switching_key_words(params, used.level)];
+            let target = used.op.target();
+            switching_key(
+                params,
+                &key,
+                target,
+                used.level,
+                &packed.seed,
+                &mut rng,
+                &mut errors,
+                &mut words,
+            )
+            .map_err(ClientError::Encryption)?;
+            let digits = used.level + 1;
+            for (i, limb) in words.chunks_exact(n).enumerate() {
+                let target = match i / digits {
+                    0 => params.special(),
+                    row => row - 1,
+                };
+                packed.limbs.push(pack(&plan, target, limb)?);
+            }
+            switching.push(packed);
+        }
+        Ok(Self {
+            plan,
+            model_name: model.name().to_owned(),
+            model_crc: model.crc(),
+            key,
+            switching,
+            rng,
+        })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs one inference on the evaluator behind `link`. `progress` is told
+    /// the payload bytes sent so far and in all.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the next inference on the same link works unless the
+    /// link itself is gone.
+    pub fn infer<T: Transport>(
+        &mut self,
+        link: &mut Connection<T>,
+        pixels: &[u8],
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Inference, ClientError> {
+        if pixels.len() != self.plan.inputs() {
+            return Err(ClientError::Pixels {
+                expected: self.plan.inputs(),
+                got: pixels.len(),
+            });
+        }
+        let start = Instant::now();
+        let before = link.traffic();
+        let device = link.transport().name();
+        let (window, board, unit) = self.greet(link, &device)?;
+        link.send(&Request::Begin {
+            plan: self.plan.fingerprint(),
+        })?;
+        expect(link, &device, "readiness", |reply| {
+            matches!(reply, Reply::Ready)
+        })?;
+
+        let (inputs, keys, _) = self.plan.payload_bytes();
+        let total = (inputs + keys) as u64;
+        let mut sent = 0;
+        let mut keys_up = 0;
+        let mut in_flight = 0;
+        let mut input: Vec<Vec<u8>> = Vec::new();
+        let mut cursor = Cursor::start();
+        while let Some(step) = cursor.step(&self.plan) {
+            if in_flight == window {
+                expect(link, &device, "an acknowledgement", |r| {
+                    matches!(r, Reply::Ack)
+                })?;
+                in_flight -= 1;
+            }
+            let up = link.traffic().up;
+            match step {
+                Step::InputSeed(index) => {
+                    let seed = fresh_seed(&mut self.rng);
+                    input = self.encrypt(index, pixels, &seed)?;
+                    link.send(&Request::Seed { seed })?;
+                    sent += SEED_BYTES as u64;
+                }
+                Step::KeySeed(key) => {
+                    let seed = self.switching.get(key).map(|k| k.seed).unwrap_or_default();
+                    link.send(&Request::Seed { seed })?;
+                    sent += SEED_BYTES as u64;
+                }
+                Step::Chunk(item, offset) => {
+                    let limb = match item {
+                        Item::Input { limb, .. } => input.get(usize::from(limb)),
+                        Item::Key { key, limb, digit } => self.key_limb(key, limb, digit),
+                    };
+                    let bytes = limb.and_then(|l| chunk(l, offset, self.plan.params().n()));
+                    let bytes = bytes.unwrap_or_default();
+                    link.send(&Request::Data {
+                        item,
+                        offset: offset as u16,
+                        bytes,
+                    })?;
+                    sent += bytes.len() as u64;
+                }
+            }
+            if matches!(step, Step::KeySeed(_) | Step::Chunk(Item::Key { .. }, _)) {
+                keys_up += link.traffic().up - up;
+            }
+            in_flight += 1;
+            cursor.advance(&self.plan);
+            progress(sent, total);
+        }
+        let (result, done) = self.collect(link, &device, in_flight)?;
+        let logits = self.decrypt(result, f64::from_bits(done.scale_bits), &device)?;
+        let after = link.traffic();
+        Ok(Inference {
+            logits,
+            bytes: Bytes {
+                up: after.up - before.up,
+                down: after.down - before.down,
+                keys_up,
+            },
+            board,
+            unit,
+            memory: done.memory,
+            stages: done.stages.into_iter().flatten().collect(),
+            wall: start.elapsed(),
+        })
+    }
+
+    /// Says hello and compares what both sides hold.
+    fn greet<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<(usize, String, TimeUnit), ClientError> {
+        let params = self.plan.params().fingerprint();
+        let disagreement = |what, theirs, ours| ClientError::Disagreement {
+            device: device.to_owned(),
+            what,
+            theirs,
+            ours,
+        };
+        link.hello(HELLO_PATIENCE, |answer| {
+            let card = answer.map_err(|refusal| refused(device, refusal))?;
+            if card.model_crc != self.model_crc {
+                return Err(ClientError::Model {
+                    device: device.to_owned(),
+                    theirs: card.model.to_owned(),
+                    theirs_crc: card.model_crc,
+                    ours: self.model_name.clone(),
+                    ours_crc: self.model_crc,
+                });
+            }
+            if card.params != params {
+                return Err(disagreement("the parameter set", card.params, params));
+            }
+            if card.plan != self.plan.fingerprint() {
+                return Err(disagreement("the plan", card.plan, self.plan.fingerprint()));
+            }
+            Ok((
+                usize::from(card.window.max(1)),
+                card.board.to_owned(),
+                card.unit,
+            ))
+        })?
+    }
+
+    fn encrypt(
+        &mut self,
+        index: usize,
+        pixels: &[u8],
+        seed: &[u8; SEED_BYTES],
+    ) -> Result<Vec<Vec<u8>>, ClientError> {
+        let params = self.plan.params();
+        let n = params.n();
+        let level = self.plan.input_level();
+        let mut slots = Zeroizing::new(vec![0.0f64; params.slots()]);
+        let mut buffer = Zeroizing::new(vec![0.0f64; n]);
+        let mut message = Zeroizing::new(vec![0; n]);
+        let mut c0 = vec![0; (level + 1) * n];
+        packing::input_slots(&self.plan, index, pixels, &mut slots);
+        let scale = self.plan.scales().input;
+        encode(&slots, scale, &mut buffer, &mut message, |x| x as i32)
+            .and_then(|()| {
+                rlwe::encrypt(
+                    params,
+                    &self.key,
+                    &mut message,
+                    level,
+                    seed,
+                    &mut self.rng,
+                    &mut c0,
+                )
+            })
+            .map_err(ClientError::Encryption)?;
+        c0.chunks_exact(n)
+            .enumerate()
+            .map(|(i, limb)| pack(&self.plan, i, limb))
+            .collect()
+    }
+
+    fn key_limb(&self, key: u8, limb: u8, digit: u8) -> Option<&Vec<u8>> {
+        let used = self.plan.key_use(usize::from(key))?;
+        let row = match usize::from(limb) {
+            l if l == self.plan.params().special() => 0,
+            l => l + 1,
+        };
+        let digits = used.level + 1;
+        self.switching
+            .get(usize::from(key))?
+            .limbs
+            .get(row * digits + usize::from(digit))
+    }
+
+    /// Takes the outstanding acknowledgements, the result and its end.
+    fn collect<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+        mut in_flight: usize,
+    ) -> Result<(ResultHalves, Done), ClientError> {
+        let params = self.plan.params();
+        let limbs = self.plan.output_level() + 1;
+        let mut result = ResultHalves {
+            words: [const { Vec::new() }; 2],
+        };
+        let expected = limbs * params.n();
+        loop {
+            let event = link.receive(PATIENCE, |reply| match reply {
+                Reply::Ack if in_flight > 0 => {
+                    in_flight -= 1;
+                    Ok(None)
+                }
+                Reply::Result {
+                    part,
+                    limb,
+                    offset,
+                    bytes,
+                } => result
+                    .take(&self.plan, part, limb, offset, bytes)
+                    .map(|()| None)
+                    .map_err(|source| ClientError::Result {
+                        device: device.to_owned(),
+                        source,
+                    }),
+                Reply::Done {
+                    scale_bits,
+                    memory,
+                    stages,
+                } => Ok(Some(Done {
+                    scale_bits,
+                    memory,
+                    stages,
+                })),
+                other => Err(out_of_turn(device, "the result", &other)),
+            })??;
+            if let Some(done) = event {
+                for half in &result.words {
+                    if half.len() != expected {
+                        let source = he_core::Error::Length {
+                            what: "result",
+                            expected,
+                            got: half.len(),
+                        };
+                        return Err(ClientError::Result {
+                            device: device.to_owned(),
+                            source,
+                        });
+                    }
+                }
+                return Ok((result, done));
+            }
+        }
+    }
+
+    fn decrypt(
+        &self,
+        result: ResultHalves,
+        scale: f64,
+        device: &str,
+    ) -> Result<Vec<f64>, ClientError> {
+        let rejected = |source| ClientError::Result {
+            device: device.to_owned(),
+            source,
+        };
+        let params = self.plan.params();
+        let level = self.plan.output_level();
+        let [c0, c1] = result.words;
+        let ct = Ciphertext::new(params, level, scale, c0, c1).map_err(rejected)?;
+        let mut scratch = vec![0; (level + 1) * params.n()];
+        let mut slots = vec![0.0; params.n()];
+        let output = self.plan.scales().output;
+        let plain = decrypt(
+            params,
+            &self.key,
+            &ct,
+            level,
+            output,
+            &mut scratch,
+            &mut slots,
+        )
+        .map_err(rejected)?;
+        if plain.fill() > WRAPPED {
+            let percent = 100.0 * plain.fill();
+            return Err(ClientError::Wrapped {
+                device: device.to_owned(),
+                percent,
+            });
+        }
+        let logits = (0..self.plan.classes()).filter_map(|k| plain.slot(self.plan.output_slot(k)));
+        Ok(logits.collect())
+    }
+}
+
+struct Done {
+    scale_bits: u64,
+    memory: Memory,
+    stages: [Option<Stage>; MAX_STAGES],
+}
+
+/// The result as it arrives, in order.
+struct ResultHalves {
+    words: [Vec<u32>; 2],
+}
+
+impl ResultHalves {
+    fn take(
+        &mut self,
+        plan: &Plan,
+        part: u8,
+        limb: u8,
+        offset: u16,
+        bytes: &[u8],
+    ) -> Result<(), he_core::Error> {
+        let params = plan.params();
+        let at = usize::from(limb) * params.n() + usize::from(offset);
+        let wrong = he_core::Error::Length {
+            what: "result",
+            expected: at,
+            got: 0,
+        };
+        if usize::from(limb) > plan.output_level() {
+            return Err(wrong);
+        }
+        let half = self.words.get_mut(usize::from(part)).ok_or(wrong)?;
+        if half.len() != at {
+            return Err(he_core::Error::Length {
+                what: "result",
+                expected: half.len(),
+                got: at,
+            });
+        }
+        let mut words = [0; CHUNK_COEFFS];
+        wire::unpack(
+            bytes,
+            params.prime(usize::from(limb))?.modulus(),
+            &mut words,
+        )?;
+        half.extend_from_slice(&words);
+        Ok(())
+    }
+}
+
+fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
+    let mut seed = [0; SEED_BYTES];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+fn pack(plan: &Plan, limb: usize, words: &[u32]) -> Result<Vec<u8>, ClientError> {
+    let modulus = plan
+        .params()
+        .prime(limb)
+        .map_err(ClientError::Encryption)?
+        .modulus();
+    let mut bytes = vec![0; wire::packed_len(words.len(), modulus.bits())];
+    wire::pack(words, modulus, &mut bytes).map_err(ClientError::Encryption)?;
+    Ok(bytes)
+}
+
+/// The packed coefficients `offset ..` of one chunk of a limb of `n`.
+fn chunk(limb: &[u8], offset: usize, n: usize) -> Option<&[u8]> {
+    let length = limb.len() * CHUNK_COEFFS / n;
+    limb.chunks_exact(length).nth(offset / CHUNK_COEFFS)
+}
+
+fn refused(device: &str, refusal: Refusal) -> ClientError {
+    ClientError::Refused {
+        device: device.to_owned(),
+        reason: RefusalSentence(refusal),
+    }
+}
+
+fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_>) -> ClientError {
+    let device_name = device.to_owned();
+    match *reply {
+        Reply::Refused(refusal) => refused(device, refusal),
+        Reply::Fault(Fault::Panic { file, line }) => ClientError::Crashed {
+            device: device_name,
+            what: format!("a panic at {file}:{line}"),
+        },
+        Reply::Fault(Fault::Exception { number, pc, cfsr }) => ClientError::Crashed {
+            device: device_name,
+            what: format!("exception {number} at {pc:#010x} (CFSR {cfsr:#010x})"),
+        },
+        Reply::Hello(_) => turn(device_name, expected, "a greeting"),
+        Reply::Ready => turn(device_name, expected, "readiness"),
+        Reply::Ack => turn(device_name, expected, "an acknowledgement"),
+        Reply::Result { .. } => turn(device_name, expected, "a part of a result"),
+        Reply::Done { .. } => turn(device_name, expected, "an end"),
+        Reply::Aborted => turn(device_name, expected, "an abort"),
+    }
+}
+
+fn turn(device: String, expected: &'static str, got: &str) -> ClientError {
+    ClientError::OutOfTurn {
+        device,
+        expected,
+        got: got.to_owned(),
+    }
+}
+
+fn expect<T: Transport>(
+    link: &mut Connection<T>,
+    device: &str,
+    expected: &'static str,
+    is: impl FnOnce(&Reply<'_>) -> bool,
+) -> Result<(), ClientError> {
+    link.receive(PATIENCE, |reply| {
+        if is(&reply) {
+            Ok(())
+        } else {
+            Err(out_of_turn(device, expected, &reply))
+        }
+    })?
+}
