@@ -214,13 +214,10 @@ fn resume() {
 /// Moves the UART's byte to the ring, or stops receiving with it in place.
 #[inline(always)]
 fn push() {
-    if RECEIVED.is_full() {
+    if !RECEIVED.push_with(|| LINK.read(Uart::DATA) as u8) {
         let control = LINK.read(Uart::CONTROL);
         LINK.write(Uart::CONTROL, control & !Uart::CONTROL_RECEIVE_INTERRUPT);
         HELD.store(true, Ordering::Relaxed);
-    } else {
-        // Has room: `is_full` was asked on this, the pushing side.
-        let _ = RECEIVED.push(LINK.read(Uart::DATA) as u8);
     }
 }
 
