@@ -3,9 +3,10 @@
 use cortex_m_rt::entry;
 use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Memory, Reply, Request, TimeUnit};
+use he_nn::session::Platform;
 
 use crate::board::{self, Board};
-use crate::evaluator::{Evaluator, Platform};
+use crate::evaluator::Evaluator;
 use crate::{fault, stack};
 
 /// Chunks that the client may have in flight; the board's receive ring holds

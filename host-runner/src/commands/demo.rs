@@ -24,23 +24,48 @@ pub fn run() -> Result<(), Failure> {
     let count = digits.images.len();
     let mut link = infer::open(&Device::InProcess, &file, false)?;
     let mut client = Client::new(plan, &model)?;
-    let images = digits.images.iter().copied().zip(digits.labels.iter().copied());
-    let images = images.enumerate().map(|(i, (image, label))| (i, image, label));
+    let images = digits
+        .images
+        .iter()
+        .copied()
+        .zip(digits.labels.iter().copied());
+    let images = images
+        .enumerate()
+        .map(|(i, (image, label))| (i, image, label));
     let collected = infer::run_images(&mut client, &mut link, &model, images, count, |_, _| {})?;
     let report = collected.report("inproc".to_owned(), file.name(), &plan);
 
     let mut out = String::from(
         "Each digit was encrypted; the evaluator saw ciphertexts only and returned one.\n\n",
     );
-    let pictures = digits.images.chunks(PER_ROW).zip(report.images.chunks(PER_ROW));
+    let pictures = digits
+        .images
+        .chunks(PER_ROW)
+        .zip(report.images.chunks(PER_ROW));
     for (images, reports) in pictures {
         out.push_str(&row(images, reports));
     }
     let (params, e) = (&report.params, &report.evaluator);
-    let right = report.images.iter().filter(|i| i.predicted == usize::from(i.label)).count();
+    let right = report
+        .images
+        .iter()
+        .filter(|i| i.predicted == usize::from(i.label))
+        .count();
     out.push_str(&output::facts(&[
-        ("right", format!("{right} of {count}, {} labels changed by encryption", report.label_flips)),
-        ("time", format!("{:.0} ms an image, encryption included", 1e3 * report.wall_seconds)),
+        (
+            "right",
+            format!(
+                "{right} of {count}, {} labels changed by encryption",
+                report.label_flips
+            ),
+        ),
+        (
+            "time",
+            format!(
+                "{:.0} ms an image, encryption included",
+                1e3 * report.wall_seconds
+            ),
+        ),
         (
             "link",
             format!(
@@ -67,12 +92,19 @@ fn row(images: &[[u8; SIDE * SIDE]], reports: &[ImageReport]) -> String {
     let pictures: Vec<Vec<String>> = images.iter().map(braille).collect();
     let mut out = String::new();
     for line in 0..pictures.first().map_or(0, Vec::len) {
-        let cells = pictures.iter().filter_map(|p| p.get(line)).map(String::as_str);
+        let cells = pictures
+            .iter()
+            .filter_map(|p| p.get(line))
+            .map(String::as_str);
         out.push_str(cells.collect::<Vec<_>>().join(" ").trim_end());
         out.push('\n');
     }
     for report in reports {
-        let verdict = if report.predicted == usize::from(report.label) { "right" } else { "wrong" };
+        let verdict = if report.predicted == usize::from(report.label) {
+            "right"
+        } else {
+            "wrong"
+        };
         let text = format!("{} {verdict}", report.predicted);
         out.push_str(&format!("{text:^width$} ", width = SIDE / 2));
     }
@@ -115,6 +147,10 @@ mod tests {
         let lines = braille(&image);
         assert_eq!(lines.len(), 7);
         assert!(lines.iter().all(|l| l.chars().count() == 14));
-        assert!(lines.first().is_some_and(|l| l.starts_with("\u{2801}\u{2880}\u{2800}")));
+        assert!(
+            lines
+                .first()
+                .is_some_and(|l| l.starts_with("\u{2801}\u{2880}\u{2800}"))
+        );
     }
 }

@@ -191,7 +191,11 @@ pub fn open(
     let transport: Box<dyn Transport> = match device {
         Device::InProcess => Box::new(evaluator::in_process(model.bytes())?),
         Device::Emulator { board } => {
-            let options = firmware_build::Options { board, model: model.path(), features: &[] };
+            let options = firmware_build::Options {
+                board,
+                model: model.path(),
+                features: &[],
+            };
             let spinner = ProgressBar::new_spinner().with_message("building the firmware");
             spinner.enable_steady_tick(std::time::Duration::from_millis(100));
             let image = firmware_build::build(&options)?;
@@ -204,7 +208,10 @@ pub fn open(
     Ok(Connection::new(transport))
 }
 
-#[expect(clippy::print_stderr, reason = "the log goes where the user asked for it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the log goes where the user asked for it"
+)]
 fn log_sink(show: bool) -> crate::device::emulator::LogSink {
     Box::new(move |line| {
         if show {
@@ -247,8 +254,15 @@ pub fn run_images<T: Transport>(
         let mut plain = vec![0.0; model.classes()];
         model
             .plain_logits(&pixels, &mut plain)
-            .map_err(|source| Failure::Model { name: model.name().to_owned(), source })?;
-        let errors = inference.logits.iter().zip(&plain).map(|(a, b)| (a - b).abs());
+            .map_err(|source| Failure::Model {
+                name: model.name().to_owned(),
+                source,
+            })?;
+        let errors = inference
+            .logits
+            .iter()
+            .zip(&plain)
+            .map(|(a, b)| (a - b).abs());
         let report = ImageReport {
             index,
             label,
@@ -302,7 +316,10 @@ impl Collected {
     /// Largest logit error over all images.
     #[must_use]
     pub fn max_logit_error(&self) -> f64 {
-        self.images.iter().map(|i| i.max_logit_error).fold(0.0, f64::max)
+        self.images
+            .iter()
+            .map(|i| i.max_logit_error)
+            .fold(0.0, f64::max)
     }
 
     /// The report.
@@ -320,7 +337,10 @@ impl Collected {
             cycles: cycles(mean(time)),
         });
         let right = |f: fn(&ImageReport) -> usize| {
-            self.images.iter().filter(|i| f(i) == usize::from(i.label)).count()
+            self.images
+                .iter()
+                .filter(|i| f(i) == usize::from(i.label))
+                .count()
         };
         InferReport {
             device,
@@ -330,7 +350,11 @@ impl Collected {
             params: ParamsReport::of(plan),
             accuracy: share(right(|i| i.predicted)),
             plain_accuracy: share(right(|i| i.plain_predicted)),
-            label_flips: self.images.iter().filter(|i| i.predicted != i.plain_predicted).count(),
+            label_flips: self
+                .images
+                .iter()
+                .filter(|i| i.predicted != i.plain_predicted)
+                .count(),
             bytes_up: mean(self.up),
             bytes_down: mean(self.down),
             key_bytes_up: mean(self.keys_up),
@@ -356,10 +380,17 @@ fn select(
     let available = data.images.len();
     let end = offset.saturating_add(count);
     if end > available {
-        return Err(Failure::Range { offset, end, available });
+        return Err(Failure::Range {
+            offset,
+            end,
+            available,
+        });
     }
     let pairs = data.images.into_iter().zip(data.labels).enumerate();
-    Ok(pairs.skip(offset).take(count).map(|(i, (image, label))| (i, image, label)))
+    Ok(pairs
+        .skip(offset)
+        .take(count)
+        .map(|(i, (image, label))| (i, image, label)))
 }
 
 /// Runs `infer`.
@@ -417,11 +448,18 @@ pub fn text(report: &InferReport, max_error: f64) -> String {
         ("images", images.to_string()),
         ("accuracy, encrypted", percent(report.accuracy)),
         ("accuracy, in the clear", percent(report.plain_accuracy)),
-        ("labels changed by encryption", report.label_flips.to_string()),
+        (
+            "labels changed by encryption",
+            report.label_flips.to_string(),
+        ),
         ("largest logit error", format!("{max_error:.4}")),
         (
             "bytes up an image",
-            format!("{} (keys {})", grouped(report.bytes_up), grouped(report.key_bytes_up)),
+            format!(
+                "{} (keys {})",
+                grouped(report.bytes_up),
+                grouped(report.key_bytes_up)
+            ),
         ),
         ("bytes down an image", grouped(report.bytes_down)),
         (
@@ -449,7 +487,11 @@ pub fn text(report: &InferReport, max_error: f64) -> String {
         .filter_map(|s| timed(s).map(|t| [s.name.to_owned(), grouped(t)]))
         .collect();
     if !stages.is_empty() {
-        let unit = if e.instructions.is_some() { "instructions" } else { "cycles" };
+        let unit = if e.instructions.is_some() {
+            "instructions"
+        } else {
+            "cycles"
+        };
         out.push('\n');
         out.push_str(&output::table(["stage", unit], &stages));
     }

@@ -100,7 +100,9 @@ pub enum Failure {
     #[error(transparent)]
     Data(#[from] DataError),
     /// Images that the model does not take.
-    #[error("{model} takes {expected} inputs and the images have {got} pixels: name a model for images")]
+    #[error(
+        "{model} takes {expected} inputs and the images have {got} pixels: name a model for images"
+    )]
     Inputs {
         /// The model.
         model: String,
@@ -110,7 +112,9 @@ pub enum Failure {
         got: usize,
     },
     /// A range of images that the data does not have.
-    #[error("images {offset}..{end} were asked for and there are {available}: lower --offset or --count")]
+    #[error(
+        "images {offset}..{end} were asked for and there are {available}: lower --offset or --count"
+    )]
     Range {
         /// First image.
         offset: usize,
@@ -192,11 +196,19 @@ impl ModelFile {
     pub fn open(name: &str) -> Result<Self, Failure> {
         let name = name.to_owned();
         if let Some(bytes) = bundled::model(&name) {
-            return Ok(Self { bytes: bytes.to_vec(), name, path: None });
+            return Ok(Self {
+                bytes: bytes.to_vec(),
+                name,
+                path: None,
+            });
         }
         let path = PathBuf::from(&name);
         match fs::read(&path) {
-            Ok(bytes) => Ok(Self { bytes, name, path: Some(path) }),
+            Ok(bytes) => Ok(Self {
+                bytes,
+                name,
+                path: Some(path),
+            }),
             Err(source) => Err(Failure::NoModel { name, source }),
         }
     }
@@ -224,8 +236,10 @@ impl ModelFile {
     /// # Errors
     /// [`Failure::Model`].
     pub fn parse(&self) -> Result<Model<'_>, Failure> {
-        Model::parse(&self.bytes)
-            .map_err(|source| Failure::Model { name: self.name.clone(), source })
+        Model::parse(&self.bytes).map_err(|source| Failure::Model {
+            name: self.name.clone(),
+            source,
+        })
     }
 
     /// Plans it under the set of the two-layer networks.
@@ -233,13 +247,16 @@ impl ModelFile {
     /// # Errors
     /// [`Failure::Plan`].
     pub fn plan(&self, model: &Model<'_>) -> Result<he_nn::plan::Plan, Failure> {
-        he_nn::plan::Plan::new(crate::evaluator::PARAMS, model)
-            .map_err(|source| Failure::Plan { model: self.name.clone(), source })
+        he_nn::plan::Plan::new(crate::evaluator::PARAMS, model).map_err(|source| Failure::Plan {
+            model: self.name.clone(),
+            source,
+        })
     }
 }
 
 fn parse_device(name: &str) -> Result<Device, String> {
-    name.parse().map_err(|e: crate::device::DeviceNameError| e.to_string())
+    name.parse()
+        .map_err(|e: crate::device::DeviceNameError| e.to_string())
 }
 
 /// Which half of a data set.

@@ -15,7 +15,10 @@ use super::Failure;
 /// # Errors
 /// [`Failure::Write`].
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let failed = |source| Failure::Write { path: path.into(), source };
+    let failed = |source| Failure::Write {
+        path: path.into(),
+        source,
+    };
     let mut text = serde_json::to_string(value).map_err(|e| failed(e.into()))?;
     text.push('\n');
     if path == Path::new("-") {
@@ -32,9 +35,10 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Write { path: PathBuf::from("standard output"), source: e })
-        }
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Write {
+            path: PathBuf::from("standard output"),
+            source: e,
+        }),
         _ => Ok(()),
     }
 }
@@ -43,7 +47,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 #[must_use]
 pub fn facts(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     for (name, value) in rows {
         table.add_row([Cell::new(name), Cell::new(value)]);
     }
@@ -54,7 +58,9 @@ pub fn facts(rows: &[(&str, String)]) -> String {
 #[must_use]
 pub fn table<const C: usize>(header: [&str; C], rows: &[[String; C]]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(header);
     for row in rows {
         table.add_row(row);
     }

@@ -20,7 +20,10 @@ pub struct ServeArguments {
 ///
 /// # Errors
 /// [`Failure`].
-#[expect(clippy::print_stderr, reason = "a server says what it does on standard error")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a server says what it does on standard error"
+)]
 pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;

@@ -34,8 +34,10 @@ pub fn run(arguments: &TrainArguments) -> Result<(), Failure> {
     let bar = train::progress_bar();
     let trained = train::train(&arguments.architecture, &arguments.data, &bar)?;
     bar.finish_and_clear();
-    std::fs::write(&arguments.out, &trained.file)
-        .map_err(|source| Failure::Write { path: arguments.out.clone(), source })?;
+    std::fs::write(&arguments.out, &trained.file).map_err(|source| Failure::Write {
+        path: arguments.out.clone(),
+        source,
+    })?;
     let report = trained.report;
     if let Some(path) = &arguments.json {
         output::write_json(path, &report)?;
