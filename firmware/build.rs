@@ -49,6 +49,11 @@ fn main() {
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
+    assert!(
+        model.is_file(),
+        "the model {} is not there: name one in HE_EDGE_MODEL",
+        model.display()
+    );
     println!(
         "cargo:rustc-env=HE_EDGE_MODEL={}",
         absolute(&model).display()

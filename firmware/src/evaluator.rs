@@ -1,86 +1,54 @@
-//! A stand-in for the session: acknowledges everything and computes nothing.
+//! The session of this board: its model, its parameters and its arena.
 
-use he_nn::message::{
-    Card, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, Stage, StageKind, TimeUnit,
-};
+use he_core::params::N4096_DEPTH3;
+use he_nn::message::{Refusal, Reply, Request};
+use he_nn::model::Model;
+use he_nn::plan::{Plan, arena_words};
+pub(crate) use he_nn::session::Platform;
+use he_nn::session::Session;
 
-/// What a session asks of the machine that it runs on.
-pub(crate) trait Platform {
-    fn board(&self) -> &'static str;
-    fn unit(&self) -> TimeUnit;
-    fn now(&mut self) -> u64;
-    fn memory(&mut self) -> Memory;
-    fn window(&self) -> u8;
-}
+/// The model file, as the build was told.
+static MODEL: &[u8] = include_bytes!(env!("HE_EDGE_MODEL"));
 
-pub(crate) struct Evaluator {
-    chunks: u32,
-    bytes: u32,
-}
+/// Everything that an inference keeps, in static memory.
+const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
+
+/// The session, or nothing where the model in the image is unusable.
+pub(crate) struct Evaluator(Option<Session<'static>>);
 
 impl Evaluator {
-    pub(crate) const fn new() -> Self {
-        Self {
-            chunks: 0,
-            bytes: 0,
+    /// To be called once; a second evaluator would find no arena.
+    pub(crate) fn new() -> Self {
+        let session = Self::session();
+        if session.is_none() {
+            defmt::error!("the model in this image cannot be evaluated on this board");
         }
+        Self(session)
     }
 
-    pub(crate) fn handle<P: Platform>(
+    fn session() -> Option<Session<'static>> {
+        let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS])?;
+        let model = Model::parse(MODEL).ok()?;
+        let plan = Plan::new(&N4096_DEPTH3, &model).ok()?;
+        Session::new(plan, model, arena).ok()
+    }
+
+    pub(crate) fn handle(
         &mut self,
         request: Request<'_>,
-        platform: &mut P,
+        platform: &mut impl Platform,
         reply: &mut impl FnMut(Reply<'_>),
     ) {
-        match request {
-            Request::Hello { version } if version != PROTOCOL_VERSION => {
-                let evaluator = PROTOCOL_VERSION;
-                reply(Reply::Refused(Refusal::Version {
-                    evaluator,
-                    client: version,
-                }));
-            }
-            Request::Hello { .. } => reply(Reply::Hello(Card {
-                version: PROTOCOL_VERSION,
-                board: platform.board(),
-                model: "",
-                model_crc: 0,
-                params: 0,
-                plan: 0,
-                window: platform.window(),
-                unit: platform.unit(),
-            })),
-            Request::Begin { .. } => {
-                *self = Self::new();
-                reply(Reply::Ready);
-            }
-            Request::Seed { .. } => reply(Reply::Ack),
-            Request::Data { bytes, .. } => {
-                self.chunks += 1;
-                self.bytes = self.bytes.wrapping_add(bytes.len() as u32);
-                reply(Reply::Ack);
-            }
-            Request::Abort => {
-                // The counts come back where a test can read them.
-                let memory = platform.memory();
-                let scale_bits = u64::from(self.chunks) << 32 | u64::from(self.bytes);
-                let mut stages = [None; MAX_STAGES];
-                stages[0] = Some(Stage {
-                    kind: StageKind::Layer1,
-                    time: platform.now(),
-                });
-                reply(Reply::Done {
-                    scale_bits,
-                    memory,
-                    stages,
-                });
-                reply(Reply::Aborted);
-            }
+        match &mut self.0 {
+            Some(session) => session.handle(request, platform, reply),
+            None => reply(Reply::Refused(Refusal::Model)),
         }
     }
 
     pub(crate) fn refuse_frame(&mut self, received: u32, reply: &mut impl FnMut(Reply<'_>)) {
-        *self = Self::new();
-        reply(Reply::Refused(Refusal::Frame { received }));
+        match &mut self.0 {
+            Some(session) => session.refuse_frame(received, reply),
+            None => reply(Reply::Refused(Refusal::Frame { received })),
+        }
     }
 }
