@@ -43,9 +43,13 @@ pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
 /// Both UARTs and SysTick run from this.
 const SYSTEM_HZ: u32 = 25_000_000;
 
-/// The emulator executes one instruction in 2^3 nanoseconds (`-icount shift=3`):
-/// a tick is five instructions.
-const INSTRUCTIONS_PER_TICK: u64 = 1_000_000_000 / SYSTEM_HZ as u64 >> 3;
+/// A tick of SysTick.
+const TICK_NS: u64 = 1_000_000_000 / SYSTEM_HZ as u64;
+
+/// What the emulator takes for one instruction (`-icount shift=5`): less than a
+/// tick, so that hardly more than one instruction falls between two readings of
+/// SysTick, and enough for 21 million instructions between two of its wraps.
+const INSTRUCTION_NS: u64 = 1 << 5;
 
 /// The emulator ignores the rate; the FPGA board's serial port takes this one.
 const LINK_BAUD: u32 = 115_200;
@@ -145,33 +149,29 @@ pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
     cortex_m::interrupt::free(|_| work())
 }
 
-/// Executed instructions since start, in steps of [`INSTRUCTIONS_PER_TICK`].
+/// Executed instructions since start.
 ///
-/// The counter counts down, and the handler that counts its wraps may come in
-/// between (then read again) or may have to wait while interrupts are off: then
-/// the wrap is pending, and has happened before a second reading. One wrap may
-/// be pending: interrupts must not be off for more than 84 million instructions.
+/// A wrap of the counter is counted by its interrupt or, where interrupts are
+/// off, here: readings must not be more than one wrap apart then.
 pub(crate) fn now() -> u64 {
-    const PENDING: u32 = 1 << 26;
-    loop {
-        let wraps = WRAPS.load(Ordering::Relaxed);
-        let mut current = SYST::get_current();
-        // SAFETY: reading this register has no effect.
-        let pending = unsafe { (*SCB::PTR).icsr.read() } & PENDING != 0;
-        if pending {
-            current = SYST::get_current();
+    cortex_m::interrupt::free(|_| {
+        loop {
+            let current = SYST::get_current();
+            if SCB::is_pendst_pending() {
+                // Before or after that reading: count it and read again.
+                SCB::clear_pendst();
+                count_wrap();
+                continue;
+            }
+            if current == 0 {
+                // Neither side of the wrap; one tick later it is over.
+                continue;
+            }
+            let wraps = u64::from(WRAPS.load(Ordering::Relaxed));
+            let ticks = wraps * (u64::from(RELOAD) + 1) + u64::from(RELOAD - current);
+            return ticks * TICK_NS / INSTRUCTION_NS;
         }
-        if WRAPS.load(Ordering::Relaxed) != wraps {
-            continue;
-        }
-        if current == 0 {
-            // Neither side of the wrap; one tick later it is over.
-            continue;
-        }
-        let wraps = u64::from(wraps) + u64::from(pending);
-        let ticks = wraps * (u64::from(RELOAD) + 1) + u64::from(RELOAD - current);
-        return ticks * INSTRUCTIONS_PER_TICK;
-    }
+    })
 }
 
 /// SysTick counts from this to 0, 24 bits.
@@ -179,6 +179,11 @@ const RELOAD: u32 = 0x00FF_FFFF;
 
 #[exception]
 fn SysTick() {
+    count_wrap();
+}
+
+/// With interrupts off, or in the one that calls it.
+fn count_wrap() {
     WRAPS.store(
         WRAPS.load(Ordering::Relaxed).wrapping_add(1),
         Ordering::Relaxed,

@@ -308,9 +308,9 @@ impl Process {
         command
             .args(["-M", machine, "-display", "none", "-monitor", "none"])
             .arg("-nodefaults")
-            // One instruction in 2^3 ns, so that the board's clock, at 40 ns a
+            // One instruction in 2^5 ns, so that the board's clock, at 40 ns a
             // tick, counts them; while the board sleeps, so does QEMU.
-            .args(["-icount", "shift=3,align=off,sleep=on"])
+            .args(["-icount", "shift=5,align=off,sleep=on"])
             .arg("-chardev")
             .arg(socket("link", &ports.link))
             .args(["-serial", "chardev:link", "-chardev"])
