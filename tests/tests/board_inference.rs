@@ -79,5 +79,4 @@ fn the_serial_port_carries_the_same_inference() {
     for (a, b) in mailbox.stages.iter().zip(&serial.stages) {
         assert!(a.time.abs_diff(b.time) <= SLACK, "{a:?} {b:?}");
     }
-    println!("{:?} {:?}", mailbox.wall, serial.wall);
 }

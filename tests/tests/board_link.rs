@@ -178,9 +178,9 @@ fn a_burst_beyond_the_window_is_held_back_not_lost_on_the_serial_port() {
 }
 
 fn send_a_burst(mut board: Board) {
-    // Three times what the board can store, at once, before it can have
-    // answered the first.
-    const CHUNKS: u32 = 12;
+    // More than the board and the mailbox can store, at once, before it can
+    // have answered the first.
+    const CHUNKS: u32 = 40;
     board.hello();
     let mut burst = Vec::new();
     for number in 0..CHUNKS {
