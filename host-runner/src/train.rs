@@ -17,6 +17,7 @@
 
 use std::{
     f32::consts::PI,
+    fmt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -111,7 +112,7 @@ pub struct TrainedModel {
 
 /// What was measured with the quantized network, as [`Model::plain_logits`]
 /// computes it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Report {
     /// Images trained on.
     pub train_images: usize,
@@ -129,6 +130,31 @@ pub struct Report {
     pub activation: [f32; 3],
     /// Wall time.
     pub duration: Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c] = self.activation;
+        writeln!(
+            f,
+            "{:.2} % right on {} test images ({:.2} % on {} training images), 8-bit weights",
+            100.0 * self.test_accuracy,
+            self.test_images,
+            100.0 * self.train_accuracy,
+            self.train_images
+        )?;
+        let r = &self.train_ranges;
+        writeln!(
+            f,
+            "largest pre-activation {:.2}, square {:.2}, logit {:.2}",
+            r.preactivation, r.square, r.logit
+        )?;
+        writeln!(
+            f,
+            "activation {a:.4} x^2 + {b:.4} x + {c:.4}, folded into the weights"
+        )?;
+        writeln!(f, "{:.0} s", self.duration.as_secs_f64())
+    }
 }
 
 /// Why there is no trained network.
