@@ -1,6 +1,4 @@
-//! Parts of the firmware that know no processor: tested on a host, and what an
-//! emulator's host has to know of a board.
+//! Parts of the firmware that know no board, tested on a host.
 #![no_std]
 
-pub mod mailbox;
 pub mod ring;

@@ -11,7 +11,7 @@
 //!
 //! The emulator needs 20 to 40 microseconds for every byte that a UART receives,
 //! which is a minute for the bytes of one inference. Its host can therefore map
-//! the board's PSRAM and put the bytes there ([`firmware::mailbox`]), as a DMA
+//! the board's PSRAM and put the bytes there ([`he_nn::mailbox`]), as a DMA
 //! controller would; what UART0 then receives only wakes the board. Without a
 //! mailbox, as on the FPGA board, the bytes themselves come through UART0. In
 //! both cases they end up in the same ring, and replies leave through UART0.
@@ -28,9 +28,9 @@ use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{NVIC, Peripherals, SCB, SYST};
 use cortex_m_rt::exception;
-use firmware::mailbox;
 use firmware::ring::{Drain, Ring};
 use he_nn::link::MAX_FRAME;
+use he_nn::mailbox;
 use he_nn::message::TimeUnit;
 
 use crate::device::WINDOW;

@@ -23,7 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use defmt_decoder::{DecodeError, Table};
-use firmware::mailbox;
+use he_nn::mailbox;
 
 use super::stream::Stream;
 use super::{DeviceError, Transport};
@@ -490,6 +490,31 @@ fn decode_log(table: &Table, mut port: UnixStream, mut sink: LogSink) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_mailbox_waits_for_the_board() {
+        let directory = Directory::new().unwrap();
+        let path = directory.0.join("memory");
+        let mut mailbox = Mailbox::create(&path, 1 << 16).unwrap();
+        let board = File::options().read(true).write(true).open(&path).unwrap();
+        let mut read = [0; 8];
+        board.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(read, mailbox::MAGIC);
+        // Until both counters have wrapped.
+        for taken in 0..=300u32 {
+            while mailbox.post(&[mailbox.pushed; 3]).unwrap() {}
+            let taken = taken as u8;
+            assert_eq!(mailbox.pushed.wrapping_sub(taken), mailbox::SLOTS);
+            let mut slot = [0; 5];
+            board
+                .read_exact_at(&mut slot, mailbox::slot(taken) as u64)
+                .unwrap();
+            assert_eq!(slot, [3, 0, taken, taken, taken]);
+            board
+                .write_all_at(&[taken.wrapping_add(1)], mailbox::DRAINED as u64)
+                .unwrap();
+        }
+    }
 
     #[test]
     fn what_cannot_start_is_one_sentence() {

@@ -22,7 +22,7 @@ pub const PUSHED: usize = 8;
 /// Offset of the count of slots that were taken, modulo 256. The board writes it.
 pub const DRAINED: usize = 9;
 
-/// Slots. They divide the counters' range and cannot be all in use twice.
+/// Slots; a divisor of the counters' range.
 pub const SLOTS: u8 = 16;
 
 /// Bytes of the length, little endian, at the start of a slot.
@@ -43,12 +43,14 @@ pub const fn slot(count: u8) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::MAX_FRAME;
 
     #[test]
     fn slots_repeat_where_the_counters_wrap() {
         assert_eq!(slot(0), slot(SLOTS));
-        assert_eq!(slot(255) + STRIDE, slot(15) + STRIDE);
+        assert_eq!(slot(255), slot(SLOTS - 1));
         assert_eq!(256 % usize::from(SLOTS), 0);
-        assert!(DRAINED < slot(0));
+        const { assert!(DRAINED < FIRST) };
+        const { assert!(MAX_FRAME <= SLOT_BYTES) };
     }
 }
