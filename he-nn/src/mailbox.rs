@@ -34,6 +34,9 @@ pub const SLOT_BYTES: usize = STRIDE - LENGTH_BYTES;
 const STRIDE: usize = 2048;
 const FIRST: usize = 4096;
 
+/// Memory that the mailbox takes.
+pub const BYTES: usize = FIRST + SLOTS as usize * STRIDE;
+
 /// Offset of the slot that is filled and taken at this count.
 #[must_use]
 pub const fn slot(count: u8) -> usize {

@@ -11,6 +11,7 @@
 //! | `Board::wait()` | sleeps until there may be more |
 //! | `send(bytes)`, `flush()` | blocking, also from a fault handler |
 //! | `log(bytes)` | blocking, to the log port |
+//! | `mailbox_bytes()` | memory of the link outside the RAM region |
 //! | `undisturbed(work)` | does the work with nothing else running, see below |
 //! | `now()` | time since start in `TIME_UNIT`, also with interrupts off |
 //! | `is_ram(address)` | whether a fault handler may read a word there |

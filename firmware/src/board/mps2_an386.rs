@@ -149,6 +149,17 @@ pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
     cortex_m::interrupt::free(|_| work())
 }
 
+/// What the link takes outside the RAM region: the mailbox, if there is one.
+/// It counts as static memory, although a board without an emulator's host
+/// has none.
+pub(crate) fn mailbox_bytes() -> u32 {
+    if MAILBOX.load(Ordering::Relaxed) {
+        mailbox::BYTES as u32
+    } else {
+        0
+    }
+}
+
 /// Executed instructions since start.
 ///
 /// A wrap of the counter is counted by its interrupt or, where interrupts are
