@@ -6,12 +6,12 @@ use std::path::Path;
 use he_nn::message::TimeUnit;
 use he_nn::model::Model;
 use he_nn::plan::Plan;
-use host_runner::bundled;
 use host_runner::client::{Client, Inference};
 use host_runner::device::emulator::{Emulator, LogSink};
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError, Transport};
 use host_runner::evaluator::{self, PARAMS};
+use host_runner::{boards, bundled};
 
 const MODEL: &str = "mnist-mlp64";
 const SEED: [u8; 32] = [7; 32];
@@ -66,6 +66,22 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
 
     let (a, b) = (first.memory, second.memory);
     assert_eq!(a.static_bytes, b.static_bytes);
+    // What `plan` says of the board's memory, and the limit of its image.
+    let board = boards::find(DEFAULT_BOARD).unwrap();
+    let model = Model::parse(bundled::model(MODEL).unwrap()).unwrap();
+    let arena = 4 * Plan::new(PARAMS, &model).unwrap().arena_words();
+    let fixed = a.static_bytes as usize - arena;
+    assert!(fixed <= board.fixed_bytes, "{fixed} bytes beside the arena");
+    assert!(
+        board.fixed_bytes - fixed < 4096,
+        "{fixed} bytes beside the arena"
+    );
+    assert!(
+        a.stack_peak_bytes as usize <= board.stack_bytes / 2,
+        "{a:?}"
+    );
+    assert!(a.static_bytes + a.stack_peak_bytes <= 512 * 1024, "{a:?}");
+
     // Between requests the stack takes interrupts, wherever they come.
     let peaks = a.stack_peak_bytes.abs_diff(b.stack_peak_bytes);
     assert!(peaks <= EXCEPTION_FRAME_BYTES, "{a:?} {b:?}");
@@ -77,8 +93,8 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
     }
 }
 
+/// Takes one to three minutes: the emulated serial port is slow.
 #[test]
-#[ignore = "takes minutes: the emulated serial port is slow"]
 fn the_serial_port_carries_the_same_inference() {
     let (host, mailbox) = (in_process(), on_board(Emulator::start));
     let serial = on_board(Emulator::start_serial);
