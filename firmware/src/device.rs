@@ -72,7 +72,7 @@ fn main() -> ! {
             Some(Ok(request)) => {
                 #[cfg(feature = "fault-injection")]
                 fault::inject(&request);
-                evaluator.handle(request, &mut Device, &mut reply);
+                board::undisturbed(|| evaluator.handle(request, &mut Device, &mut reply));
             }
             Some(Err(error)) => {
                 refused(&error);

@@ -43,6 +43,14 @@ impl<const N: usize> Ring<N> {
         self.pushed.load(Ordering::Acquire) == self.drained.load(Ordering::Relaxed)
     }
 
+    /// Bytes that it has room for. For the pushing side.
+    #[inline(always)]
+    pub fn room(&self) -> usize {
+        let held = self.pushed.load(Ordering::Relaxed);
+        let held = held.wrapping_sub(self.drained.load(Ordering::Acquire));
+        N.saturating_sub(held)
+    }
+
     /// Appends what `byte` gives, or does not ask for it where the queue is
     /// full; says which.
     #[inline(always)]
@@ -121,9 +129,11 @@ mod tests {
                 assert!(ring.push_with(|| base.wrapping_add(i)));
             }
             assert!(!ring.push_with(|| panic!("asked for a byte without room for it")));
+            assert_eq!(ring.room(), 0);
             assert_eq!(ring.drain().take(3).collect::<Vec<_>>().len(), 3);
             assert_eq!(ring.drain().collect::<Vec<_>>(), [base.wrapping_add(3)]);
             assert!(ring.is_empty());
+            assert_eq!(ring.room(), 4);
         }
     }
 
