@@ -191,6 +191,7 @@ pub fn open(
     let transport: Box<dyn Transport> = match device {
         Device::InProcess => Box::new(evaluator::in_process(model.bytes())?),
         Device::Emulator { board } => {
+            crate::boards::find(board)?;
             let options = firmware_build::Options {
                 board,
                 model: model.path(),
