@@ -168,6 +168,9 @@ mod board {
             random(b, m.value(), 2);
             random(c, m.value(), 3);
             named("mul-acc", N as u32, &mut || kernel::mul_acc(a, b, c, m));
+            named("mul-acc-two", 2 * N as u32, &mut || {
+                kernel::mul_acc_two(a, b, c, d, e, m)
+            });
             named("mul", N as u32, &mut || kernel::mul(a, b, m));
             named("sub-scale", N as u32, &mut || {
                 kernel::sub_scale(a, b, m.r2(), m)
@@ -242,12 +245,12 @@ mod board {
             (134_215_681, 256),
             (134_215_681, 512),
             (134_215_681, 1024),
-            (185_991_169, 2048),
-            (185_991_169, 4096),
+            (185_909_249, 2048),
+            (185_909_249, 4096),
             (268_369_921, 4096),
             (1_073_692_673, 4096),
             (270_337, 4096),
-            (134_176_769, 8192),
+            (185_909_249, 8192),
             (1_073_692_673, 8192),
         ] {
             compare(mem, q, n);
@@ -311,6 +314,18 @@ mod board {
             both(
                 &|a, b, c| kernel::mul_acc(a, b, c, &m),
                 &|a, b, c| portable::mul_acc(a, b, c, &m),
+            );
+            both(
+                &|a, b, c| {
+                    let (b0, b1) = b.split_at_mut(n / 2);
+                    let (a0, a1) = a.split_at(n / 2);
+                    kernel::mul_acc_two(b0, b1, a0, a1, c, &m)
+                },
+                &|a, b, c| {
+                    let (b0, b1) = b.split_at_mut(n / 2);
+                    let (a0, a1) = a.split_at(n / 2);
+                    portable::mul_acc_two(b0, b1, a0, a1, c, &m)
+                },
             );
             both(
                 &|a, b, c| kernel::mul_sub(a, b, c, &m),
