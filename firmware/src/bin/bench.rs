@@ -127,6 +127,13 @@ mod board {
         }
     }
 
+    /// FNV-1a over the integers.
+    fn checksum(values: &[f32]) -> u32 {
+        values.iter().fold(0x811c_9dc5, |h, &x| {
+            (h ^ x as i32 as u32).wrapping_mul(0x0100_0193)
+        })
+    }
+
     const MAX_N: usize = 8192;
     const N: usize = 4096;
 
@@ -221,6 +228,8 @@ mod board {
         count("encode", 11 * N as u32 / 4, 1, || {
             encode_in_place(buffer, 1e6).unwrap()
         });
+        // The same sum that `the_board_and_the_host_encode_alike` finds.
+        say!("sum encode {:08x}", checksum(buffer));
         let m = params.prime(0).unwrap().modulus();
         count("lift-f32", N as u32, 4, || {
             kernel::lift_f32(buffer, b, m.r2(), m)
