@@ -86,6 +86,13 @@ impl Modulus {
         32 - (self.q - 1).leading_zeros()
     }
 
+    /// `-q^-1 mod 2^32`.
+    #[inline]
+    #[must_use]
+    pub const fn neg_inv(&self) -> i32 {
+        self.neg_inv
+    }
+
     /// `R mod q`, centred: [`Self::mont`] with it leaves a value as it is.
     #[inline]
     #[must_use]

@@ -12,6 +12,7 @@
 //! than one from the exact rounding while it stays below 2^20 in magnitude.
 
 use crate::error::{Error, Result, check_len};
+use crate::ring::kernel;
 use core::ops::{Add, Mul, Sub};
 
 /// Largest number of slots: N = 16384.
@@ -51,6 +52,12 @@ pub trait Real:
     fn is_finite(self) -> bool;
     /// Twiddle factors: entry `len / 2 + j` belongs to stage `len`.
     fn twiddles() -> &'static [[Self; 2]];
+    /// Runs stages of the inverse transform from the longest on, as many as
+    /// this machine has a kernel for; returns the length of the next one.
+    fn inverse_stages(re: &mut [Self], im: &mut [Self]) -> usize {
+        let _ = im;
+        re.len()
+    }
 }
 
 impl Real for f64 {
@@ -81,13 +88,23 @@ impl Real for f32 {
         libm::fabsf(self)
     }
     fn round(self) -> Self {
-        libm::rintf(self)
+        // Beyond 2^22 adding 1.5 * 2^23 would leave the binade where a unit in
+        // the last place is one.
+        const BINADE: f32 = 12_582_912.0;
+        if libm::fabsf(self) < 4_194_304.0 {
+            (self + BINADE) - BINADE
+        } else {
+            libm::rintf(self)
+        }
     }
     fn is_finite(self) -> bool {
         f32::is_finite(self)
     }
     fn twiddles() -> &'static [[Self; 2]] {
         &TWIDDLES_F32
+    }
+    fn inverse_stages(re: &mut [Self], im: &mut [Self]) -> usize {
+        kernel::fft_inverse(re, im, Self::twiddles())
     }
 }
 
@@ -161,15 +178,18 @@ const fn twiddles_f32<const M: usize>() -> [[f32; 2]; M] {
 static TWIDDLES_F64: [[f64; 2]; MAX_SLOTS] = twiddles_f64();
 static TWIDDLES_F32: [[f32; 2]; MAX_SLOTS_F32] = twiddles_f32();
 
-fn bit_reverse<T>(x: &mut [T]) {
-    let bits = x.len().trailing_zeros();
+/// Brings two arrays of one power-of-two length into bit-reversed order.
+fn bit_reverse<T>(x: &mut [T], y: &mut [T]) {
+    let n = x.len().min(y.len());
+    let bits = n.trailing_zeros();
     if bits == 0 {
         return;
     }
-    for i in 0..x.len() {
+    for i in 0..n {
         let j = ((i as u32).reverse_bits() >> (32 - bits)) as usize;
-        if i < j && j < x.len() {
+        if i < j && j < n {
             x.swap(i, j);
+            y.swap(i, j);
         }
     }
 }
@@ -220,7 +240,7 @@ fn stage<T: Real>(
 pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
     let (re, im) = halves(buffer)?;
     let slots = re.len();
-    let mut len = slots;
+    let mut len = T::inverse_stages(re, im);
     while len >= 2 {
         stage(re, im, len, |ra, ia, rb, ib, [c, s]| {
             let (dr, di) = (*ra - *rb, *ia - *ib);
@@ -232,20 +252,22 @@ pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
         });
         len >>= 1;
     }
-    bit_reverse(re);
-    bit_reverse(im);
+    bit_reverse(re, im);
     let factor = T::from_f64(scale / slots as f64);
     let limit = T::from_f64((1u64 << COEFF_LIMIT_LOG2) as f64);
     for (index, x) in buffer.iter_mut().enumerate() {
-        *x = (*x * factor).round();
-        if !x.is_finite() {
-            return Err(Error::NotFinite { index });
-        }
-        if x.abs() >= limit {
+        let scaled = *x * factor;
+        // Neither this nor NaN; rounding does not reach a power of two above
+        // 2^24 from below.
+        if scaled.abs() < limit {
+            *x = scaled.round();
+        } else if scaled.is_finite() {
             return Err(Error::Range {
                 index,
                 limit_log2: COEFF_LIMIT_LOG2,
             });
+        } else {
+            return Err(Error::NotFinite { index });
         }
     }
     Ok(())
@@ -298,8 +320,7 @@ pub fn decode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
         *x = *x * factor;
     }
     let (re, im) = halves(buffer)?;
-    bit_reverse(re);
-    bit_reverse(im);
+    bit_reverse(re, im);
     let mut len = 2;
     while len <= re.len() {
         stage(re, im, len, |ra, ia, rb, ib, [c, s]| {

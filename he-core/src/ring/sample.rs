@@ -1,9 +1,9 @@
 //! Samplers: uniform residues from a public seed, centred binomial errors and
 //! ternary secrets from the caller's generator.
 
+use super::kernel::Keystream;
 use crate::arith::Modulus;
-use chacha20::ChaCha8Rng;
-use rand_core::{CryptoRng, Rng, SeedableRng};
+use rand_core::CryptoRng;
 
 /// Bytes of the public seed of a uniform polynomial.
 pub const SEED_LEN: usize = 32;
@@ -27,7 +27,10 @@ pub const ERROR_VARIANCE: f64 = ERROR_COINS as f64 / 2.0;
 /// distinguishers of ChaCha reach 7 rounds, with an unknown key).
 #[derive(Debug)]
 pub struct Uniform {
-    rng: ChaCha8Rng,
+    keystream: Keystream,
+    words: [u32; Keystream::WORDS],
+    /// Words that have been used.
+    used: usize,
     q: u32,
     reject_below: u32,
 }
@@ -38,10 +41,10 @@ impl Uniform {
     #[must_use]
     #[expect(clippy::integer_division_remainder_used, reason = "q is public")]
     pub fn new(seed: &[u8; SEED_LEN], stream: u64, m: &Modulus) -> Self {
-        let mut rng = ChaCha8Rng::from_seed(*seed);
-        rng.set_stream(stream);
         Self {
-            rng,
+            keystream: Keystream::new(seed, stream),
+            words: [0; Keystream::WORDS],
+            used: Keystream::WORDS,
             q: m.value(),
             reject_below: m.value().wrapping_neg() % m.value(),
         }
@@ -50,18 +53,51 @@ impl Uniform {
     /// The next residue.
     #[inline]
     pub fn next_residue(&mut self) -> u32 {
-        loop {
-            let wide = u64::from(self.rng.next_u32()) * u64::from(self.q);
-            if wide as u32 >= self.reject_below {
-                return (wide >> 32) as u32;
-            }
-        }
+        let mut x = [0];
+        self.fill(&mut x);
+        let [x] = x;
+        x
     }
 
     /// Fills `out` with the next residues.
-    pub fn fill(&mut self, out: &mut [u32]) {
-        for x in out {
-            *x = self.next_residue();
+    pub fn fill(&mut self, mut out: &mut [u32]) {
+        let (q, reject_below) = (u64::from(self.q), self.reject_below);
+        while !out.is_empty() {
+            if self.used >= Keystream::WORDS {
+                self.keystream.refill(&mut self.words);
+                self.used = 0;
+            }
+            let words = self.words.get(self.used..).unwrap_or_default();
+            let residue = |word: u32| {
+                let wide = u64::from(word) * q;
+                let refused = (wide as u32) < reject_below;
+                (refused, (wide >> 32) as u32)
+            };
+            // Four at a time up to the first that is refused, then one by one
+            // up to it.
+            let mut taken = 0;
+            let (fours, words4) = (out.as_chunks_mut::<4>().0, words.as_chunks::<4>().0);
+            for (x, &[w0, w1, w2, w3]) in fours.iter_mut().zip(words4) {
+                let four = [residue(w0), residue(w1), residue(w2), residue(w3)];
+                if four.iter().any(|&(refused, _)| refused) {
+                    break;
+                }
+                *x = four.map(|(_, x)| x);
+                taken += 4;
+            }
+            let tail = out.iter_mut().zip(words).skip(taken);
+            for (x, &word) in tail {
+                let (refused, residue) = residue(word);
+                if refused {
+                    break;
+                }
+                *x = residue;
+                taken += 1;
+            }
+            // Where it broke off, one word more is used up without a residue.
+            let room = words.len().min(out.len());
+            self.used += (taken + 1).min(room);
+            out = out.get_mut(taken..).unwrap_or_default();
         }
     }
 }
@@ -90,6 +126,8 @@ pub fn ternary(rng: &mut impl CryptoRng) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chacha20::ChaCha8Rng;
+    use rand_core::SeedableRng;
 
     #[test]
     fn uniform_residues_match_the_specification() {

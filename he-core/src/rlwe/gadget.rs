@@ -174,8 +174,7 @@ impl KeySwitch {
                 got: b.len(),
             });
         };
-        kernel::mul_acc(acc0, b, d, m);
-        kernel::mul_acc(acc1, a, d, m);
+        kernel::mul_acc_two(acc0, acc1, b, a, d, m);
         self.absorbed = end;
         Ok(())
     }

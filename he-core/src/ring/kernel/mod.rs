@@ -6,8 +6,16 @@
 //! form (`0 <= b < q`), either is within the bounds; slices have equal lengths
 //! (the shorter one decides, nothing is read or written beyond it).
 //!
-//! [`portable`] is safe code and compiles for every target.
+//! `portable` is safe code and compiles for every target; `cortex_m` is for
+//! processors with the DSP instructions of Armv7E-M (see `build.rs`). On a
+//! board the two are compared by the firmware's program `bench`.
 
+#[cfg(cortex_m_dsp)]
+pub mod cortex_m;
+#[cfg(any(not(cortex_m_dsp), feature = "kernel-comparison"))]
 pub mod portable;
 
+#[cfg(cortex_m_dsp)]
+pub use cortex_m::*;
+#[cfg(not(cortex_m_dsp))]
 pub use portable::*;

@@ -12,6 +12,8 @@
 //! [`inverse`].
 
 use crate::arith::Modulus;
+use chacha20::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 
 /// Largest modulus whose forward transform of up to 2^14 points needs no
 /// intermediate reduction: `(1 + 14 * 0.75) q + 15 < 2^31`.
@@ -185,6 +187,20 @@ pub fn mul_acc(acc: &mut [u32], a: &[u32], b_mont: &[u32], m: &Modulus) {
     }
 }
 
+/// `acc0 += a0 * b` and `acc1 += a1 * b`, with `b` in Montgomery form: both
+/// halves of a ciphertext or of a key.
+pub fn mul_acc_two(
+    acc0: &mut [u32],
+    acc1: &mut [u32],
+    a0: &[u32],
+    a1: &[u32],
+    b_mont: &[u32],
+    m: &Modulus,
+) {
+    mul_acc(acc0, a0, b_mont, m);
+    mul_acc(acc1, a1, b_mont, m);
+}
+
 /// `a -= b * c`, with `c` in Montgomery form.
 pub fn mul_sub(a: &mut [u32], b: &[u32], c_mont: &[u32], m: &Modulus) {
     for ((x, &b), &c) in a.iter_mut().zip(b).zip(c_mont) {
@@ -254,6 +270,38 @@ pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
 pub fn lift_f32(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
         *y = m.canon(m.mont(x as i32, factor));
+    }
+}
+
+/// Stages of the inverse special FFT (see [`crate::ckks::encode`]), from the
+/// longest on, as many as there is a faster way for; returns the length of the
+/// next one. Here there is none.
+pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usize {
+    let _ = (im, twiddles);
+    re.len()
+}
+
+/// Words of ChaCha with 8 rounds, 64-bit counter from 0 and a 64-bit nonce.
+#[derive(Debug)]
+pub struct Keystream(ChaCha8Rng);
+
+impl Keystream {
+    /// Words that [`Self::refill`] gives.
+    pub const WORDS: usize = 64;
+
+    /// The stream of `seed` numbered `stream`.
+    #[must_use]
+    pub fn new(seed: &[u8; 32], stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(*seed);
+        rng.set_stream(stream);
+        Self(rng)
+    }
+
+    /// The next words.
+    pub fn refill(&mut self, out: &mut [u32; Self::WORDS]) {
+        for x in out {
+            *x = self.0.next_u32();
+        }
     }
 }
 

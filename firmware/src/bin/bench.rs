@@ -1,0 +1,466 @@
+//! Instruction counts of the inner loops on the emulated board, and their
+//! equality with the portable kernels.
+//!
+//! Lines on UART0: `count NAME ITEMS INSTRUCTIONS`, `equal NAME`, `differs
+//! NAME`, and `done` at the end; the emulator then exits. The test
+//! `tests/tests/board_counts.rs` compares the counts with
+//! `firmware/benches/counts-mps2-an386.csv`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod board {
+    use core::fmt::Write;
+    use core::hint::black_box;
+    use core::ptr;
+
+    use chacha20::ChaCha8Rng;
+    use cortex_m::peripheral::syst::SystClkSource;
+    use cortex_m::peripheral::{Peripherals, SYST};
+    use cortex_m_rt::entry;
+    use he_core::arith::{Modulus, prime};
+    use he_core::ckks::encode::encode_in_place;
+    use he_core::params::{N4096_DEPTH3, Params};
+    use he_core::ring::kernel::{self, portable};
+    use he_core::ring::sample::{self, Uniform};
+    use he_core::ring::{automorphism, ntt};
+    use he_core::wire;
+    use rand_core::{Rng, SeedableRng};
+
+    const UART_DATA: usize = 0x4000_4000;
+    const UART_STATE: usize = 0x4000_4004;
+    const UART_CONTROL: usize = 0x4000_4008;
+    const UART_DIVISOR: usize = 0x4000_4010;
+
+    /// UART0 of the board.
+    struct Port;
+
+    impl Port {
+        fn start() {
+            // SAFETY: registers of UART0 (see `board/mps2_an386.rs`).
+            unsafe {
+                ptr::with_exposed_provenance_mut::<u32>(UART_DIVISOR).write_volatile(217);
+                ptr::with_exposed_provenance_mut::<u32>(UART_CONTROL).write_volatile(1);
+            }
+        }
+    }
+
+    impl Write for Port {
+        fn write_str(&mut self, s: &str) -> core::fmt::Result {
+            for byte in s.bytes() {
+                // SAFETY: registers of UART0.
+                unsafe {
+                    while ptr::with_exposed_provenance::<u32>(UART_STATE).read_volatile() & 1 != 0 {
+                    }
+                    ptr::with_exposed_provenance_mut::<u32>(UART_DATA)
+                        .write_volatile(u32::from(byte));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    macro_rules! say {
+        ($($arg:tt)*) => { let _ = writeln!(Port, $($arg)*); };
+    }
+
+    /// Ends the emulator.
+    fn exit() -> ! {
+        // SAFETY: semihosting call SYS_EXIT, ADP_Stopped_ApplicationExit.
+        unsafe {
+            core::arch::asm!("bkpt #0xab", in("r0") 0x18, in("r1") 0x2_0026, options(nostack));
+        }
+        loop {
+            cortex_m::asm::wfi();
+        }
+    }
+
+    #[panic_handler]
+    fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+        say!("panic {info}");
+        exit()
+    }
+
+    extern "C" fn unexpected() {
+        panic!("an interrupt that nobody enabled");
+    }
+
+    /// The board's part of the vector table.
+    #[used]
+    #[unsafe(link_section = ".vector_table.interrupts")]
+    #[unsafe(export_name = "__INTERRUPTS")]
+    static VECTORS: [extern "C" fn(); 32] = [unexpected; 32];
+
+    /// The emulator executes this many instructions in a tick of SysTick.
+    const INSTRUCTIONS_PER_TICK: u32 = 40;
+    const RELOAD: u32 = 0x00FF_FFFF;
+
+    /// Instructions of `f`, counted in steps of 40: `rounds` runs are counted
+    /// together.
+    fn count(name: &str, items: u32, rounds: u32, mut f: impl FnMut()) {
+        let start = SYST::get_current();
+        for _ in 0..rounds {
+            f();
+        }
+        let ticks = start.wrapping_sub(SYST::get_current()) & RELOAD;
+        say!(
+            "count {name} {items} {}",
+            ticks * INSTRUCTIONS_PER_TICK / rounds
+        );
+    }
+
+    fn equal(name: &str, detail: u32, same: bool) {
+        if same {
+            say!("equal {name} {detail}");
+        } else {
+            say!("differs {name} {detail}");
+        }
+    }
+
+    /// Words below `q` from a linear congruential generator.
+    fn random(out: &mut [u32], q: u32, seed: u64) {
+        let mut x = seed;
+        for o in out {
+            x = x
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            *o = (((x >> 32) * u64::from(q)) >> 32) as u32;
+        }
+    }
+
+    /// FNV-1a over the integers.
+    fn checksum(values: &[f32]) -> u32 {
+        values.iter().fold(0x811c_9dc5, |h, &x| {
+            (h ^ x as i32 as u32).wrapping_mul(0x0100_0193)
+        })
+    }
+
+    const MAX_N: usize = 8192;
+    const N: usize = 4096;
+
+    struct Memory {
+        a: [u32; MAX_N],
+        b: [u32; MAX_N],
+        c: [u32; MAX_N],
+        d: [u32; MAX_N],
+        e: [u32; MAX_N],
+        z: [i32; MAX_N],
+    }
+
+    fn counts(mem: &mut Memory, params: &Params) {
+        let Memory { a, b, c, d, e, .. } = mem;
+        let [a, b, c, d, e] = [a, b, c, d, e].map(|x| &mut x[..N]);
+        for (name, limb) in [("27", 0), ("20", 1)] {
+            let p = params.prime(limb).unwrap();
+            let m = p.modulus();
+            random(a, m.value(), 1);
+            let mut name_of = [0u8; 32];
+            let mut named = |what: &str, items: u32, f: &mut dyn FnMut()| {
+                let text = {
+                    let bytes = what.bytes().chain("-".bytes()).chain(name.bytes());
+                    let mut len = 0;
+                    for (o, b) in name_of.iter_mut().zip(bytes) {
+                        *o = b;
+                        len += 1;
+                    }
+                    core::str::from_utf8(&name_of[..len]).unwrap()
+                };
+                count(text, items, 4, f);
+            };
+            named("ntt-forward", 6 * N as u32, &mut || {
+                ntt::forward(a, p).unwrap()
+            });
+            named("ntt-inverse", 6 * N as u32, &mut || {
+                ntt::inverse(a, p).unwrap()
+            });
+            random(b, m.value(), 2);
+            random(c, m.value(), 3);
+            named("mul-acc", N as u32, &mut || kernel::mul_acc(a, b, c, m));
+            named("mul-acc-two", 2 * N as u32, &mut || {
+                kernel::mul_acc_two(a, b, c, d, e, m)
+            });
+            named("mul", N as u32, &mut || kernel::mul(a, b, m));
+            named("sub-scale", N as u32, &mut || {
+                kernel::sub_scale(a, b, m.r2(), m)
+            });
+            named("add", N as u32, &mut || kernel::add(a, b, m));
+            named("square", N as u32, &mut || kernel::square(a, b, c, m));
+            let from = params.prime(if limb == 0 { 1 } else { 0 }).unwrap();
+            random(a, from.modulus().value(), 4);
+            named("lift", N as u32, &mut || {
+                kernel::lift(a, from.modulus(), b, m.r2(), m)
+            });
+            let mut uniform = Uniform::new(&[7; 32], 3, m);
+            named("uniform", N as u32, &mut || {
+                for chunk in d.chunks_exact_mut(256) {
+                    uniform.fill(chunk);
+                }
+            });
+            named("scale", N as u32, &mut || kernel::scale(b, m.r2(), m));
+            named("automorphism-coeff", N as u32, &mut || {
+                automorphism::coeff(d, e, 25, m).unwrap()
+            });
+            let bytes = wire::packed_len(N, m.bits());
+            let packed: &mut [u8] = bytemuck::cast_slice_mut(c);
+            let packed = &mut packed[..bytes];
+            named("pack", N as u32, &mut || wire::pack(d, m, packed).unwrap());
+            named("unpack", N as u32, &mut || {
+                wire::unpack(packed, m, e).unwrap()
+            });
+            equal("pack", limb as u32, d == e);
+        }
+        count("automorphism-ntt", N as u32, 4, || {
+            automorphism::ntt(a, b, 25).unwrap()
+        });
+        let mut rng = ChaCha8Rng::from_seed([1; 32]);
+        count("error", N as u32, 4, || {
+            for x in a.iter_mut() {
+                *x = sample::error(&mut rng) as u32;
+            }
+        });
+        let buffer: &mut [f32] = bytemuck::cast_slice_mut(a);
+        for (i, x) in buffer.iter_mut().enumerate() {
+            *x = if i < N / 2 {
+                ((i * 37) & 255) as f32 / 128.0 - 1.0
+            } else {
+                0.0
+            };
+        }
+        count("encode", 11 * N as u32 / 4, 1, || {
+            encode_in_place(buffer, 1e6).unwrap()
+        });
+        // The same sum that `the_board_and_the_host_encode_alike` finds.
+        say!("sum encode {:08x}", checksum(buffer));
+        let m = params.prime(0).unwrap().modulus();
+        count("lift-f32", N as u32, 4, || {
+            kernel::lift_f32(buffer, b, m.r2(), m)
+        });
+    }
+
+    /// Every kernel against the portable one, random and extreme inputs.
+    fn comparisons(mem: &mut Memory, params: &Params) {
+        for i in 0..=params.special() {
+            let q = params.prime(i).unwrap().modulus().value();
+            compare(mem, q, N);
+        }
+        // Both sides of MAX_UNREDUCED, and the largest there is.
+        for (q, n) in [
+            (12_289, 2),
+            (12_289, 4),
+            (12_289, 8),
+            (12_289, 16),
+            (134_215_681, 32),
+            (134_215_681, 64),
+            (134_215_681, 128),
+            (134_215_681, 256),
+            (134_215_681, 512),
+            (134_215_681, 1024),
+            (185_909_249, 2048),
+            (185_909_249, 4096),
+            (268_369_921, 4096),
+            (1_073_692_673, 4096),
+            (270_337, 4096),
+            (185_909_249, 8192),
+            (1_073_692_673, 8192),
+        ] {
+            compare(mem, q, n);
+        }
+    }
+
+    fn compare(mem: &mut Memory, q: u32, n: usize) {
+        let Memory { a, b, c, d, e, z } = mem;
+        let [a, b, c, d, e] = [a, b, c, d, e].map(|x| &mut x[..n]);
+        let z = &mut z[..n];
+        let m = Modulus::new(q).unwrap();
+        let Some(psi) = prime::primitive_root(&m, n as u32) else {
+            say!("differs no-root-{q} {n}");
+            return;
+        };
+        let scale = m.to_mont(m.inv(n as u32));
+        for case in 0..6 {
+            let fill = |x: &mut [u32], seed: u64| match case {
+                0 => x.fill(q - 1),
+                1 => x.fill(0),
+                2 => {
+                    for (i, x) in x.iter_mut().enumerate() {
+                        *x = if i & 1 == 0 { q - 1 } else { 0 };
+                    }
+                }
+                _ => random(x, q, seed + case),
+            };
+            let mut same = true;
+            ntt::tables(&m, psi, z);
+            fill(a, 10);
+            b.copy_from_slice(a);
+            kernel::forward(a, &m, z);
+            portable::forward(b, &m, z);
+            same &= a == b;
+            ntt::tables(&m, m.inv(psi), z);
+            fill(a, 20);
+            b.copy_from_slice(a);
+            kernel::inverse(a, &m, z, scale);
+            portable::inverse(b, &m, z, scale);
+            same &= a == b;
+            if !same {
+                say!("differs ntt-{q} {n}");
+                return;
+            }
+
+            let mut both = |f: &dyn Fn(&mut [u32], &mut [u32], &mut [u32]),
+                            g: &dyn Fn(&mut [u32], &mut [u32], &mut [u32])| {
+                let mut sums = [0u32; 2];
+                for (sum, f) in sums.iter_mut().zip([f, g]) {
+                    fill(a, 30);
+                    fill(b, 40);
+                    fill(c, 50);
+                    f(a, b, c);
+                    let all = a.iter().chain(b.iter()).chain(c.iter());
+                    *sum = all.fold(0, |h, &x| {
+                        (h ^ x).wrapping_mul(0x0100_0193).rotate_left(5)
+                    });
+                }
+                same &= sums[0] == sums[1];
+            };
+            both(
+                &|a, b, c| kernel::mul_acc(a, b, c, &m),
+                &|a, b, c| portable::mul_acc(a, b, c, &m),
+            );
+            both(
+                &|a, b, c| {
+                    let (b0, b1) = b.split_at_mut(n / 2);
+                    let (a0, a1) = a.split_at(n / 2);
+                    kernel::mul_acc_two(b0, b1, a0, a1, c, &m)
+                },
+                &|a, b, c| {
+                    let (b0, b1) = b.split_at_mut(n / 2);
+                    let (a0, a1) = a.split_at(n / 2);
+                    portable::mul_acc_two(b0, b1, a0, a1, c, &m)
+                },
+            );
+            both(
+                &|a, b, c| kernel::mul_sub(a, b, c, &m),
+                &|a, b, c| portable::mul_sub(a, b, c, &m),
+            );
+            both(
+                &|a, b, _| kernel::mul(a, b, &m),
+                &|a, b, _| portable::mul(a, b, &m),
+            );
+            both(
+                &|a, _, _| kernel::scale(a, m.r2(), &m),
+                &|a, _, _| portable::scale(a, m.r2(), &m),
+            );
+            both(
+                &|a, b, _| kernel::add(a, b, &m),
+                &|a, b, _| portable::add(a, b, &m),
+            );
+            both(
+                &|a, b, _| kernel::sub_scale(a, b, scale, &m),
+                &|a, b, _| portable::sub_scale(a, b, scale, &m),
+            );
+            both(
+                &|a, b, c| kernel::square(a, b, c, &m),
+                &|a, b, c| portable::square(a, b, c, &m),
+            );
+            let other = Modulus::new(188_417).unwrap();
+            both(
+                &|a, b, _| kernel::lift(a, &m, b, other.r2(), &other),
+                &|a, b, _| portable::lift(a, &m, b, other.r2(), &other),
+            );
+            both(
+                &|a, b, _| {
+                    for (k, x) in a.iter_mut().enumerate() {
+                        *x = x.wrapping_mul(0x9E37_79B9 ^ k as u32);
+                    }
+                    kernel::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                },
+                &|a, b, _| {
+                    for (k, x) in a.iter_mut().enumerate() {
+                        *x = x.wrapping_mul(0x9E37_79B9 ^ k as u32);
+                    }
+                    portable::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                },
+            );
+            let floats = |a: &mut [u32]| {
+                for (k, x) in a.iter_mut().enumerate() {
+                    let sign = if k & 1 == 0 { 1.0 } else { -1.0 };
+                    *x = (*x as f32 * sign).to_bits();
+                }
+            };
+            both(
+                &|a, b, _| {
+                    floats(a);
+                    kernel::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                },
+                &|a, b, _| {
+                    floats(a);
+                    portable::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                },
+            );
+            if !same {
+                say!("differs pointwise-{q} {n}");
+                return;
+            }
+        }
+        // The uniform stream against the generator that specifies it.
+        let stream = u64::from(q) << 8 | 1;
+        Uniform::new(&[9; 32], stream, &m).fill(d);
+        let mut pieces = Uniform::new(&[9; 32], stream, &m);
+        for (i, chunk) in e.chunks_mut(37).enumerate() {
+            if i & 1 == 0 {
+                pieces.fill(chunk);
+            } else {
+                for x in chunk {
+                    *x = pieces.next_residue();
+                }
+            }
+        }
+        let mut rng = ChaCha8Rng::from_seed([9; 32]);
+        rng.set_stream(stream);
+        let mut same = d == e;
+        for x in e.iter() {
+            let wide = loop {
+                let wide = u64::from(rng.next_u32()) * u64::from(q);
+                if wide & 0xffff_ffff >= (1u64 << 32) % u64::from(q) {
+                    break wide;
+                }
+            };
+            same &= u64::from(*x) == wide >> 32;
+        }
+        equal("uniform", q, same);
+        say!("equal all-{q} {n}");
+    }
+
+    #[entry]
+    fn main() -> ! {
+        if let Some(mut core) = Peripherals::take() {
+            core.SYST.set_clock_source(SystClkSource::Core);
+            core.SYST.set_reload(RELOAD);
+            core.SYST.clear_current();
+            core.SYST.enable_counter();
+        }
+        Port::start();
+        let memory = cortex_m::singleton!(: Memory = Memory {
+            a: [0; MAX_N],
+            b: [0; MAX_N],
+            c: [0; MAX_N],
+            d: [0; MAX_N],
+            e: [0; MAX_N],
+            z: [0; MAX_N],
+        });
+        if let Some(memory) = memory {
+            counts(black_box(memory), &N4096_DEPTH3);
+            comparisons(black_box(memory), &N4096_DEPTH3);
+        }
+        say!("done");
+        exit()
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one sentence that this program has to say"
+)]
+fn main() -> std::process::ExitCode {
+    eprintln!("This program runs on an emulated board: see tests/tests/board_counts.rs.");
+    std::process::ExitCode::FAILURE
+}
