@@ -97,7 +97,11 @@ pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Result<()> {
 fn residue<const BITS: usize, const I: usize>(group: &[u8; BITS]) -> u32 {
     // Four bytes that hold its first bit, and end within the group.
     let first = I * BITS;
-    let at = if first >> 3 < BITS - 4 { first >> 3 } else { BITS - 4 };
+    let at = if first >> 3 < BITS - 4 {
+        first >> 3
+    } else {
+        BITS - 4
+    };
     let shift = first - 8 * at;
     let word = |at: usize| {
         let bytes = group.get(at..).and_then(|rest| rest.first_chunk());
