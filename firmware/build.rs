@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use he_core::params::N4096_DEPTH3;
+use he_nn::model::Model;
+use he_nn::plan::Plan;
+
 const DEFAULT_BOARD: &str = "mps2-an386";
 const DEFAULT_MODEL: &str = "../host-runner/assets/models/mnist-mlp64.hemodel";
 
@@ -49,10 +53,22 @@ fn main() {
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
+    if let Err(reason) = check(&model) {
+        println!("cargo::error={reason}");
+    }
     println!(
         "cargo:rustc-env=HE_EDGE_MODEL={}",
         absolute(&model).display()
     );
+}
+
+/// Refuses here what the board could only refuse at run time.
+fn check(path: &Path) -> Result<(), String> {
+    let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
+    let bytes = fs::read(path).map_err(|e| failed(&e))?;
+    let model = Model::parse(&bytes).map_err(|e| failed(&e))?;
+    Plan::new(&N4096_DEPTH3, &model).map_err(|e| failed(&e))?;
+    Ok(())
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -3,9 +3,10 @@
 use cortex_m_rt::entry;
 use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Memory, Reply, Request, TimeUnit};
+use he_nn::session::Platform;
 
 use crate::board::{self, Board};
-use crate::evaluator::{Evaluator, Platform};
+use crate::evaluator::Evaluator;
 use crate::{fault, stack};
 
 /// Chunks that the client may have in flight; the board's receive ring holds
@@ -30,7 +31,7 @@ impl Platform for Device {
 
     fn memory(&mut self) -> Memory {
         Memory {
-            static_bytes: stack::static_bytes(),
+            static_bytes: stack::static_bytes().saturating_add(board::mailbox_bytes()),
             stack_peak_bytes: stack::peak(),
         }
     }
@@ -71,7 +72,7 @@ fn main() -> ! {
             Some(Ok(request)) => {
                 #[cfg(feature = "fault-injection")]
                 fault::inject(&request);
-                evaluator.handle(request, &mut Device, &mut reply);
+                board::undisturbed(|| evaluator.handle(request, &mut Device, &mut reply));
             }
             Some(Err(error)) => {
                 refused(&error);

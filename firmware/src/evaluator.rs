@@ -1,27 +1,35 @@
-//! A stand-in for the session: acknowledges everything and computes nothing.
+//! The session, its model in flash and its arena in RAM.
 
-use he_nn::message::{Card, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, TimeUnit};
+use he_core::params::N4096_DEPTH3;
+use he_nn::message::{Refusal, Reply, Request};
+use he_nn::model::Model;
+use he_nn::plan::{Plan, arena_words};
+use he_nn::session::{Platform, Session};
 
-/// What a session asks of the machine that it runs on.
-pub(crate) trait Platform {
-    fn board(&self) -> &'static str;
-    fn unit(&self) -> TimeUnit;
-    fn now(&mut self) -> u64;
-    fn memory(&mut self) -> Memory;
-    fn window(&self) -> u8;
-}
+/// The model file. The build script has parsed and planned it.
+static MODEL: &[u8] = include_bytes!(env!("HE_EDGE_MODEL"));
 
-pub(crate) struct Evaluator {
-    chunks: u32,
-    bytes: u32,
-}
+/// The arena; a set that does not fit the RAM is a link error.
+const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
+
+/// A session, or the reason to refuse everything.
+pub(crate) struct Evaluator(Option<Session<'static>>);
 
 impl Evaluator {
-    pub(crate) const fn new() -> Self {
-        Self {
-            chunks: 0,
-            bytes: 0,
+    /// Takes the arena; a second evaluator would get none.
+    pub(crate) fn new() -> Self {
+        let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
+        let session = Model::parse(MODEL)
+            .ok()
+            .zip(arena)
+            .and_then(|(model, arena)| {
+                let plan = Plan::new(&N4096_DEPTH3, &model).ok()?;
+                Session::new(plan, model, arena).ok()
+            });
+        if session.is_none() {
+            defmt::error!("the model in flash does not fit; every request will be refused");
         }
+        Self(session)
     }
 
     pub(crate) fn handle<P: Platform>(
@@ -30,50 +38,16 @@ impl Evaluator {
         platform: &mut P,
         reply: &mut impl FnMut(Reply<'_>),
     ) {
-        match request {
-            Request::Hello { version } if version != PROTOCOL_VERSION => {
-                let evaluator = PROTOCOL_VERSION;
-                reply(Reply::Refused(Refusal::Version {
-                    evaluator,
-                    client: version,
-                }));
-            }
-            Request::Hello { .. } => reply(Reply::Hello(Card {
-                version: PROTOCOL_VERSION,
-                board: platform.board(),
-                model: "",
-                model_crc: 0,
-                params: 0,
-                plan: 0,
-                window: platform.window(),
-                unit: platform.unit(),
-            })),
-            Request::Begin { .. } => {
-                *self = Self::new();
-                reply(Reply::Ready);
-            }
-            Request::Seed { .. } => reply(Reply::Ack),
-            Request::Data { bytes, .. } => {
-                self.chunks += 1;
-                self.bytes = self.bytes.wrapping_add(bytes.len() as u32);
-                reply(Reply::Ack);
-            }
-            Request::Abort => {
-                // The counts come back where a test can read them.
-                let memory = platform.memory();
-                let scale_bits = u64::from(self.chunks) << 32 | u64::from(self.bytes);
-                reply(Reply::Done {
-                    scale_bits,
-                    memory,
-                    stages: [None; 8],
-                });
-                reply(Reply::Aborted);
-            }
+        match &mut self.0 {
+            Some(session) => session.handle(request, platform, reply),
+            None => reply(Reply::Refused(Refusal::Model)),
         }
     }
 
     pub(crate) fn refuse_frame(&mut self, received: u32, reply: &mut impl FnMut(Reply<'_>)) {
-        *self = Self::new();
-        reply(Reply::Refused(Refusal::Frame { received }));
+        match &mut self.0 {
+            Some(session) => session.refuse_frame(received, reply),
+            None => reply(Reply::Refused(Refusal::Model)),
+        }
     }
 }

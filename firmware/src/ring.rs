@@ -37,35 +37,33 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// True if a push would fail. For the pushing side.
-    #[inline(always)]
-    pub fn is_full(&self) -> bool {
-        let pushed = self.pushed.load(Ordering::Relaxed);
-        pushed.wrapping_sub(self.drained.load(Ordering::Acquire)) >= N
-    }
-
     /// True if there is nothing to drain. For the draining side.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.pushed.load(Ordering::Acquire) == self.drained.load(Ordering::Relaxed)
     }
 
-    /// Appends a byte, or gives it back where the queue is full.
-    ///
-    /// # Errors
-    /// The byte, if the queue is full.
+    /// Bytes that it has room for. For the pushing side.
     #[inline(always)]
-    pub fn push(&self, byte: u8) -> Result<(), u8> {
+    pub fn room(&self) -> usize {
+        let held = self.pushed.load(Ordering::Relaxed);
+        let held = held.wrapping_sub(self.drained.load(Ordering::Acquire));
+        N.saturating_sub(held)
+    }
+
+    /// Appends what `byte` gives, or does not ask for it where the queue is
+    /// full; says which.
+    #[inline(always)]
+    pub fn push_with(&self, byte: impl FnOnce() -> u8) -> bool {
         let pushed = self.pushed.load(Ordering::Relaxed);
         if pushed.wrapping_sub(self.drained.load(Ordering::Acquire)) >= N {
-            return Err(byte);
+            return false;
         }
-        match self.bytes.get(pushed & Self::MASK) {
-            Some(slot) => slot.store(byte, Ordering::Relaxed),
-            None => return Err(byte),
+        if let Some(slot) = self.bytes.get(pushed & Self::MASK) {
+            slot.store(byte(), Ordering::Relaxed);
         }
         self.pushed.store(pushed.wrapping_add(1), Ordering::Release);
-        Ok(())
+        true
     }
 
     /// The bytes that are there now, in order. They are free for the pushing
@@ -128,13 +126,14 @@ mod tests {
         for round in 0..1000u32 {
             let base = round as u8;
             for i in 0..4 {
-                assert_eq!(ring.push(base.wrapping_add(i)), Ok(()));
+                assert!(ring.push_with(|| base.wrapping_add(i)));
             }
-            assert!(ring.is_full());
-            assert_eq!(ring.push(9), Err(9));
+            assert!(!ring.push_with(|| panic!("asked for a byte without room for it")));
+            assert_eq!(ring.room(), 0);
             assert_eq!(ring.drain().take(3).collect::<Vec<_>>().len(), 3);
             assert_eq!(ring.drain().collect::<Vec<_>>(), [base.wrapping_add(3)]);
             assert!(ring.is_empty());
+            assert_eq!(ring.room(), 4);
         }
     }
 
@@ -144,9 +143,9 @@ mod tests {
         ring.pushed.store(usize::MAX - 2, Ordering::Relaxed);
         ring.drained.store(usize::MAX - 2, Ordering::Relaxed);
         for i in 0..8 {
-            assert_eq!(ring.push(i), Ok(()));
+            assert!(ring.push_with(|| i));
         }
-        assert!(ring.is_full());
+        assert!(!ring.push_with(|| 9));
         assert_eq!(ring.drain().collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
     }
 
@@ -156,7 +155,7 @@ mod tests {
         const COUNT: usize = 200_000;
         let writer = thread::spawn(|| {
             for i in 0..COUNT {
-                while RING.push((i % 251) as u8).is_err() {
+                while !RING.push_with(|| (i % 251) as u8) {
                     thread::yield_now();
                 }
             }

@@ -152,6 +152,7 @@ impl Params {
     #[must_use]
     #[expect(
         clippy::indexing_slicing,
+        clippy::panic,
         reason = "const code; a panic is a compile error"
     )]
     pub const fn new(
@@ -182,13 +183,13 @@ impl Params {
             }
             i += 1;
         }
-        match security.max_log_qp(n) {
-            Some(max) => assert!(
-                product_bits(primes) <= max,
-                "log2(QP) is above the row of ePrint 2024/463 for this N and security"
-            ),
-            None => panic!("the security table has no row for this N"),
-        }
+        let Some(max) = security.max_log_qp(n) else {
+            panic!("the security table has no row for this N")
+        };
+        assert!(
+            product_bits(primes) <= max,
+            "log2(QP) is above the row of ePrint 2024/463 for this N and security"
+        );
         Self {
             name,
             n,

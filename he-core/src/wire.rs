@@ -2,10 +2,12 @@
 //! in `he-core/WIRE.md`; every value has exactly one encoding.
 
 use crate::arith::Modulus;
+use crate::ckks::Ciphertext;
 use crate::ckks::ciphertext::check_scale;
 use crate::error::{Error, Result, WireError, check_len};
 use crate::params::Params;
 use crate::ring::sample::SEED_LEN;
+use crate::rlwe::expand_c1;
 
 /// Version of the format.
 pub const VERSION: u8 = 1;
@@ -335,4 +337,130 @@ pub fn seeded_len(params: &Params, level: usize) -> usize {
 #[must_use]
 pub fn ciphertext_len(params: &Params, level: usize) -> usize {
     HEADER_LEN + 2 * half_len(params, level)
+}
+
+/// Writes a ciphertext.
+///
+/// # Errors
+/// [`Error::Length`] unless `out` has [`ciphertext_len`] bytes.
+pub fn write_ciphertext<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    ct: &Ciphertext<S>,
+    out: &mut [u8],
+) -> Result<()> {
+    let (level, half) = (ct.level(), half_len(params, ct.level()));
+    check_len("ciphertext bytes", out.len(), ciphertext_len(params, level))?;
+    let (c0, c1) = ct.halves();
+    let body = write_header(params, Kind::Ciphertext, level, ct.scale(), out)?;
+    let (first, second) = body.split_at_mut_checked(half).unwrap_or_default();
+    pack_half(params, c0, first)?;
+    pack_half(params, c1, second)
+}
+
+/// Reads what [`write_ciphertext`] wrote into caller-provided storage of at
+/// least as many limbs.
+///
+/// # Errors
+/// [`Error`] naming what is wrong with the bytes or too short.
+pub fn read_ciphertext<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    bytes: &[u8],
+    mut c0: S,
+    mut c1: S,
+) -> Result<Ciphertext<S>> {
+    let header = Header::parse(bytes, Kind::Ciphertext, params)?;
+    let level = usize::from(header.level);
+    check_len(
+        "ciphertext bytes",
+        bytes.len(),
+        ciphertext_len(params, level),
+    )?;
+    let body = bytes.get(HEADER_LEN..).unwrap_or_default();
+    let (first, second) = body
+        .split_at_checked(half_len(params, level))
+        .unwrap_or_default();
+    unpack_half(params, first, storage(params, level, &mut c0)?)?;
+    unpack_half(params, second, storage(params, level, &mut c1)?)?;
+    Ciphertext::new(params, level, header.scale, c0, c1)
+}
+
+/// Writes a seeded ciphertext: `c0` as [`crate::rlwe::encrypt`] gives it.
+///
+/// # Errors
+/// [`Error::Length`] unless `c0` has whole limbs and `out` [`seeded_len`]
+/// bytes; [`Error::Level`].
+pub fn write_seeded(
+    params: &Params,
+    scale: f64,
+    seed: &[u8; SEED_LEN],
+    c0: &[u32],
+    out: &mut [u8],
+) -> Result<()> {
+    let level = (c0.len() >> params.n().trailing_zeros()).saturating_sub(1);
+    check_len("ciphertext bytes", out.len(), seeded_len(params, level))?;
+    let body = write_header(params, Kind::SeededCiphertext, level, scale, out)?;
+    let (head, half) = body.split_at_mut_checked(SEED_LEN).unwrap_or_default();
+    head.copy_from_slice(seed);
+    pack_half(params, c0, half)
+}
+
+/// Reads what [`write_seeded`] wrote, and expands the other half.
+///
+/// # Errors
+/// As [`read_ciphertext`].
+pub fn read_seeded<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    bytes: &[u8],
+    mut c0: S,
+    mut c1: S,
+) -> Result<Ciphertext<S>> {
+    let header = Header::parse(bytes, Kind::SeededCiphertext, params)?;
+    let level = usize::from(header.level);
+    let expected = seeded_len(params, level);
+    let short = Error::Length {
+        what: "ciphertext bytes",
+        expected,
+        got: bytes.len(),
+    };
+    check_len("ciphertext bytes", bytes.len(), expected)?;
+    let body = bytes.get(HEADER_LEN..).unwrap_or_default();
+    let (seed, half) = body.split_first_chunk::<SEED_LEN>().ok_or(short)?;
+    unpack_half(params, half, storage(params, level, &mut c0)?)?;
+    expand_c1(params, seed, storage(params, level, &mut c1)?)?;
+    Ciphertext::new(params, level, header.scale, c0, c1)
+}
+
+fn write_header<'o>(
+    params: &Params,
+    kind: Kind,
+    level: usize,
+    scale: f64,
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8]> {
+    params.check_level("object", level)?;
+    check_scale("object", scale)?;
+    let header = Header {
+        kind,
+        level: level as u8,
+        params: params.fingerprint(),
+        scale,
+    };
+    let (head, body) = out.split_at_mut_checked(HEADER_LEN).unwrap_or_default();
+    head.copy_from_slice(&header.to_bytes());
+    Ok(body)
+}
+
+fn storage<'s, S: AsMut<[u32]>>(
+    params: &Params,
+    level: usize,
+    half: &'s mut S,
+) -> Result<&'s mut [u32]> {
+    let words = half.as_mut();
+    let (expected, got) = ((level + 1) * params.n(), words.len());
+    let short = Error::Length {
+        what: "ciphertext half",
+        expected,
+        got,
+    };
+    words.get_mut(..expected).ok_or(short)
 }

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod link;
+pub mod mailbox;
 pub mod message;
 pub mod model;
 pub mod packing;

@@ -190,21 +190,68 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// How far a frame has come. A value apart from the buffer, so that the loop
+/// over the bytes keeps it in registers.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// Decoded bytes in the buffer.
+    length: usize,
+    /// Bytes since the last delimiter, modulo 2^32.
+    received: u32,
+    /// Bytes that the current COBS block still has.
+    run: u8,
+    /// Code of the current COBS block; [`Progress::FULL`] is followed by no zero.
+    code: u8,
+    /// A byte found no room.
+    overlong: bool,
+}
+
+impl Progress {
+    /// Code of a block of 254 bytes without a zero after it. Also the state
+    /// before the first block, which nothing precedes.
+    const FULL: u8 = 0xFF;
+
+    const NONE: Self = Self {
+        length: 0,
+        received: 0,
+        run: 0,
+        code: Self::FULL,
+        overlong: false,
+    };
+
+    #[inline(always)]
+    fn take(&mut self, byte: u8, buffer: &mut [u8]) {
+        self.received = self.received.wrapping_add(1);
+        if self.run != 0 {
+            self.run -= 1;
+            self.store(byte, buffer);
+        } else {
+            if self.code != Self::FULL {
+                self.store(0, buffer);
+            }
+            self.code = byte;
+            self.run = byte.wrapping_sub(1);
+        }
+    }
+
+    #[inline(always)]
+    fn store(&mut self, byte: u8, buffer: &mut [u8]) {
+        match buffer.get_mut(self.length) {
+            Some(slot) => {
+                *slot = byte;
+                self.length += 1;
+            }
+            None => self.overlong = true,
+        }
+    }
+}
+
 /// Takes bytes as they arrive and gives out frames. COBS is undone on the way
 /// into the one buffer; `N` bounds the decoded length.
 #[derive(Debug)]
 pub struct FrameReader<const N: usize = MAX_DECODED> {
     buffer: [u8; N],
-    /// Decoded bytes in `buffer`.
-    length: usize,
-    /// Bytes that the current COBS block still has.
-    run: u8,
-    /// Code of the current COBS block; [`Self::FULL`] is followed by no zero.
-    code: u8,
-    /// A byte found no room.
-    overlong: bool,
-    /// Bytes since the last delimiter.
-    received: u32,
+    progress: Progress,
     /// The last frame was given out: its bytes go with the next one.
     given_out: bool,
 }
@@ -216,20 +263,12 @@ impl<const N: usize> Default for FrameReader<N> {
 }
 
 impl<const N: usize> FrameReader<N> {
-    /// Code of a block of 254 bytes without a zero after it. Also the state
-    /// before the first block, which nothing precedes.
-    const FULL: u8 = 0xFF;
-
     /// An empty reader.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             buffer: [0; N],
-            length: 0,
-            run: 0,
-            code: Self::FULL,
-            overlong: false,
-            received: 0,
+            progress: Progress::NONE,
             given_out: false,
         }
     }
@@ -245,72 +284,51 @@ impl<const N: usize> FrameReader<N> {
         if self.given_out {
             self.reset();
         }
+        let mut progress = self.progress;
         for byte in bytes {
             if byte != DELIMITER {
-                self.take(byte);
-            } else if self.received != 0 {
+                progress.take(byte, &mut self.buffer);
+            } else if progress.received != 0 {
+                self.progress = progress;
                 return Some(self.finish());
             }
         }
+        self.progress = progress;
         None
     }
 
     /// Forgets a frame that has begun.
     pub const fn reset(&mut self) {
-        self.length = 0;
-        self.run = 0;
-        self.code = Self::FULL;
-        self.overlong = false;
-        self.received = 0;
+        self.progress = Progress::NONE;
         self.given_out = false;
     }
 
     /// True while bytes of an unfinished frame are held.
     #[must_use]
     pub const fn mid_frame(&self) -> bool {
-        self.received != 0 && !self.given_out
-    }
-
-    #[inline(always)]
-    fn take(&mut self, byte: u8) {
-        self.received = self.received.saturating_add(1);
-        if let Some(run) = self.run.checked_sub(1) {
-            self.run = run;
-            self.store(byte);
-        } else {
-            if self.code != Self::FULL {
-                self.store(0);
-            }
-            self.code = byte;
-            self.run = byte.wrapping_sub(1);
-        }
-    }
-
-    #[inline(always)]
-    fn store(&mut self, byte: u8) {
-        match self.buffer.get_mut(self.length) {
-            Some(slot) => {
-                *slot = byte;
-                self.length += 1;
-            }
-            None => self.overlong = true,
-        }
+        self.progress.received != 0 && !self.given_out
     }
 
     #[inline(never)]
     fn finish(&mut self) -> Result<Frame<'_>, LinkError> {
         self.given_out = true;
-        let received = self.received;
-        if self.overlong {
+        let Progress {
+            length,
+            received,
+            run,
+            overlong,
+            ..
+        } = self.progress;
+        if overlong {
             return Err(LinkError::TooLong {
                 received,
                 capacity: N,
             });
         }
-        if self.run != 0 {
+        if run != 0 {
             return Err(LinkError::Truncated { received });
         }
-        let decoded = self.buffer.get(..self.length).unwrap_or(&[]);
+        let decoded = self.buffer.get(..length).unwrap_or(&[]);
         let Some((message, checksum)) = decoded.split_last_chunk::<CRC_BYTES>() else {
             return Err(LinkError::Truncated { received });
         };

@@ -11,8 +11,8 @@ use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{self, SecretKey};
 use he_core::wire;
 use he_nn::message::{
-    CHUNK_COEFFS, Fault, Item, MAX_STAGES, Memory, Refusal, Reply, Request, SEED_BYTES, Stage,
-    TimeUnit,
+    CHUNK_COEFFS, Fault, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
+    SEED_BYTES, Stage, TimeUnit,
 };
 use he_nn::packing;
 use he_nn::plan::{Cursor, Plan, Step};
@@ -66,6 +66,18 @@ pub enum ClientError {
         theirs: u32,
         /// The client's fingerprint.
         ours: u32,
+    },
+    /// The evaluator speaks another protocol.
+    #[error(
+        "{device} speaks protocol version {theirs} and this client version {ours}: build both from the same version"
+    )]
+    Version {
+        /// The evaluator.
+        device: String,
+        /// The evaluator's version.
+        theirs: u16,
+        /// The client's version.
+        ours: u16,
     },
     /// The evaluator refused a message.
     #[error("{device} refused: {reason}")]
@@ -158,10 +170,13 @@ impl std::fmt::Display for RefusalSentence {
                 expected_offset,
                 got,
                 got_offset,
-            } => write!(
-                f,
-                "{got:?} at {got_offset} came where {expected:?} at {expected_offset} was due; run again"
-            ),
+            } => {
+                let (expected, got) = (Place(expected), Place(got));
+                write!(
+                    f,
+                    "coefficient {got_offset} of {got} came where {expected_offset} of {expected} was due; run again"
+                )
+            }
             Refusal::ChunkLength { expected, got } => {
                 write!(
                     f,
@@ -170,13 +185,36 @@ impl std::fmt::Display for RefusalSentence {
             }
             Refusal::Residue { item, index } => write!(
                 f,
-                "coefficient {index} of {item:?} is not below its prime; run again"
+                "coefficient {index} of {} is not below its prime; run again",
+                Place(item)
             ),
             Refusal::Model => {
                 f.write_str("its model does not fit its plan or memory; build the firmware again")
             }
         }
     }
+}
+
+/// An item in a sentence.
+struct Place(Item);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Item::Input { ciphertext, limb } => write!(f, "limb {limb} of input {ciphertext}"),
+            Item::Key { key, limb, digit } => write!(f, "limb {limb}, digit {digit} of key {key}"),
+        }
+    }
+}
+
+/// What an evaluator calls itself or its model, fit for one line on a
+/// terminal: the evaluator is untrusted, and its text may be anything.
+fn printable(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let visible = text.chars().take(LONGEST);
+    visible
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 /// The `b` half of a switching key, packed limb by limb in sending order.
@@ -194,6 +232,7 @@ pub struct Client {
     key: SecretKey<Vec<u32>>,
     switching: Vec<PackedKey>,
     rng: ChaCha20Rng,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -326,7 +365,13 @@ impl Client {
             key,
             switching,
             rng,
+            patience: PATIENCE,
         })
+    }
+
+    /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
+    pub const fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// The plan.
@@ -360,9 +405,7 @@ impl Client {
         link.send(&Request::Begin {
             plan: self.plan.fingerprint(),
         })?;
-        expect(link, &device, "readiness", |reply| {
-            matches!(reply, Reply::Ready)
-        })?;
+        self.await_readiness(link, &device)?;
 
         let (inputs, keys, _) = self.plan.payload_bytes();
         let total = (inputs + keys) as u64;
@@ -373,9 +416,10 @@ impl Client {
         let mut cursor = Cursor::start();
         while let Some(step) = cursor.step(&self.plan) {
             if in_flight == window {
-                expect(link, &device, "an acknowledgement", |r| {
-                    matches!(r, Reply::Ack)
-                })?;
+                link.receive(self.patience, |reply| match reply {
+                    Reply::Ack => Ok(()),
+                    other => Err(out_of_turn(&device, "an acknowledgement", &other)),
+                })??;
                 in_flight -= 1;
             }
             let up = link.traffic().up;
@@ -444,12 +488,19 @@ impl Client {
             theirs,
             ours,
         };
-        link.hello(HELLO_PATIENCE, |answer| {
+        link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
             let card = answer.map_err(|refusal| refused(device, refusal))?;
+            if card.version != PROTOCOL_VERSION {
+                return Err(ClientError::Version {
+                    device: device.to_owned(),
+                    theirs: card.version,
+                    ours: PROTOCOL_VERSION,
+                });
+            }
             if card.model_crc != self.model_crc {
                 return Err(ClientError::Model {
                     device: device.to_owned(),
-                    theirs: card.model.to_owned(),
+                    theirs: printable(card.model),
                     theirs_crc: card.model_crc,
                     ours: self.model_name.clone(),
                     ours_crc: self.model_crc,
@@ -463,10 +514,31 @@ impl Client {
             }
             Ok((
                 usize::from(card.window.max(1)),
-                card.board.to_owned(),
+                printable(card.board),
                 card.unit,
             ))
         })?
+    }
+
+    /// Waits until the evaluator is ready. Greetings that come before are
+    /// answers to an earlier hello, which was given up too soon.
+    fn await_readiness<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<(), ClientError> {
+        let end = Instant::now() + self.patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let ready = link.receive(left, |reply| match reply {
+                Reply::Ready => Ok(true),
+                Reply::Hello(_) if !left.is_zero() => Ok(false),
+                other => Err(out_of_turn(device, "readiness", &other)),
+            })??;
+            if ready {
+                return Ok(());
+            }
+        }
     }
 
     fn encrypt(
@@ -530,7 +602,7 @@ impl Client {
         };
         let expected = limbs * params.n();
         loop {
-            let event = link.receive(PATIENCE, |reply| match reply {
+            let event = link.receive(self.patience, |reply| match reply {
                 Reply::Ack if in_flight > 0 => {
                     in_flight -= 1;
                     Ok(None)
@@ -701,7 +773,7 @@ fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_>) -> Clien
         Reply::Refused(refusal) => refused(device, refusal),
         Reply::Fault(Fault::Panic { file, line }) => ClientError::Crashed {
             device: device_name,
-            what: format!("a panic at {file}:{line}"),
+            what: format!("a panic at {}:{line}", printable(file)),
         },
         Reply::Fault(Fault::Exception { number, pc, cfsr }) => ClientError::Crashed {
             device: device_name,
@@ -722,19 +794,4 @@ fn turn(device: String, expected: &'static str, got: &str) -> ClientError {
         expected,
         got: got.to_owned(),
     }
-}
-
-fn expect<T: Transport>(
-    link: &mut Connection<T>,
-    device: &str,
-    expected: &'static str,
-    is: impl FnOnce(&Reply<'_>) -> bool,
-) -> Result<(), ClientError> {
-    link.receive(PATIENCE, |reply| {
-        if is(&reply) {
-            Ok(())
-        } else {
-            Err(out_of_turn(device, expected, &reply))
-        }
-    })?
 }

@@ -1,6 +1,9 @@
 //! What the `he-edge` command is made of.
 
+pub mod boards;
+pub mod bundled;
 pub mod client;
+pub mod commands;
 pub mod data;
 pub mod device;
 pub mod evaluator;

@@ -1,1 +1,100 @@
-//! End-to-end tests.
+//! End-to-end tests, and what several of them need: the reference network with
+//! its plan, a link that damages frames on purpose, and what counts as one
+//! clear sentence.
+
+use std::fmt::Display;
+
+use he_nn::model::Model;
+use he_nn::plan::Plan;
+use host_runner::client::{Client, Inference, argmax};
+use host_runner::data::Image;
+use host_runner::{bundled, evaluator};
+
+pub mod mangler;
+
+/// The reference network, its plan and the bundled digits.
+#[derive(Debug)]
+pub struct Reference {
+    /// The network.
+    pub model: Model<'static>,
+    /// The plan of client and evaluator.
+    pub plan: Plan,
+    /// Twenty images.
+    pub digits: Vec<Image>,
+}
+
+impl Reference {
+    /// Loads what is bundled.
+    ///
+    /// # Panics
+    /// If that is broken.
+    #[must_use]
+    pub fn new() -> Self {
+        let model = Model::parse(Self::file()).unwrap();
+        let plan = Plan::new(evaluator::PARAMS, &model).unwrap();
+        let digits = bundled::digits().unwrap().images;
+        Self {
+            model,
+            plan,
+            digits,
+        }
+    }
+
+    /// The model file.
+    ///
+    /// # Panics
+    /// If it is not bundled.
+    #[must_use]
+    pub fn file() -> &'static [u8] {
+        bundled::model("mnist-mlp64").unwrap()
+    }
+
+    /// A client with the randomness of a test.
+    ///
+    /// # Panics
+    /// If the keys cannot be made.
+    #[must_use]
+    pub fn client(&self, seed: u8) -> Client {
+        Client::from_seed(self.plan, &self.model, &[seed; 32]).unwrap()
+    }
+
+    /// Checks decrypted logits against the network in the clear.
+    ///
+    /// # Panics
+    /// If the label differs, or a logit by more than the plan allows.
+    pub fn check(&self, image: &Image, inference: &Inference) {
+        let mut plain = vec![0.0; self.model.classes()];
+        self.model.plain_logits(image, &mut plain).unwrap();
+        let bound = self.plan.logit_error().six_sigma;
+        for (encrypted, plain) in inference.logits.iter().zip(&plain) {
+            assert!(
+                (encrypted - plain).abs() < bound,
+                "{encrypted} for {plain}, {bound} allowed"
+            );
+        }
+        assert_eq!(inference.label(), argmax(&plain));
+    }
+}
+
+impl Default for Reference {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Checks that an error is one sentence for people: one line, without what
+/// only a programmer can read.
+///
+/// # Panics
+/// If it is not; `what` is said then.
+pub fn assert_one_sentence(what: &str, error: &impl Display) {
+    let text = error.to_string();
+    let bad = |part: &str| text.contains(part);
+    let code = ["{", "}", "panicked", "unwrap", "Err(", "Some(", "backtrace"];
+    assert!(
+        text.len() > 20 && !text.chars().any(char::is_control) && !code.into_iter().any(bad),
+        "{what}: not one clear sentence: {text:?}"
+    );
+    // What is wrong, then what to do.
+    assert!(bad(":") || bad(";"), "{what}: says nothing to do: {text}");
+}

@@ -11,8 +11,18 @@
 //! | `Board::wait()` | sleeps until there may be more |
 //! | `send(bytes)`, `flush()` | blocking, also from a fault handler |
 //! | `log(bytes)` | blocking, to the log port |
+//! | `mailbox_bytes()` | memory of the link outside the RAM region |
+//! | `undisturbed(work)` | does the work with nothing else running, see below |
 //! | `now()` | time since start in `TIME_UNIT`, also with interrupts off |
 //! | `is_ram(address)` | whether a fault handler may read a word there |
+//!
+//! Requests are carried out in `undisturbed`, so that the times of an inference
+//! are those of its arithmetic, and the same in every run. An emulated board
+//! turns its interrupts off there: the emulated UART keeps back what it cannot
+//! deliver. A real UART does not, and a byte is there every few microseconds:
+//! a real board receives by DMA into the ring that `receive()` drains, sized
+//! for `WINDOW` of the largest frames, and leaves at most the interrupts on
+//! that fire once per wrap of that ring or of its clock.
 //!
 //! Evaluators draw no random numbers, so no board has to provide any.
 

@@ -7,6 +7,14 @@
 //! | UART0 | the link, received by interrupt |
 //! | UART1 | the log |
 //! | SysTick | the clock |
+//! | PSRAM | the mailbox, if the emulator's host has set one up |
+//!
+//! The emulator needs 20 to 40 microseconds for every byte that a UART receives,
+//! which is a minute for the bytes of one inference. Its host can therefore map
+//! the board's PSRAM and put the bytes there ([`he_nn::mailbox`]), as a DMA
+//! controller would; what UART0 then receives only wakes the board. Without a
+//! mailbox, as on the FPGA board, the bytes themselves come through UART0. In
+//! both cases they end up in the same ring, and replies leave through UART0.
 //!
 //! The UART has neither FIFO nor flow control, so on the FPGA board bytes that
 //! the handler cannot store are lost, which the credit window prevents and the
@@ -14,7 +22,7 @@
 //! buffer is full; the handler leaves it full when the ring is.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::syst::SystClkSource;
@@ -22,6 +30,7 @@ use cortex_m::peripheral::{NVIC, Peripherals, SCB, SYST};
 use cortex_m_rt::exception;
 use firmware::ring::{Drain, Ring};
 use he_nn::link::MAX_FRAME;
+use he_nn::mailbox;
 use he_nn::message::TimeUnit;
 
 use crate::device::WINDOW;
@@ -34,11 +43,19 @@ pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
 /// Both UARTs and SysTick run from this.
 const SYSTEM_HZ: u32 = 25_000_000;
 
-/// The emulator executes one instruction a nanosecond (`-icount shift=0`).
-const INSTRUCTIONS_PER_TICK: u64 = 1_000_000_000 / SYSTEM_HZ as u64;
+/// A tick of SysTick.
+const TICK_NS: u64 = 1_000_000_000 / SYSTEM_HZ as u64;
+
+/// What the emulator takes for one instruction (`-icount shift=5`): less than a
+/// tick, so that hardly more than one instruction falls between two readings of
+/// SysTick, and enough for 21 million instructions between two of its wraps.
+const INSTRUCTION_NS: u64 = 1 << 5;
 
 /// The emulator ignores the rate; the FPGA board's serial port takes this one.
 const LINK_BAUD: u32 = 115_200;
+
+/// 16 MB of which only the mailbox is used.
+const PSRAM: usize = 0x2100_0000;
 
 const RAM: core::ops::Range<usize> = 0x2000_0000..0x2008_0000;
 
@@ -49,6 +66,9 @@ static RECEIVED: Ring<RING_BYTES> = Ring::new();
 
 /// The ring was full and the UART holds a byte that nobody has read.
 static HELD: AtomicBool = AtomicBool::new(false);
+
+/// Bytes come through the mailbox.
+static MAILBOX: AtomicBool = AtomicBool::new(false);
 
 /// Times that SysTick has wrapped.
 static WRAPS: AtomicU32 = AtomicU32::new(0);
@@ -124,29 +144,45 @@ pub(crate) fn is_ram(address: usize) -> bool {
     RAM.contains(&address) && address.is_multiple_of(4)
 }
 
+/// Carries out `work` without any interrupt; see [`super`].
+pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    cortex_m::interrupt::free(|_| work())
+}
+
+/// What the link takes outside the RAM region: the mailbox, if there is one.
+/// It counts as static memory, although a board without an emulator's host
+/// has none.
+pub(crate) fn mailbox_bytes() -> u32 {
+    if MAILBOX.load(Ordering::Relaxed) {
+        mailbox::BYTES as u32
+    } else {
+        0
+    }
+}
+
 /// Executed instructions since start.
 ///
-/// The counter counts down, and the handler that counts its wraps may come in
-/// between (then read again) or may have to wait while interrupts are off: then
-/// the wrap is pending, and belongs to `current` if that has just been reloaded.
+/// A wrap of the counter is counted by its interrupt or, where interrupts are
+/// off, here: readings must not be more than one wrap apart then.
 pub(crate) fn now() -> u64 {
-    const PENDING: u32 = 1 << 26;
-    loop {
-        let wraps = WRAPS.load(Ordering::Relaxed);
-        let current = SYST::get_current();
-        // SAFETY: reading this register has no effect.
-        let pending = unsafe { (*SCB::PTR).icsr.read() } & PENDING != 0;
-        if WRAPS.load(Ordering::Relaxed) != wraps {
-            continue;
+    cortex_m::interrupt::free(|_| {
+        loop {
+            let current = SYST::get_current();
+            if SCB::is_pendst_pending() {
+                // Before or after that reading: count it and read again.
+                SCB::clear_pendst();
+                count_wrap();
+                continue;
+            }
+            if current == 0 {
+                // Neither side of the wrap; one tick later it is over.
+                continue;
+            }
+            let wraps = u64::from(WRAPS.load(Ordering::Relaxed));
+            let ticks = wraps * (u64::from(RELOAD) + 1) + u64::from(RELOAD - current);
+            return ticks * TICK_NS / INSTRUCTION_NS;
         }
-        if current == 0 {
-            // Neither side of the wrap; 40 instructions later it is over.
-            continue;
-        }
-        let wraps = u64::from(wraps) + u64::from(pending && current > RELOAD / 2);
-        let ticks = wraps * (u64::from(RELOAD) + 1) + u64::from(RELOAD - current);
-        return ticks * INSTRUCTIONS_PER_TICK;
-    }
+    })
 }
 
 /// SysTick counts from this to 0, 24 bits.
@@ -154,6 +190,11 @@ const RELOAD: u32 = 0x00FF_FFFF;
 
 #[exception]
 fn SysTick() {
+    count_wrap();
+}
+
+/// With interrupts off, or in the one that calls it.
+fn count_wrap() {
     WRAPS.store(
         WRAPS.load(Ordering::Relaxed).wrapping_add(1),
         Ordering::Relaxed,
@@ -173,6 +214,11 @@ impl Board {
             core.SYST.enable_counter();
         }
         LOG.start(Uart::CONTROL_SEND);
+        let magic = (0..).zip(mailbox::MAGIC);
+        let found = magic.fold(true, |found, (offset, byte)| {
+            found && psram(offset).load(Ordering::Acquire) == byte
+        });
+        MAILBOX.store(found, Ordering::Relaxed);
         LINK.start(Uart::CONTROL_SEND | Uart::CONTROL_RECEIVE | Uart::CONTROL_RECEIVE_INTERRUPT);
         // SAFETY: the handler and the statics that it uses are ready.
         unsafe { NVIC::unmask(Interrupt::LinkReceived) };
@@ -182,18 +228,55 @@ impl Board {
     /// What has arrived. Its space in the ring is free again when the iterator
     /// is dropped.
     pub(crate) fn receive(&self) -> Drain<'static, RING_BYTES> {
-        resume();
+        if MAILBOX.load(Ordering::Relaxed) {
+            empty_mailbox();
+        } else {
+            resume();
+        }
         RECEIVED.drain()
     }
 
     /// Returns when bytes may be there.
     pub(crate) fn wait(&self) {
         cortex_m::interrupt::free(|_| {
-            if RECEIVED.is_empty() {
+            if RECEIVED.is_empty() && !mail_waits() {
                 // An interrupt ends this even while it is masked.
                 cortex_m::asm::wfi();
             }
         });
+    }
+}
+
+/// A byte of the PSRAM.
+#[inline(always)]
+fn psram(offset: usize) -> &'static AtomicU8 {
+    // SAFETY: the callers' offsets lie in the PSRAM, which holds nothing else;
+    // its other user is the emulator's host, as a device would be.
+    unsafe { AtomicU8::from_ptr(ptr::with_exposed_provenance_mut(PSRAM + offset)) }
+}
+
+/// Whether the mailbox holds bytes that are not in the ring yet.
+fn mail_waits() -> bool {
+    MAILBOX.load(Ordering::Relaxed)
+        && psram(mailbox::PUSHED).load(Ordering::Acquire)
+            != psram(mailbox::DRAINED).load(Ordering::Relaxed)
+}
+
+/// Moves the mailbox's slots to the ring as far as they fit. The main loop is
+/// the ring's pushing side then.
+fn empty_mailbox() {
+    while mail_waits() {
+        let count = psram(mailbox::DRAINED).load(Ordering::Relaxed);
+        let slot = mailbox::slot(count);
+        let byte = |i: usize| psram(slot + i).load(Ordering::Relaxed);
+        let length = usize::from(u16::from_le_bytes([byte(0), byte(1)])).min(mailbox::SLOT_BYTES);
+        if RECEIVED.room() < length {
+            break;
+        }
+        for i in 0..length {
+            RECEIVED.push_with(|| byte(mailbox::LENGTH_BYTES + i));
+        }
+        psram(mailbox::DRAINED).store(count.wrapping_add(1), Ordering::Release);
     }
 }
 
@@ -214,19 +297,21 @@ fn resume() {
 /// Moves the UART's byte to the ring, or stops receiving with it in place.
 #[inline(always)]
 fn push() {
-    if RECEIVED.is_full() {
+    if !RECEIVED.push_with(|| LINK.read(Uart::DATA) as u8) {
         let control = LINK.read(Uart::CONTROL);
         LINK.write(Uart::CONTROL, control & !Uart::CONTROL_RECEIVE_INTERRUPT);
         HELD.store(true, Ordering::Relaxed);
-    } else {
-        // Has room: `is_full` was asked on this, the pushing side.
-        let _ = RECEIVED.push(LINK.read(Uart::DATA) as u8);
     }
 }
 
 extern "C" fn link_received() {
     LINK.write(Uart::INTERRUPT, Uart::INTERRUPT_RECEIVED);
-    push();
+    if MAILBOX.load(Ordering::Relaxed) {
+        // It was to wake the board, and that it has done.
+        LINK.read(Uart::DATA);
+    } else {
+        push();
+    }
 }
 
 /// Interrupts that this firmware uses.

@@ -5,10 +5,6 @@ use super::Modulus;
 /// Whether `n` is prime (trial division; for compile-time checks of 30-bit
 /// literals).
 #[must_use]
-#[expect(
-    clippy::integer_division_remainder_used,
-    reason = "public, at compile time"
-)]
 pub const fn is_prime(n: u32) -> bool {
     if n < 4 {
         return n >= 2;
@@ -18,7 +14,7 @@ pub const fn is_prime(n: u32) -> bool {
     }
     let mut d: u32 = 3;
     while d as u64 * d as u64 <= n as u64 {
-        if n % d == 0 {
+        if n.is_multiple_of(d) {
             return false;
         }
         d += 2;
@@ -37,7 +33,7 @@ pub const fn is_prime(n: u32) -> bool {
 )]
 pub const fn primitive_root(m: &Modulus, n: u32) -> Option<u32> {
     let q = m.value();
-    if !n.is_power_of_two() || n >= 1 << 30 || (q - 1) % (2 * n) != 0 {
+    if !n.is_power_of_two() || n >= 1 << 30 || !(q - 1).is_multiple_of(2 * n) {
         return None;
     }
     let mut base = 2;

@@ -394,3 +394,51 @@ fn keys_are_consumed_in_any_chunks() {
     }
     assert!(results.windows(2).all(|w| w[0] == w[1]));
 }
+
+#[test]
+fn objects_round_trip_and_keep_their_bytes() {
+    use sha2::{Digest, Sha256};
+    let mut t = Bench::new(10);
+    let v: Vec<f64> = (0..SLOTS).map(|i| i as f64 / 4096.0).collect();
+    let mut m = coefficients(&v, SCALE);
+    let seed = [3; SEED_LEN];
+    let mut c0 = vec![0; 2 * N];
+    rlwe::encrypt(&P, &t.key, &mut m, 1, &seed, &mut t.rng, &mut c0).unwrap();
+    let mut seeded = vec![0; wire::seeded_len(&P, 1)];
+    wire::write_seeded(&P, SCALE, &seed, &c0, &mut seeded).unwrap();
+    // Storage may be larger than the level needs.
+    let ct = wire::read_seeded(&P, &seeded, vec![0; 4 * N], vec![0; 4 * N]).unwrap();
+    assert!(max_error(&t.decrypt(&ct), |i| v[i]) < 2e-3);
+    let mut full = vec![0; wire::ciphertext_len(&P, 1)];
+    wire::write_ciphertext(&P, &ct, &mut full).unwrap();
+    let again = wire::read_ciphertext(&P, &full, vec![0; 2 * N], vec![0; 2 * N]).unwrap();
+    assert_eq!(again.halves(), ct.halves());
+
+    // Format 1 for ever: other bytes need another version.
+    let hex = |bytes: &[u8]| -> String {
+        Sha256::digest(bytes)
+            .iter()
+            .take(8)
+            .map(|b| format!("{b:02x}"))
+            .collect()
+    };
+    assert_eq!(
+        (hex(&seeded).as_str(), hex(&full).as_str()),
+        ("621108e53c418ce9", "242ef231e047a576")
+    );
+
+    for cut in [0, 19, 20, 51, 52, seeded.len() - 1] {
+        assert!(wire::read_seeded(&P, &seeded[..cut], vec![0; 2 * N], vec![0; 2 * N]).is_err());
+        assert!(wire::read_ciphertext(&P, &full[..cut], vec![0; 2 * N], vec![0; 2 * N]).is_err());
+    }
+    let short = wire::read_ciphertext(&P, &full, vec![0; N], vec![0; N]).unwrap_err();
+    assert_eq!(
+        short,
+        Error::Length {
+            what: "ciphertext half",
+            expected: 2 * N,
+            got: N
+        }
+    );
+    assert!(wire::read_seeded(&P, &full, vec![0; 2 * N], vec![0; 2 * N]).is_err());
+}

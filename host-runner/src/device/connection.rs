@@ -117,6 +117,7 @@ impl<T: Transport> Connection<T> {
         take: impl FnOnce(Reply<'_>) -> R,
     ) -> Result<R, DeviceError> {
         let end = Instant::now() + timeout;
+        let mut last_look = true;
         loop {
             let waiting = self.incoming.get(self.pending.clone()).unwrap_or_default();
             let mut bytes = waiting.iter().copied();
@@ -129,6 +130,10 @@ impl<T: Transport> Connection<T> {
                 };
             }
             let left = end.saturating_duration_since(Instant::now());
+            // Bytes without an end must not hold the client for ever.
+            if left.is_zero() && !std::mem::take(&mut last_look) {
+                return Err(self.timed_out(timeout));
+            }
             let got = match self
                 .transport
                 .receive(self.incoming.as_mut_slice(), Some(left))
@@ -169,6 +174,9 @@ impl<T: Transport> Connection<T> {
         let mut take = Some(take);
         loop {
             let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.timed_out(timeout));
+            }
             let answer = self.receive(left, |reply| match reply {
                 Reply::Hello(card) => take.take().map(|take| take(Ok(card))),
                 Reply::Refused(refusal @ Refusal::Version { .. }) => {
@@ -184,6 +192,13 @@ impl<T: Transport> Connection<T> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> DeviceError {
+        DeviceError::Timeout {
+            device: self.transport.name(),
+            timeout,
         }
     }
 

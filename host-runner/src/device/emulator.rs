@@ -1,13 +1,19 @@
 //! QEMU with a firmware image in it: the link on its first serial port, the log
 //! on its second.
 //!
+//! QEMU hands a serial port one byte at a time and needs 20 to 40 microseconds
+//! for each, so the bytes to the board go through a mailbox instead, which is
+//! memory of the board that this side has mapped as a file; the serial port
+//! carries the replies, and wakes the board. [`Emulator::start_serial`] does
+//! without the mailbox.
+//!
 //! Both ports are local sockets in a directory that only this user can enter.
 //! This side listens before QEMU starts, so nothing is said too early, and both
 //! are read all the time, so the board never waits for a reader.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +23,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use defmt_decoder::{DecodeError, Table};
+use he_nn::mailbox;
 
 use super::stream::Stream;
 use super::{DeviceError, Transport};
@@ -27,8 +34,19 @@ const PACKAGE: &str = "qemu-system-arm";
 /// How long QEMU may take to start.
 const START: Duration = Duration::from_secs(20);
 
-/// Boards that QEMU has and that there is an image for: name and machine.
-const MACHINES: [(&str, &str); 1] = [("mps2-an386", "mps2-an386")];
+/// What the serial port carries once the mailbox holds something. Any byte will do.
+const WAKE: [u8; 1] = [0];
+
+/// Pause between two looks at a full mailbox. The credit window keeps it from
+/// filling up.
+const FULL_PAUSE: Duration = Duration::from_micros(500);
+
+/// How long the board may leave the mailbox full.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Boards that QEMU has and that there is an image for: name, machine, and the
+/// size of the machine's main memory, where the board looks for the mailbox.
+const MACHINES: [(&str, &str, u64); 1] = [("mps2-an386", "mps2-an386", 16 << 20)];
 
 /// One line of a board's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +68,7 @@ pub struct Emulator {
     // Dropped in this order: QEMU first, then what it holds open.
     process: Process,
     link: Stream<UnixStream>,
+    mailbox: Option<Mailbox>,
     log: Option<JoinHandle<()>>,
     board: String,
     directory: Directory,
@@ -62,7 +81,26 @@ impl Emulator {
     /// [`DeviceError::UnknownBoard`], [`DeviceError::Image`],
     /// [`DeviceError::EmulatorMissing`] or [`DeviceError::EmulatorEnded`].
     pub fn start(board: &str, image: &Path, log: LogSink) -> Result<Self, DeviceError> {
-        let Some(&(_, machine)) = MACHINES.iter().find(|(name, _)| *name == board) else {
+        Self::launch(board, image, log, true)
+    }
+
+    /// As [`Self::start`], with every byte of the link on the serial port, as
+    /// on a real board. Slow.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_serial(board: &str, image: &Path, log: LogSink) -> Result<Self, DeviceError> {
+        Self::launch(board, image, log, false)
+    }
+
+    fn launch(
+        board: &str,
+        image: &Path,
+        log: LogSink,
+        with_mailbox: bool,
+    ) -> Result<Self, DeviceError> {
+        let known = MACHINES.iter().find(|(name, ..)| *name == board);
+        let Some(&(_, machine, memory_bytes)) = known else {
             return Err(DeviceError::UnknownBoard {
                 board: board.into(),
             });
@@ -75,12 +113,19 @@ impl Emulator {
             source,
         };
         let directory = Directory::new().map_err(failed)?;
-        let link_path = directory.0.join("link");
-        let log_path = directory.0.join("log");
-        let link = UnixListener::bind(&link_path).map_err(failed)?;
-        let log_port = UnixListener::bind(&log_path).map_err(failed)?;
+        let ports = Ports {
+            link: directory.0.join("link"),
+            log: directory.0.join("log"),
+            memory: with_mailbox.then(|| (directory.0.join("memory"), memory_bytes)),
+        };
+        let link = UnixListener::bind(&ports.link).map_err(failed)?;
+        let log_port = UnixListener::bind(&ports.log).map_err(failed)?;
+        let mailbox = match &ports.memory {
+            Some((path, bytes)) => Some(Mailbox::create(path, *bytes).map_err(failed)?),
+            None => None,
+        };
 
-        let mut process = Process::start(machine, image, &link_path, &log_path)?;
+        let mut process = Process::start(machine, image, &ports)?;
         let ended = |reason| DeviceError::EmulatorEnded {
             board: board.into(),
             reason,
@@ -92,6 +137,7 @@ impl Emulator {
         Ok(Self {
             process,
             link,
+            mailbox,
             log: Some(log),
             board: board.into(),
             directory,
@@ -128,7 +174,26 @@ impl Drop for Emulator {
 
 impl Transport for Emulator {
     fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.link.send(bytes).map_err(|error| self.explain(error))
+        let sent = match &mut self.mailbox {
+            None => self.link.send(bytes),
+            Some(mailbox) => bytes.chunks(mailbox::SLOT_BYTES).try_for_each(|part| {
+                let begin = Instant::now();
+                while !mailbox
+                    .post(part)
+                    .map_err(|source| self.link.failed(source, PATIENCE))?
+                {
+                    if self.process.has_ended() {
+                        return Err(self.link.closed());
+                    }
+                    if begin.elapsed() > PATIENCE {
+                        return Err(self.link.failed(ErrorKind::TimedOut.into(), PATIENCE));
+                    }
+                    thread::sleep(FULL_PAUSE);
+                }
+                self.link.send(&WAKE)
+            }),
+        };
+        sent.map_err(|error| self.explain(error))
     }
 
     fn receive(
@@ -146,7 +211,56 @@ impl Transport for Emulator {
     }
 }
 
-/// A directory for two sockets.
+/// This side of the mailbox: the file that is the board's memory.
+#[derive(Debug)]
+struct Mailbox {
+    memory: File,
+    /// Slots filled so far, modulo 256.
+    pushed: u8,
+}
+
+impl Mailbox {
+    fn create(path: &Path, bytes: u64) -> std::io::Result<Self> {
+        let memory = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        memory.set_len(bytes)?;
+        memory.write_all_at(&mailbox::MAGIC, 0)?;
+        Ok(Self { memory, pushed: 0 })
+    }
+
+    /// Fills a slot; `false` if none is free.
+    fn post(&mut self, bytes: &[u8]) -> std::io::Result<bool> {
+        let mut drained = [0];
+        self.memory
+            .read_exact_at(&mut drained, mailbox::DRAINED as u64)?;
+        if self.pushed.wrapping_sub(drained[0]) >= mailbox::SLOTS {
+            return Ok(false);
+        }
+        let slot = mailbox::slot(self.pushed) as u64;
+        let length = bytes.len() as u16;
+        self.memory
+            .write_all_at(bytes, slot + mailbox::LENGTH_BYTES as u64)?;
+        self.memory.write_all_at(&length.to_le_bytes(), slot)?;
+        // The slot is complete before it counts.
+        self.pushed = self.pushed.wrapping_add(1);
+        self.memory
+            .write_all_at(&[self.pushed], mailbox::PUSHED as u64)?;
+        Ok(true)
+    }
+}
+
+/// What QEMU is to open.
+struct Ports {
+    link: PathBuf,
+    log: PathBuf,
+    /// The main memory's file and size.
+    memory: Option<(PathBuf, u64)>,
+}
+
+/// A directory for two sockets and the board's memory.
 #[derive(Debug)]
 struct Directory(PathBuf);
 
@@ -181,31 +295,36 @@ impl Drop for Directory {
 /// The QEMU process and what it wrote to standard error.
 #[derive(Debug)]
 struct Process {
+    /// Ends QEMU when this process ends without doing so. Dropped first.
+    watch: Option<Watch>,
     child: Child,
     words: Arc<Mutex<String>>,
 }
 
 impl Process {
-    fn start(machine: &str, image: &Path, link: &Path, log: &Path) -> Result<Self, DeviceError> {
+    fn start(machine: &str, image: &Path, ports: &Ports) -> Result<Self, DeviceError> {
         let socket = |id: &str, path: &Path| format!("socket,id={id},path={}", path.display());
-        let spawned = Command::new(PROGRAM)
-            .args([
-                "-M",
-                machine,
-                "-display",
-                "none",
-                "-monitor",
-                "none",
-                "-nodefaults",
-            ])
-            // One instruction a nanosecond, so that the board's clock counts
-            // them; while the board sleeps, so does QEMU.
-            .args(["-icount", "shift=0,align=off,sleep=on"])
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["-M", machine, "-display", "none", "-monitor", "none"])
+            .arg("-nodefaults")
+            // One instruction in 2^5 ns, so that the board's clock, at 40 ns a
+            // tick, counts them; while the board sleeps, so does QEMU.
+            .args(["-icount", "shift=5,align=off,sleep=on"])
             .arg("-chardev")
-            .arg(socket("link", link))
+            .arg(socket("link", &ports.link))
             .args(["-serial", "chardev:link", "-chardev"])
-            .arg(socket("log", log))
-            .args(["-serial", "chardev:log", "-kernel"])
+            .arg(socket("log", &ports.log))
+            .args(["-serial", "chardev:log"]);
+        if let Some((path, bytes)) = &ports.memory {
+            command.arg("-object").arg(format!(
+                "memory-backend-file,id=memory,size={bytes},share=on,mem-path={}",
+                path.display()
+            ));
+            command.args(["-machine", "memory-backend=memory"]);
+        }
+        let spawned = command
+            .arg("-kernel")
             .arg(image)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -240,7 +359,12 @@ impl Process {
                 }
             });
         }
-        Ok(Self { child, words })
+        let watch = Watch::start(child.id());
+        Ok(Self {
+            watch,
+            child,
+            words,
+        })
     }
 
     /// Waits until QEMU has connected to one of its ports.
@@ -279,7 +403,13 @@ impl Process {
         line.unwrap_or("it said nothing").trim().into()
     }
 
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn end(&mut self) {
+        // First, or it could end another process that gets QEMU's number.
+        self.watch = None;
         // Both fail only where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -289,6 +419,31 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A shell that waits for the end of this process, and then ends QEMU: QEMU
+/// itself goes on without anybody at its ports. Not having it is no failure.
+#[derive(Debug)]
+struct Watch(Child);
+
+impl Watch {
+    fn start(process: u32) -> Option<Self> {
+        let spawned = Command::new("sh")
+            .args(["-c", "read _; kill -9 \"$1\"", "sh", &process.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        spawned.ok().map(Self)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // Before its input is closed, which it waits for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -335,6 +490,31 @@ fn decode_log(table: &Table, mut port: UnixStream, mut sink: LogSink) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_mailbox_waits_for_the_board() {
+        let directory = Directory::new().unwrap();
+        let path = directory.0.join("memory");
+        let mut mailbox = Mailbox::create(&path, 1 << 16).unwrap();
+        let board = File::options().read(true).write(true).open(&path).unwrap();
+        let mut read = [0; 8];
+        board.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(read, mailbox::MAGIC);
+        // Until both counters have wrapped.
+        for taken in 0..=300u32 {
+            while mailbox.post(&[mailbox.pushed; 3]).unwrap() {}
+            let taken = taken as u8;
+            assert_eq!(mailbox.pushed.wrapping_sub(taken), mailbox::SLOTS);
+            let mut slot = [0; 5];
+            board
+                .read_exact_at(&mut slot, mailbox::slot(taken) as u64)
+                .unwrap();
+            assert_eq!(slot, [3, 0, taken, taken, taken]);
+            board
+                .write_all_at(&[taken.wrapping_add(1)], mailbox::DRAINED as u64)
+                .unwrap();
+        }
+    }
 
     #[test]
     fn what_cannot_start_is_one_sentence() {

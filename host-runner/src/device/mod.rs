@@ -5,7 +5,7 @@
 //! | here | [`Device`]: what `--device` names; [`Transport`]: bytes with time limits |
 //! | [`connection`] | [`Connection`]: requests and replies over a transport |
 //! | [`server`] | the evaluator's end of a transport on a host |
-//! | [`duplex`] | a transport within the process |
+//! | [`mod@duplex`] | a transport within the process |
 //! | [`stream`] | sockets |
 //! | [`serial`] | serial ports and pseudo terminals |
 //! | [`emulator`] | QEMU with the firmware in it, and its log |

@@ -68,14 +68,14 @@ impl<S: Socket> Stream<S> {
         }
     }
 
-    fn closed(&self) -> DeviceError {
+    pub(super) fn closed(&self) -> DeviceError {
         DeviceError::Closed {
             device: self.name.clone(),
             detail: String::new(),
         }
     }
 
-    fn failed(&self, source: std::io::Error, timeout: Duration) -> DeviceError {
+    pub(super) fn failed(&self, source: std::io::Error, timeout: Duration) -> DeviceError {
         let device = self.name.clone();
         match source.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => DeviceError::Timeout { device, timeout },

@@ -1,0 +1,120 @@
+//! What `he-edge` can run without any other file: trained networks and twenty
+//! digits drawn for this project. `assets/README.md` says where each is from.
+
+use std::path::Path;
+
+use crate::data::{self, DataError, Dataset};
+
+/// Name and file of every bundled network.
+const MODELS: &[(&str, &[u8])] = &[(
+    "mnist-mlp64",
+    include_bytes!("../assets/models/mnist-mlp64.hemodel"),
+)];
+
+const DIGITS_IMAGES: &[u8] = include_bytes!("../assets/digits/digits-images-idx3-ubyte");
+const DIGITS_LABELS: &[u8] = include_bytes!("../assets/digits/digits-labels-idx1-ubyte");
+
+/// The names of the bundled networks.
+pub fn model_names() -> impl Iterator<Item = &'static str> {
+    MODELS.iter().map(|(name, _)| *name)
+}
+
+/// The `.hemodel` file of a bundled network.
+#[must_use]
+pub fn model(name: &str) -> Option<&'static [u8]> {
+    MODELS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, file)| *file)
+}
+
+/// The bundled digits: 0 to 9 in one hand, then 0 to 9 in another.
+///
+/// # Errors
+///
+/// None for the files of this repository, which a test reads; [`DataError`]
+/// where they were exchanged for others that are broken.
+pub fn digits() -> Result<Dataset, DataError> {
+    data::parse(
+        (
+            Path::new("the bundled digits-images-idx3-ubyte"),
+            DIGITS_IMAGES,
+        ),
+        (
+            Path::new("the bundled digits-labels-idx1-ubyte"),
+            DIGITS_LABELS,
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use he_nn::model::Model;
+
+    use super::*;
+
+    #[test]
+    fn every_model_is_sound_and_carries_its_name() {
+        for name in model_names() {
+            let model = Model::parse(model(name).unwrap()).unwrap();
+            assert_eq!(model.name(), name);
+            assert_eq!(
+                (model.inputs(), model.classes()),
+                (data::PIXELS, data::CLASSES)
+            );
+        }
+        assert!(model("no-such-model").is_none());
+    }
+
+    #[test]
+    fn the_reference_network_is_the_one_described() {
+        let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
+        assert_eq!(model.hidden(), 64);
+        assert!(include_str!("../assets/README.md").contains(&format!("{:08x}", model.crc())));
+        assert!(model.ranges().preactivation < 12.0 && model.ranges().logit < 25.0);
+    }
+
+    #[test]
+    fn two_digits_of_every_class() {
+        let digits = digits().unwrap();
+        assert_eq!(digits.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].repeat(2));
+    }
+
+    #[test]
+    fn digits_are_placed_as_in_mnist() {
+        for image in digits().unwrap().images {
+            let mass: f64 = image.iter().map(|&p| f64::from(p)).sum();
+            let centre = |of: fn(usize) -> usize| {
+                let moments = image
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &p)| of(i) as f64 * f64::from(p));
+                moments.sum::<f64>() / mass
+            };
+            let (row, column) = (centre(|i| i / data::SIDE), centre(|i| i % data::SIDE));
+            assert!(
+                (row - 13.5).abs() <= 0.6 && (column - 13.5).abs() <= 0.6,
+                "{row} {column}"
+            );
+            let lit = |of: fn(usize) -> usize| {
+                let places = (0..data::PIXELS).filter(|&i| image[i] > 0).map(of);
+                places.clone().max().unwrap() - places.min().unwrap() + 1
+            };
+            let longer = lit(|i| i / data::SIDE).max(lit(|i| i % data::SIDE));
+            // Twenty pixels, or one more where whole-pixel placement split one.
+            assert!((20..=21).contains(&longer), "{longer}");
+        }
+    }
+
+    #[test]
+    fn the_reference_network_reads_every_digit() {
+        let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
+        let digits = digits().unwrap();
+        for (image, &label) in digits.images.iter().zip(&digits.labels) {
+            let mut logits = [0.0; data::CLASSES];
+            model.plain_logits(image, &mut logits).unwrap();
+            let best = (0..data::CLASSES).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+            assert_eq!(best, Some(usize::from(label)), "{logits:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The main job, `he-edge` without arguments: the bundled digits, encrypted,
+//! through the in-process evaluator.
+
+use super::infer::{self, ImageReport};
+use super::output::{self, bytes};
+use super::{Failure, ModelFile};
+use crate::bundled;
+use crate::client::Client;
+use crate::data::SIDE;
+use crate::device::Device;
+
+/// Digits side by side.
+const PER_ROW: usize = 5;
+
+/// Runs the main job.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run() -> Result<(), Failure> {
+    let file = ModelFile::open("mnist-mlp64")?;
+    let model = file.parse()?;
+    let plan = file.plan(&model)?;
+    let digits = bundled::digits()?;
+    let count = digits.images.len();
+    let mut link = infer::open(&Device::InProcess, &file, false)?;
+    let mut client = Client::new(plan, &model)?;
+    let images = digits
+        .images
+        .iter()
+        .copied()
+        .zip(digits.labels.iter().copied());
+    let images = images
+        .enumerate()
+        .map(|(i, (image, label))| (i, image, label));
+    let collected = infer::run_images(&mut client, &mut link, &model, images, count, |_, _| {})?;
+    let report = collected.report("inproc".to_owned(), file.name(), &plan);
+
+    let mut out = String::from(
+        "Each digit was encrypted; the evaluator saw ciphertexts only and returned one.\n\n",
+    );
+    let pictures = digits
+        .images
+        .chunks(PER_ROW)
+        .zip(report.images.chunks(PER_ROW));
+    for (images, reports) in pictures {
+        out.push_str(&row(images, reports));
+    }
+    let (params, e) = (&report.params, &report.evaluator);
+    let right = report
+        .images
+        .iter()
+        .filter(|i| i.predicted == usize::from(i.label))
+        .count();
+    out.push_str(&output::facts(&[
+        (
+            "right",
+            format!(
+                "{right} of {count}, {} labels changed by encryption",
+                report.label_flips
+            ),
+        ),
+        (
+            "time",
+            format!(
+                "{:.0} ms an image, encryption included",
+                1e3 * report.wall_seconds
+            ),
+        ),
+        (
+            "link",
+            format!(
+                "{} up ({} of it switching keys), {} down an image",
+                bytes(report.bytes_up),
+                bytes(report.key_bytes_up),
+                bytes(report.bytes_down)
+            ),
+        ),
+        ("evaluator memory", bytes(e.ram_static_bytes.into())),
+        (
+            "security",
+            format!(
+                "{} bit (N = {}, log2(QP) = {:.1})",
+                params.security_bits, params.n, params.log_qp
+            ),
+        ),
+    ]));
+    output::print(&out)
+}
+
+/// Digits side by side with their predictions.
+fn row(images: &[[u8; SIDE * SIDE]], reports: &[ImageReport]) -> String {
+    let pictures: Vec<Vec<String>> = images.iter().map(braille).collect();
+    let mut out = String::new();
+    for line in 0..pictures.first().map_or(0, Vec::len) {
+        let cells = pictures
+            .iter()
+            .filter_map(|p| p.get(line))
+            .map(String::as_str);
+        out.push_str(cells.collect::<Vec<_>>().join(" ").trim_end());
+        out.push('\n');
+    }
+    for report in reports {
+        let verdict = if report.predicted == usize::from(report.label) {
+            "right"
+        } else {
+            "wrong"
+        };
+        let text = format!("{} {verdict}", report.predicted);
+        out.push_str(&format!("{text:^width$} ", width = SIDE / 2));
+    }
+    out.push_str("\n\n");
+    out
+}
+
+/// An image in braille characters, 2 x 4 pixels each.
+fn braille(image: &[u8; SIDE * SIDE]) -> Vec<String> {
+    const DOTS: [[u8; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
+    let ink = |x: usize, y: usize| image.get(y * SIDE + x).is_some_and(|&p| p > 100);
+    (0..SIDE)
+        .step_by(4)
+        .map(|y| {
+            (0..SIDE)
+                .step_by(2)
+                .map(|x| {
+                    let mut bits = 0;
+                    for (dy, row) in DOTS.iter().enumerate() {
+                        for (dx, bit) in row.iter().enumerate() {
+                            bits |= if ink(x + dx, y + dy) { *bit } else { 0 };
+                        }
+                    }
+                    char::from_u32(0x2800 + u32::from(bits)).unwrap_or(' ')
+                })
+                .collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_have_the_pixels() {
+        let mut image = [0; SIDE * SIDE];
+        image[0] = 255;
+        image[3 * SIDE + 3] = 255;
+        let lines = braille(&image);
+        assert_eq!(lines.len(), 7);
+        assert!(lines.iter().all(|l| l.chars().count() == 14));
+        assert!(
+            lines
+                .first()
+                .is_some_and(|l| l.starts_with("\u{2801}\u{2880}\u{2800}"))
+        );
+    }
+}

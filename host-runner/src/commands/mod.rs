@@ -1,0 +1,278 @@
+//! One module per command; the command line as `clap` reads it.
+
+pub mod demo;
+pub mod infer;
+pub mod output;
+pub mod plan;
+pub mod serve;
+pub mod train;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use he_nn::model::{Model, ModelError};
+use he_nn::plan::PlanError;
+
+use crate::bundled;
+use crate::client::ClientError;
+use crate::data::{DataError, Split};
+use crate::device::firmware_build::FirmwareError;
+use crate::device::{Device, DeviceError};
+use crate::evaluator::EvaluatorError;
+
+/// Neural networks on encrypted data on a microcontroller.
+///
+/// Without a command: classifies the bundled digits, encrypted, through the
+/// in-process evaluator.
+#[derive(Debug, Parser)]
+#[command(version, name = "he-edge")]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Remote encrypted inference.
+    Infer(infer::InferArguments),
+    /// Everything about an inference that is decided before it runs; exit
+    /// status 2, with the reason, where it does not fit.
+    Plan(plan::PlanArguments),
+    /// Train a bundled architecture (needs the feature `train`).
+    Train(train::TrainArguments),
+    /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
+    Serve(serve::ServeArguments),
+}
+
+/// How weights are held by the evaluator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// In the clear, as 8-bit integers.
+    Plain,
+}
+
+/// How values are laid out in slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Packing {
+    /// One image over all slots.
+    Latency,
+}
+
+/// Why a command ended without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A model name that is neither bundled nor a file.
+    #[error(
+        "there is no model {name} ({source}): name a .hemodel file or one of the bundled models {}",
+        bundled::model_names().collect::<Vec<_>>().join(", ")
+    )]
+    NoModel {
+        /// What was asked for.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A model file that is none.
+    #[error("{name}: {source}")]
+    Model {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        source: ModelError,
+    },
+    /// The model does not fit.
+    #[error("{model} does not fit: {source}")]
+    Plan {
+        /// The model.
+        model: String,
+        /// Why.
+        source: PlanError,
+    },
+    /// A board nobody knows.
+    #[error(transparent)]
+    Board(#[from] crate::boards::UnknownBoard),
+    /// Unusable data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Images that the model does not take.
+    #[error(
+        "{model} takes {expected} inputs and the images have {got} pixels: name a model for images"
+    )]
+    Inputs {
+        /// The model.
+        model: String,
+        /// Its inputs.
+        expected: usize,
+        /// Pixels of an image.
+        got: usize,
+    },
+    /// A range of images that the data does not have.
+    #[error(
+        "images {offset}..{end} were asked for and there are {available}: lower --offset or --count"
+    )]
+    Range {
+        /// First image.
+        offset: usize,
+        /// One past the last image.
+        end: usize,
+        /// How many there are.
+        available: usize,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The firmware does not build.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    /// The evaluator did not start.
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
+    /// The inference failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Training failed.
+    #[cfg(feature = "train")]
+    #[error(transparent)]
+    Train(#[from] crate::train::TrainError),
+    /// This build cannot train.
+    #[cfg(not(feature = "train"))]
+    #[error(
+        "this build has no training in it: run `cargo run --release --features train -- train ..`"
+    )]
+    NoTraining,
+    /// A file cannot be written.
+    #[error("{} cannot be written ({source}): name another file", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl Failure {
+    /// Exit status: 2 where a plan does not fit, otherwise 1.
+    #[must_use]
+    pub const fn status(&self) -> u8 {
+        match self {
+            Self::Plan { .. } | Self::Evaluator(EvaluatorError::Plan(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`], one sentence that says what was wrong and what to do.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        None => demo::run(),
+        Some(Command::Infer(arguments)) => infer::run(&arguments),
+        Some(Command::Plan(arguments)) => plan::run(&arguments),
+        Some(Command::Train(arguments)) => train::run(&arguments),
+        Some(Command::Serve(arguments)) => serve::run(&arguments),
+    }
+}
+
+/// A model's bytes, and the file they come from unless it is bundled.
+#[derive(Debug)]
+pub struct ModelFile {
+    bytes: Vec<u8>,
+    name: String,
+    path: Option<PathBuf>,
+}
+
+impl ModelFile {
+    /// Reads a bundled model or a file.
+    ///
+    /// # Errors
+    /// [`Failure::NoModel`].
+    pub fn open(name: &str) -> Result<Self, Failure> {
+        let name = name.to_owned();
+        if let Some(bytes) = bundled::model(&name) {
+            return Ok(Self {
+                bytes: bytes.to_vec(),
+                name,
+                path: None,
+            });
+        }
+        let path = PathBuf::from(&name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Self {
+                bytes,
+                name,
+                path: Some(path),
+            }),
+            Err(source) => Err(Failure::NoModel { name, source }),
+        }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The file, `None` for a bundled model.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// What it was asked for by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// [`Failure::Model`].
+    pub fn parse(&self) -> Result<Model<'_>, Failure> {
+        Model::parse(&self.bytes).map_err(|source| Failure::Model {
+            name: self.name.clone(),
+            source,
+        })
+    }
+
+    /// Plans it under the set of the two-layer networks.
+    ///
+    /// # Errors
+    /// [`Failure::Plan`].
+    pub fn plan(&self, model: &Model<'_>) -> Result<he_nn::plan::Plan, Failure> {
+        he_nn::plan::Plan::new(crate::evaluator::PARAMS, model).map_err(|source| Failure::Plan {
+            model: self.name.clone(),
+            source,
+        })
+    }
+}
+
+fn parse_device(name: &str) -> Result<Device, String> {
+    name.parse()
+        .map_err(|e: crate::device::DeviceNameError| e.to_string())
+}
+
+/// Which half of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SplitName {
+    /// The training images.
+    Train,
+    /// The test images.
+    Test,
+}
+
+impl From<SplitName> for Split {
+    fn from(name: SplitName) -> Self {
+        match name {
+            SplitName::Train => Self::Train,
+            SplitName::Test => Self::Test,
+        }
+    }
+}

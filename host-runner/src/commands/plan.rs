@@ -1,0 +1,269 @@
+//! `he-edge plan`: everything decided before a run.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use he_nn::plan::{Plan, PlanError};
+use serde::Serialize;
+
+use super::infer::{ParamsReport, stage_name};
+use super::output::{self, bytes, grouped};
+use super::{Failure, ModelFile, Packing, Weights};
+use crate::boards::{self, Board};
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// A bundled model or a `.hemodel` file.
+    #[arg(long, default_value = "mnist-mlp64")]
+    pub model: String,
+    /// The board.
+    #[arg(long, default_value = "mps2-an386")]
+    pub board: String,
+    /// How the evaluator holds its weights.
+    #[arg(long, value_enum, default_value = "plain")]
+    pub weights: Weights,
+    /// How values are laid out in slots.
+    #[arg(long, value_enum, default_value = "latency")]
+    pub packing: Packing,
+    /// Write the plan as JSON to this file; `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A step of the circuit.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// Its name.
+    pub name: &'static str,
+    /// Level of its result.
+    pub level: usize,
+    /// log2 of the scale of its result.
+    pub scale_log2: f64,
+    /// Switching keys it uses.
+    pub keys: usize,
+}
+
+/// What `plan --json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanReport {
+    /// The model.
+    pub model: String,
+    /// The board.
+    pub board: &'static str,
+    /// How weights are held.
+    pub weights: Weights,
+    /// How values are laid out.
+    pub packing: Packing,
+    /// The parameter set.
+    pub params: ParamsReport,
+    /// Step by step.
+    pub steps: Vec<StepReport>,
+    /// Largest logit error that any input and any randomness can give.
+    pub logit_error_worst_case: f64,
+    /// Six standard deviations of the logit error.
+    pub logit_error_six_sigma: f64,
+    /// Bits between the ranges of training and half the modulus.
+    pub headroom_bits: f64,
+    /// Input ciphertexts.
+    pub ciphertexts: usize,
+    /// Uses of switching keys, each streamed.
+    pub key_uses: usize,
+    /// Bytes of the inputs on the wire, without framing.
+    pub input_bytes: usize,
+    /// Bytes of the switching keys on the wire, without framing.
+    pub key_bytes: usize,
+    /// Bytes of the result on the wire, without framing.
+    pub output_bytes: usize,
+    /// The evaluator's arena.
+    pub arena_bytes: usize,
+    /// RAM with buffers and stack.
+    pub ram_bytes: usize,
+    /// RAM of the board.
+    pub ram_available: usize,
+    /// Number-theoretic transforms on the evaluator.
+    pub transforms: usize,
+    /// Estimated instructions on the board, link excluded.
+    pub instructions_estimate: u64,
+}
+
+/// Plans a model for a board.
+///
+/// # Errors
+/// [`PlanError::Memory`] if the arena does not fit beside stack and buffers.
+pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanReport, PlanError> {
+    let arena_bytes = plan.arena_words() * size_of::<u32>();
+    let available = board.ram_bytes - board.stack_bytes - board.fixed_bytes;
+    if arena_bytes > available {
+        return Err(PlanError::Memory {
+            needed: arena_bytes,
+            available,
+        });
+    }
+    let (input_bytes, key_bytes, output_bytes) = plan.payload_bytes();
+    Ok(PlanReport {
+        model: name.to_owned(),
+        board: board.name,
+        weights: Weights::Plain,
+        packing: Packing::Latency,
+        params: ParamsReport::of(plan),
+        steps: steps(plan),
+        logit_error_worst_case: plan.logit_error().worst_case,
+        logit_error_six_sigma: plan.logit_error().six_sigma,
+        headroom_bits: plan.headroom_bits(),
+        ciphertexts: plan.ciphertexts(),
+        key_uses: plan.key_uses(),
+        input_bytes,
+        key_bytes,
+        output_bytes,
+        arena_bytes,
+        ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
+        ram_available: board.ram_bytes,
+        transforms: plan.transforms(),
+        instructions_estimate: instructions(plan, board),
+    })
+}
+
+fn steps(plan: &Plan) -> Vec<StepReport> {
+    use he_nn::message::StageKind as K;
+    let s = plan.scales();
+    let level = plan.input_level();
+    let keys = |stage| {
+        (0..plan.key_uses())
+            .filter(|&k| plan.key_use(k).is_some_and(|u| u.stage == stage))
+            .count()
+    };
+    let step = |kind, level, scale: f64| StepReport {
+        name: stage_name(kind),
+        level,
+        scale_log2: scale.log2(),
+        keys: keys(kind),
+    };
+    let input = StepReport {
+        name: "inputs",
+        level,
+        scale_log2: s.input.log2(),
+        keys: 0,
+    };
+    vec![
+        input,
+        step(K::Layer1, level, s.sums1()),
+        step(K::Sum1, level, s.sums1()),
+        step(K::Rescale1, level - 1, s.preactivation),
+        step(K::Activation, level - 1, s.preactivation * s.preactivation),
+        step(K::Rescale2, level - 2, s.square),
+        step(K::Layer2, level - 2, s.sums2()),
+        step(K::Sum2, level - 2, s.sums2()),
+        step(K::Rescale3, level - 3, s.output),
+    ]
+}
+
+/// Transforms, streamed coefficients and encodings at the board's prices.
+fn instructions(plan: &Plan, board: &Board) -> u64 {
+    let n = plan.params().n() as u64;
+    let butterflies = n / 2 * u64::from(n.trailing_zeros());
+    let inputs = (plan.ciphertexts() * (plan.input_level() + 1)) as u64;
+    let keys: u64 = (0..plan.key_uses())
+        .filter_map(|k| plan.key_use(k))
+        .map(|u| ((u.level + 1) * (u.level + 2)) as u64)
+        .sum();
+    let cost = &board.cost;
+    plan.transforms() as u64 * butterflies * cost.butterfly_x100 / 100
+        + (inputs + keys) * n * cost.coefficient
+        // Both weights and biases of two layers.
+        + (plan.ciphertexts() as u64 + 3) * n * cost.encode
+}
+
+/// Runs `plan`.
+///
+/// # Errors
+/// [`Failure`]; [`Failure::Plan`] where the model does not fit.
+pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
+    let board = boards::find(&arguments.board)?;
+    let file = ModelFile::open(&arguments.model)?;
+    let model = file.parse()?;
+    let plan = file.plan(&model)?;
+    let report = report(&arguments.model, &plan, board).map_err(|source| Failure::Plan {
+        model: arguments.model.clone(),
+        source,
+    })?;
+    if let Some(path) = &arguments.json {
+        output::write_json(path, &report)?;
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+    }
+    output::print(&text(&report, board))
+}
+
+fn text(r: &PlanReport, board: &Board) -> String {
+    let mut out = output::facts(&[
+        ("model", r.model.clone()),
+        ("board", format!("{} ({})", board.name, board.core)),
+        (
+            "parameters",
+            format!(
+                "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
+                r.params.n,
+                r.params.data_limbs,
+                r.params.log_q,
+                r.params.log_qp,
+                r.params.security_bits
+            ),
+        ),
+        (
+            "logit error",
+            format!(
+                "{:.3} at six standard deviations, {:.0} in the worst case",
+                r.logit_error_six_sigma, r.logit_error_worst_case
+            ),
+        ),
+        (
+            "headroom",
+            format!("{:.1} bits above the ranges of training", r.headroom_bits),
+        ),
+        (
+            "upload",
+            format!(
+                "{} in {} ciphertexts, {} in {} uses of switching keys, all streamed",
+                bytes(r.input_bytes as u64),
+                r.ciphertexts,
+                bytes(r.key_bytes as u64),
+                r.key_uses
+            ),
+        ),
+        ("download", bytes(r.output_bytes as u64)),
+        (
+            "memory",
+            format!(
+                "{} of {} bytes, {} of them the arena",
+                grouped(r.ram_bytes as u64),
+                grouped(r.ram_available as u64),
+                grouped(r.arena_bytes as u64)
+            ),
+        ),
+        (
+            "work",
+            format!(
+                "about {} million instructions, {} transforms",
+                r.instructions_estimate / 1_000_000,
+                r.transforms
+            ),
+        ),
+    ]);
+    let rows: Vec<[String; 4]> = r
+        .steps
+        .iter()
+        .map(|s| {
+            [
+                s.name.to_owned(),
+                s.level.to_string(),
+                format!("2^{:.2}", s.scale_log2),
+                s.keys.to_string(),
+            ]
+        })
+        .collect();
+    out.push('\n');
+    out.push_str(&output::table(["step", "level", "scale", "keys"], &rows));
+    out
+}

@@ -1,0 +1,103 @@
+//! Accuracy on MNIST: the quantized network in the clear on all test images,
+//! and encrypted on the first 1,000. Needs HE_EDGE_DATA, a directory that holds
+//! `mnist/` with the IDX files.
+
+use std::path::PathBuf;
+use std::thread;
+
+use he_edge_tests::Reference;
+use host_runner::client::argmax;
+use host_runner::data::{self, Dataset, Split};
+use host_runner::device::Connection;
+use host_runner::evaluator;
+
+/// Images that are classified encrypted.
+const ENCRYPTED: usize = 1000;
+
+/// Each with a client and an evaluator of its own.
+const THREADS: usize = 2;
+
+fn mnist() -> Dataset {
+    let root = std::env::var_os("HE_EDGE_DATA")
+        .expect("HE_EDGE_DATA names no directory that holds `mnist/` with the IDX files");
+    data::load(&PathBuf::from(root).join("mnist"), Split::Test).unwrap()
+}
+
+fn plain(reference: &Reference, image: &data::Image) -> Vec<f64> {
+    let mut logits = vec![0.0; reference.model.classes()];
+    reference.model.plain_logits(image, &mut logits).unwrap();
+    logits
+}
+
+#[test]
+fn in_the_clear() {
+    let (reference, data) = (Reference::new(), mnist());
+    assert_eq!(data.images.len(), 10_000);
+    let pairs = data.images.iter().zip(&data.labels);
+    let right = pairs
+        .filter(|(image, label)| argmax(&plain(&reference, image)) == usize::from(**label))
+        .count();
+    say(&format!("in the clear: {right} of 10000 right"));
+    assert!(right >= 9750, "{right}");
+}
+
+/// What encryption did to some images.
+#[derive(Default)]
+struct Tally {
+    right: usize,
+    plain_right: usize,
+    flips: usize,
+    largest_error: f64,
+}
+
+fn classify(thread: usize, data: &Dataset) -> Tally {
+    let reference = Reference::new();
+    let mut client = reference.client(thread as u8);
+    let mut link = Connection::new(evaluator::in_process(Reference::file()).unwrap());
+    let mut tally = Tally::default();
+    let pairs = data.images.iter().zip(&data.labels).take(ENCRYPTED);
+    for (image, &label) in pairs.skip(thread).step_by(THREADS) {
+        let encrypted = client.infer(&mut link, image, |_, _| ()).unwrap();
+        let plain = plain(&reference, image);
+        let label = usize::from(label);
+        tally.right += usize::from(encrypted.label() == label);
+        tally.plain_right += usize::from(argmax(&plain) == label);
+        tally.flips += usize::from(encrypted.label() != argmax(&plain));
+        for (a, b) in encrypted.logits.iter().zip(&plain) {
+            tally.largest_error = tally.largest_error.max((a - b).abs());
+        }
+    }
+    tally
+}
+
+#[test]
+fn encrypted() {
+    let data = mnist();
+    let tallies = thread::scope(|scope| {
+        let data = &data;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || classify(thread, data)))
+            .collect();
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+        joined.collect::<Vec<_>>()
+    });
+    let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
+    let (right, plain_right) = (sum(|t| t.right), sum(|t| t.plain_right));
+    let flips = sum(|t| t.flips);
+    let largest = tallies.iter().map(|t| t.largest_error).fold(0.0, f64::max);
+    let six_sigma = Reference::new().plan.logit_error().six_sigma;
+    say(&format!(
+        "encrypted: {right} of {ENCRYPTED} right, in the clear {plain_right}; {flips} labels \
+         changed; largest logit error {largest:.4} (the plan's six standard deviations: \
+         {six_sigma:.4})"
+    ));
+    // 0.2 points.
+    assert!(right.abs_diff(plain_right) * 1000 <= 2 * ENCRYPTED);
+    assert!(largest < 1.5 * six_sigma, "{largest} {six_sigma}");
+}
+
+/// Into the log even where the test passes, past the capture of the output.
+fn say(line: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "accuracy: {line}").unwrap();
+}

@@ -1,0 +1,559 @@
+//! The command as people and programs call it: what it prints where, and its
+//! exit status.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use assert_cmd::Command;
+use he_edge_tests::assert_one_sentence;
+use he_nn::model::{Model, ModelParts, Ranges};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No call may take longer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Builds the command as its users get it. Cargo gives a test the binaries of
+/// its own package only; where it is built already this takes a moment.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let output = std::process::Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--release", "--quiet", "--package", "host-runner"])
+            .args(["--bin", "he-edge", "--message-format", "json"])
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "he-edge does not build");
+        let messages = String::from_utf8(output.stdout).unwrap();
+        let executable = messages.lines().find_map(|line| {
+            let message: Value = serde_json::from_str(line).unwrap();
+            Some(PathBuf::from(message["executable"].as_str()?))
+        });
+        executable.unwrap()
+    })
+}
+
+fn he_edge(arguments: &[&str]) -> Output {
+    Command::new(binary())
+        .args(arguments)
+        .timeout(LIMIT)
+        .output()
+        .unwrap()
+}
+
+/// Standard output of a call that works and has nothing to say on standard
+/// error.
+fn succeeds(arguments: &[&str]) -> String {
+    let output = he_edge(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), errors.as_str()),
+        (Some(0), ""),
+        "{arguments:?}"
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The sentence of a call that does not work: the only line on standard error,
+/// and nothing on standard output.
+fn fails(status: i32, arguments: &[&str]) -> String {
+    let output = he_edge(arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let what = format!("{arguments:?}: {errors}");
+    assert_eq!(output.status.code(), Some(status), "{what}");
+    assert!(output.stdout.is_empty(), "{what}");
+    assert_eq!(errors.lines().count(), 1, "{what}");
+    let sentence = errors.trim_end().strip_prefix("he-edge: ").expect(&what);
+    assert_one_sentence(&what, &sentence);
+    sentence.to_owned()
+}
+
+/// The one JSON document on standard output.
+fn json(arguments: &[&str]) -> Value {
+    let text = succeeds(arguments);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn path(directory: &TempDir, name: &str) -> String {
+    directory.path().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_main_job() {
+    let text = succeeds(&[]);
+    let predictions = text
+        .lines()
+        .filter(|line| line.contains("right") || line.contains("wrong"))
+        .flat_map(|line| line.split_whitespace())
+        .filter(|word| word.len() == 1 && word.bytes().all(|b| b.is_ascii_digit()));
+    let predictions: String = predictions.collect();
+    assert!(
+        predictions.starts_with("01234567890123456789"),
+        "{predictions}"
+    );
+    // Pictures of all of them, seven lines of braille for every five.
+    let braille = |c: char| ('\u{2801}'..='\u{28FF}').contains(&c);
+    let drawn = text.lines().filter(|line| line.contains(braille)).count();
+    assert!((20..=28).contains(&drawn), "{drawn} lines");
+    for part in [
+        "right",
+        "20 of 20, 0 labels changed",
+        "ms an image",
+        "MB up",
+        "switching keys",
+        "KB down",
+        "evaluator memory",
+        "128 bit",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn infer_as_json() {
+    let document = json(&["infer", "--count", "3", "--offset", "4", "--json", "-"]);
+    let keys = |value: &Value| -> Vec<String> {
+        let object = value.as_object().unwrap();
+        object.keys().cloned().collect()
+    };
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        keys(&document),
+        sorted(&[
+            "device",
+            "model",
+            "weights",
+            "packing",
+            "params",
+            "images",
+            "accuracy",
+            "plain_accuracy",
+            "label_flips",
+            "bytes_up",
+            "bytes_down",
+            "key_bytes_up",
+            "evaluator",
+            "wall_seconds"
+        ])
+    );
+    for (field, value) in [
+        ("device", "inproc"),
+        ("model", "mnist-mlp64"),
+        ("weights", "plain"),
+        ("packing", "latency"),
+    ] {
+        assert_eq!(document[field], value);
+    }
+    let params = &document["params"];
+    assert_eq!(
+        keys(params),
+        sorted(&["n", "log_q", "log_qp", "data_limbs", "security_bits"])
+    );
+    assert_eq!(
+        (
+            &params["n"],
+            &params["data_limbs"],
+            &params["security_bits"]
+        ),
+        (&4096.into(), &4.into(), &128.into())
+    );
+    let (log_q, log_qp) = (&params["log_q"], &params["log_qp"]);
+    let (log_q, log_qp) = (log_q.as_f64().unwrap(), log_qp.as_f64().unwrap());
+    assert!(log_q < log_qp && log_qp < 106.0);
+
+    let images = document["images"].as_array().unwrap();
+    assert_eq!(images.len(), 3);
+    for (image, index) in images.iter().zip(4u64..) {
+        assert_eq!(
+            keys(image),
+            sorted(&[
+                "index",
+                "label",
+                "predicted",
+                "plain_predicted",
+                "max_logit_error",
+                "logits"
+            ])
+        );
+        for field in ["index", "label", "predicted", "plain_predicted"] {
+            assert_eq!(image[field].as_u64(), Some(index), "{field}");
+        }
+        assert!(image["max_logit_error"].as_f64().unwrap() < 0.1);
+        let logits = image["logits"].as_array().unwrap();
+        assert!(logits.len() == 10 && logits.iter().all(Value::is_f64));
+    }
+    for (field, value) in [("accuracy", 1.0), ("plain_accuracy", 1.0)] {
+        assert_eq!(document[field].as_f64(), Some(value));
+    }
+    assert_eq!(document["label_flips"].as_u64(), Some(0));
+    let bytes = |field: &str| document[field].as_u64().unwrap();
+    assert!(bytes("bytes_up") > bytes("key_bytes_up") && bytes("key_bytes_up") > 0);
+    assert!(bytes("bytes_down") > 0);
+    assert!(document["wall_seconds"].as_f64().unwrap() > 0.0);
+
+    let evaluator = &document["evaluator"];
+    assert_eq!(
+        keys(evaluator),
+        sorted(&[
+            "instructions",
+            "cycles",
+            "ram_static_bytes",
+            "ram_stack_peak_bytes",
+            "stages"
+        ])
+    );
+    // Nothing counts in this process.
+    assert!(evaluator["instructions"].is_null() && evaluator["cycles"].is_null());
+    assert!(evaluator["ram_static_bytes"].as_u64().unwrap() > 0);
+    assert!(evaluator["ram_stack_peak_bytes"].is_u64());
+    let stages = evaluator["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "layer1",
+            "sum1",
+            "rescale1",
+            "activation",
+            "rescale2",
+            "layer2",
+            "sum2",
+            "rescale3"
+        ]
+    );
+    assert!(stages.iter().all(|stage| stage["instructions"].is_null()));
+}
+
+#[test]
+fn a_file_of_json_beside_the_table() {
+    let directory = TempDir::new().unwrap();
+    let file = path(&directory, "report.json");
+    let text = succeeds(&["infer", "--count", "1", "--json", &file]);
+    assert!(text.contains("largest logit error"), "{text}");
+    let document: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(document["images"].as_array().unwrap().len(), 1);
+    let nowhere = path(&directory, "no/such/report.json");
+    fails(1, &["infer", "--count", "1", "--json", &nowhere]);
+}
+
+#[test]
+fn plan() {
+    let text = succeeds(&["plan"]);
+    for part in ["headroom", "logit error", "memory", "2^", "instructions"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let document = json(&["plan", "--model", "mnist-mlp64", "--json", "-"]);
+    for field in ["logit_error_six_sigma", "headroom_bits"] {
+        assert!(document[field].as_f64().unwrap() > 0.0, "{field}");
+    }
+    for field in [
+        "ram_bytes",
+        "key_bytes",
+        "input_bytes",
+        "output_bytes",
+        "instructions_estimate",
+    ] {
+        assert!(document[field].as_u64().unwrap() > 0, "{field}");
+    }
+    assert_eq!(document["steps"].as_array().unwrap().len(), 9);
+    fails(1, &["plan", "--board", "toaster"]);
+}
+
+/// A network that is sound and too wide for ten classes beside its lanes.
+fn wide_model() -> Vec<u8> {
+    let parts = ModelParts {
+        name: b"wide",
+        inputs: 784,
+        hidden: 1024,
+        classes: 10,
+        w1_scale: 0.01,
+        w1: &vec![1; 784 * 1024],
+        b1: &vec![0; 4 * 1024],
+        w2_scale: 0.01,
+        w2: &vec![1; 10 * 1024],
+        b2: &[0; 40],
+        ranges: Ranges {
+            preactivation: 8.0,
+            square: 64.0,
+            logit: 15.0,
+        },
+    };
+    let model = Model::new(parts).unwrap();
+    let mut bytes = vec![0; model.file_len()];
+    model.write(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn models_that_do_not_do() {
+    let directory = TempDir::new().unwrap();
+    let wide = path(&directory, "wide.hemodel");
+    fs::write(&wide, wide_model()).unwrap();
+    let reason = fails(2, &["plan", "--model", &wide]);
+    assert!(reason.contains("does not fit"), "{reason}");
+    assert_eq!(fails(2, &["plan", "--model", &wide, "--json", "-"]), reason);
+    assert_eq!(fails(2, &["infer", "--model", &wide]), reason);
+    assert_eq!(fails(2, &["serve", "--model", &wide]), reason);
+
+    let missing = path(&directory, "missing.hemodel");
+    let sound = host_runner::bundled::model("mnist-mlp64").unwrap();
+    let broken = path(&directory, "broken.hemodel");
+    let mut bytes = sound.to_vec();
+    bytes[20_000] ^= 4;
+    fs::write(&broken, &bytes).unwrap();
+    let short = path(&directory, "short.hemodel");
+    fs::write(&short, &sound[..30_000]).unwrap();
+    let empty = path(&directory, "empty.hemodel");
+    fs::write(&empty, []).unwrap();
+    let text = path(&directory, "text.hemodel");
+    fs::write(&text, "no model\n").unwrap();
+    let here = directory.path().to_str().unwrap();
+    for model in [&missing, &broken, &short, &empty, &text, here, "mnist"] {
+        for command in ["plan", "infer", "serve"] {
+            let sentence = fails(1, &[command, "--model", model]);
+            assert!(sentence.contains(model), "{sentence}");
+        }
+    }
+}
+
+/// An IDX file of one image, and one of its label.
+fn idx(directory: &TempDir) -> (Vec<u8>, Vec<u8>) {
+    let mut images = vec![0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28];
+    images.extend([7; 784]);
+    let labels = vec![0, 0, 8, 1, 0, 0, 0, 1, 3];
+    write_idx(directory, &images, &labels);
+    (images, labels)
+}
+
+fn write_idx(directory: &TempDir, images: &[u8], labels: &[u8]) {
+    let file = |name| directory.path().join(name);
+    fs::write(file("t10k-images-idx3-ubyte"), images).unwrap();
+    fs::write(file("t10k-labels-idx1-ubyte"), labels).unwrap();
+}
+
+#[test]
+fn data_that_does_not_do() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let call = ["infer", "--data", data, "--count", "1"];
+    let missing = fails(1, &call);
+    assert!(missing.contains("t10k-images-idx3-ubyte"), "{missing}");
+    let nowhere = path(&directory, "nowhere");
+    fails(1, &["infer", "--data", &nowhere]);
+
+    let (images, labels) = idx(&directory);
+    succeeds(&call);
+    fails(1, &["infer", "--data", data, "--split", "train"]);
+    let range = fails(1, &["infer", "--data", data, "--count", "2"]);
+    assert!(range.contains("--count"), "{range}");
+    for length in [0, 3, 4, 15, 16, 500, images.len() - 1] {
+        write_idx(&directory, &images[..length], &labels);
+        let sentence = fails(1, &call);
+        assert!(sentence.contains("cut short"), "{length}: {sentence}");
+    }
+    for length in [0, 7, 8] {
+        write_idx(&directory, &images, &labels[..length]);
+        let sentence = fails(1, &call);
+        assert!(sentence.contains("cut short"), "{length}: {sentence}");
+    }
+    write_idx(&directory, &labels, &images);
+    fails(1, &call);
+    let mut eleven = labels;
+    eleven[8] = 11;
+    write_idx(&directory, &images, &eleven);
+    fails(1, &call);
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    // Nobody listens at a port that was just given back.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let directory = TempDir::new().unwrap();
+    let file = path(&directory, "file");
+    fs::write(&file, "no port").unwrap();
+    for device in [
+        "/dev/no-such-port",
+        "/dev/no-such-port@921600",
+        &file,
+        &format!("tcp:127.0.0.1:{port}"),
+        "tcp:no-such-host.invalid:7700",
+        "toaster",
+        "tcp:nonsense",
+        "qemu:",
+        "",
+    ] {
+        let sentence = fails(1, &["infer", "--device", device, "--count", "1"]);
+        let name = device.split('@').next().unwrap();
+        assert!(sentence.contains(name), "{sentence}");
+    }
+    let sentence = fails(1, &["infer", "--device", "qemu:toaster"]);
+    assert!(sentence.contains("no board toaster"), "{sentence}");
+}
+
+#[test]
+fn a_wrong_command_line() {
+    for arguments in [
+        &["fly"][..],
+        &["infer", "--count", "0"],
+        &["infer", "--count", "many"],
+        &["infer", "--split", "both"],
+        &["infer", "--weights", "heavy"],
+        &["train", "mnist-mlp64"],
+        &["plan", "--wings"],
+    ] {
+        fails(1, arguments);
+    }
+    assert!(succeeds(&["--help"]).contains("infer"));
+    assert!(succeeds(&["infer", "--help"]).contains("--device"));
+    succeeds(&["--version"]);
+}
+
+#[test]
+fn training_needs_its_feature() {
+    let directory = TempDir::new().unwrap();
+    let (data, out) = (path(&directory, ""), path(&directory, "out.hemodel"));
+    let arguments = ["train", "mnist-mlp64", "--data", &data, "--out", &out];
+    let sentence = fails(1, &arguments);
+    assert!(sentence.contains("--features train"), "{sentence}");
+}
+
+/// A server that ends with the test.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut process = std::process::Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // "evaluating mnist-mlp64 at 127.0.0.1:7700"
+        let mut line = String::new();
+        let stderr = process.stderr.take().unwrap();
+        BufReader::new(stderr).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().last().unwrap().to_owned();
+        Self { process, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn serve_and_infer_over_tcp() {
+    let server = Server::start();
+    let device = format!("tcp:{}", server.address);
+    let infer = ["infer", "--device", &device, "--count", "2", "--json", "-"];
+    // Twice: one client after the other.
+    for _ in 0..2 {
+        let document = json(&infer);
+        assert_eq!(document["device"], device.as_str());
+        assert_eq!(document["accuracy"].as_f64(), Some(1.0));
+    }
+    // A client that hangs up in the middle of a frame, and one that talks
+    // nonsense.
+    for bytes in [&[1, 2, 3][..], b"GET / HTTP/1.1\r\n\r\n\0"] {
+        use std::io::Write;
+        let mut socket = std::net::TcpStream::connect(&server.address).unwrap();
+        socket.write_all(bytes).unwrap();
+    }
+    json(&infer);
+    // Its address is taken now.
+    let sentence = fails(1, &["serve", "--listen", &server.address]);
+    assert!(sentence.contains(&server.address), "{sentence}");
+}
+
+/// A board at the end of a serial line: the evaluator behind a pseudo terminal.
+#[cfg(unix)]
+mod serial {
+    use std::io::{ErrorKind, Read, Write};
+
+    use host_runner::device::{DeviceError, Transport};
+    use serialport::{SerialPort, TTYPort};
+
+    use super::*;
+
+    /// The board's end.
+    struct Port(TTYPort);
+
+    impl Port {
+        fn failed(&self, source: std::io::Error) -> DeviceError {
+            DeviceError::Transfer {
+                device: self.name(),
+                source,
+            }
+        }
+    }
+
+    impl Transport for Port {
+        fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+            self.0.write_all(bytes).map_err(|error| self.failed(error))
+        }
+
+        fn receive(
+            &mut self,
+            buffer: &mut [u8],
+            _: Option<Duration>,
+        ) -> Result<usize, DeviceError> {
+            loop {
+                match self.0.read(buffer) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    result => return result.map_err(|error| self.failed(error)),
+                }
+            }
+        }
+
+        fn name(&self) -> String {
+            "the client".to_owned()
+        }
+    }
+
+    #[test]
+    fn infer_over_a_serial_line() {
+        let (mut board, line) = TTYPort::pair().unwrap();
+        board.set_timeout(LIMIT).unwrap();
+        let device = line.name().unwrap();
+        let model = host_runner::bundled::model("mnist-mlp64").unwrap();
+        std::thread::spawn(move || {
+            // Ends when the line is closed, however the system says so.
+            let _ = host_runner::evaluator::evaluate(model, &mut Port(board));
+        });
+        // Twice on one line, which stays open as a plugged in board does.
+        for _ in 0..2 {
+            let document = json(&["infer", "--device", &device, "--count", "2", "--json", "-"]);
+            assert_eq!(document["device"], device.as_str());
+            assert_eq!(document["accuracy"].as_f64(), Some(1.0));
+        }
+        drop(line);
+    }
+
+    #[test]
+    fn a_serial_line_without_a_board() {
+        let (_board, line) = TTYPort::pair().unwrap();
+        let device = line.name().unwrap();
+        let sentence = fails(1, &["infer", "--device", &device, "--count", "1"]);
+        assert!(sentence.contains("did not answer"), "{sentence}");
+    }
+}
