@@ -236,6 +236,8 @@ mod board {
         });
     }
 
+    type OnThree<'f> = &'f dyn Fn(&mut [u32], &mut [u32], &mut [u32]);
+
     /// Every kernel against the portable one, random and extreme inputs.
     fn comparisons(mem: &mut Memory, params: &Params) {
         for i in 0..=params.special() {
@@ -306,8 +308,7 @@ mod board {
             }
 
             let mut both =
-                |f: &dyn Fn(&mut [u32], &mut [u32], &mut [u32]),
-                 g: &dyn Fn(&mut [u32], &mut [u32], &mut [u32])| {
+                |f: OnThree<'_>, g: OnThree<'_>| {
                     let mut sums = [0u32; 2];
                     for (sum, f) in sums.iter_mut().zip([f, g]) {
                         fill(a, 30);

@@ -123,3 +123,40 @@ unsafe extern "C" fn chacha8(state: &[u32; 16], out: &mut [u32; 16]) {
         "pop {{r4-r11, pc}}",
     )
 }
+
+/// The residues `floor(w q / 2^32)` of words, in order, up to one whose low half
+/// of `w q` is below `reject_below` or a little before; returns how many.
+pub fn residues(words: &[u32], out: &mut [u32], q: u32, reject_below: u32) -> usize {
+    let whole = words.len().min(out.len()) & !3;
+    if whole == 0 {
+        return 0;
+    }
+    let (words, out) = (words.as_ptr(), out.as_mut_ptr());
+    // SAFETY: both have `whole` words, a multiple of four and not zero; what is
+    // left is at least zero and at most that.
+    unsafe { whole - residues_fours(words, out, q, reject_below, whole) }
+}
+
+/// Four words at a time until one is refused; returns how many are left.
+#[rustfmt::skip]
+#[unsafe(naked)]
+unsafe extern "C" fn residues_fours(
+    words: *const u32, out: *mut u32, q: u32, reject_below: u32, count: usize,
+) -> usize {
+    naked_asm!(
+        "push {{r4-r8, lr}}",
+        "ldr r12, [sp, #24]",
+        "2:",
+        "ldm r0!, {{r4-r7}}",
+        "umull r8, r4, r4, r2", "cmp r8, r3", "blo 3f",
+        "umull r8, r5, r5, r2", "cmp r8, r3", "blo 3f",
+        "umull r8, r6, r6, r2", "cmp r8, r3", "blo 3f",
+        "umull r8, r7, r7, r2", "cmp r8, r3", "blo 3f",
+        "stm r1!, {{r4-r7}}",
+        "subs r12, r12, #4",
+        "bne 2b",
+        "3:",
+        "mov r0, r12",
+        "pop {{r4-r8, pc}}",
+    )
+}

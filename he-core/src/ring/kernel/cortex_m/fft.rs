@@ -26,7 +26,7 @@ pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usi
             twiddles: entries,
             step: 3 * quarter * size_of::<f32>(),
             quarter,
-            blocks: n / len,
+            blocks: n >> len.trailing_zeros(),
         };
         // SAFETY: in each of `n / len` blocks, `step` bytes after each other
         // beyond what has been walked, the pass reads and writes `quarter`

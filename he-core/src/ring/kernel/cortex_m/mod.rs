@@ -6,7 +6,7 @@
 //! | `ntt` | the transforms, three layers merged in one pass |
 //! | `pointwise` | products, sums and lifts, coefficient by coefficient |
 //! | `fft` | the encoder's transform in single precision |
-//! | `chacha` | the keystream of uniform polynomials |
+//! | `chacha` | the keystream of uniform polynomials, and its residues |
 //!
 //! # Multiplication by a constant
 //!
@@ -64,7 +64,7 @@ mod fft;
 mod ntt;
 mod pointwise;
 
-pub use chacha::Keystream;
+pub use chacha::{Keystream, residues};
 pub use fft::fft_inverse;
 pub use ntt::{MAX_UNREDUCED, forward, inverse};
 pub use pointwise::{

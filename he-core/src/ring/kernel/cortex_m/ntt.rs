@@ -351,9 +351,9 @@ impl Neighbours {
             q: m.q,
             neg_inv: m.neg_inv,
             barrett: m.barrett,
-            z1: (z0 + bytes / 8).wrapping_sub(at >> 3),
-            z2: (z0 + bytes / 4).wrapping_sub(at >> 2),
-            z4: (z0 + bytes / 2).wrapping_sub(at >> 1),
+            z1: (z0 + (bytes >> 3)).wrapping_sub(at >> 3),
+            z2: (z0 + (bytes >> 2)).wrapping_sub(at >> 2),
+            z4: (z0 + (bytes >> 1)).wrapping_sub(at >> 1),
         }
     }
 }
