@@ -307,20 +307,18 @@ mod board {
                 return;
             }
 
-            let mut both =
-                |f: OnThree<'_>, g: OnThree<'_>| {
-                    let mut sums = [0u32; 2];
-                    for (sum, f) in sums.iter_mut().zip([f, g]) {
-                        fill(a, 30);
-                        fill(b, 40);
-                        fill(c, 50);
-                        f(a, b, c);
-                        let all = a.iter().chain(b.iter()).chain(c.iter());
-                        *sum =
-                            all.fold(0, |h, &x| (h ^ x).wrapping_mul(0x0100_0193).rotate_left(5));
-                    }
-                    same &= sums[0] == sums[1];
-                };
+            let mut both = |f: OnThree<'_>, g: OnThree<'_>| {
+                let mut sums = [0u32; 2];
+                for (sum, f) in sums.iter_mut().zip([f, g]) {
+                    fill(a, 30);
+                    fill(b, 40);
+                    fill(c, 50);
+                    f(a, b, c);
+                    let all = a.iter().chain(b.iter()).chain(c.iter());
+                    *sum = all.fold(0, |h, &x| (h ^ x).wrapping_mul(0x0100_0193).rotate_left(5));
+                }
+                same &= sums[0] == sums[1];
+            };
             both(&|a, b, c| kernel::mul_acc(a, b, c, &m), &|a, b, c| {
                 portable::mul_acc(a, b, c, &m)
             });

@@ -96,9 +96,10 @@ pub const fn stream(digit: usize, limb: usize) -> u64 {
 
 /// One centred binomial error, `-21 ..= 21`, in constant time.
 pub fn error(rng: &mut impl CryptoRng) -> i32 {
-    const MASK: u64 = (1 << ERROR_COINS) - 1;
+    const MASK: u32 = (1 << ERROR_COINS) - 1;
     let w = rng.next_u64();
-    (w & MASK).count_ones() as i32 - ((w >> ERROR_COINS) & MASK).count_ones() as i32
+    let coins = |w: u64| (w as u32 & MASK).count_ones() as i32;
+    coins(w) - coins(w >> ERROR_COINS)
 }
 
 /// One uniform element of {-1, 0, 1}, in constant time: `floor(3 w / 2^64)`
