@@ -12,7 +12,13 @@ fn main() {
     println!("cargo:rustc-check-cfg=cfg(cortex_m_dsp)");
     let target = env::var("TARGET").unwrap_or_default();
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    let optional = ["+dsp", "cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85"];
+    let optional = [
+        "+dsp",
+        "cortex-m33",
+        "cortex-m35p",
+        "cortex-m55",
+        "cortex-m85",
+    ];
     let named = target.starts_with("thumbv8m.main") && optional.iter().any(|o| flags.contains(o));
     if target.starts_with("thumbv7em") || named {
         println!("cargo:rustc-cfg=cortex_m_dsp");

@@ -99,7 +99,11 @@ pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Result<()> {
 fn residue<const BITS: usize, const I: usize>(group: &[u8; BITS]) -> u32 {
     // Four bytes that hold its first bit, and end within the group.
     let first = I * BITS;
-    let at = if first >> 3 < BITS - 4 { first >> 3 } else { BITS - 4 };
+    let at = if first >> 3 < BITS - 4 {
+        first >> 3
+    } else {
+        BITS - 4
+    };
     let shift = first - 8 * at;
     let word = |at: usize| {
         let bytes = group.get(at..).and_then(|rest| rest.first_chunk());
@@ -459,4 +463,46 @@ fn storage<'s, S: AsMut<[u32]>>(
         got,
     };
     words.get_mut(..expected).ok_or(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::random;
+
+    #[test]
+    fn every_width_is_packed_as_specified() {
+        for bits in 2..=30u32 {
+            let q = (1 << bits) - 1;
+            let m = Modulus::new(q).unwrap();
+            assert_eq!(m.bits(), bits);
+            let mut src = random(32, q, u64::from(bits));
+            src[..4].copy_from_slice(&[q - 1, 0, q - 1, 1]);
+            let mut expected = vec![0u8; packed_len(32, bits)];
+            for (i, &x) in src.iter().enumerate() {
+                for b in 0..bits as usize {
+                    let at = i * bits as usize + b;
+                    expected[at >> 3] |= ((x >> b & 1) as u8) << (at & 7);
+                }
+            }
+            let mut bytes = vec![0xA5; expected.len()];
+            pack(&src, &m, &mut bytes).unwrap();
+            assert_eq!(bytes, expected, "{bits} bits");
+            let mut back = vec![7; 32];
+            unpack(&bytes, &m, &mut back).unwrap();
+            assert_eq!(back, src, "{bits} bits");
+            // q itself, the one value of this width that is not a residue.
+            for index in [0, 5, 31] {
+                let mut bytes = bytes.clone();
+                for b in 0..bits as usize {
+                    let at = index * bits as usize + b;
+                    bytes[at >> 3] |= 1 << (at & 7);
+                }
+                assert_eq!(
+                    unpack(&bytes, &m, &mut back),
+                    Err(Error::Residue { limb: 0, index })
+                );
+            }
+        }
+    }
 }

@@ -278,13 +278,14 @@ impl<'a> Session<'a> {
                 let range = first..first + CHUNK_COEFFS;
                 let weights = weights.get(range.clone()).ok_or(Refusal::Model)?;
                 let (c0, c1) = self.ct.halves_mut();
-                for (half, part) in [(c0, &sent), (c1, &expanded)] {
+                let [acc0, acc1] = [c0, c1].map(|half| {
                     let limb = half.chunks_exact_mut(n).nth(limb);
-                    let acc = limb
-                        .and_then(|l| l.get_mut(range.clone()))
-                        .ok_or(Refusal::Model)?;
-                    kernel::mul_acc(acc, part, weights, modulus);
-                }
+                    limb.and_then(|l| l.get_mut(range.clone()))
+                });
+                let (Some(acc0), Some(acc1)) = (acc0, acc1) else {
+                    return Err(Refusal::Model);
+                };
+                kernel::mul_acc_two(acc0, acc1, &sent, &expanded, weights, modulus);
                 StageKind::Layer1
             }
             Item::Key { key, .. } => {

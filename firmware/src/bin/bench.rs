@@ -236,6 +236,8 @@ mod board {
         });
     }
 
+    type OnThree<'f> = &'f dyn Fn(&mut [u32], &mut [u32], &mut [u32]);
+
     /// Every kernel against the portable one, random and extreme inputs.
     fn comparisons(mem: &mut Memory, params: &Params) {
         for i in 0..=params.special() {
@@ -305,8 +307,7 @@ mod board {
                 return;
             }
 
-            let mut both = |f: &dyn Fn(&mut [u32], &mut [u32], &mut [u32]),
-                            g: &dyn Fn(&mut [u32], &mut [u32], &mut [u32])| {
+            let mut both = |f: OnThree<'_>, g: OnThree<'_>| {
                 let mut sums = [0u32; 2];
                 for (sum, f) in sums.iter_mut().zip([f, g]) {
                     fill(a, 30);
@@ -314,16 +315,13 @@ mod board {
                     fill(c, 50);
                     f(a, b, c);
                     let all = a.iter().chain(b.iter()).chain(c.iter());
-                    *sum = all.fold(0, |h, &x| {
-                        (h ^ x).wrapping_mul(0x0100_0193).rotate_left(5)
-                    });
+                    *sum = all.fold(0, |h, &x| (h ^ x).wrapping_mul(0x0100_0193).rotate_left(5));
                 }
                 same &= sums[0] == sums[1];
             };
-            both(
-                &|a, b, c| kernel::mul_acc(a, b, c, &m),
-                &|a, b, c| portable::mul_acc(a, b, c, &m),
-            );
+            both(&|a, b, c| kernel::mul_acc(a, b, c, &m), &|a, b, c| {
+                portable::mul_acc(a, b, c, &m)
+            });
             both(
                 &|a, b, c| {
                     let (b0, b1) = b.split_at_mut(n / 2);
@@ -336,30 +334,24 @@ mod board {
                     portable::mul_acc_two(b0, b1, a0, a1, c, &m)
                 },
             );
-            both(
-                &|a, b, c| kernel::mul_sub(a, b, c, &m),
-                &|a, b, c| portable::mul_sub(a, b, c, &m),
-            );
-            both(
-                &|a, b, _| kernel::mul(a, b, &m),
-                &|a, b, _| portable::mul(a, b, &m),
-            );
-            both(
-                &|a, _, _| kernel::scale(a, m.r2(), &m),
-                &|a, _, _| portable::scale(a, m.r2(), &m),
-            );
-            both(
-                &|a, b, _| kernel::add(a, b, &m),
-                &|a, b, _| portable::add(a, b, &m),
-            );
-            both(
-                &|a, b, _| kernel::sub_scale(a, b, scale, &m),
-                &|a, b, _| portable::sub_scale(a, b, scale, &m),
-            );
-            both(
-                &|a, b, c| kernel::square(a, b, c, &m),
-                &|a, b, c| portable::square(a, b, c, &m),
-            );
+            both(&|a, b, c| kernel::mul_sub(a, b, c, &m), &|a, b, c| {
+                portable::mul_sub(a, b, c, &m)
+            });
+            both(&|a, b, _| kernel::mul(a, b, &m), &|a, b, _| {
+                portable::mul(a, b, &m)
+            });
+            both(&|a, _, _| kernel::scale(a, m.r2(), &m), &|a, _, _| {
+                portable::scale(a, m.r2(), &m)
+            });
+            both(&|a, b, _| kernel::add(a, b, &m), &|a, b, _| {
+                portable::add(a, b, &m)
+            });
+            both(&|a, b, _| kernel::sub_scale(a, b, scale, &m), &|a, b, _| {
+                portable::sub_scale(a, b, scale, &m)
+            });
+            both(&|a, b, c| kernel::square(a, b, c, &m), &|a, b, c| {
+                portable::square(a, b, c, &m)
+            });
             let other = Modulus::new(188_417).unwrap();
             both(
                 &|a, b, _| kernel::lift(a, &m, b, other.r2(), &other),

@@ -1,7 +1,7 @@
 //! Samplers: uniform residues from a public seed, centred binomial errors and
 //! ternary secrets from the caller's generator.
 
-use super::kernel::Keystream;
+use super::kernel::{self, Keystream};
 use crate::arith::Modulus;
 use rand_core::CryptoRng;
 
@@ -61,37 +61,22 @@ impl Uniform {
 
     /// Fills `out` with the next residues.
     pub fn fill(&mut self, mut out: &mut [u32]) {
-        let (q, reject_below) = (u64::from(self.q), self.reject_below);
         while !out.is_empty() {
             if self.used >= Keystream::WORDS {
                 self.keystream.refill(&mut self.words);
                 self.used = 0;
             }
             let words = self.words.get(self.used..).unwrap_or_default();
-            let residue = |word: u32| {
-                let wide = u64::from(word) * q;
-                let refused = (wide as u32) < reject_below;
-                (refused, (wide >> 32) as u32)
-            };
-            // Four at a time up to the first that is refused, then one by one
-            // up to it.
-            let mut taken = 0;
-            let (fours, words4) = (out.as_chunks_mut::<4>().0, words.as_chunks::<4>().0);
-            for (x, &[w0, w1, w2, w3]) in fours.iter_mut().zip(words4) {
-                let four = [residue(w0), residue(w1), residue(w2), residue(w3)];
-                if four.iter().any(|&(refused, _)| refused) {
-                    break;
-                }
-                *x = four.map(|(_, x)| x);
-                taken += 4;
-            }
+            // As many as the kernel takes in one go, then one by one up to the
+            // first that is refused.
+            let mut taken = kernel::residues(words, out, self.q, self.reject_below);
             let tail = out.iter_mut().zip(words).skip(taken);
             for (x, &word) in tail {
-                let (refused, residue) = residue(word);
-                if refused {
+                let wide = u64::from(word) * u64::from(self.q);
+                if (wide as u32) < self.reject_below {
                     break;
                 }
-                *x = residue;
+                *x = (wide >> 32) as u32;
                 taken += 1;
             }
             // Where it broke off, one word more is used up without a residue.
@@ -111,9 +96,10 @@ pub const fn stream(digit: usize, limb: usize) -> u64 {
 
 /// One centred binomial error, `-21 ..= 21`, in constant time.
 pub fn error(rng: &mut impl CryptoRng) -> i32 {
-    const MASK: u64 = (1 << ERROR_COINS) - 1;
+    const MASK: u32 = (1 << ERROR_COINS) - 1;
     let w = rng.next_u64();
-    (w & MASK).count_ones() as i32 - ((w >> ERROR_COINS) & MASK).count_ones() as i32
+    let coins = |w: u64| (w as u32 & MASK).count_ones() as i32;
+    coins(w) - coins(w >> ERROR_COINS)
 }
 
 /// One uniform element of {-1, 0, 1}, in constant time: `floor(3 w / 2^64)`
@@ -127,7 +113,7 @@ pub fn ternary(rng: &mut impl CryptoRng) -> i32 {
 mod tests {
     use super::*;
     use chacha20::ChaCha8Rng;
-    use rand_core::SeedableRng;
+    use rand_core::{Rng, SeedableRng};
 
     #[test]
     fn uniform_residues_match_the_specification() {

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 const TARGET: &str = "thumbv7em-none-eabihf";
 const LINKER_VARIABLE: &str = "CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER";
 const PROFILE: &str = "firmware";
+const EVALUATOR: &str = "firmware";
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -76,6 +77,15 @@ enum Toolchain {
 /// # Errors
 /// See [`FirmwareError`].
 pub fn build(options: &Options<'_>) -> Result<PathBuf, FirmwareError> {
+    build_program(options, EVALUATOR)
+}
+
+/// Builds another program of the firmware crate, as [`build`] does the
+/// evaluator.
+///
+/// # Errors
+/// See [`FirmwareError`].
+pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, FirmwareError> {
     // Two builds in one process would wait for each other anyway, and copy
     // each other's result.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -105,7 +115,7 @@ pub fn build(options: &Options<'_>) -> Result<PathBuf, FirmwareError> {
             "--package",
             "firmware",
             "--bin",
-            "firmware",
+            program,
         ])
         .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
         .arg(&target_directory)
@@ -138,8 +148,10 @@ pub fn build(options: &Options<'_>) -> Result<PathBuf, FirmwareError> {
         ));
     }
 
-    let built = target_directory.join(TARGET).join(PROFILE).join("firmware");
-    let image = target_directory.join("images").join(image_name(options));
+    let built = target_directory.join(TARGET).join(PROFILE).join(program);
+    let image = target_directory
+        .join("images")
+        .join(image_name(options, program));
     let copied = std::fs::create_dir_all(target_directory.join("images"))
         .and_then(|()| std::fs::copy(&built, &image));
     match copied {
@@ -150,12 +162,15 @@ pub fn build(options: &Options<'_>) -> Result<PathBuf, FirmwareError> {
 
 /// One file per combination, so that a later build of another does not replace
 /// an image that is in use.
-fn image_name(options: &Options<'_>) -> String {
+fn image_name(options: &Options<'_>, program: &str) -> String {
     let model = options
         .model
         .and_then(Path::file_stem)
         .map_or("default".into(), OsStr::to_string_lossy);
     let mut name = format!("{}-{model}", options.board);
+    if program != EVALUATOR {
+        name = format!("{name}-{program}");
+    }
     for feature in options.features {
         name = format!("{name}-{feature}");
     }
@@ -320,13 +335,13 @@ mod tests {
             features: &[],
         };
         let model = Some(Path::new("/m/net.hemodel"));
-        assert_eq!(image_name(&plain), "b-default.elf");
+        assert_eq!(image_name(&plain, EVALUATOR), "b-default.elf");
         let other = Options {
             board: "b",
             model,
             features: &["fault-injection"],
         };
-        assert_eq!(image_name(&other), "b-net-fault-injection.elf");
+        assert_eq!(image_name(&other, EVALUATOR), "b-net-fault-injection.elf");
     }
 
     #[test]

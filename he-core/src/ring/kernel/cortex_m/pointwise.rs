@@ -1,0 +1,382 @@
+//! Products, sums and lifts, coefficient by coefficient.
+
+use super::{Constants, Factor};
+use crate::arith::Modulus;
+use core::arch::naked_asm;
+
+/// `a = f(a, b)`, four at a time and the rest.
+#[inline(always)]
+fn map2(a: &mut [u32], b: &[u32], f: impl Fn(u32, u32) -> u32) {
+    let n = a.len().min(b.len());
+    let (a, a_rest) = a.get_mut(..n).unwrap_or_default().as_chunks_mut::<4>();
+    let (b, b_rest) = b.get(..n).unwrap_or_default().as_chunks::<4>();
+    for (a, b) in a.iter_mut().zip(b) {
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (*a, *b);
+        *a = [f(a0, b0), f(a1, b1), f(a2, b2), f(a3, b3)];
+    }
+    for (a, &b) in a_rest.iter_mut().zip(b_rest) {
+        *a = f(*a, b);
+    }
+}
+
+/// `a = f(a, b, c)`, four at a time and the rest.
+#[inline(always)]
+fn map3(a: &mut [u32], b: &[u32], c: &[u32], f: impl Fn(u32, u32, u32) -> u32) {
+    let n = a.len().min(b.len()).min(c.len());
+    let (a, a_rest) = a.get_mut(..n).unwrap_or_default().as_chunks_mut::<4>();
+    let (b, b_rest) = b.get(..n).unwrap_or_default().as_chunks::<4>();
+    let (c, c_rest) = c.get(..n).unwrap_or_default().as_chunks::<4>();
+    for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (*a, *b);
+        let [c0, c1, c2, c3] = *c;
+        *a = [f(a0, b0, c0), f(a1, b1, c1), f(a2, b2, c2), f(a3, b3, c3)];
+    }
+    for ((a, &b), &c) in a_rest.iter_mut().zip(b_rest).zip(c_rest) {
+        *a = f(*a, b, c);
+    }
+}
+
+/// `acc += a * b`, with `b` in Montgomery form.
+pub fn mul_acc(acc: &mut [u32], a: &[u32], b_mont: &[u32], m: &Modulus) {
+    let m = Constants::new(m);
+    // Between -q and 2q.
+    map3(acc, a, b_mont, |x, a, b| m.reduce(x as i32 + m.mont(a, b)));
+}
+
+/// `acc0 += a0 * b` and `acc1 += a1 * b`, with `b` in Montgomery form: both
+/// halves of a ciphertext or of a key.
+pub fn mul_acc_two(
+    acc0: &mut [u32],
+    acc1: &mut [u32],
+    a0: &[u32],
+    a1: &[u32],
+    b_mont: &[u32],
+    m: &Modulus,
+) {
+    let n = acc0.len().min(acc1.len()).min(b_mont.len());
+    let n = n.min(a0.len()).min(a1.len());
+    let c = Constants::new(m);
+    if n >= 2 {
+        // SAFETY: all five have `n` words, of which an even number is taken.
+        unsafe {
+            mul_acc_pairs(&MulAcc {
+                acc: [acc0.as_mut_ptr(), acc1.as_mut_ptr()],
+                a: [a0.as_ptr(), a1.as_ptr()],
+                b: b_mont.as_ptr(),
+                c,
+                end: b_mont.as_ptr().add(n & !1),
+            });
+        }
+    }
+    for (acc, a) in [(acc0, a0), (acc1, a1)] {
+        let rest = (
+            acc.get_mut(n & !1..n),
+            a.get(n & !1..n),
+            b_mont.get(n & !1..n),
+        );
+        if let (Some(acc), Some(a), Some(b)) = rest {
+            map3(acc, a, b, |x, a, b| c.reduce(x as i32 + c.mont(a, b)));
+        }
+    }
+}
+
+/// Operands of [`mul_acc_pairs`].
+#[repr(C)]
+struct MulAcc {
+    acc: [*mut u32; 2],
+    a: [*const u32; 2],
+    b: *const u32,
+    c: Constants,
+    end: *const u32,
+}
+
+/// Two words of `a` in r10, r11 times those of `b` in r8, r9, added to two words
+/// of the accumulator. The sum is between -q and 2q before it is reduced.
+#[rustfmt::skip]
+macro_rules! mul_acc_pair {
+    ($acc:literal, $a:literal) => {
+        concat!(
+            "ldrd r10, r11, [", $a, "], #8\n",
+            "smull r12, r10, r10, r8\n mul lr, r12, r6\n smlal r12, r10, lr, r5\n",
+            "smull r12, r11, r11, r9\n mul lr, r12, r6\n smlal r12, r11, lr, r5\n",
+            "ldrd r12, lr, [", $acc, "]\n",
+            "add r10, r10, r12\n add r11, r11, lr\n",
+            "smmulr r12, r10, r7\n smmulr lr, r11, r7\n",
+            "mls r10, r12, r5, r10\n mls r11, lr, r5, r11\n",
+            "and r12, r5, r10, asr #31\n and lr, r5, r11, asr #31\n",
+            "add r10, r10, r12\n add r11, r11, lr\n",
+            "strd r10, r11, [", $acc, "], #8\n",
+        )
+    };
+}
+
+/// r0-r4 the five pointers, r5 q, r6 -q^-1, r7 the Barrett constant.
+#[rustfmt::skip]
+#[unsafe(naked)]
+unsafe extern "C" fn mul_acc_pairs(operands: &MulAcc) {
+    naked_asm!(
+        "push {{r0, r4-r11, lr}}",
+        "ldr r12, [r0, #32]",
+        "str r12, [sp]",
+        "ldm r0, {{r0-r7}}",
+        "2:",
+        "ldrd r8, r9, [r4], #8",
+        mul_acc_pair!("r0", "r2"),
+        mul_acc_pair!("r1", "r3"),
+        "ldr r12, [sp]",
+        "cmp r4, r12",
+        "bne 2b",
+        "pop {{r0, r4-r11, pc}}",
+    )
+}
+
+/// `a -= b * c`, with `c` in Montgomery form.
+pub fn mul_sub(a: &mut [u32], b: &[u32], c_mont: &[u32], m: &Modulus) {
+    let m = Constants::new(m);
+    map3(a, b, c_mont, |x, b, c| m.reduce(x as i32 - m.mont(b, c)));
+}
+
+/// `a *= b`, with `b` in Montgomery form.
+pub fn mul(a: &mut [u32], b_mont: &[u32], m: &Modulus) {
+    let m = Constants::new(m);
+    map2(a, b_mont, |a, b| m.canon(m.mont(a, b)));
+}
+
+/// Operands of the loops over four words.
+#[repr(C)]
+struct Fours {
+    /// Half of the source's modulus, and that modulus.
+    half: u32,
+    from: u32,
+    src: *const u32,
+    q: i32,
+    factor: Factor,
+    dst: *mut u32,
+    end: *mut u32,
+}
+
+/// r6 and r7 the source's modulus, r8 the source, r9 q, r10 and r11 the factor,
+/// lr the destination, its end on the stack; r0-r3 and r12 for the loop.
+#[rustfmt::skip]
+macro_rules! fours {
+    ($name:ident, $($step:expr),+ $(,)?) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(operands: &Fours) {
+            naked_asm!(
+                "push {{r0, r4-r11, lr}}",
+                "ldm r0!, {{r6-r11}}",
+                "ldrd lr, r12, [r0]",
+                "str r12, [sp]",
+                "2:",
+                $($step,)+
+                "stm lr!, {{r0-r3}}",
+                "ldr r12, [sp]",
+                "cmp lr, r12",
+                "bne 2b",
+                "pop {{r0, r4-r11, pc}}",
+            )
+        }
+    };
+}
+
+/// `x = x w`, canonical.
+#[rustfmt::skip]
+macro_rules! times_canon {
+    ($x:literal) => {
+        concat!(times!($x), canon!($x))
+    };
+}
+
+#[rustfmt::skip]
+macro_rules! centred {
+    ($x:literal) => {
+        concat!(
+            "sub r12, r6, ", $x, "\n", "and r12, r7, r12, asr #31\n",
+            "sub ", $x, ", ", $x, ", r12\n",
+        )
+    };
+}
+
+#[rustfmt::skip]
+macro_rules! add_canon {
+    ($x:literal, $y:literal) => {
+        concat!(
+            "sub ", $x, ", ", $x, ", r9\n", "add ", $x, ", ", $x, ", ", $y, "\n", canon!($x)
+        )
+    };
+}
+
+fours!(
+    scale_fours,
+    "ldm lr, {{r0-r3}}",
+    times_canon!("r0"),
+    times_canon!("r1"),
+    times_canon!("r2"),
+    times_canon!("r3"),
+);
+
+fours!(
+    add_fours,
+    "ldm lr, {{r0-r3}}",
+    "ldm r8!, {{r4-r7}}",
+    add_canon!("r0", "r4"),
+    add_canon!("r1", "r5"),
+    add_canon!("r2", "r6"),
+    add_canon!("r3", "r7"),
+);
+
+fours!(
+    sub_scale_fours,
+    "ldm lr, {{r0-r3}}",
+    "ldm r8!, {{r4-r7}}",
+    "sub r0, r0, r4",
+    "sub r1, r1, r5",
+    "sub r2, r2, r6",
+    "sub r3, r3, r7",
+    times_canon!("r0"),
+    times_canon!("r1"),
+    times_canon!("r2"),
+    times_canon!("r3"),
+);
+
+fours!(
+    lift_fours,
+    "ldm r8!, {{r0-r3}}",
+    centred!("r0"),
+    times_canon!("r0"),
+    centred!("r1"),
+    times_canon!("r1"),
+    centred!("r2"),
+    times_canon!("r2"),
+    centred!("r3"),
+    times_canon!("r3"),
+);
+
+/// Runs `fours` on as many words as there are fours in both, then `f` on each of
+/// the rest.
+#[inline(always)]
+fn by_fours(
+    fours: unsafe extern "C" fn(&Fours),
+    dst: &mut [u32],
+    src: &[u32],
+    (half, from): (u32, u32),
+    (q, factor): (i32, Factor),
+    f: impl Fn(u32, u32) -> u32,
+) {
+    let n = dst.len().min(src.len());
+    let whole = n & !3;
+    if whole > 0 {
+        // SAFETY: both have `whole` words, a multiple of four and not zero; the
+        // loop reads them once, in order, and writes `dst`.
+        unsafe {
+            let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
+            let end = dst.add(whole);
+            fours(&Fours {
+                half,
+                from,
+                src,
+                q,
+                factor,
+                dst,
+                end,
+            });
+        }
+    }
+    if let (Some(dst), Some(src)) = (dst.get_mut(whole..n), src.get(whole..n)) {
+        for (y, &x) in dst.iter_mut().zip(src) {
+            *y = f(*y, x);
+        }
+    }
+}
+
+/// The factor of loops that have none.
+const NONE: Factor = Factor { w: 0, k: 0 };
+
+/// `a *= factor`, the factor in centred Montgomery form.
+pub fn scale(a: &mut [u32], factor: i32, m: &Modulus) {
+    let m = Constants::new(m);
+    let f = Factor::new(&m, factor);
+    let whole = a.len() & !3;
+    if let Some((fours, rest)) = a.split_at_mut_checked(whole) {
+        if whole > 0 {
+            let range = fours.as_mut_ptr_range();
+            let (src, dst, end) = (range.start, range.start, range.end);
+            let operands = Fours {
+                half: 0,
+                from: 0,
+                src,
+                q: m.q,
+                factor: f,
+                dst,
+                end,
+            };
+            // SAFETY: a multiple of four words, not zero, read and written.
+            unsafe { scale_fours(&operands) };
+        }
+        for x in rest {
+            *x = m.canon(f.times(*x as i32, m.q));
+        }
+    }
+}
+
+/// `a += b`.
+pub fn add(a: &mut [u32], b: &[u32], m: &Modulus) {
+    let m = Constants::new(m);
+    by_fours(add_fours, a, b, (0, 0), (m.q, NONE), |a, b| {
+        m.canon(a as i32 + b as i32 - m.q)
+    });
+}
+
+/// `a = (a - b) * factor`, the factor in centred Montgomery form.
+pub fn sub_scale(a: &mut [u32], b: &[u32], factor: i32, m: &Modulus) {
+    let m = Constants::new(m);
+    let f = Factor::new(&m, factor);
+    by_fours(sub_scale_fours, a, b, (0, 0), (m.q, f), |a, b| {
+        m.canon(f.times(a as i32 - b as i32, m.q))
+    });
+}
+
+/// In place `(a, b) -> (a^2, 2 a b)` and `c = b^2`: the square of a
+/// two-part ciphertext.
+pub fn square(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modulus) {
+    let r2 = m.r2() as u32;
+    let m = Constants::new(m);
+    for ((x, y), z) in a.iter_mut().zip(b).zip(c) {
+        let (a, b) = (*x, *y);
+        // |mont(a, r2)| < q, so the second product is within the bound too.
+        let (am, bm) = (m.mont(a, r2) as u32, m.mont(b, r2) as u32);
+        *x = m.canon(m.mont(am, a));
+        *z = m.canon(m.mont(bm, b));
+        *y = m.reduce(2 * m.mont(am, b));
+    }
+}
+
+/// Residues modulo `from`, centred and carried over to `m` times `factor`
+/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form).
+pub fn lift(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modulus) {
+    let m = Constants::new(m);
+    let f = Factor::new(&m, factor);
+    let source = (from.value() >> 1, from.value());
+    by_fours(lift_fours, dst, src, source, (m.q, f), |_, x| {
+        m.canon(f.times(from.centred(x), m.q))
+    });
+}
+
+/// Integers carried over to `m` times `factor`, as in [`lift`].
+pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
+    let m = Constants::new(m);
+    let f = Factor::new(&m, factor);
+    for (y, &x) in dst.iter_mut().zip(src) {
+        *y = m.canon(f.times(x, m.q));
+    }
+}
+
+/// Integers held in `f32` (rounded, below 2^31 in magnitude) carried over to
+/// `m` times `factor`, as in [`lift`].
+pub fn lift_f32(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
+    let m = Constants::new(m);
+    let f = Factor::new(&m, factor);
+    for (y, &x) in dst.iter_mut().zip(src) {
+        *y = m.canon(f.times(x as i32, m.q));
+    }
+}
