@@ -68,15 +68,8 @@ pub enum Error {
         /// The element, which must be odd and below 2N.
         element: u32,
     },
-    /// A switching key for another purpose than the one needed.
-    Key {
-        /// Galois element needed (0 stands for relinearisation).
-        expected: u32,
-        /// Galois element of the key that came.
-        got: u32,
-    },
-    /// A returned ciphertext whose second half is zero: its decryption does
-    /// not depend on the key, or depends on it in a way chosen by the sender.
+    /// A returned ciphertext one of whose halves is zero: its decryption does
+    /// not depend on the key, or is the key times what the sender chose.
     Transparent,
     /// Bytes that are not a serialised object.
     Wire {
@@ -160,12 +153,6 @@ impl fmt::Display for Error {
                     "{element} is not an odd number below twice the ring degree"
                 )
             }
-            Self::Key { expected, got } => {
-                write!(
-                    f,
-                    "a switching key for Galois element {got} where {expected} is needed"
-                )
-            }
             Self::Transparent => f.write_str("the ciphertext is transparent"),
             Self::Wire { what } => match what {
                 WireError::Magic => f.write_str("these bytes are no he-edge object"),
@@ -194,5 +181,15 @@ pub(crate) fn check_len(what: &'static str, got: usize, expected: usize) -> Resu
             expected,
             got,
         })
+    }
+}
+
+/// Checks that an object belongs to the parameter set in use.
+pub(crate) fn check_params(params: &crate::Params, got: u32) -> Result<()> {
+    let expected = params.fingerprint();
+    if got == expected {
+        Ok(())
+    } else {
+        Err(Error::Params { expected, got })
     }
 }

@@ -8,7 +8,7 @@
 //! | layer | holds |
 //! |---|---|
 //! | [`arith`] | one prime modulus below 2^30: Montgomery reduction with its bounds stated, const prime and root checks |
-//! | [`ring`] | polynomials modulo X^N + 1 over a chain of primes, with the domain as a type; NTT, automorphism, base extension, samplers; [`ring::kernel`] is where machine-specific code goes |
+//! | [`ring`] | limbs of polynomials modulo X^N + 1 over a chain of primes: NTT, automorphism, base extension, samplers; [`ring::kernel`] is where machine-specific code goes |
 //! | [`rlwe`] | secret and switching keys (seeded), secret-key encryption, gadget product and mod-down; knows no scale |
 //! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, decryption |
 //!

@@ -408,7 +408,7 @@ mod tests {
                 static_bytes: u32::MAX,
                 stack_peak_bytes: u32::MAX,
             },
-            stages: [Some(stage); MAX_STAGES],
+            stages: (0..MAX_STAGES).map(|_| stage).collect(),
         }
     }
 

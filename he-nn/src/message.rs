@@ -80,8 +80,7 @@ pub enum Request<'a> {
         #[serde(borrow)]
         bytes: &'a [u8],
     },
-    /// Drops a running inference; answered by [`Reply::Ready`]'s sibling
-    /// [`Reply::Aborted`].
+    /// Drops a running inference; answered by [`Reply::Aborted`].
     Abort,
 }
 
@@ -125,6 +124,9 @@ pub struct Memory {
     /// Peak of the painted stack since reset.
     pub stack_peak_bytes: u32,
 }
+
+/// Times of an inference, in order of execution.
+pub type Stages = heapless::Vec<Stage, MAX_STAGES>;
 
 /// Time spent in one stage, in the card's unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,7 +234,7 @@ pub enum Fault<'a> {
 }
 
 /// From the evaluator to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply<'a> {
     /// Answer to [`Request::Hello`].
     #[serde(borrow)]
@@ -258,8 +260,8 @@ pub enum Reply<'a> {
         scale_bits: u64,
         /// Memory figures.
         memory: Memory,
-        /// Time per stage in order of execution; `None` entries are unused.
-        stages: [Option<Stage>; MAX_STAGES],
+        /// Time per stage.
+        stages: Stages,
     },
     /// Answer to [`Request::Abort`].
     Aborted,

@@ -27,13 +27,15 @@
 //!
 //! Two figures for the largest error of a logit, both from the same
 //! propagation through the circuit: the worst case (every error at its bound
-//! and all of one sign; safe for any input, and far from what happens) and six
-//! standard deviations of independent errors, of which a measured maximum over
-//! thousands of images stays below.
+//! and all of one sign; for any image and any outcome of the sampling, as long
+//! as nothing wraps around; far from what happens) and six standard deviations
+//! of independent errors for values like those of training, below which a
+//! measured maximum over thousands of images stays.
 
 use crate::message::{CHUNK_COEFFS, Item, SEED_BYTES, StageKind};
 use crate::model::Model;
 use core::fmt;
+use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 use he_core::ckks::evaluator::{SwitchOp, workspace_words};
 use he_core::params::{Params, fnv};
 use he_core::ring::automorphism;
@@ -43,6 +45,10 @@ use he_core::wire::packed_len;
 /// Bits between the largest value seen in training and half the modulus, at
 /// every step. Inputs unlike the training images may give larger values.
 pub const HEADROOM_BITS: u32 = 2;
+
+/// Biases are encoded at a scale smaller by this power of two, and multiplied
+/// by it as integers, so that they stay within the encoder's range.
+pub const BIAS_SHIFT: u32 = 20;
 
 /// Smallest scale of an encoded weight: below it the rounding of weights
 /// spoils eight bits.
@@ -59,7 +65,7 @@ pub enum PlanError {
         /// Levels of the set.
         available: usize,
     },
-    /// More hidden units than slots.
+    /// More hidden units than half of the slots.
     Hidden {
         /// Hidden units, rounded up to a power of two.
         lanes: usize,
@@ -92,6 +98,15 @@ pub enum PlanError {
         /// log2 of the scale that this magnitude leaves, which is too small.
         scale_log2: f64,
     },
+    /// Weights or biases that are too large for their encoding.
+    Encoding {
+        /// Which.
+        what: &'static str,
+        /// The largest magnitude there may be.
+        value: f64,
+        /// log2 of the scale they are encoded at.
+        scale_log2: f64,
+    },
     /// The evaluator's memory is too small.
     Memory {
         /// Bytes needed for the arena.
@@ -110,7 +125,7 @@ impl fmt::Display for PlanError {
             ),
             Self::Hidden { lanes, slots } => write!(
                 f,
-                "the hidden layer takes {lanes} lanes and the parameter set has {slots} slots; take a larger ring"
+                "the hidden layer takes {lanes} lanes and the parameter set has {slots} slots, of which it may take half; take a larger ring"
             ),
             Self::Classes { classes, blocks } => write!(
                 f,
@@ -127,6 +142,14 @@ impl fmt::Display for PlanError {
             Self::Headroom { value, scale_log2 } => write!(
                 f,
                 "values of {value} leave only 2^{scale_log2:.1} for the scale of the second layer's weights; train with smaller ranges or take a wider modulus"
+            ),
+            Self::Encoding {
+                what,
+                value,
+                scale_log2,
+            } => write!(
+                f,
+                "{what} of up to {value} at scale 2^{scale_log2:.1} exceed the encoder's 2^{COEFF_LIMIT_LOG2}; train with smaller ranges"
             ),
             Self::Memory { needed, available } => write!(
                 f,
@@ -183,9 +206,11 @@ impl Scales {
 /// The largest error of a logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogitError {
-    /// Safe for any input and any outcome of the sampling.
+    /// For any image and any outcome of the sampling, as long as nothing wraps
+    /// around.
     pub worst_case: f64,
-    /// Six standard deviations of independent errors.
+    /// Six standard deviations of independent errors, for values like those of
+    /// training.
     pub six_sigma: f64,
 }
 
@@ -212,7 +237,7 @@ impl Plan {
     /// [`PlanError`] with the figures that disagree.
     pub fn new(params: &'static Params, model: &Model<'_>) -> Result<Self, PlanError> {
         let slots = params.slots();
-        if params.max_level() != DEPTH {
+        if params.max_level() < DEPTH {
             return Err(PlanError::Depth {
                 needed: DEPTH,
                 available: params.max_level(),
@@ -221,8 +246,9 @@ impl Plan {
         if params.n() < CHUNK_COEFFS {
             return Err(PlanError::Ring { n: params.n() });
         }
-        let lanes = model.hidden().next_power_of_two();
-        if lanes > slots {
+        // Two of each at least, so that both sums have a rotation.
+        let lanes = model.hidden().next_power_of_two().max(2);
+        if lanes > slots >> 1 {
             return Err(PlanError::Hidden { lanes, slots });
         }
         let blocks = slots >> lanes.trailing_zeros();
@@ -239,6 +265,7 @@ impl Plan {
         }
         let circuit = Circuit::of(params, model, lanes);
         let (scales, error) = circuit.choose_scales()?;
+        circuit.check_encodings(&scales)?;
         Ok(Self {
             params,
             model_crc: model.crc(),
@@ -444,6 +471,10 @@ struct Circuit {
     w1: (f64, f64),
     /// The same of the second layer over classes.
     w2: (f64, f64),
+    /// Largest magnitudes that the weights' scales allow.
+    w_max: (f64, f64),
+    /// Largest biases.
+    b_max: (f64, f64),
     inputs: f64,
     hidden: f64,
     /// Largest pre-activation, square and logit.
@@ -468,6 +499,11 @@ fn norms<I: Iterator<Item = i8>>(rows: impl Iterator<Item = I>, scale: f32) -> (
     (l1 as f64 * scale, libm::sqrt(l2 as f64) * scale)
 }
 
+/// Largest magnitude.
+fn largest(values: impl Iterator<Item = f32>) -> f64 {
+    values.fold(0.0, |max, x| max.max(f64::from(x.abs())))
+}
+
 /// A pair of error figures: bound and standard deviation.
 #[derive(Clone, Copy)]
 struct Err2 {
@@ -482,6 +518,11 @@ impl Err2 {
 
     fn times(self, bound: f64, sigma: f64) -> Self {
         Self::new(self.bound * bound, self.sigma * sigma)
+    }
+
+    /// Of the product of two errors.
+    fn product(self, other: Self) -> Self {
+        self.times(other.bound, other.sigma)
     }
 
     fn plus(self, other: Self) -> Self {
@@ -501,6 +542,14 @@ impl Circuit {
             params,
             w1: norms(rows1, model.w1_scale()),
             w2: norms(rows2, model.w2_scale()),
+            w_max: (
+                127.0 * f64::from(model.w1_scale()),
+                127.0 * f64::from(model.w2_scale()),
+            ),
+            b_max: (
+                largest((0..model.hidden()).filter_map(|j| model.b1(j))),
+                largest((0..model.classes()).filter_map(|k| model.b2(k))),
+            ),
             inputs: model.inputs() as f64,
             hidden: model.hidden() as f64,
             ranges: (
@@ -536,6 +585,14 @@ impl Circuit {
         Err2::new(self.n() / 2.0, libm::sqrt(self.n() / 12.0))
     }
 
+    /// Error in a slot of encoding values of up to `magnitude` in single
+    /// precision: rounding, and as [`he_core::ckks::encode`] states one more
+    /// unit, or 2^-20 of a coefficient beyond 2^20.
+    fn encoding_f32(&self, magnitude: f64) -> Err2 {
+        let unit = libm::fmax(1.0, libm::ldexp(magnitude, -20));
+        self.rounding().plus(Err2::new(self.n() * unit, 0.0))
+    }
+
     /// Error in a slot of dividing a ciphertext by a modulus: both halves are
     /// rounded, one of them is multiplied by a ternary secret.
     fn division(&self) -> Err2 {
@@ -558,34 +615,57 @@ impl Circuit {
     }
 
     /// Error of a logit for given scales.
+    ///
+    /// The bound holds for every image and every outcome of the sampling, as
+    /// long as nothing wraps around; sigma takes the values seen in training.
     fn logit_error(&self, s: &Scales) -> LogitError {
         let at = |e: Err2, scale: f64| e.times(1.0 / scale, 1.0 / scale);
         // A sum over `count` terms adds the noise of each rotation, doubled by
         // every later one: count - 1 of them in all.
         let summed = |e: Err2, count: f64| e.times(count - 1.0, libm::sqrt(count - 1.0));
+        // Constants are rounded at the smaller scale; the sum over blocks or
+        // lanes adds the rounding of as many slots.
+        let bias = |value: f64, scale: f64, count: f64| {
+            let scale = libm::ldexp(scale, -(BIAS_SHIFT as i32));
+            at(self.encoding_f32(value * scale), scale).times(count, libm::sqrt(count))
+        };
         let (x, h, _) = self.ranges;
-        // Pixels are at most 1; one in four is taken as bright for sigma.
-        let input = at(self.fresh(), s.input)
-            .plus(at(self.rounding(), s.input))
-            .times(self.w1.0, self.w1.1);
-        let weights1 =
-            at(self.rounding(), s.weights1).times(self.inputs, libm::sqrt(self.inputs / 4.0));
-        let preactivation = input
-            .plus(weights1)
+        // Pixels are at most 1.
+        let x_bound = self.w1.0 + self.b_max.0;
+        // Both errors of an input: encryption and the rounding of its encoding.
+        let pixel = at(self.fresh().plus(self.rounding()), s.input);
+        let weight1 = at(self.encoding_f32(self.w_max.0 * s.weights1), s.weights1);
+        // One pixel in four is taken as bright for sigma.
+        let preactivation = pixel
+            .times(self.w1.0, self.w1.1)
+            .plus(weight1.times(self.inputs, libm::sqrt(self.inputs / 4.0)))
+            .plus(
+                pixel
+                    .product(weight1)
+                    .times(self.inputs, libm::sqrt(self.inputs)),
+            )
+            .plus(bias(self.b_max.0, s.sums1(), self.blocks))
             .plus(at(summed(self.key_switch(DEPTH), self.blocks), s.sums1()))
             .plus(at(self.division(), s.preactivation));
+        let h_bound = x_bound * x_bound;
         let square = preactivation
-            .times(2.0 * x + preactivation.bound, x)
+            .times(2.0 * x_bound, x)
+            .plus(preactivation.product(preactivation))
             .plus(at(
                 self.key_switch(DEPTH - 1),
                 s.preactivation * s.preactivation,
             ))
             .plus(at(self.division(), s.square));
-        let weights2 = at(self.rounding(), s.weights2)
-            .times(self.hidden * h, libm::sqrt(self.hidden) * h / 4.0);
+        let weight2 = at(self.encoding_f32(self.w_max.1 * s.weights2), s.weights2);
         let logit = square
             .times(self.w2.0, self.w2.1)
-            .plus(weights2)
+            .plus(weight2.times(self.hidden * h_bound, libm::sqrt(self.hidden) * h / 4.0))
+            .plus(
+                square
+                    .product(weight2)
+                    .times(self.hidden, libm::sqrt(self.hidden)),
+            )
+            .plus(bias(self.b_max.1, s.sums2(), self.lanes))
             .plus(at(
                 summed(self.key_switch(DEPTH - 2), self.lanes),
                 s.sums2(),
@@ -595,6 +675,37 @@ impl Circuit {
             worst_case: logit.bound,
             six_sigma: 6.0 * logit.sigma,
         }
+    }
+
+    /// Checks that weights and biases fit the encoder: a coefficient is at most
+    /// the largest slot.
+    fn check_encodings(&self, s: &Scales) -> Result<(), PlanError> {
+        let limit = libm::exp2(f64::from(COEFF_LIMIT_LOG2));
+        let shifted = |scale| libm::ldexp(scale, -(BIAS_SHIFT as i32));
+        for (what, value, scale) in [
+            ("weights of the first layer", self.w_max.0, s.weights1),
+            (
+                "biases of the first layer",
+                self.b_max.0,
+                shifted(s.sums1()),
+            ),
+            ("weights of the second layer", self.w_max.1, s.weights2),
+            (
+                "biases of the second layer",
+                self.b_max.1,
+                shifted(s.sums2()),
+            ),
+        ] {
+            // One more for the rounding.
+            if value * scale + 1.0 >= limit {
+                return Err(PlanError::Encoding {
+                    what,
+                    value,
+                    scale_log2: libm::log2(scale),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Least headroom in bits over the steps.
@@ -771,5 +882,213 @@ impl Cursor {
             group: self.group + 1,
             ..Self::start()
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelParts, Ranges};
+    use he_core::params::N4096_DEPTH3 as P;
+    use std::vec::Vec;
+
+    struct Shape {
+        inputs: u16,
+        hidden: u16,
+        classes: u16,
+        w1_scale: f32,
+        b1: f32,
+        logit: f32,
+    }
+
+    const REFERENCE: Shape = Shape {
+        inputs: 784,
+        hidden: 64,
+        classes: 10,
+        w1_scale: 0.01,
+        b1: 0.5,
+        logit: 15.0,
+    };
+
+    fn plan(shape: &Shape) -> Result<Plan, PlanError> {
+        let bytes = |count: u16| vec![3u8; usize::from(count)];
+        let floats =
+            |count: u16, x: f32| -> Vec<u8> { (0..count).flat_map(|_| x.to_le_bytes()).collect() };
+        let (w1, w2) = (
+            bytes(shape.inputs).repeat(usize::from(shape.hidden)),
+            bytes(shape.hidden).repeat(usize::from(shape.classes)),
+        );
+        let (b1, b2) = (floats(shape.hidden, shape.b1), floats(shape.classes, 0.1));
+        let parts = ModelParts {
+            name: b"shape",
+            inputs: shape.inputs,
+            hidden: shape.hidden,
+            classes: shape.classes,
+            w1_scale: shape.w1_scale,
+            w1: &w1,
+            b1: &b1,
+            w2_scale: 0.002,
+            w2: &w2,
+            b2: &b2,
+            ranges: Ranges {
+                preactivation: 8.0,
+                square: 64.0,
+                logit: shape.logit,
+            },
+        };
+        Plan::new(&P, &Model::new(parts).unwrap())
+    }
+
+    #[test]
+    fn the_reference_shape_is_that_of_the_design() {
+        let p = plan(&REFERENCE).unwrap();
+        assert_eq!(
+            (p.lanes(), p.blocks(), p.ciphertexts(), p.key_uses()),
+            (64, 32, 25, 12)
+        );
+        assert_eq!(
+            (p.input_level(), p.output_level(), p.output_slot(3)),
+            (3, 0, 192)
+        );
+        assert!(p.headroom_bits() >= f64::from(HEADROOM_BITS));
+        let e = p.logit_error();
+        assert!(
+            e.six_sigma < 0.1 && e.worst_case > 100.0 * e.six_sigma,
+            "{e:?}"
+        );
+        // The scales are those of the evaluator's bookkeeping.
+        let s = p.scales();
+        let q = |i| f64::from(P.prime(i).unwrap().modulus().value());
+        assert_eq!(s.preactivation, s.input * s.weights1 / q(3));
+        assert_eq!(s.square, s.preactivation * s.preactivation / q(2));
+        assert_eq!(s.output, s.square * s.weights2 / q(1));
+    }
+
+    #[test]
+    fn rotations_sum_blocks_then_lanes() {
+        let p = plan(&REFERENCE).unwrap();
+        let uses: Vec<KeyUse> = (0..p.key_uses()).map(|k| p.key_use(k).unwrap()).collect();
+        let rotate = |steps| SwitchOp::RotateAdd(automorphism::rotation(4096, steps));
+        let ops: Vec<SwitchOp> = uses.iter().map(|u| u.op).collect();
+        let mut expected: Vec<SwitchOp> = [64, 128, 256, 512, 1024].map(rotate).to_vec();
+        expected.push(SwitchOp::Square);
+        expected.extend([1, 2, 4, 8, 16, 32].map(rotate));
+        assert_eq!(ops, expected);
+        assert_eq!(uses.iter().map(|u| u.level).sum::<usize>(), 5 * 3 + 2 + 6);
+        let ends: Vec<usize> = (0..12).filter(|&k| p.ends_stage(k)).collect();
+        assert_eq!(ends, [4, 5, 11]);
+        assert_eq!(p.key_use(12), None);
+    }
+
+    #[test]
+    fn the_cursor_covers_the_payload() {
+        let p = plan(&REFERENCE).unwrap();
+        let (mut cursor, mut bytes, mut steps) = (Cursor::start(), 0, 0);
+        while let Some(step) = cursor.step(&p) {
+            bytes += match step {
+                Step::InputSeed(_) | Step::KeySeed(_) => SEED_BYTES,
+                Step::Chunk(Item::Input { limb, .. } | Item::Key { limb, .. }, _) => {
+                    let m = P.prime(usize::from(limb)).unwrap().modulus();
+                    packed_len(CHUNK_COEFFS, m.bits())
+                }
+            };
+            steps += 1;
+            cursor.advance(&p);
+        }
+        let (inputs, keys, _) = p.payload_bytes();
+        assert_eq!(bytes, inputs + keys);
+        // 25 inputs of 4 limbs; 5 keys of 20, one of 12 and 6 of 6 limbs.
+        assert_eq!(steps, 25 + 12 + 8 * (100 + 100 + 12 + 36));
+    }
+
+    #[test]
+    fn every_stage_has_a_rotation() {
+        for hidden in [1, 2, 3, 100, 1024] {
+            let p = plan(&Shape {
+                hidden,
+                classes: 2,
+                inputs: 200,
+                ..REFERENCE
+            })
+            .unwrap();
+            assert!(p.lanes() >= 2 && p.blocks() >= 2 && p.lanes() >= usize::from(hidden));
+            assert_eq!(p.key_uses(), 12);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_its_figures() {
+        let refused = |shape| plan(&shape).unwrap_err();
+        let e = refused(Shape {
+            hidden: 1024,
+            classes: 10,
+            ..REFERENCE
+        });
+        assert_eq!(
+            e,
+            PlanError::Classes {
+                classes: 10,
+                blocks: 2
+            }
+        );
+        let e = refused(Shape {
+            inputs: 4096,
+            hidden: 1024,
+            classes: 2,
+            ..REFERENCE
+        });
+        assert_eq!(
+            e,
+            PlanError::Inputs {
+                ciphertexts: 2048,
+                max: 255
+            }
+        );
+        let e = refused(Shape {
+            w1_scale: 1e4,
+            ..REFERENCE
+        });
+        assert!(
+            matches!(
+                e,
+                PlanError::Encoding {
+                    what: "weights of the first layer",
+                    ..
+                }
+            ),
+            "{e}"
+        );
+        let e = refused(Shape {
+            b1: 1e6,
+            ..REFERENCE
+        });
+        assert!(
+            matches!(
+                e,
+                PlanError::Encoding {
+                    what: "biases of the first layer",
+                    ..
+                }
+            ),
+            "{e}"
+        );
+        let e = refused(Shape {
+            logit: 1e9,
+            ..REFERENCE
+        });
+        assert!(matches!(e, PlanError::Headroom { .. }), "{e}");
+    }
+
+    #[test]
+    fn plans_of_different_models_differ() {
+        let a = plan(&REFERENCE).unwrap().fingerprint();
+        let b = plan(&Shape {
+            b1: 0.6,
+            ..REFERENCE
+        })
+        .unwrap()
+        .fingerprint();
+        assert_ne!(a, b);
+        assert_eq!(a, plan(&REFERENCE).unwrap().fingerprint());
     }
 }

@@ -11,12 +11,12 @@
 //! drops the running inference; the next [`Request::Begin`] works.
 
 use crate::message::{
-    CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal,
-    Reply, Request, SEED_BYTES, Stage, StageKind, TimeUnit,
+    CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
+    SEED_BYTES, Stage, StageKind, Stages, TimeUnit,
 };
 use crate::model::Model;
 use crate::packing;
-use crate::plan::{Cursor, KeyUse, Plan, PlanError, Step};
+use crate::plan::{BIAS_SHIFT, Cursor, KeyUse, Plan, PlanError, Step};
 use core::mem::size_of;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::encode::encode_in_place;
@@ -27,10 +27,6 @@ use he_core::error::Error;
 use he_core::ring::kernel;
 use he_core::ring::sample::{Uniform, stream};
 use he_core::wire::{pack, packed_len, unpack};
-
-/// Constants are encoded at a scale smaller by this power of two, and
-/// multiplied by it as integers.
-const BIAS_SHIFT: u32 = 20;
 
 /// What a session asks of the machine that it runs on.
 pub trait Platform {
@@ -55,7 +51,7 @@ struct Run {
     /// Expands the limb in progress.
     uniform: Option<Uniform>,
     switching: Option<Switching>,
-    stages: [Option<Stage>; MAX_STAGES],
+    stages: Stages,
 }
 
 /// The evaluator. Holds the model, the plan and the arena; no secret ever
@@ -167,7 +163,7 @@ impl<'a> Session<'a> {
                     seed: [0; SEED_BYTES],
                     uniform: None,
                     switching: None,
-                    stages: [None; MAX_STAGES],
+                    stages: Stages::new(),
                 });
                 reply(Reply::Ready);
             }
@@ -443,7 +439,7 @@ impl<'a> Session<'a> {
                 }
             }
         }
-        let stages = self.run.take().map_or([None; MAX_STAGES], |run| run.stages);
+        let stages = self.run.take().map_or_else(Stages::new, |run| run.stages);
         let scale_bits = self.ct.scale().to_bits();
         reply(Reply::Done {
             scale_bits,
@@ -455,15 +451,13 @@ impl<'a> Session<'a> {
 }
 
 impl Run {
-    /// Adds time to a stage.
+    /// Adds time to a stage. There is room for every kind.
     fn account(&mut self, kind: StageKind, time: u64) {
-        for slot in &mut self.stages {
-            match slot {
-                Some(stage) if stage.kind == kind => stage.time += time,
-                Some(_) => continue,
-                None => *slot = Some(Stage { kind, time }),
+        match self.stages.iter_mut().find(|stage| stage.kind == kind) {
+            Some(stage) => stage.time = stage.time.saturating_add(time),
+            None => {
+                let _ = self.stages.push(Stage { kind, time });
             }
-            return;
         }
     }
 }

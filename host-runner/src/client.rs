@@ -11,8 +11,8 @@ use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{self, SecretKey};
 use he_core::wire;
 use he_nn::message::{
-    CHUNK_COEFFS, Fault, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
-    SEED_BYTES, Stage, TimeUnit,
+    CHUNK_COEFFS, Fault, Item, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES,
+    Stage, Stages, TimeUnit,
 };
 use he_nn::packing;
 use he_nn::plan::{Cursor, Plan, Step};
@@ -255,7 +255,6 @@ pub struct Bytes {
 }
 
 /// One decrypted inference.
-#[derive(Clone, Debug)]
 pub struct Inference {
     /// One value per class.
     pub logits: Vec<f64>,
@@ -273,6 +272,16 @@ pub struct Inference {
     pub wall: Duration,
 }
 
+impl std::fmt::Debug for Inference {
+    /// Without the logits, which are the key holder's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inference")
+            .field("board", &self.board)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Inference {
     /// The class of the largest logit.
     #[must_use]
@@ -283,7 +292,11 @@ impl Inference {
     /// Sum of the stage times; `None` without a clock.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
-        (self.unit != TimeUnit::None).then(|| self.stages.iter().map(|s| s.time).sum())
+        (self.unit != TimeUnit::None).then(|| {
+            self.stages
+                .iter()
+                .fold(0u64, |sum, s| sum.saturating_add(s.time))
+        })
     }
 }
 
@@ -470,7 +483,7 @@ impl Client {
             board,
             unit,
             memory: done.memory,
-            stages: done.stages.into_iter().flatten().collect(),
+            stages: done.stages.into_iter().collect(),
             wall: start.elapsed(),
         })
     }
@@ -691,7 +704,7 @@ impl Client {
 struct Done {
     scale_bits: u64,
     memory: Memory,
-    stages: [Option<Stage>; MAX_STAGES],
+    stages: Stages,
 }
 
 /// The result as it arrives, in order.

@@ -124,15 +124,15 @@ impl Modulus {
     #[inline(always)]
     #[must_use]
     pub const fn canon(&self, x: i32) -> u32 {
-        (x + ((x >> 31) & self.q as i32)) as u32
+        x.wrapping_add((x >> 31) & self.q as i32) as u32
     }
 
     /// A canonical residue as the value of least magnitude, `|x| <= q / 2`.
     #[inline(always)]
     #[must_use]
     pub const fn centred(&self, x: u32) -> i32 {
-        let above = (self.q >> 1) as i32 - x as i32;
-        x as i32 - ((above >> 31) & self.q as i32)
+        let above = ((self.q >> 1) as i32).wrapping_sub(x as i32);
+        (x as i32).wrapping_sub((above >> 31) & self.q as i32)
     }
 
     /// Any `i32` reduced to `|x| <= q / 2 + 1` (Barrett, rounding).
@@ -155,14 +155,18 @@ impl Modulus {
     #[inline(always)]
     #[must_use]
     pub const fn add(&self, a: u32, b: u32) -> u32 {
-        self.canon(a as i32 + b as i32 - self.q as i32)
+        self.canon(
+            (a as i32)
+                .wrapping_add(b as i32)
+                .wrapping_sub(self.q as i32),
+        )
     }
 
     /// Difference of two canonical residues.
     #[inline(always)]
     #[must_use]
     pub const fn sub(&self, a: u32, b: u32) -> u32 {
-        self.canon(a as i32 - b as i32)
+        self.canon((a as i32).wrapping_sub(b as i32))
     }
 
     /// Product of two canonical residues (two reductions; for setup code).

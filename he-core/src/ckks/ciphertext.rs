@@ -1,6 +1,6 @@
 //! Ciphertexts and plaintexts with level and scale.
 
-use crate::error::{Error, Result, check_len};
+use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{kernel, ntt};
 
@@ -165,15 +165,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
     }
 
     pub(super) fn check_params(&self, params: &Params) -> Result<()> {
-        let expected = params.fingerprint();
-        if self.params == expected {
-            Ok(())
-        } else {
-            Err(Error::Params {
-                expected,
-                got: self.params,
-            })
-        }
+        check_params(params, self.params)
     }
 
     pub(super) const fn set(&mut self, level: usize, scale: f64) {
@@ -201,6 +193,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
 #[derive(Debug)]
 pub struct Plaintext<S> {
     limbs: S,
+    params: u32,
     level: usize,
     scale: f64,
 }
@@ -230,6 +223,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
         }
         Ok(Self {
             limbs,
+            params: params.fingerprint(),
             level,
             scale,
         })
@@ -245,6 +239,10 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
     #[must_use]
     pub const fn scale(&self) -> f64 {
         self.scale
+    }
+
+    pub(super) fn check_params(&self, params: &Params) -> Result<()> {
+        check_params(params, self.params)
     }
 
     pub(super) fn words(&self) -> &[u32] {

@@ -87,19 +87,35 @@ where
     let n = params.n();
     check_len("slots", slots.len(), n)?;
     check_len("decryption scratch", scratch.len(), (level + 1) * n)?;
+    let filled = fill(params, key, (c0, c1), scale, scratch, slots);
+    scratch.zeroize();
+    match filled {
+        Ok(largest) => Ok(Decrypted { slots, largest }),
+        Err(error) => {
+            slots.zeroize();
+            Err(error)
+        }
+    }
+}
+
+/// Decrypts into `slots` and returns the share of the modulus that is filled.
+fn fill<K: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    key: &SecretKey<K>,
+    (c0, c1): (&[u32], &[u32]),
+    scale: f64,
+    scratch: &mut [u32],
+    slots: &mut [f64],
+) -> Result<f64> {
     rlwe::decrypt(params, key, c0, c1, scratch)?;
-    let crt = Crt::new(params, level + 1)?;
+    let n = params.n();
+    let crt = Crt::new(params, scratch.len() >> n.trailing_zeros())?;
     let mut largest = 0.0f64;
     for (k, x) in slots.iter_mut().enumerate() {
         let value = crt.value(|limb| scratch.get(limb * n + k).copied().unwrap_or(0))?;
         largest = largest.max(libm::fabs(value));
         *x = value;
     }
-    scratch.zeroize();
-    let half = 0.5 * crt.modulus();
     decode_in_place(slots, scale)?;
-    Ok(Decrypted {
-        slots,
-        largest: largest / half,
-    })
+    Ok(largest / (0.5 * crt.modulus()))
 }

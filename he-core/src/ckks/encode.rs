@@ -11,6 +11,7 @@
 //! single-precision FPU ([`Real`]). With `f32` a coefficient is off by less
 //! than one from the exact rounding while it stays below 2^20 in magnitude.
 
+use super::ciphertext::check_scale;
 use crate::error::{Error, Result, check_len};
 use crate::ring::kernel;
 use core::ops::{Add, Mul, Sub};
@@ -69,7 +70,10 @@ impl Real for f64 {
         libm::fabs(self)
     }
     fn round(self) -> Self {
-        libm::rint(self)
+        // Without a branch: what is encoded on a host is secret. Right below
+        // 2^51; what is larger is refused.
+        const BINADE: f64 = 6_755_399_441_055_744.0;
+        (self + BINADE) - BINADE
     }
     fn is_finite(self) -> bool {
         f64::is_finite(self)
@@ -234,10 +238,11 @@ fn stage<T: Real>(
 /// coefficients of `scale` times the polynomial, as integers in `T`.
 ///
 /// # Errors
-/// [`Error::Length`] unless `buffer.len()` is the degree of a supported ring,
-/// [`Error::NotFinite`] or [`Error::Range`] where a coefficient is not below
+/// [`Error::Scale`]; [`Error::Length`] unless `buffer.len()` is the degree of a
+/// supported ring; [`Error::NotFinite`] or [`Error::Range`] where a coefficient is not below
 /// `2^30` in magnitude.
 pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
+    check_scale("encoding", scale)?;
     let (re, im) = halves(buffer)?;
     let slots = re.len();
     let mut len = T::inverse_stages(re, im);
@@ -313,8 +318,10 @@ pub fn encode<T: Real>(
 /// parts of the slots, then their imaginary parts.
 ///
 /// # Errors
-/// [`Error::Length`] unless `buffer.len()` is the degree of a supported ring.
+/// [`Error::Scale`]; [`Error::Length`] unless `buffer.len()` is the degree of a
+/// supported ring.
 pub fn decode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
+    check_scale("decoding", scale)?;
     let factor = T::from_f64(1.0 / scale);
     for x in buffer.iter_mut() {
         *x = *x * factor;
@@ -382,6 +389,16 @@ mod tests {
         assert!(encode_in_place(&mut b[..12], 1.0).is_err());
         assert!(encode_in_place(&mut b[..0], 1.0).is_err());
         assert!(decode_in_place(&mut b[..1], 1.0).is_err());
+        for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                encode_in_place(&mut b, scale),
+                Err(Error::Scale { .. })
+            ));
+            assert!(matches!(
+                decode_in_place(&mut b, scale),
+                Err(Error::Scale { .. })
+            ));
+        }
         b[3] = f64::NAN;
         assert!(matches!(
             encode_in_place(&mut b, 1.0),

@@ -33,6 +33,7 @@ where
     const OP: &str = "multiply-accumulate";
     acc.check_params(params)?;
     ct.check_params(params)?;
+    plain.check_params(params)?;
     for got in [ct.level(), plain.level()] {
         if got != acc.level() {
             return Err(Error::Level {
@@ -310,7 +311,8 @@ impl Switching {
     /// from the key's seed. Chunks may have any length that divides a limb.
     ///
     /// # Errors
-    /// [`Error::Length`] if the chunk exceeds its limb or the key has ended.
+    /// [`Error::Params`]; [`Error::Length`] if the chunk exceeds its limb or the
+    /// key has ended.
     pub fn absorb<S: AsRef<[u32]> + AsMut<[u32]>>(
         &mut self,
         params: &Params,
@@ -319,6 +321,7 @@ impl Switching {
         b: &[u32],
         a: &[u32],
     ) -> Result<()> {
+        ct.check_params(params)?;
         let Some((target, digit)) = self.expects(params) else {
             return Err(Error::Length {
                 what: "switching key",

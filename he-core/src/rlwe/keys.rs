@@ -1,7 +1,7 @@
 //! Secret keys and the generation of switching keys.
 
 use super::subtract_product;
-use crate::error::{Result, check_len};
+use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{
     automorphism, kernel, ntt,
@@ -15,6 +15,7 @@ use zeroize::Zeroize;
 /// every prime of the set (the special one last). Erased when dropped, never
 /// printed, not serialisable.
 pub struct SecretKey<S: AsRef<[u32]> + AsMut<[u32]>> {
+    params: u32,
     n: usize,
     limbs: S,
 }
@@ -38,9 +39,16 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
     ///
     /// # Errors
     /// [`crate::Error::Length`] unless there are N coefficients and `storage`
-    /// has [`Self::words`] words.
+    /// has [`Self::words`] words; [`crate::Error::Range`] for a coefficient
+    /// outside -1, 0, 1.
     pub fn from_coefficients(params: &Params, storage: S, coefficients: &[i8]) -> Result<Self> {
         check_len("secret", coefficients.len(), params.n())?;
+        if let Some(index) = coefficients.iter().position(|s| !(-1..=1).contains(s)) {
+            return Err(Error::Range {
+                index,
+                limit_log2: 1,
+            });
+        }
         let mut it = coefficients.iter();
         Self::fill(params, storage, || it.next().map_or(0, |&s| i32::from(s)))
     }
@@ -60,7 +68,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
             Self::transform(params, i, limb)?;
         }
         Self::transform(params, params.special(), last)?;
-        Ok(Self { n, limbs: storage })
+        Ok(Self {
+            params: params.fingerprint(),
+            n,
+            limbs: storage,
+        })
     }
 
     /// Integers in two's complement to residues, NTT domain, Montgomery form.
@@ -74,9 +86,10 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
     }
 
     /// Limb `i`, NTT domain, Montgomery form.
-    pub(crate) fn limb(&self, i: usize) -> Result<&[u32]> {
+    pub(crate) fn limb(&self, params: &Params, i: usize) -> Result<&[u32]> {
+        check_params(params, self.params)?;
         let limb = self.limbs.as_ref().chunks_exact(self.n).nth(i);
-        limb.ok_or(crate::Error::Level {
+        limb.ok_or(Error::Level {
             operation: "secret key",
             expected: self.limbs.as_ref().len() >> self.n.trailing_zeros(),
             got: i,
@@ -148,6 +161,23 @@ pub fn switching_key(
         out.len(),
         switching_key_words(params, level),
     )?;
+    let written = write_digits(params, key, target, level, seed, rng, errors, out);
+    errors.zeroize();
+    written
+}
+
+#[expect(clippy::too_many_arguments, reason = "the body of `switching_key`")]
+fn write_digits(
+    params: &Params,
+    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    target: SwitchTarget,
+    level: usize,
+    seed: &[u8; SEED_LEN],
+    rng: &mut impl CryptoRng,
+    errors: &mut [i32],
+    out: &mut [u32],
+) -> Result<()> {
+    let n = params.n();
     let digits = level + 1;
     let special = params.prime(params.special())?.modulus().value();
     for digit in 0..digits {
@@ -164,11 +194,11 @@ pub fn switching_key(
             kernel::lift_i32(errors, b, m.r(), m);
             ntt::forward(b, prime)?;
             let mut a = Uniform::new(seed, sample::stream(digit, j), m);
-            subtract_product(b, &mut a, key.limb(j)?, m);
+            subtract_product(b, &mut a, key.limb(params, j)?, m);
             if j == digit {
                 add_source(
                     b,
-                    key.limb(j)?,
+                    key.limb(params, j)?,
                     target,
                     m.to_mont(m.reduce(special as i32)),
                     m,
@@ -176,7 +206,6 @@ pub fn switching_key(
             }
         }
     }
-    errors.zeroize();
     Ok(())
 }
 

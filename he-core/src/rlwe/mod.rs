@@ -54,7 +54,7 @@ pub fn encrypt(
         kernel::lift_i32(message, limb, m.r(), m);
         ntt::forward(limb, prime)?;
         let mut a = Uniform::new(seed, sample::stream(0, i), m);
-        subtract_product(limb, &mut a, key.limb(i)?, m);
+        subtract_product(limb, &mut a, key.limb(params, i)?, m);
     }
     Ok(())
 }
@@ -108,7 +108,7 @@ pub fn decrypt(
     out.copy_from_slice(c0);
     for (i, (limb, c1)) in out.chunks_exact_mut(n).zip(c1.chunks_exact(n)).enumerate() {
         let prime = params.prime(i)?;
-        kernel::mul_acc(limb, c1, key.limb(i)?, prime.modulus());
+        kernel::mul_acc(limb, c1, key.limb(params, i)?, prime.modulus());
         ntt::inverse(limb, prime)?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::output::{self, grouped};
-use super::{Failure, ModelFile, Packing, SplitName, Weights, parse_device};
+use super::{Failure, ModelFile, Packing, SplitName, Weights, check_planned, parse_device};
 use crate::bundled;
 use crate::client::{Client, Inference, argmax};
 use crate::data::{self, Dataset};
@@ -307,7 +307,7 @@ impl Collected {
         self.unit = Some(inference.unit);
         for stage in &inference.stages {
             match self.stages.iter_mut().find(|(kind, _)| *kind == stage.kind) {
-                Some((_, time)) => *time += stage.time,
+                Some((_, time)) => *time = time.saturating_add(stage.time),
                 None => self.stages.push((stage.kind, stage.time)),
             }
         }
@@ -331,7 +331,8 @@ impl Collected {
         let mean = |total: u64| total / count as u64;
         let of = |unit| move |time| (self.unit == Some(unit)).then_some(time);
         let (instructions, cycles) = (of(TimeUnit::Instructions), of(TimeUnit::Cycles));
-        let total = mean(self.stages.iter().map(|(_, time)| time).sum());
+        let sum = |sum: u64, (_, time): &(_, u64)| sum.saturating_add(*time);
+        let total = mean(self.stages.iter().fold(0, sum));
         let stages = self.stages.iter().map(|&(kind, time)| StageReport {
             name: stage_name(kind),
             instructions: instructions(mean(time)),
@@ -399,6 +400,7 @@ fn select(
 /// # Errors
 /// [`Failure`].
 pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
+    check_planned(arguments.weights, arguments.packing)?;
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
     let plan = file.plan(&model)?;

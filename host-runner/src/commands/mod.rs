@@ -53,6 +53,8 @@ pub enum Command {
 pub enum Weights {
     /// In the clear, as 8-bit integers.
     Plain,
+    /// Encrypted by the client; refused so far.
+    Encrypted,
 }
 
 /// How values are laid out in slots.
@@ -61,6 +63,8 @@ pub enum Weights {
 pub enum Packing {
     /// One image over all slots.
     Latency,
+    /// One image a slot; refused so far.
+    Batch,
 }
 
 /// Why a command ended without having done its work.
@@ -92,6 +96,14 @@ pub enum Failure {
         model: String,
         /// Why.
         source: PlanError,
+    },
+    /// A way of running that the planner does not know yet.
+    #[error("there is no plan with {what} yet: use {instead}")]
+    Unplanned {
+        /// What was asked for.
+        what: &'static str,
+        /// What there is.
+        instead: &'static str,
     },
     /// A board nobody knows.
     #[error(transparent)]
@@ -160,7 +172,9 @@ impl Failure {
     #[must_use]
     pub const fn status(&self) -> u8 {
         match self {
-            Self::Plan { .. } | Self::Evaluator(EvaluatorError::Plan(_)) => 2,
+            Self::Plan { .. }
+            | Self::Unplanned { .. }
+            | Self::Evaluator(EvaluatorError::Plan(_)) => 2,
             _ => 1,
         }
     }
@@ -251,6 +265,21 @@ impl ModelFile {
             model: self.name.clone(),
             source,
         })
+    }
+}
+
+/// Refuses what the planner does not know yet.
+fn check_planned(weights: Weights, packing: Packing) -> Result<(), Failure> {
+    match (weights, packing) {
+        (Weights::Plain, Packing::Latency) => Ok(()),
+        (Weights::Encrypted, _) => Err(Failure::Unplanned {
+            what: "encrypted weights",
+            instead: "--weights plain",
+        }),
+        (Weights::Plain, Packing::Batch) => Err(Failure::Unplanned {
+            what: "batch packing",
+            instead: "--packing latency",
+        }),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::infer::{ParamsReport, stage_name};
 use super::output::{self, bytes, grouped};
-use super::{Failure, ModelFile, Packing, Weights};
+use super::{Failure, ModelFile, Packing, Weights, check_planned};
 use crate::boards::{self, Board};
 
 /// Arguments of `plan`.
@@ -179,6 +179,7 @@ fn instructions(plan: &Plan, board: &Board) -> u64 {
 /// # Errors
 /// [`Failure`]; [`Failure::Plan`] where the model does not fit.
 pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
+    check_planned(arguments.weights, arguments.packing)?;
     let board = boards::find(&arguments.board)?;
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;

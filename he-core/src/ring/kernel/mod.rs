@@ -1,7 +1,8 @@
 //! The inner loops, one module per kind of machine.
 //!
-//! The contract of every kernel, checked in one place by the tests of
-//! [`portable`]: residues in and out are canonical; factors named `_mont` are
+//! The contract of every kernel, checked by the tests of `portable` on a host
+//! and by comparison with it on a board: residues in and out are canonical
+//! (other words give wrong residues, never a panic); factors named `_mont` are
 //! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
 //! form (`0 <= b < q`), either is within the bounds; slices have equal lengths
 //! (the shorter one decides, nothing is read or written beyond it).

@@ -23,13 +23,13 @@ pub const MAX_UNREDUCED: u32 = 186_000_000;
 #[inline(always)]
 fn ct(m: &Modulus, a: i32, b: i32, w: i32) -> (i32, i32) {
     let t = m.mont(b, w);
-    (a + t, a - t)
+    (a.wrapping_add(t), a.wrapping_sub(t))
 }
 
 /// Inverse butterfly: `(a + b, w (a - b))`.
 #[inline(always)]
 fn gs(m: &Modulus, a: i32, b: i32, w: i32) -> (i32, i32) {
-    (a + b, m.mont(a - b, w))
+    (a.wrapping_add(b), m.mont(a.wrapping_sub(b), w))
 }
 
 /// Applies `f` to the four quarters of `block`, index by index.
@@ -232,7 +232,7 @@ pub fn add(a: &mut [u32], b: &[u32], m: &Modulus) {
 /// `a = (a - b) * factor`, the factor in centred Montgomery form.
 pub fn sub_scale(a: &mut [u32], b: &[u32], factor: i32, m: &Modulus) {
     for (x, &b) in a.iter_mut().zip(b) {
-        *x = m.canon(m.mont(*x as i32 - b as i32, factor));
+        *x = m.canon(m.mont((*x as i32).wrapping_sub(b as i32), factor));
     }
 }
 
