@@ -9,13 +9,13 @@ use core::arch::asm;
 ///
 /// Two stages are merged in one pass; products are rounded before they are
 /// added, so that the result is that of the portable code bit by bit.
+#[cfg(target_abi = "eabihf")]
 pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usize {
     let n = re.len();
-    if !cfg!(target_abi = "eabihf") || im.len() != n || !n.is_power_of_two() || n > twiddles.len() {
+    if im.len() != n || !n.is_power_of_two() || n > twiddles.len() {
         return n;
     }
     let mut len = n;
-    #[cfg(target_abi = "eabihf")]
     while len >= 4 {
         let quarter = len >> 2;
         let places = |base: *mut f32| [0, 1, 2, 3].map(|i| base.wrapping_add(i * quarter));
@@ -36,6 +36,13 @@ pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usi
         len >>= 2;
     }
     len
+}
+
+/// Without an FPU there is no faster way: nothing is done.
+#[cfg(not(target_abi = "eabihf"))]
+pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usize {
+    let _ = (im, twiddles);
+    re.len()
 }
 
 /// Operands of [`fft_pass`].
