@@ -147,6 +147,7 @@ fn truncated(frame: &mut Vec<u8>) {
     frame.push(0);
 }
 
+#[expect(clippy::ptr_arg, reason = "one of several changes to a frame")]
 fn flipped(frame: &mut Vec<u8>) {
     let middle = frame.len() / 2;
     frame[middle] ^= 0x10;
