@@ -28,10 +28,10 @@ pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usi
             quarter,
             blocks: n >> len.trailing_zeros(),
         };
-        // SAFETY: in each of `n / len` blocks, `step` bytes after each other
-        // beyond what has been walked, the pass reads and writes `quarter`
-        // numbers from each of four places, all of the block; of the table the
-        // entries from `quarter` to `4 quarter <= n`.
+        // SAFETY: `re` and `im` have `n` numbers each: `n / len` blocks of four
+        // quarters, all of which the pass reads and writes once (after a quarter
+        // a pointer goes `step` on, to the same quarter of the next block). Of
+        // the table it reads the entries from `quarter` to `4 quarter <= n`.
         unsafe { fft_pass(&operands) };
         len >>= 2;
     }
@@ -58,6 +58,7 @@ struct Fft {
 }
 
 /// One butterfly: `(a, b) -> (a + b, (a - b) conj(w))`. Uses s14, s15.
+#[cfg(target_abi = "eabihf")]
 #[rustfmt::skip]
 macro_rules! fft {
     ($ra:literal $ia:literal, $rb:literal $ib:literal, $c:literal $s:literal) => {
