@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use he_core::Params;
 use he_core::params::N4096_DEPTH3;
@@ -16,6 +17,9 @@ use crate::device::{DeviceError, Duplex, Transport, duplex, serve};
 
 /// The parameter set of the two-layer networks.
 pub static PARAMS: &Params = &N4096_DEPTH3;
+
+/// Pause after a connection that could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Chunks in flight; a host has room for more than a board.
 const WINDOW: u8 = 16;
@@ -123,7 +127,15 @@ pub fn listen(
     let listener = TcpListener::bind(address).map_err(failed)?;
     listening(listener.local_addr().map_err(failed)?);
     loop {
-        let (socket, peer) = listener.accept().map_err(failed)?;
+        let (socket, peer) = match listener.accept() {
+            Ok(connection) => connection,
+            Err(source) => {
+                // A client that is gone again, or a passing shortage.
+                ended(Err(failed(source)));
+                thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+        };
         let session = Stream::new(socket, format!("tcp:{peer}"));
         ended(
             session

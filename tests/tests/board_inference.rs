@@ -7,6 +7,7 @@ use he_nn::message::TimeUnit;
 use he_nn::model::Model;
 use he_nn::plan::Plan;
 use host_runner::client::{Client, Inference};
+use host_runner::commands::plan;
 use host_runner::device::emulator::{Emulator, LogSink};
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError, Transport};
@@ -81,6 +82,13 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
         "{a:?}"
     );
     assert!(a.static_bytes + a.stack_peak_bytes <= 512 * 1024, "{a:?}");
+
+    let plan = Plan::new(PARAMS, &model).unwrap();
+    let estimate = plan::report(MODEL, &plan, board)
+        .unwrap()
+        .instructions_estimate;
+    let ratio = estimate as f64 / first.total().unwrap() as f64;
+    assert!((0.9..1.1).contains(&ratio), "estimate over count: {ratio}");
 
     // Between requests the stack takes interrupts, wherever they come.
     let peaks = a.stack_peak_bytes.abs_diff(b.stack_peak_bytes);
