@@ -9,13 +9,13 @@ use core::arch::asm;
 ///
 /// Two stages are merged in one pass; products are rounded before they are
 /// added, so that the result is that of the portable code bit by bit.
+#[cfg(target_abi = "eabihf")]
 pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usize {
     let n = re.len();
-    if !cfg!(target_abi = "eabihf") || im.len() != n || !n.is_power_of_two() || n > twiddles.len() {
+    if im.len() != n || !n.is_power_of_two() || n > twiddles.len() {
         return n;
     }
     let mut len = n;
-    #[cfg(target_abi = "eabihf")]
     while len >= 4 {
         let quarter = len >> 2;
         let places = |base: *mut f32| [0, 1, 2, 3].map(|i| base.wrapping_add(i * quarter));
@@ -28,14 +28,21 @@ pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usi
             quarter,
             blocks: n >> len.trailing_zeros(),
         };
-        // SAFETY: in each of `n / len` blocks, `step` bytes after each other
-        // beyond what has been walked, the pass reads and writes `quarter`
-        // numbers from each of four places, all of the block; of the table the
-        // entries from `quarter` to `4 quarter <= n`.
+        // SAFETY: `re` and `im` have `n` numbers each: `n / len` blocks of four
+        // quarters, all of which the pass reads and writes once (after a quarter
+        // a pointer goes `step` on, to the same quarter of the next block). Of
+        // the table it reads the entries from `quarter` to `4 quarter <= n`.
         unsafe { fft_pass(&operands) };
         len >>= 2;
     }
     len
+}
+
+/// Without an FPU there is no faster way: nothing is done.
+#[cfg(not(target_abi = "eabihf"))]
+pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usize {
+    let _ = (im, twiddles);
+    re.len()
 }
 
 /// Operands of [`fft_pass`].
@@ -51,6 +58,7 @@ struct Fft {
 }
 
 /// One butterfly: `(a, b) -> (a + b, (a - b) conj(w))`. Uses s14, s15.
+#[cfg(target_abi = "eabihf")]
 #[rustfmt::skip]
 macro_rules! fft {
     ($ra:literal $ia:literal, $rb:literal $ib:literal, $c:literal $s:literal) => {

@@ -1,5 +1,5 @@
-//! Kernels for Cortex-M processors with DSP instructions (M4, M7, and M33 where
-//! it has them), written and measured by instructions.
+//! Kernels for Armv7E-M, that is Cortex-M4 and M7, written and measured by
+//! instructions (`firmware/benches/counts-mps2-an386.csv`).
 //!
 //! | module | holds |
 //! |---|---|
