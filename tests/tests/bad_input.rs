@@ -672,15 +672,17 @@ fn an_evaluator_that_talks_out_of_turn() {
             other => say(other),
         })
     };
-    let panic = Reply::Fault(Fault::Panic {
-        file: TEXT,
-        line: 1,
-    });
+    let panic_in = |file| Reply::Fault(Fault::Panic { file, line: 1 });
+    let panic = panic_in("src/main.rs");
     let error = setup.fails("a panic at boot", SHORT, boot(panic));
     assert!(
-        matches!(&error, ClientError::Crashed { what, .. } if what.starts_with("a panic at ")),
+        matches!(&error, ClientError::Crashed { what, .. } if what == "a panic at src/main.rs:1"),
         "{error}"
     );
+    setup.client.set_patience(SHORT);
+    let error = setup.client_error(boot(panic_in(TEXT)));
+    assert!(matches!(error, ClientError::Crashed { .. }), "{error}");
+    assert!(!error.to_string().chars().any(char::is_control), "{error}");
     let exception = Reply::Fault(Fault::Exception {
         number: 3,
         pc: 4,
