@@ -97,6 +97,8 @@ unsafe extern "C" fn default_handler() -> ! {
 extern "C" fn exception(frame: *const u32) -> ! {
     /// Index of the program counter in the frame that the processor pushes.
     const PC: usize = 6;
+    /// Words of that frame, floating-point registers aside.
+    const FRAME_WORDS: usize = 8;
     /// `MSTKERR` and `STKERR`: the frame could not be pushed.
     const NOT_PUSHED: u32 = 1 << 4 | 1 << 12;
 
@@ -112,7 +114,8 @@ extern "C" fn exception(frame: *const u32) -> ! {
         cortex_m::peripheral::scb::VectActive::Exception(_) => 3,
         cortex_m::peripheral::scb::VectActive::ThreadMode => 0,
     };
-    let pc = if cfsr & NOT_PUSHED == 0 && board::is_ram(frame as usize) {
+    let readable = board::is_ram(frame as usize, FRAME_WORDS * size_of::<u32>());
+    let pc = if cfsr & NOT_PUSHED == 0 && readable {
         // SAFETY: the processor has just pushed its frame there, in RAM.
         unsafe { frame.add(PC).read_volatile() }
     } else {

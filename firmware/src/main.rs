@@ -31,8 +31,8 @@ mod stack;
 )]
 fn main() -> std::process::ExitCode {
     eprintln!(
-        "The firmware runs on a board: build it with `he-edge flash` or start it in an emulator \
-         with `he-edge infer --device qemu`."
+        "The firmware runs on a board: start it in an emulator with `he-edge infer --device qemu`, \
+         or build it by hand as firmware/README.md says."
     );
     std::process::ExitCode::FAILURE
 }

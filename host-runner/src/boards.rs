@@ -1,4 +1,4 @@
-//! What the host knows of each board: for plans.
+//! What the host knows of each board: for plans, and to emulate it.
 
 /// A board that the firmware can be built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,9 +7,12 @@ pub struct Board {
     pub name: &'static str,
     /// Its processor.
     pub core: &'static str,
-    /// RAM that an image may take, stack included.
+    /// QEMU's machine, if it has one.
+    pub machine: Option<Machine>,
+    /// RAM that an image may take, stack included: `STACK` and `RAM` of the
+    /// board's memory map, `firmware/src/board/NAME.x`. A test compares them.
     pub ram_bytes: usize,
-    /// Of that, the stack.
+    /// Of that, the stack: `STACK` of the memory map.
     pub stack_bytes: usize,
     /// Of that, what lies beside the arena: receive ring, frame buffers, fault
     /// stack, log, and the emulator's mailbox. A test compares it with a
@@ -17,6 +20,15 @@ pub struct Board {
     pub fixed_bytes: usize,
     /// What an inference costs.
     pub cost: Cost,
+}
+
+/// What QEMU makes of a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// QEMU's name for it.
+    pub name: &'static str,
+    /// Its main memory, where the firmware looks for the mailbox.
+    pub memory_bytes: u64,
 }
 
 /// Instructions, for estimates: fitted to counts on the board; a test holds
@@ -33,10 +45,18 @@ pub struct Cost {
     pub encode: u64,
 }
 
-/// All boards, the default one first.
+/// The board that is meant where none is named; the firmware's build script has
+/// the same.
+pub const DEFAULT_BOARD: &str = "mps2-an386";
+
+/// All boards.
 pub const BOARDS: &[Board] = &[Board {
     name: "mps2-an386",
     core: "Cortex-M4F",
+    machine: Some(Machine {
+        name: "mps2-an386",
+        memory_bytes: 16 << 20,
+    }),
     ram_bytes: 512 * 1024,
     stack_bytes: 32 * 1024,
     fixed_bytes: 52 * 1024,
@@ -69,4 +89,56 @@ pub fn find(name: &str) -> Result<&'static Board, UnknownBoard> {
         .ok_or_else(|| UnknownBoard {
             name: name.to_owned(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn firmware() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware")
+    }
+
+    /// `LENGTH` of a region in a memory map.
+    fn length(map: &str, region: &str) -> usize {
+        let is_region = |line: &&str| line.split(':').next().map(str::trim) == Some(region);
+        let line = map.lines().find(is_region).unwrap();
+        let length = line.split("LENGTH = ").nth(1).unwrap().trim();
+        let unit = match length.chars().last() {
+            Some('K') => 1024,
+            Some('M') => 1024 * 1024,
+            _ => panic!("{line}"),
+        };
+        unit * length[..length.len() - 1].parse::<usize>().unwrap()
+    }
+
+    #[test]
+    fn memory_maps_and_entries_agree() {
+        let mut maps = 0;
+        for entry in fs::read_dir(firmware().join("src/board")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "x") {
+                continue;
+            }
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let board = find(&name.replace('_', "-")).unwrap();
+            let map = fs::read_to_string(&path).unwrap();
+            let stack = length(&map, "STACK");
+            assert_eq!(board.stack_bytes, stack, "{name}");
+            assert_eq!(board.ram_bytes, stack + length(&map, "RAM"), "{name}");
+            maps += 1;
+        }
+        assert_eq!(maps, BOARDS.len());
+    }
+
+    #[test]
+    fn the_firmware_has_the_same_default() {
+        find(DEFAULT_BOARD).unwrap();
+        let script = fs::read_to_string(firmware().join("build.rs")).unwrap();
+        let line = format!("const DEFAULT_BOARD: &str = \"{DEFAULT_BOARD}\";");
+        assert!(script.contains(&line));
+    }
 }

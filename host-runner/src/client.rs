@@ -502,7 +502,7 @@ impl Client {
             ours,
         };
         link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
-            let card = answer.map_err(|refusal| refused(device, refusal))?;
+            let card = answer.map_err(|reply| out_of_turn(device, "a greeting", &reply))?;
             if card.version != PROTOCOL_VERSION {
                 return Err(ClientError::Version {
                     device: device.to_owned(),

@@ -1,7 +1,7 @@
 //! The evaluator on a host: the session of the firmware, in a thread or
 //! behind TCP.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ pub static PARAMS: &Params = &N4096_DEPTH3;
 
 /// Pause after a connection that could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a client may be silent before another gets its turn. Encrypting and
+/// thinking take a client seconds.
+const IDLE: Duration = Duration::from_secs(600);
 
 /// Chunks in flight; a host has room for more than a board.
 const WINDOW: u8 = 16;
@@ -43,6 +47,14 @@ pub enum EvaluatorError {
         address: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A client was silent for too long.
+    #[error("{client} sent nothing for {} s: its session is over, let it connect again", limit.as_secs_f64())]
+    Idle {
+        /// The client.
+        client: String,
+        /// How long it was waited for.
+        limit: Duration,
     },
 }
 
@@ -106,8 +118,56 @@ pub fn in_process(model: &[u8]) -> Result<Duplex, EvaluatorError> {
     Ok(client)
 }
 
+/// A transport that does not wait for ever.
+struct Limited<T> {
+    transport: T,
+    limit: Duration,
+}
+
+impl<T: Transport> Transport for Limited<T> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.transport.send(bytes)
+    }
+
+    fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> Result<usize, DeviceError> {
+        let limit = timeout.map_or(self.limit, |timeout| timeout.min(self.limit));
+        self.transport.receive(buffer, Some(limit))
+    }
+
+    fn name(&self) -> String {
+        self.transport.name()
+    }
+}
+
+/// One client's session. Ends when the client does, or is silent for `limit`.
+fn session(
+    socket: TcpStream,
+    peer: SocketAddr,
+    model: &[u8],
+    limit: Duration,
+) -> Result<(), EvaluatorError> {
+    let transport = Stream::new(socket, format!("tcp:{peer}"))?;
+    let mut transport = Limited { transport, limit };
+    match evaluate(model, &mut transport) {
+        // A full send buffer has another limit.
+        Err(EvaluatorError::Device(DeviceError::Timeout { device, timeout }))
+            if timeout == limit =>
+        {
+            Err(EvaluatorError::Idle {
+                client: device,
+                limit,
+            })
+        }
+        ended => ended,
+    }
+}
+
 /// Listens at `address` and evaluates for one client after the other, each in
-/// a session of its own. `listening` is told the address bound (with port 0,
+/// a session of its own, which ends after ten silent minutes. `listening` is told the address bound (with port 0,
 /// the system chooses the port); `ended` how each session ended. Never returns
 /// but with an error.
 ///
@@ -116,7 +176,7 @@ pub fn in_process(model: &[u8]) -> Result<Duplex, EvaluatorError> {
 pub fn listen(
     address: &str,
     model: &[u8],
-    listening: impl FnOnce(std::net::SocketAddr),
+    listening: impl FnOnce(SocketAddr),
     mut ended: impl FnMut(Result<(), EvaluatorError>),
 ) -> Result<std::convert::Infallible, EvaluatorError> {
     Plan::new(PARAMS, &Model::parse(model)?)?;
@@ -136,11 +196,33 @@ pub fn listen(
                 continue;
             }
         };
-        let session = Stream::new(socket, format!("tcp:{peer}"));
-        ended(
-            session
-                .map_err(Into::into)
-                .and_then(|mut s| evaluate(model, &mut s)),
+        ended(session(socket, peer, model, IDLE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_client_loses_its_session() {
+        let limit = Duration::from_millis(50);
+        let model = crate::bundled::model("mnist-mlp64").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        let error = session(socket, peer, model, limit).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "tcp:{} sent nothing for 0.05 s: its session is over, let it connect again",
+                client.local_addr().unwrap()
+            )
         );
+        // A client that leaves is no failure.
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        drop(client);
+        session(socket, peer, model, IDLE).unwrap();
     }
 }

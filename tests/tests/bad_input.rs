@@ -665,6 +665,48 @@ fn an_evaluator_that_talks_out_of_turn() {
     assert!(!error.chars().any(char::is_control), "{error}");
     setup.works("a fault with a text of its own");
 
+    // A board that fails as it starts never greets, but says why.
+    let boot = |trouble: Reply<'static>| {
+        hostile(move |reply, say| match reply {
+            Reply::Hello(_) => (0..2).for_each(|_| say(trouble)),
+            other => say(other),
+        })
+    };
+    let panic_in = |file| Reply::Fault(Fault::Panic { file, line: 1 });
+    let panic = panic_in("src/main.rs");
+    let error = setup.fails("a panic at boot", SHORT, boot(panic));
+    assert!(
+        matches!(&error, ClientError::Crashed { what, .. } if what == "a panic at src/main.rs:1"),
+        "{error}"
+    );
+    setup.client.set_patience(SHORT);
+    let error = setup.client_error(boot(panic_in(TEXT)));
+    assert!(matches!(error, ClientError::Crashed { .. }), "{error}");
+    assert!(!error.to_string().chars().any(char::is_control), "{error}");
+    let exception = Reply::Fault(Fault::Exception {
+        number: 3,
+        pc: 4,
+        cfsr: 5,
+    });
+    let error = setup.fails("an exception at boot", SHORT, boot(exception));
+    assert!(matches!(error, ClientError::Crashed { .. }), "{error}");
+    let model = Reply::Refused(Refusal::Model);
+    let error = setup.fails("an unusable model", SHORT, boot(model));
+    assert!(
+        matches!(&error, ClientError::Refused { reason, .. } if reason.0 == Refusal::Model),
+        "{error}"
+    );
+    // One that comes up again in time is used.
+    let restarted = hostile(move |reply, say| {
+        if matches!(reply, Reply::Hello(_)) {
+            say(panic);
+        }
+        say(reply);
+    });
+    setup.client.set_patience(PATIENCE);
+    setup.control.set(restarted);
+    setup.infer().unwrap();
+
     let acks = hostile(|reply, say| {
         for _ in 0..if reply == Reply::Ack { 30 } else { 1 } {
             say(reply);

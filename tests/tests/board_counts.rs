@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use he_core::ckks::encode::encode_in_place;
-use host_runner::device::DEFAULT_BOARD;
+use host_runner::boards::{self, DEFAULT_BOARD};
 use host_runner::device::firmware_build::{self, Options};
 
 /// A count may grow by this part before the test fails.
@@ -33,8 +33,9 @@ fn report() -> String {
         features: &["bench"],
     };
     let image = firmware_build::build_program(&options, "bench").unwrap();
+    let machine = boards::find(DEFAULT_BOARD).unwrap().machine.unwrap();
     let output = Command::new("qemu-system-arm")
-        .args(["-M", DEFAULT_BOARD, "-display", "none", "-monitor", "none"])
+        .args(["-M", machine.name, "-display", "none", "-monitor", "none"])
         .args(["-nodefaults", "-semihosting", "-serial", "stdio"])
         .args(["-icount", "shift=0,align=off,sleep=off", "-kernel"])
         .arg(image)

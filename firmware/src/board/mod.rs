@@ -1,5 +1,6 @@
 //! The boards. Each is one file here, with its memory map beside it under the
 //! same name, and one line below; `HE_EDGE_BOARD` names the one to build for.
+//! What the host knows of it is one entry in `host-runner/src/boards.rs`.
 //!
 //! A board provides:
 //!
@@ -14,7 +15,7 @@
 //! | `mailbox_bytes()` | memory of the link outside the RAM region |
 //! | `undisturbed(work)` | does the work with nothing else running, see below |
 //! | `now()` | time since start in `TIME_UNIT`, also with interrupts off |
-//! | `is_ram(address)` | whether a fault handler may read a word there |
+//! | `is_ram(address, bytes)` | whether a fault handler may read the words there |
 //!
 //! Requests are carried out in `undisturbed`, so that the times of an inference
 //! are those of its arithmetic, and the same in every run. An emulated board

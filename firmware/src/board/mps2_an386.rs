@@ -139,9 +139,10 @@ pub(crate) fn log(bytes: &[u8]) {
     LOG.send(bytes);
 }
 
-/// Whether four bytes at this address, and a stack frame there, can be read.
-pub(crate) fn is_ram(address: usize) -> bool {
-    RAM.contains(&address) && address.is_multiple_of(4)
+/// Whether the words of these bytes can be read.
+pub(crate) fn is_ram(address: usize, bytes: usize) -> bool {
+    let end = address.checked_add(bytes);
+    address.is_multiple_of(4) && address >= RAM.start && end.is_some_and(|end| end <= RAM.end)
 }
 
 /// Carries out `work` without any interrupt; see [`super`].
@@ -239,7 +240,9 @@ impl Board {
     /// Returns when bytes may be there.
     pub(crate) fn wait(&self) {
         cortex_m::interrupt::free(|_| {
-            if RECEIVED.is_empty() && !mail_waits() {
+            // A byte that is held back raises no interrupt.
+            let held = HELD.load(Ordering::Relaxed);
+            if RECEIVED.is_empty() && !held && !mail_waits() {
                 // An interrupt ends this even while it is masked.
                 cortex_m::asm::wfi();
             }

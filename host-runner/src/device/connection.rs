@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use he_nn::link::{self, DELIMITER, FrameReader, MAX_DECODED, MAX_FRAME};
-use he_nn::message::{Card, PROTOCOL_VERSION, Refusal, Reply, Request};
+use he_nn::message::{Card, Fault, PROTOCOL_VERSION, Refusal, Reply, Request};
 
 use super::{DeviceError, Transport};
 
@@ -158,12 +158,16 @@ impl<T: Transport> Connection<T> {
     /// Opens the conversation, or brings both sides back in step: whatever the
     /// evaluator was in the middle of hearing or saying is skipped.
     ///
+    /// Instead of a card, `take` gets the refusal of the version; or, where
+    /// time runs out, the last reply that tells why no greeting comes: that
+    /// the evaluator fails as it starts, or has no usable model.
+    ///
     /// # Errors
     /// As [`Self::receive`].
     pub fn hello<R>(
         &mut self,
         timeout: Duration,
-        take: impl FnOnce(Result<Card<'_>, Refusal>) -> R,
+        take: impl FnOnce(Result<Card<'_>, Reply<'_>>) -> R,
     ) -> Result<R, DeviceError> {
         let end = Instant::now() + timeout;
         self.send_raw(&[DELIMITER])?;
@@ -172,26 +176,31 @@ impl<T: Transport> Connection<T> {
         })?;
         // Of the replies to what went before, none looks like one to this.
         let mut take = Some(take);
+        let mut trouble = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(self.timed_out(timeout));
+                break;
             }
             let answer = self.receive(left, |reply| match reply {
                 Reply::Hello(card) => take.take().map(|take| take(Ok(card))),
-                Reply::Refused(refusal @ Refusal::Version { .. }) => {
-                    take.take().map(|take| take(Err(refusal)))
+                Reply::Refused(Refusal::Version { .. }) => take.take().map(|take| take(Err(reply))),
+                _ => {
+                    // An evaluator that restarts may still come to answer.
+                    trouble = Trouble::of(&reply).or(trouble.take());
+                    None
                 }
-                _ => None,
             });
             match answer {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) | Err(DeviceError::Link { .. }) => {}
-                Err(DeviceError::Timeout { device, .. }) => {
-                    return Err(DeviceError::Timeout { device, timeout });
-                }
+                Err(DeviceError::Timeout { .. }) => break,
                 Err(error) => return Err(error),
             }
+        }
+        match trouble.zip(take) {
+            Some((trouble, take)) => Ok(take(Err(trouble.reply()))),
+            None => Err(self.timed_out(timeout)),
         }
     }
 
@@ -206,6 +215,39 @@ impl<T: Transport> Connection<T> {
         DeviceError::Link {
             device: self.transport.name(),
             source,
+        }
+    }
+}
+
+/// A reply that tells why an evaluator does not greet, kept beyond its frame.
+enum Trouble {
+    Model,
+    Panic { file: String, line: u32 },
+    Exception { number: u8, pc: u32, cfsr: u32 },
+}
+
+impl Trouble {
+    fn of(reply: &Reply<'_>) -> Option<Self> {
+        match *reply {
+            Reply::Refused(Refusal::Model) => Some(Self::Model),
+            Reply::Fault(Fault::Panic { file, line }) => Some(Self::Panic {
+                file: file.to_owned(),
+                line,
+            }),
+            Reply::Fault(Fault::Exception { number, pc, cfsr }) => {
+                Some(Self::Exception { number, pc, cfsr })
+            }
+            _ => None,
+        }
+    }
+
+    fn reply(&self) -> Reply<'_> {
+        match *self {
+            Self::Model => Reply::Refused(Refusal::Model),
+            Self::Panic { ref file, line } => Reply::Fault(Fault::Panic { file, line }),
+            Self::Exception { number, pc, cfsr } => {
+                Reply::Fault(Fault::Exception { number, pc, cfsr })
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ use he_nn::mailbox;
 
 use super::stream::Stream;
 use super::{DeviceError, Transport};
+use crate::boards;
 
 const PROGRAM: &str = "qemu-system-arm";
 const PACKAGE: &str = "qemu-system-arm";
@@ -43,10 +44,6 @@ const FULL_PAUSE: Duration = Duration::from_micros(500);
 
 /// How long the board may leave the mailbox full.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Boards that QEMU has and that there is an image for: name, machine, and the
-/// size of the machine's main memory, where the board looks for the mailbox.
-const MACHINES: [(&str, &str, u64); 1] = [("mps2-an386", "mps2-an386", 16 << 20)];
 
 /// One line of a board's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +96,8 @@ impl Emulator {
         log: LogSink,
         with_mailbox: bool,
     ) -> Result<Self, DeviceError> {
-        let known = MACHINES.iter().find(|(name, ..)| *name == board);
-        let Some(&(_, machine, memory_bytes)) = known else {
+        let known = boards::find(board).ok().and_then(|known| known.machine);
+        let Some(machine) = known else {
             return Err(DeviceError::UnknownBoard {
                 board: board.into(),
             });
@@ -116,7 +113,7 @@ impl Emulator {
         let ports = Ports {
             link: directory.0.join("link"),
             log: directory.0.join("log"),
-            memory: with_mailbox.then(|| (directory.0.join("memory"), memory_bytes)),
+            memory: with_mailbox.then(|| (directory.0.join("memory"), machine.memory_bytes)),
         };
         let link = UnixListener::bind(&ports.link).map_err(failed)?;
         let log_port = UnixListener::bind(&ports.log).map_err(failed)?;
@@ -125,7 +122,7 @@ impl Emulator {
             None => None,
         };
 
-        let mut process = Process::start(machine, image, &ports)?;
+        let mut process = Process::start(machine.name, image, &ports)?;
         let ended = |reason| DeviceError::EmulatorEnded {
             board: board.into(),
             reason,

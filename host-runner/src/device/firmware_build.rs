@@ -14,6 +14,9 @@ const LINKER_VARIABLE: &str = "CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER";
 const PROFILE: &str = "firmware";
 const EVALUATOR: &str = "firmware";
 
+/// The least version of Rust; the workspace's `rust-version`.
+const WANTED: &str = env!("CARGO_PKG_RUST_VERSION");
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
@@ -44,6 +47,17 @@ pub enum FirmwareError {
         "no Rust compiler here can build for the board: run tests/setup, or `rustup target add {TARGET}`"
     )]
     NoCompiler,
+    /// The only compiler that could build for the board is too old.
+    #[error(
+        "{} is Rust {found} and the firmware needs {WANTED}: run tests/setup, or `rustup target add {TARGET}`",
+        rustc.display()
+    )]
+    OldCompiler {
+        /// The compiler.
+        rustc: PathBuf,
+        /// Its version.
+        found: String,
+    },
     /// No linker can link for the board.
     #[error("no linker for the board was found: run tests/setup, or install `lld`")]
     NoLinker,
@@ -239,6 +253,10 @@ fn find_toolchain(root: &Path) -> Result<Toolchain, FirmwareError> {
     );
     match sysroot(root, &rustc) {
         Some(packaged) if cargo.is_file() && has_source(&packaged) => {
+            let found = version(root, &rustc).unwrap_or_default();
+            if !is_recent(&found) {
+                return Err(FirmwareError::OldCompiler { rustc, found });
+            }
             let sysroots: Vec<_> = [Some(&packaged), installed.as_ref()]
                 .into_iter()
                 .flatten()
@@ -254,15 +272,31 @@ fn find_toolchain(root: &Path) -> Result<Toolchain, FirmwareError> {
     }
 }
 
-fn sysroot(root: &Path, rustc: &Path) -> Option<PathBuf> {
+/// What a compiler answers.
+fn ask(root: &Path, rustc: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(rustc);
-    let output = command
-        .current_dir(root)
-        .args(["--print", "sysroot"])
-        .output()
-        .ok()?;
-    let path = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| PathBuf::from(path.trim()))
+    let output = command.current_dir(root).args(arguments).output().ok()?;
+    let answer = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| answer.trim().to_owned())
+}
+
+fn sysroot(root: &Path, rustc: &Path) -> Option<PathBuf> {
+    ask(root, rustc, &["--print", "sysroot"]).map(PathBuf::from)
+}
+
+/// As in `rustc 1.95.0 (59807616e 2026-04-14)`.
+fn version(root: &Path, rustc: &Path) -> Option<String> {
+    let answer = ask(root, rustc, &["--version"])?;
+    answer.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Whether a version is at least [`WANTED`].
+fn is_recent(found: &str) -> bool {
+    fn numbers(version: &str) -> Option<(u32, u32)> {
+        let mut parts = version.split('.');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+    numbers(found) >= numbers(WANTED)
 }
 
 fn has_source(sysroot: &Path) -> bool {
@@ -325,6 +359,22 @@ mod tests {
         assert_eq!(first_error(output), "error: linking failed");
         assert_eq!(first_error("something odd\n\n"), "something odd");
         assert_eq!(first_error(""), "it says nothing");
+    }
+
+    #[test]
+    fn a_compiler_must_be_recent() {
+        for old in ["", "rustc", "0.99.0", "1.63.0", "1.94.9-nightly"] {
+            assert!(!is_recent(old), "{old}");
+        }
+        for recent in [WANTED, "1.95.0", "1.100.0-beta.1", "2.0.0"] {
+            assert!(is_recent(recent), "{recent}");
+        }
+        let error = FirmwareError::OldCompiler {
+            rustc: "/usr/bin/rustc".into(),
+            found: "1.63.0".into(),
+        };
+        let start = format!("/usr/bin/rustc is Rust 1.63.0 and the firmware needs {WANTED}: ");
+        assert!(error.to_string().starts_with(&start), "{error}");
     }
 
     #[test]

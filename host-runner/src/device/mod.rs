@@ -27,12 +27,10 @@ use std::time::Duration;
 
 use he_nn::link::LinkError;
 
+pub use crate::boards::DEFAULT_BOARD;
 pub use connection::{Connection, Direction, Traffic};
 pub use duplex::{Duplex, duplex};
 pub use server::{in_process, serve};
-
-/// The board that `qemu` without a name means.
-pub const DEFAULT_BOARD: &str = "mps2-an386";
 
 /// Rate of a serial port where none is given.
 pub const DEFAULT_BAUD: u32 = 115_200;
