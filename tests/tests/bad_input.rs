@@ -10,8 +10,8 @@ use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies, req
 use he_edge_tests::{Reference, assert_one_sentence};
 use he_nn::link::MAX_DECODED;
 use he_nn::message::{
-    CHUNK_COEFFS, Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request,
-    SEED_BYTES,
+    CHUNK_COEFFS, Card, Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request,
+    SEED_BYTES, Stage, StageKind, Stages, TimeUnit,
 };
 use he_nn::model::{Model, ModelParts, Ranges};
 use he_nn::plan::Plan;
@@ -521,12 +521,41 @@ fn a_hostile_result_is_not_decrypted() {
             say(Reply::Done {
                 scale_bits: 0,
                 memory: Default::default(),
-                stages: [None; 8],
+                stages: Stages::new(),
             });
         }
         say(reply);
     });
     refused("an end before the result", early);
+}
+
+#[test]
+fn impossible_times_do_no_harm() {
+    let mut setup = Setup::new();
+    setup.control.set(hostile(|reply, say| match reply {
+        Reply::Done {
+            scale_bits, memory, ..
+        } => {
+            let time = u64::MAX;
+            let kinds = [StageKind::Layer1, StageKind::Sum1, StageKind::Layer1];
+            say(Reply::Done {
+                scale_bits,
+                memory,
+                stages: kinds
+                    .map(|kind| Stage { kind, time })
+                    .into_iter()
+                    .collect::<Stages>(),
+            });
+        }
+        Reply::Hello(card) => say(Reply::Hello(Card {
+            unit: TimeUnit::Cycles,
+            ..card
+        })),
+        other => say(other),
+    }));
+    let inference = setup.infer().unwrap();
+    assert_eq!(inference.total(), Some(u64::MAX));
+    setup.control.set(Damage::default());
 }
 
 #[test]
@@ -598,7 +627,7 @@ fn an_evaluator_that_talks_out_of_turn() {
                     static_bytes: 0,
                     stack_peak_bytes: 0,
                 },
-                stages: [None; 8],
+                stages: Stages::new(),
             },
         ),
         ("refusal", Reply::Refused(Refusal::Model)),
@@ -635,7 +664,7 @@ fn an_evaluator_that_talks_out_of_turn() {
         ),
     ];
     for (turn, is) in turns {
-        for (name, wrong) in wrong {
+        for (name, wrong) in wrong.clone() {
             if turn == name {
                 continue;
             }
@@ -643,7 +672,7 @@ fn an_evaluator_that_talks_out_of_turn() {
             let mut said = false;
             let damage = hostile(move |reply, say| {
                 if is(&reply) && !std::mem::replace(&mut said, true) {
-                    say(wrong);
+                    say(wrong.clone());
                 }
                 say(reply);
             });
@@ -668,13 +697,13 @@ fn an_evaluator_that_talks_out_of_turn() {
     // A board that fails as it starts never greets, but says why.
     let boot = |trouble: Reply<'static>| {
         hostile(move |reply, say| match reply {
-            Reply::Hello(_) => (0..2).for_each(|_| say(trouble)),
+            Reply::Hello(_) => (0..2).for_each(|_| say(trouble.clone())),
             other => say(other),
         })
     };
     let panic_in = |file| Reply::Fault(Fault::Panic { file, line: 1 });
     let panic = panic_in("src/main.rs");
-    let error = setup.fails("a panic at boot", SHORT, boot(panic));
+    let error = setup.fails("a panic at boot", SHORT, boot(panic.clone()));
     assert!(
         matches!(&error, ClientError::Crashed { what, .. } if what == "a panic at src/main.rs:1"),
         "{error}"
@@ -699,7 +728,7 @@ fn an_evaluator_that_talks_out_of_turn() {
     // One that comes up again in time is used.
     let restarted = hostile(move |reply, say| {
         if matches!(reply, Reply::Hello(_)) {
-            say(panic);
+            say(panic.clone());
         }
         say(reply);
     });
@@ -709,12 +738,12 @@ fn an_evaluator_that_talks_out_of_turn() {
 
     let acks = hostile(|reply, say| {
         for _ in 0..if reply == Reply::Ack { 30 } else { 1 } {
-            say(reply);
+            say(reply.clone());
         }
     });
     setup.fails("thirty acknowledgements each", PATIENCE, acks);
     let greetings = hostile(|reply, say| match reply {
-        Reply::Hello(_) => (0..3).for_each(|_| say(reply)),
+        Reply::Hello(_) => (0..3).for_each(|_| say(reply.clone())),
         other => say(other),
     });
     setup.control.set(greetings);
@@ -791,7 +820,7 @@ fn an_evaluator_without_end_does_not_hold_the_client() {
 }
 
 /// An evaluator whose card differs.
-fn card(change: impl Fn(&mut he_nn::message::Card<'_>) + Send + 'static) -> Damage {
+fn card(change: impl Fn(&mut Card<'_>) + Send + 'static) -> Damage {
     hostile(move |reply, say| match reply {
         Reply::Hello(mut card) => {
             change(&mut card);

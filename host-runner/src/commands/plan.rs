@@ -18,7 +18,7 @@ pub struct PlanArguments {
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
     /// The board.
-    #[arg(long, default_value = "mps2-an386")]
+    #[arg(long, default_value = boards::DEFAULT_BOARD)]
     pub board: String,
     /// How the evaluator holds its weights.
     #[arg(long, value_enum, default_value = "plain")]
