@@ -1,6 +1,7 @@
 //! Chooses the board's memory map and hands over the model.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use he_core::params::N4096_DEPTH3;
@@ -50,6 +51,9 @@ fn main() {
         println!("cargo:rustc-env=DEFMT_LOG=info");
     }
 
+    // Instruction counts belong to a compiler.
+    println!("cargo:rustc-env=HE_EDGE_COMPILER={}", compiler());
+
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
@@ -60,6 +64,16 @@ fn main() {
         "cargo:rustc-env=HE_EDGE_MODEL={}",
         absolute(&model).display()
     );
+}
+
+/// The version of the compiler, such as `1.96.0`.
+fn compiler() -> String {
+    let rustc = env::var_os("RUSTC").expect("set by cargo");
+    let output = Command::new(rustc).arg("--version").output();
+    let text = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    let version = String::from_utf8_lossy(&text);
+    let number = version.split_whitespace().nth(1);
+    number.unwrap_or("unknown").to_owned()
 }
 
 /// Refuses here what the board could only refuse at run time.

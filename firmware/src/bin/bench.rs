@@ -442,6 +442,7 @@ mod board {
             counts(black_box(memory), &N4096_DEPTH3);
             comparisons(black_box(memory), &N4096_DEPTH3);
         }
+        say!("compiler {}", env!("HE_EDGE_COMPILER"));
         say!("done");
         exit()
     }
