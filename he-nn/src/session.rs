@@ -193,7 +193,12 @@ impl<'a> Session<'a> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let kind = match run.cursor.step(&self.plan) {
             Some(Step::InputSeed(index)) => {
-                Self::encode_weights1(&self.plan, &self.model, index, self.work)?;
+                encode_slots(
+                    &self.plan,
+                    self.plan.scales().weights1,
+                    self.work,
+                    |slots| packing::weight1_slots(&self.plan, &self.model, index, slots),
+                )?;
                 StageKind::Layer1
             }
             Some(Step::KeySeed(key)) => {
@@ -359,35 +364,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Coefficients (integers in `f32`) of the first layer's weights for one
-    /// input ciphertext, into the first limb of `work`.
-    fn encode_weights1(
-        plan: &Plan,
-        model: &Model<'_>,
-        index: usize,
-        work: &mut [u32],
-    ) -> Result<(), Refusal> {
-        let buffer = float_limb(plan, work)?;
-        let (re, im) = buffer.split_at_mut(plan.params().slots());
-        packing::weight1_slots(plan, model, index, re);
-        im.fill(0.0);
-        encode_in_place(buffer, plan.scales().weights1).map_err(internal)
-    }
-
     /// Adds the constants that `fill` writes into the slots.
     fn add_bias(&mut self, fill: fn(&Plan, &Model<'_>, &mut [f32])) -> Result<(), Refusal> {
-        let params = self.plan.params();
         let scale = self.ct.scale() / f64::from(1u32 << BIAS_SHIFT);
-        let (buffer, rest) = self
-            .work
-            .split_at_mut_checked(params.n())
-            .ok_or(Refusal::Model)?;
-        let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
-        let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
-        let (re, im) = coefficients.split_at_mut(params.slots());
-        fill(&self.plan, &self.model, re);
-        im.fill(0.0);
-        encode_in_place(coefficients, scale).map_err(internal)?;
+        let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |slots| {
+            fill(&self.plan, &self.model, slots);
+        })?;
+        let params = self.plan.params();
         add_encoded(params, &mut self.ct, coefficients, BIAS_SHIFT, scratch).map_err(internal)
     }
 
@@ -398,18 +381,11 @@ impl<'a> Session<'a> {
     }
 
     fn layer2(&mut self) -> Result<(), Refusal> {
-        let params = self.plan.params();
         let scale = self.plan.scales().weights2;
-        let (buffer, rest) = self
-            .work
-            .split_at_mut_checked(params.n())
-            .ok_or(Refusal::Model)?;
-        let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
-        let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
-        let (re, im) = coefficients.split_at_mut(params.slots());
-        packing::weight2_slots(&self.plan, &self.model, re);
-        im.fill(0.0);
-        encode_in_place(coefficients, scale).map_err(internal)?;
+        let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |slots| {
+            packing::weight2_slots(&self.plan, &self.model, slots);
+        })?;
+        let params = self.plan.params();
         multiply_encoded(params, &mut self.ct, coefficients, scale, scratch).map_err(internal)?;
         self.add_bias(packing::bias2_slots)
     }
@@ -462,10 +438,25 @@ impl Run {
     }
 }
 
-fn float_limb<'w>(plan: &Plan, work: &'w mut [u32]) -> Result<&'w mut [f32], Refusal> {
-    work.get_mut(..plan.params().n())
-        .map(bytemuck::cast_slice_mut)
-        .ok_or(Refusal::Model)
+/// Encodes the slots that `fill` writes: their coefficients (integers in `f32`)
+/// take the first limb of `work`, the second is scratch.
+fn encode_slots<'w>(
+    plan: &Plan,
+    scale: f64,
+    work: &'w mut [u32],
+    fill: impl FnOnce(&mut [f32]),
+) -> Result<(&'w [f32], &'w mut [u32]), Refusal> {
+    let params = plan.params();
+    let limbs = work.split_at_mut_checked(params.n());
+    let (buffer, rest) = limbs.ok_or(Refusal::Model)?;
+    let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
+    let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
+    let halves = coefficients.split_at_mut_checked(params.slots());
+    let (re, im) = halves.ok_or(Refusal::Model)?;
+    fill(re);
+    im.fill(0.0);
+    encode_in_place(coefficients, scale).map_err(internal)?;
+    Ok((coefficients, scratch))
 }
 
 fn start_switch(

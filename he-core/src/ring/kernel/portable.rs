@@ -318,18 +318,7 @@ mod tests {
     use super::*;
     use crate::arith::prime::primitive_root;
     use crate::ring::ntt::tables;
-
-    fn random(n: usize, q: u32, seed: u64) -> Vec<u32> {
-        let mut x = seed;
-        (0..n)
-            .map(|_| {
-                x = x
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                (x >> 33) as u32 % q
-            })
-            .collect()
-    }
+    use crate::testing::random;
 
     /// Widths on both sides of `MAX_UNREDUCED`, and the largest there is.
     const CASES: [(usize, u32); 8] = [
