@@ -476,6 +476,9 @@ struct Circuit {
     /// Largest biases.
     b_max: (f64, f64),
     inputs: f64,
+    /// Inputs with those that fill up the last ciphertext: their slots carry
+    /// errors too.
+    padded: f64,
     hidden: f64,
     /// Largest pre-activation, square and logit.
     ranges: (f64, f64, f64),
@@ -551,6 +554,10 @@ impl Circuit {
                 largest((0..model.classes()).filter_map(|k| model.b2(k))),
             ),
             inputs: model.inputs() as f64,
+            padded: model
+                .inputs()
+                .next_multiple_of(params.slots() >> lanes.trailing_zeros())
+                as f64,
             hidden: model.hidden() as f64,
             ranges: (
                 f64::from(r.preactivation),
@@ -586,10 +593,10 @@ impl Circuit {
     }
 
     /// Error in a slot of encoding values of up to `magnitude` in single
-    /// precision: rounding, and as [`he_core::ckks::encode`] states one more
-    /// unit, or 2^-20 of a coefficient beyond 2^20.
+    /// precision: rounding, and one more unit or 2^-18 of the magnitude (eleven
+    /// stages of four roundings to 24 bits).
     fn encoding_f32(&self, magnitude: f64) -> Err2 {
-        let unit = libm::fmax(1.0, libm::ldexp(magnitude, -20));
+        let unit = libm::fmax(1.0, libm::ldexp(magnitude, -18));
         self.rounding().plus(Err2::new(self.n() * unit, 0.0))
     }
 
@@ -642,7 +649,7 @@ impl Circuit {
             .plus(
                 pixel
                     .product(weight1)
-                    .times(self.inputs, libm::sqrt(self.inputs)),
+                    .times(self.padded, libm::sqrt(self.padded)),
             )
             .plus(bias(self.b_max.0, s.sums1(), self.blocks))
             .plus(at(summed(self.key_switch(DEPTH), self.blocks), s.sums1()))
@@ -663,7 +670,7 @@ impl Circuit {
             .plus(
                 square
                     .product(weight2)
-                    .times(self.hidden, libm::sqrt(self.hidden)),
+                    .times(self.lanes, libm::sqrt(self.lanes)),
             )
             .plus(bias(self.b_max.1, s.sums2(), self.lanes))
             .plus(at(
@@ -696,8 +703,8 @@ impl Circuit {
                 shifted(s.sums2()),
             ),
         ] {
-            // One more for the rounding.
-            if value * scale + 1.0 >= limit {
+            // Less what rounding in single precision may add.
+            if value * scale >= limit * (1.0 - 1.0 / 65536.0) {
                 return Err(PlanError::Encoding {
                     what,
                     value,

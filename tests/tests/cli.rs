@@ -423,6 +423,19 @@ fn a_wrong_command_line() {
 }
 
 #[test]
+fn what_has_no_plan_yet_is_refused_by_name() {
+    for (arguments, what) in [
+        (&["plan", "--weights", "encrypted"][..], "encrypted weights"),
+        (&["infer", "--weights", "encrypted"], "encrypted weights"),
+        (&["infer", "--packing", "batch"], "batch packing"),
+        (&["infer", "--trace", "trace.json"], "timing traces"),
+    ] {
+        let sentence = fails(2, arguments);
+        assert!(sentence.contains(what), "{sentence}");
+    }
+}
+
+#[test]
 fn training_needs_its_feature() {
     let directory = TempDir::new().unwrap();
     let (data, out) = (path(&directory, ""), path(&directory, "out.hemodel"));

@@ -80,6 +80,12 @@ mod board {
         exit()
     }
 
+    #[cortex_m_rt::exception]
+    unsafe fn HardFault(frame: &cortex_m_rt::ExceptionFrame) -> ! {
+        say!("fault at {:08x}", frame.pc());
+        exit()
+    }
+
     extern "C" fn unexpected() {
         panic!("an interrupt that nobody enabled");
     }

@@ -107,11 +107,10 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
     /// storage.
     ///
     /// # Errors
-    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`] where the
-    /// storage is too short.
+    /// [`Error::Scale`], or [`Error::Length`] where the storage is too short.
     pub fn reset(&mut self, level: usize, scale: f64) -> Result<()> {
         check_scale("ciphertext", scale)?;
-        let expected = (level + 1) * self.n;
+        let expected = level.saturating_add(1).saturating_mul(self.n);
         for half in [&mut self.c0, &mut self.c1] {
             let words = half.as_mut();
             let got = words.len();

@@ -161,6 +161,8 @@ pub fn switching_key(
         out.len(),
         switching_key_words(params, level),
     )?;
+    // Before anything is written that a mask should cover.
+    key.limb(params, 0)?;
     let written = write_digits(params, key, target, level, seed, rng, errors, out);
     errors.zeroize();
     written

@@ -42,6 +42,8 @@ pub fn encrypt(
     let n = params.n();
     check_len("message", message.len(), n)?;
     check_len("ciphertext half", c0.len(), (level + 1) * n)?;
+    // Before anything is written that a mask should cover.
+    key.limb(params, 0)?;
     for (index, m) in message.iter_mut().enumerate() {
         *m = m.checked_add(sample::error(rng)).ok_or(Error::Range {
             index,

@@ -49,6 +49,9 @@ pub struct InferArguments {
     /// How values are laid out in slots.
     #[arg(long, value_enum, default_value = "latency")]
     pub packing: Packing,
+    /// Write a timeline of the stages to this file; refused so far.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -401,6 +404,12 @@ fn select(
 /// [`Failure`].
 pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     check_planned(arguments.weights, arguments.packing)?;
+    if arguments.trace.is_some() {
+        return Err(Failure::Unplanned {
+            what: "timing traces",
+            instead: "--json, which has the time of each stage",
+        });
+    }
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
     let plan = file.plan(&model)?;

@@ -40,7 +40,9 @@ fn map3(a: &mut [u32], b: &[u32], c: &[u32], f: impl Fn(u32, u32, u32) -> u32) {
 pub fn mul_acc(acc: &mut [u32], a: &[u32], b_mont: &[u32], m: &Modulus) {
     let m = Constants::new(m);
     // Between -q and 2q.
-    map3(acc, a, b_mont, |x, a, b| m.reduce(x as i32 + m.mont(a, b)));
+    map3(acc, a, b_mont, |x, a, b| {
+        m.reduce((x as i32).wrapping_add(m.mont(a, b)))
+    });
 }
 
 /// `acc0 += a0 * b` and `acc1 += a1 * b`, with `b` in Montgomery form: both
@@ -75,7 +77,9 @@ pub fn mul_acc_two(
             b_mont.get(n & !1..n),
         );
         if let (Some(acc), Some(a), Some(b)) = rest {
-            map3(acc, a, b, |x, a, b| c.reduce(x as i32 + c.mont(a, b)));
+            map3(acc, a, b, |x, a, b| {
+                c.reduce((x as i32).wrapping_add(c.mont(a, b)))
+            });
         }
     }
 }
@@ -133,7 +137,9 @@ unsafe extern "C" fn mul_acc_pairs(operands: &MulAcc) {
 /// `a -= b * c`, with `c` in Montgomery form.
 pub fn mul_sub(a: &mut [u32], b: &[u32], c_mont: &[u32], m: &Modulus) {
     let m = Constants::new(m);
-    map3(a, b, c_mont, |x, b, c| m.reduce(x as i32 - m.mont(b, c)));
+    map3(a, b, c_mont, |x, b, c| {
+        m.reduce((x as i32).wrapping_sub(m.mont(b, c)))
+    });
 }
 
 /// `a *= b`, with `b` in Montgomery form.
@@ -323,7 +329,7 @@ pub fn scale(a: &mut [u32], factor: i32, m: &Modulus) {
 pub fn add(a: &mut [u32], b: &[u32], m: &Modulus) {
     let m = Constants::new(m);
     by_fours(add_fours, a, b, (0, 0), (m.q, NONE), |a, b| {
-        m.canon(a as i32 + b as i32 - m.q)
+        m.canon((a as i32).wrapping_add(b as i32).wrapping_sub(m.q))
     });
 }
 
@@ -332,7 +338,7 @@ pub fn sub_scale(a: &mut [u32], b: &[u32], factor: i32, m: &Modulus) {
     let m = Constants::new(m);
     let f = Factor::new(&m, factor);
     by_fours(sub_scale_fours, a, b, (0, 0), (m.q, f), |a, b| {
-        m.canon(f.times(a as i32 - b as i32, m.q))
+        m.canon(f.times((a as i32).wrapping_sub(b as i32), m.q))
     });
 }
 
