@@ -62,6 +62,7 @@ pub mod error;
 pub mod params;
 pub mod ring;
 pub mod rlwe;
+mod secret;
 pub mod wire;
 
 #[cfg(test)]

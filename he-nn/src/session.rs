@@ -299,15 +299,12 @@ impl<'a> Session<'a> {
                 used.stage
             }
         };
-        let before = run.cursor.step(&self.plan);
         run.cursor.advance(&self.plan);
         let after = run.cursor.step(&self.plan);
         run.account(kind, platform.now().saturating_sub(start));
-        let ended = match (before, after) {
-            (Some(Step::Chunk(Item::Input { .. }, _)), Some(Step::KeySeed(_))) => {
-                Some(StageKind::Layer1)
-            }
-            (Some(Step::Chunk(Item::Key { key, .. }, _)), None | Some(Step::KeySeed(_)))
+        let ended = match (item, after) {
+            (Item::Input { .. }, Some(Step::KeySeed(_))) => Some(StageKind::Layer1),
+            (Item::Key { key, .. }, None | Some(Step::KeySeed(_)))
                 if self.plan.ends_stage(usize::from(key)) =>
             {
                 Some(kind)

@@ -13,6 +13,7 @@ use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::crt::Crt;
 use crate::rlwe::{self, SecretKey};
+use crate::secret::Erased;
 use core::fmt;
 use zeroize::Zeroize;
 
@@ -87,9 +88,8 @@ where
     let n = params.n();
     check_len("slots", slots.len(), n)?;
     check_len("decryption scratch", scratch.len(), (level + 1) * n)?;
-    let filled = fill(params, key, (c0, c1), scale, scratch, slots);
-    scratch.zeroize();
-    match filled {
+    let scratch = Erased::new(scratch);
+    match fill(params, key, (c0, c1), scale, scratch.0, slots) {
         Ok(largest) => Ok(Decrypted { slots, largest }),
         Err(error) => {
             slots.zeroize();

@@ -7,6 +7,7 @@ use crate::ring::{
     automorphism, kernel, ntt,
     sample::{self, SEED_LEN, Uniform},
 };
+use crate::secret::Erased;
 use core::fmt;
 use rand_core::CryptoRng;
 use zeroize::Zeroize;
@@ -163,27 +164,11 @@ pub fn switching_key(
     )?;
     // Before anything is written that a mask should cover.
     key.limb(params, 0)?;
-    let written = write_digits(params, key, target, level, seed, rng, errors, out);
-    errors.zeroize();
-    written
-}
-
-#[expect(clippy::too_many_arguments, reason = "the body of `switching_key`")]
-fn write_digits(
-    params: &Params,
-    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
-    target: SwitchTarget,
-    level: usize,
-    seed: &[u8; SEED_LEN],
-    rng: &mut impl CryptoRng,
-    errors: &mut [i32],
-    out: &mut [u32],
-) -> Result<()> {
-    let n = params.n();
+    let errors = Erased::new(errors);
     let digits = level + 1;
     let special = params.prime(params.special())?.modulus().value();
     for digit in 0..digits {
-        for e in errors.iter_mut() {
+        for e in errors.0.iter_mut() {
             *e = sample::error(rng);
         }
         for (row, limbs) in out.chunks_exact_mut(digits * n).enumerate() {
@@ -193,7 +178,7 @@ fn write_digits(
             let j = if row == 0 { params.special() } else { row - 1 };
             let prime = params.prime(j)?;
             let m = prime.modulus();
-            kernel::lift_i32(errors, b, m.r(), m);
+            kernel::lift_i32(errors.0, b, m.r(), m);
             ntt::forward(b, prime)?;
             let mut a = Uniform::new(seed, sample::stream(digit, j), m);
             subtract_product(b, &mut a, key.limb(params, j)?, m);

@@ -30,7 +30,7 @@ use he_nn::link::LinkError;
 pub use crate::boards::DEFAULT_BOARD;
 pub use connection::{Connection, Direction, Traffic};
 pub use duplex::{Duplex, duplex};
-pub use server::{in_process, serve};
+pub use server::serve;
 
 /// Rate of a serial port where none is given.
 pub const DEFAULT_BAUD: u32 = 115_200;

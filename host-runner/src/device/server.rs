@@ -1,12 +1,10 @@
 //! The evaluator's end of a transport on a host: what the firmware's main loop
 //! is on a board.
 
-use std::thread;
-
 use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Reply, Request};
 
-use super::{DeviceError, Transport, duplex};
+use super::{DeviceError, Transport};
 
 /// Answers requests until the other end closes the connection. The handler
 /// gets every request, or what was wrong with a frame, and sends any number of
@@ -53,29 +51,30 @@ where
     }
 }
 
-/// Runs a handler in a thread of its own and gives the client's end of a
-/// transport to it. The thread ends when that end is dropped.
-pub fn in_process<H>(handler: H) -> impl Transport
-where
-    H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)) + Send + 'static,
-{
-    let (client, mut evaluator) = duplex();
-    // If the handler panics, its end closes and the client is told.
-    thread::spawn(move || serve(&mut evaluator, handler));
-    client
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::thread;
     use std::time::Duration;
 
     use he_nn::message::{Card, Item, PROTOCOL_VERSION, Refusal, TimeUnit};
 
-    use super::super::{Connection, Direction};
+    use super::super::{Connection, Direction, duplex};
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);
+
+    /// Runs a handler in a thread of its own and gives the client's end of a
+    /// transport to it. The thread ends when that end is dropped.
+    fn in_process<H>(handler: H) -> impl Transport
+    where
+        H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)) + Send + 'static,
+    {
+        let (client, mut evaluator) = duplex();
+        // If the handler panics, its end closes and the client is told.
+        thread::spawn(move || serve(&mut evaluator, handler));
+        client
+    }
 
     fn evaluator(request: Result<Request<'_>, LinkError>, reply: &mut dyn FnMut(Reply<'_>)) {
         match request {
