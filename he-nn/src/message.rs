@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 1.
+//! The messages between client and evaluator, protocol version 2.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -142,7 +142,7 @@ pub struct Stage {
 pub enum StageKind {
     /// Encoding the first layer's weights and multiply-accumulating.
     Layer1,
-    /// Rotation sums of the first layer.
+    /// The first layer's real parts and rotation sums.
     Sum1,
     /// Rescale after the first layer.
     Rescale1,

@@ -4,13 +4,17 @@
 //! The circuit is that of one hidden layer with a square activation at depth
 //! 3, latency packing:
 //!
-//! 1. A ciphertext holds `blocks` inputs, each repeated over `lanes` slots
-//!    (one lane a hidden unit): slot `b * lanes + j` is input `b` of that
-//!    ciphertext. It is multiplied by a plaintext with weight `w1[j][i]` in
-//!    that slot and accumulated over all ciphertexts. The first bias is added.
-//! 2. Rotations by `lanes, 2 lanes, ..` with additions sum the blocks; every
-//!    block then holds all pre-activations. **Then** rescale: the noise of key
-//!    switching is absolute, so it is added while the scale is still doubled.
+//! 1. A ciphertext holds `blocks` pairs of inputs, each repeated over `lanes`
+//!    slots (one lane a hidden unit): slot `b * lanes + j` of ciphertext `c` is
+//!    the complex number `x[2i] + x[2i+1] sqrt(-1)`, `i = c * blocks + b`. It is
+//!    multiplied by a plaintext with `(w1[j][2i] - w1[j][2i+1] sqrt(-1)) / 2` in
+//!    that slot and accumulated over all ciphertexts. Half of the first bias is
+//!    added.
+//! 2. The conjugate is added, which leaves twice the real part: both terms of
+//!    every pair. Rotations by `lanes, 2 lanes, ..` with additions sum the
+//!    blocks; every block then holds all pre-activations. **Then** rescale: the
+//!    noise of key switching is absolute, so it is added while the scale is
+//!    still doubled.
 //! 3. Square, relinearise, rescale.
 //! 4. One plaintext product: class `k` in block `k`. Rotations by `1, 2, ..`
 //!    sum the lanes, so that slot `k * lanes` is logit `k`. Rescale.
@@ -34,12 +38,14 @@
 
 use crate::message::{CHUNK_COEFFS, Item, SEED_BYTES, StageKind};
 use crate::model::Model;
+use core::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use core::fmt;
 use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 use he_core::ckks::evaluator::{SwitchOp, workspace_words};
 use he_core::params::{Params, fnv};
 use he_core::ring::automorphism;
 use he_core::ring::sample::{ERROR_COINS, ERROR_VARIANCE};
+use he_core::rlwe::keys::SwitchTarget;
 use he_core::wire::packed_len;
 
 /// Bits between the largest value seen in training and half the modulus, at
@@ -258,7 +264,7 @@ impl Plan {
                 blocks,
             });
         }
-        let ciphertexts = model.inputs().div_ceil(blocks);
+        let ciphertexts = model.inputs().div_ceil(2 * blocks);
         let max = usize::from(u8::MAX);
         if ciphertexts > max {
             return Err(PlanError::Inputs { ciphertexts, max });
@@ -321,7 +327,7 @@ impl Plan {
         self.lanes
     }
 
-    /// Inputs in one ciphertext.
+    /// Blocks of slots in one ciphertext, each with a pair of inputs.
     #[must_use]
     pub const fn blocks(&self) -> usize {
         self.params.slots() >> self.lanes.trailing_zeros()
@@ -330,7 +336,7 @@ impl Plan {
     /// Input ciphertexts.
     #[must_use]
     pub const fn ciphertexts(&self) -> usize {
-        self.inputs.div_ceil(self.blocks())
+        self.inputs.div_ceil(2 * self.blocks())
     }
 
     /// Level of the input ciphertexts.
@@ -354,17 +360,23 @@ impl Plan {
     /// Number of key uses.
     #[must_use]
     pub const fn key_uses(&self) -> usize {
-        // log2(blocks) + 1 + log2(lanes).
-        self.params.slots().trailing_zeros() as usize + 1
+        // 1 + log2(blocks), 1, log2(lanes).
+        self.params.slots().trailing_zeros() as usize + 2
     }
 
     /// The `k`-th key use in the order of the circuit.
     #[must_use]
     pub const fn key_use(&self, k: usize) -> Option<KeyUse> {
-        let sums1 = self.blocks().trailing_zeros() as usize;
+        let sums1 = 1 + self.blocks().trailing_zeros() as usize;
         let n = self.params.n();
-        let (steps, level, stage) = if k < sums1 {
-            (self.lanes << k, DEPTH, StageKind::Sum1)
+        let (g, level, stage) = if k == 0 {
+            (automorphism::conjugation(n), DEPTH, StageKind::Sum1)
+        } else if k < sums1 {
+            (
+                automorphism::rotation(n, (self.lanes << (k - 1)) as i32),
+                DEPTH,
+                StageKind::Sum1,
+            )
         } else if k == sums1 {
             let stage = StageKind::Activation;
             return Some(KeyUse {
@@ -373,11 +385,14 @@ impl Plan {
                 stage,
             });
         } else if k < self.key_uses() {
-            (1 << (k - sums1 - 1), DEPTH - 2, StageKind::Sum2)
+            (
+                automorphism::rotation(n, 1 << (k - sums1 - 1)),
+                DEPTH - 2,
+                StageKind::Sum2,
+            )
         } else {
             return None;
         };
-        let g = automorphism::rotation(n, steps as i32);
         Some(KeyUse {
             op: SwitchOp::RotateAdd(g),
             level,
@@ -437,7 +452,7 @@ impl Plan {
     }
 
     /// A number that both sides compare before they begin: it covers the
-    /// parameter set, the model and every scale.
+    /// parameter set, the model, every use of a key and every scale.
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
         let s = &self.scales;
@@ -450,6 +465,13 @@ impl Plan {
             s.output,
         ];
         let mut h = fnv(fnv(0x811c_9dc5, self.params.fingerprint()), self.model_crc);
+        for u in (0..self.key_uses()).filter_map(|k| self.key_use(k)) {
+            let element = match u.op.target() {
+                SwitchTarget::Square => 0,
+                SwitchTarget::Galois(g) => g,
+            };
+            h = fnv(fnv(h, element), u.level as u32);
+        }
         for x in scales {
             let bits = x.to_bits();
             h = fnv(fnv(h, bits as u32), (bits >> 32) as u32);
@@ -471,9 +493,10 @@ struct Circuit {
     w1: (f64, f64),
     /// The same of the second layer over classes.
     w2: (f64, f64),
-    /// Largest magnitudes that the weights' scales allow.
+    /// Largest magnitudes that the weights' scales allow in a slot: two halves
+    /// of the first layer's are the parts of a complex number.
     w_max: (f64, f64),
-    /// Largest biases.
+    /// Largest values of the biases' slots, in the first layer half of a bias.
     b_max: (f64, f64),
     inputs: f64,
     /// Inputs with those that fill up the last ciphertext: their slots carry
@@ -546,18 +569,17 @@ impl Circuit {
             w1: norms(rows1, model.w1_scale()),
             w2: norms(rows2, model.w2_scale()),
             w_max: (
-                127.0 * f64::from(model.w1_scale()),
+                127.0 * FRAC_1_SQRT_2 * f64::from(model.w1_scale()),
                 127.0 * f64::from(model.w2_scale()),
             ),
             b_max: (
-                largest((0..model.hidden()).filter_map(|j| model.b1(j))),
+                largest((0..model.hidden()).filter_map(|j| model.b1(j))) / 2.0,
                 largest((0..model.classes()).filter_map(|k| model.b2(k))),
             ),
             inputs: model.inputs() as f64,
             padded: model
                 .inputs()
-                .next_multiple_of(params.slots() >> lanes.trailing_zeros())
-                as f64,
+                .next_multiple_of(params.n() >> lanes.trailing_zeros()) as f64,
             hidden: model.hidden() as f64,
             ranges: (
                 f64::from(r.preactivation),
@@ -621,14 +643,20 @@ impl Circuit {
             .plus(self.division())
     }
 
+    /// Largest pre-activation of any image, pixels being at most 1. Partial
+    /// sums, complex and of half the terms, stay below it.
+    fn x_bound(&self) -> f64 {
+        self.w1.0 + 2.0 * self.b_max.0
+    }
+
     /// Error of a logit for given scales.
     ///
     /// The bound holds for every image and every outcome of the sampling, as
     /// long as nothing wraps around; sigma takes the values seen in training.
     fn logit_error(&self, s: &Scales) -> LogitError {
         let at = |e: Err2, scale: f64| e.times(1.0 / scale, 1.0 / scale);
-        // A sum over `count` terms adds the noise of each rotation, doubled by
-        // every later one: count - 1 of them in all.
+        // A sum over `count` terms adds the noise of each rotation (or
+        // conjugation), doubled by every later one: count - 1 of them in all.
         let summed = |e: Err2, count: f64| e.times(count - 1.0, libm::sqrt(count - 1.0));
         // Constants are rounded at the smaller scale; the sum over blocks or
         // lanes adds the rounding of as many slots.
@@ -637,22 +665,28 @@ impl Circuit {
             at(self.encoding_f32(value * scale), scale).times(count, libm::sqrt(count))
         };
         let (x, h, _) = self.ranges;
-        // Pixels are at most 1.
-        let x_bound = self.w1.0 + self.b_max.0;
+        let x_bound = self.x_bound();
+        let pairs = libm::ceil(self.inputs / 2.0);
+        // Every block holds a sum and its conjugate.
+        let terms = 2.0 * self.blocks;
         // Both errors of an input: encryption and the rounding of its encoding.
         let pixel = at(self.fresh().plus(self.rounding()), s.input);
         let weight1 = at(self.encoding_f32(self.w_max.0 * s.weights1), s.weights1);
-        // One pixel in four is taken as bright for sigma.
+        // An error e of a product's slot becomes 2 Re(e): at most twice as large,
+        // and sqrt(2) times for sigma, which counts both parts of e. With the
+        // weights' half that is 1 / sqrt(2) for a pixel's error; a pair of pixels
+        // has a magnitude of at most sqrt(2), so it is sqrt(2) an input for a
+        // weight's. One pixel in four is taken as bright for sigma.
         let preactivation = pixel
-            .times(self.w1.0, self.w1.1)
-            .plus(weight1.times(self.inputs, libm::sqrt(self.inputs / 4.0)))
+            .times(self.w1.0, self.w1.1 * FRAC_1_SQRT_2)
+            .plus(weight1.times(2.0 * SQRT_2 * pairs, libm::sqrt(self.inputs / 2.0)))
             .plus(
                 pixel
                     .product(weight1)
                     .times(self.padded, libm::sqrt(self.padded)),
             )
-            .plus(bias(self.b_max.0, s.sums1(), self.blocks))
-            .plus(at(summed(self.key_switch(DEPTH), self.blocks), s.sums1()))
+            .plus(bias(self.b_max.0, s.sums1(), terms))
+            .plus(at(summed(self.key_switch(DEPTH), terms), s.sums1()))
             .plus(at(self.division(), s.preactivation));
         let h_bound = x_bound * x_bound;
         let square = preactivation
@@ -717,14 +751,14 @@ impl Circuit {
 
     /// Least headroom in bits over the steps.
     fn headroom(&self, s: &Scales) -> f64 {
-        let (x, h, logit) = self.ranges;
+        let (_, h, logit) = self.ranges;
         let q0 = libm::log2(self.q(0));
         let q1 = q0 + libm::log2(self.q(1));
         let q2 = q1 + libm::log2(self.q(2));
         let q3 = q2 + libm::log2(self.q(3));
         let left = |q: f64, scale: f64, value: f64| q - 1.0 - libm::log2(scale * value);
         [
-            left(q3, s.sums1(), x),
+            left(q3, s.sums1(), self.x_bound()),
             left(q2, s.preactivation * s.preactivation, h),
             left(q1, s.square, h),
             left(q1, s.sums2(), logit),
@@ -951,7 +985,7 @@ mod tests {
         let p = plan(&REFERENCE).unwrap();
         assert_eq!(
             (p.lanes(), p.blocks(), p.ciphertexts(), p.key_uses()),
-            (64, 32, 25, 12)
+            (64, 32, 13, 13)
         );
         assert_eq!(
             (p.input_level(), p.output_level(), p.output_slot(3)),
@@ -972,19 +1006,20 @@ mod tests {
     }
 
     #[test]
-    fn rotations_sum_blocks_then_lanes() {
+    fn key_uses_take_real_parts_then_sum_blocks_then_lanes() {
         let p = plan(&REFERENCE).unwrap();
         let uses: Vec<KeyUse> = (0..p.key_uses()).map(|k| p.key_use(k).unwrap()).collect();
         let rotate = |steps| SwitchOp::RotateAdd(automorphism::rotation(4096, steps));
         let ops: Vec<SwitchOp> = uses.iter().map(|u| u.op).collect();
-        let mut expected: Vec<SwitchOp> = [64, 128, 256, 512, 1024].map(rotate).to_vec();
+        let mut expected = vec![SwitchOp::RotateAdd(2 * 4096 - 1)];
+        expected.extend([64, 128, 256, 512, 1024].map(rotate));
         expected.push(SwitchOp::Square);
         expected.extend([1, 2, 4, 8, 16, 32].map(rotate));
         assert_eq!(ops, expected);
-        assert_eq!(uses.iter().map(|u| u.level).sum::<usize>(), 5 * 3 + 2 + 6);
-        let ends: Vec<usize> = (0..12).filter(|&k| p.ends_stage(k)).collect();
-        assert_eq!(ends, [4, 5, 11]);
-        assert_eq!(p.key_use(12), None);
+        assert_eq!(uses.iter().map(|u| u.level).sum::<usize>(), 6 * 3 + 2 + 6);
+        let ends: Vec<usize> = (0..13).filter(|&k| p.ends_stage(k)).collect();
+        assert_eq!(ends, [5, 6, 12]);
+        assert_eq!(p.key_use(13), None);
     }
 
     #[test]
@@ -1004,8 +1039,8 @@ mod tests {
         }
         let (inputs, keys, _) = p.payload_bytes();
         assert_eq!(bytes, inputs + keys);
-        // 25 inputs of 4 limbs; 5 keys of 20, one of 12 and 6 of 6 limbs.
-        assert_eq!(steps, 25 + 12 + 8 * (100 + 100 + 12 + 36));
+        // 13 inputs of 4 limbs; 6 keys of 20, one of 12 and 6 of 6 limbs.
+        assert_eq!(steps, 13 + 13 + 8 * (52 + 120 + 12 + 36));
     }
 
     #[test]
@@ -1019,7 +1054,7 @@ mod tests {
             })
             .unwrap();
             assert!(p.lanes() >= 2 && p.blocks() >= 2 && p.lanes() >= usize::from(hidden));
-            assert_eq!(p.key_uses(), 12);
+            assert_eq!(p.key_uses(), 13);
         }
     }
 
@@ -1047,7 +1082,7 @@ mod tests {
         assert_eq!(
             e,
             PlanError::Inputs {
-                ciphertexts: 2048,
+                ciphertexts: 1024,
                 max: 255
             }
         );

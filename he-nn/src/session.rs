@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
                     &self.plan,
                     self.plan.scales().weights1,
                     self.work,
-                    |slots| packing::weight1_slots(&self.plan, &self.model, index, slots),
+                    |re, im| packing::weight1_slots(&self.plan, &self.model, index, re, im),
                 )?;
                 StageKind::Layer1
             }
@@ -364,8 +364,8 @@ impl<'a> Session<'a> {
     /// Adds the constants that `fill` writes into the slots.
     fn add_bias(&mut self, fill: fn(&Plan, &Model<'_>, &mut [f32])) -> Result<(), Refusal> {
         let scale = self.ct.scale() / f64::from(1u32 << BIAS_SHIFT);
-        let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |slots| {
-            fill(&self.plan, &self.model, slots);
+        let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |re, _| {
+            fill(&self.plan, &self.model, re);
         })?;
         let params = self.plan.params();
         add_encoded(params, &mut self.ct, coefficients, BIAS_SHIFT, scratch).map_err(internal)
@@ -379,8 +379,8 @@ impl<'a> Session<'a> {
 
     fn layer2(&mut self) -> Result<(), Refusal> {
         let scale = self.plan.scales().weights2;
-        let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |slots| {
-            packing::weight2_slots(&self.plan, &self.model, slots);
+        let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |re, _| {
+            packing::weight2_slots(&self.plan, &self.model, re);
         })?;
         let params = self.plan.params();
         multiply_encoded(params, &mut self.ct, coefficients, scale, scratch).map_err(internal)?;
@@ -435,13 +435,14 @@ impl Run {
     }
 }
 
-/// Encodes the slots that `fill` writes: their coefficients (integers in `f32`)
-/// take the first limb of `work`, the second is scratch.
+/// Encodes the slots whose real and imaginary parts `fill` writes (the
+/// imaginary ones are zero before): their coefficients (integers in `f32`) take
+/// the first limb of `work`, the second is scratch.
 fn encode_slots<'w>(
     plan: &Plan,
     scale: f64,
     work: &'w mut [u32],
-    fill: impl FnOnce(&mut [f32]),
+    fill: impl FnOnce(&mut [f32], &mut [f32]),
 ) -> Result<(&'w [f32], &'w mut [u32]), Refusal> {
     let params = plan.params();
     let limbs = work.split_at_mut_checked(params.n());
@@ -450,8 +451,8 @@ fn encode_slots<'w>(
     let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
     let halves = coefficients.split_at_mut_checked(params.slots());
     let (re, im) = halves.ok_or(Refusal::Model)?;
-    fill(re);
     im.fill(0.0);
+    fill(re, im);
     encode_in_place(coefficients, scale).map_err(internal)?;
     Ok((coefficients, scratch))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chacha20::ChaCha20Rng;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::decrypt::decrypt;
-use he_core::ckks::encode::encode;
+use he_core::ckks::encode::encode_in_place;
 use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{self, SecretKey};
 use he_core::wire;
@@ -563,14 +563,16 @@ impl Client {
         let params = self.plan.params();
         let n = params.n();
         let level = self.plan.input_level();
-        let mut slots = Zeroizing::new(vec![0.0f64; params.slots()]);
         let mut buffer = Zeroizing::new(vec![0.0f64; n]);
         let mut message = Zeroizing::new(vec![0; n]);
         let mut c0 = vec![0; (level + 1) * n];
-        packing::input_slots(&self.plan, index, pixels, &mut slots);
-        let scale = self.plan.scales().input;
-        encode(&slots, scale, &mut buffer, &mut message, |x| x as i32)
+        let (re, im) = buffer.split_at_mut(params.slots());
+        packing::input_slots(&self.plan, index, pixels, re, im);
+        encode_in_place(&mut buffer, self.plan.scales().input)
             .and_then(|()| {
+                for (integer, &x) in message.iter_mut().zip(buffer.iter()) {
+                    *integer = x as i32;
+                }
                 rlwe::encrypt(
                     params,
                     &self.key,

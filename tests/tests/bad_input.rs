@@ -833,9 +833,17 @@ fn card(change: impl Fn(&mut Card<'_>) + Send + 'static) -> Damage {
 #[test]
 fn an_evaluator_of_another_kind() {
     let mut setup = Setup::new();
-    let error = setup.fails("version 2", PATIENCE, card(|card| card.version = 2));
+    const NEWER: u16 = PROTOCOL_VERSION + 1;
+    let error = setup.fails("newer", PATIENCE, card(|card| card.version = NEWER));
     assert!(
-        matches!(error, ClientError::Version { theirs: 2, ours, .. } if ours == PROTOCOL_VERSION),
+        matches!(
+            error,
+            ClientError::Version {
+                theirs: NEWER,
+                ours: PROTOCOL_VERSION,
+                ..
+            }
+        ),
         "{error}"
     );
     let newer = hostile(|reply, say| match reply {

@@ -18,7 +18,7 @@ const MODEL: &str = "mnist-mlp64";
 const SEED: [u8; 32] = [7; 32];
 
 /// Instructions by which a stage may differ between two runs. Its time is the
-/// sum of up to 800 differences between readings of a clock that ticks every
+/// sum of up to 970 differences between readings of a clock that ticks every
 /// 1.25 instructions, and some of the readings count a wrap of that clock.
 const SLACK: u64 = 250;
 

@@ -181,10 +181,11 @@ pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>>(
 /// An operation that needs a switching key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SwitchOp {
-    /// Rotate the slots by a Galois element (see
-    /// [`automorphism::rotation`]).
+    /// Rotate or conjugate the slots by a Galois element (see
+    /// [`automorphism::rotation`] and [`automorphism::conjugation`]).
     Rotate(u32),
-    /// Rotate, and add the unrotated ciphertext: one step of a slot sum.
+    /// The same, and add the ciphertext as it was: one step of a slot sum, or
+    /// twice the real parts.
     RotateAdd(u32),
     /// Square and relinearise; the scale is squared.
     Square,

@@ -2,12 +2,12 @@
 //! clear.
 
 use super::decrypt::{Decrypted, decrypt};
-use super::encode::encode;
+use super::encode::encode_in_place;
 use super::evaluator::*;
 use super::{Ciphertext, Plaintext};
 use crate::error::{Error, WireError};
 use crate::params::N4096_DEPTH3 as P;
-use crate::ring::automorphism::rotation;
+use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
 use crate::rlwe::keys::{switching_key, switching_key_words};
 use crate::rlwe::{self, SecretKey};
@@ -96,10 +96,12 @@ impl Bench {
     }
 }
 
+/// Of real parts and, if there are more values than slots, imaginary parts.
 fn coefficients(values: &[f64], scale: f64) -> Vec<i32> {
-    let (mut buffer, mut c) = (vec![0.0; N], vec![0; N]);
-    encode(values, scale, &mut buffer, &mut c, |x| x as i32).unwrap();
-    c
+    let mut buffer = values.to_vec();
+    buffer.resize(N, 0.0);
+    encode_in_place(&mut buffer, scale).unwrap();
+    buffer.iter().map(|&x| x as i32).collect()
 }
 
 fn plaintext(values: &[f64], scale: f64, level: usize) -> Plaintext<Vec<u32>> {
@@ -200,6 +202,27 @@ fn rotations_move_slots_left() {
 }
 
 #[test]
+fn adding_the_conjugate_leaves_twice_the_real_parts() {
+    let mut t = Bench::new(10);
+    let [a, b, c, d] = [(); 4].map(|()| t.values());
+    let ct = t.encrypt(&[&a[..], &b].concat(), 3);
+    let minus_d: Vec<f64> = d.iter().map(|x| -x).collect();
+    let plain = plaintext(&[&c[..], &minus_d].concat(), SCALE, 3);
+    let mut sum = Ciphertext::zero(&P, 3, SCALE * SCALE, vec![0; 4 * N], vec![0; 4 * N]).unwrap();
+    multiply_plain_add(&P, &mut sum, &ct, &plain).unwrap();
+    t.switch(SwitchOp::RotateAdd(conjugation(N)), &mut sum);
+    // Two products for one: (a + ib)(c - id).
+    let e = max_error(&t.decrypt(&sum), |i| 2.0 * (a[i] * c[i] + b[i] * d[i]));
+    assert!(e < 8e-3, "{e}");
+    // Nothing imaginary is left: what is turned by sqrt(-1) has no real part.
+    let i = plaintext(&[vec![0.0; SLOTS], vec![1.0; SLOTS]].concat(), SCALE, 3);
+    let mut turned =
+        Ciphertext::zero(&P, 3, SCALE * SCALE * SCALE, vec![0; 4 * N], vec![0; 4 * N]).unwrap();
+    multiply_plain_add(&P, &mut turned, &sum, &i).unwrap();
+    assert!(max_error(&t.decrypt(&turned), |_| 0.0) < 8e-3);
+}
+
+#[test]
 fn constants_are_added_at_large_scales() {
     let mut t = Bench::new(5);
     let (v, c) = (t.values(), t.values());
@@ -207,7 +230,7 @@ fn constants_are_added_at_large_scales() {
     t.switch(SwitchOp::Square, &mut ct);
     let mut buffer: Vec<f32> = c.iter().map(|&x| x as f32).collect();
     buffer.resize(N, 0.0);
-    super::encode::encode_in_place(&mut buffer, SCALE).unwrap();
+    encode_in_place(&mut buffer, SCALE).unwrap();
     add_encoded(&P, &mut ct, &buffer, 20, &mut vec![0; N]).unwrap();
     assert!(max_error(&t.decrypt(&ct), |i| v[i] * v[i] + c[i]) < 5e-3);
     assert!(add_encoded(&P, &mut ct, &buffer, 31, &mut vec![0; N]).is_err());

@@ -1,6 +1,7 @@
 //! The automorphisms `X -> X^g` for odd `g`.
 //!
-//! `g = 5^k mod 2N` rotates the slots left by `k` (see [`crate::ckks::encode`]).
+//! `g = 5^k mod 2N` rotates the slots left by `k`, `g = 2N - 1` conjugates them
+//! (see [`crate::ckks::encode`]).
 
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len};
@@ -22,6 +23,12 @@ pub const fn rotation(n: usize, steps: i32) -> u32 {
         e >>= 1;
     }
     g
+}
+
+/// The Galois element `2N - 1` of complex conjugation.
+#[must_use]
+pub const fn conjugation(n: usize) -> u32 {
+    2 * n as u32 - 1
 }
 
 fn check(g: u32, n: usize) -> Result<()> {
