@@ -1,7 +1,7 @@
 //! Kernels for x86-64 with AVX2 or AVX-512F, chosen at run time.
 //!
-//! Both are the same code ([`vector`]) over vectors of 8 or 16 words
-//! ([`lanes`]). Results are those of `portable`, word for word. What has no
+//! Both are the same code (`vector`) over vectors of 8 or 16 words (`lanes`).
+//! Results are those of `portable`, word for word. What has no
 //! vector form here is `portable`'s.
 
 mod lanes;

@@ -240,7 +240,7 @@ unsafe fn forward_all<L: Lanes, const REDUCE: bool>(data: &mut [u32], m: &Modulu
         }
         // Blocks are one vector long now.
         let barrett = Barrett::<L>::new(m);
-        for pair in 0..n / (2 * L::COUNT) {
+        for pair in 0..n >> (L::LAYERS + 1) {
             let at = data.add(pair * 2 * L::COUNT);
             let (mut a, mut b) = (L::load(at), L::load(at.add(L::COUNT)));
             for layer in 0..L::LAYERS {
@@ -288,8 +288,8 @@ unsafe fn inverse_all<L: Lanes>(data: &mut [u32], m: &Modulus, z: &[i32], scale:
         // The last layer multiplies by `scale` as well.
         let s = Factor::<L>::all(scale, m);
         let last = Factor::<L>::all(m.centre(m.mont(*z.add(1), scale)), m);
-        let mut count = n / L::COUNT;
-        for pair in 0..n / (2 * L::COUNT) {
+        let mut count = n >> L::LAYERS;
+        for pair in 0..n >> (L::LAYERS + 1) {
             let at = data.add(pair * 2 * L::COUNT);
             let (mut a, mut b) = (L::load(at), L::load(at.add(L::COUNT)));
             for layer in 0..L::LAYERS {
