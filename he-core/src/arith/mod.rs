@@ -93,6 +93,13 @@ impl Modulus {
         self.neg_inv
     }
 
+    /// The factor and the shift of [`Self::centre`].
+    #[inline]
+    #[must_use]
+    pub const fn barrett(&self) -> (i32, u32) {
+        (self.barrett, self.barrett_shift)
+    }
+
     /// `R mod q`, centred: [`Self::mont`] with it leaves a value as it is.
     #[inline]
     #[must_use]

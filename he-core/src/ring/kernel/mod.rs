@@ -8,15 +8,21 @@
 //! (the shorter one decides, nothing is read or written beyond it).
 //!
 //! `portable` is safe code and compiles for every target; `cortex_m` is for
-//! processors with the DSP instructions of Armv7E-M (see `build.rs`). On a
-//! board the two are compared by the firmware's program `bench`.
+//! processors with the DSP instructions of Armv7E-M (see `build.rs`); on a board
+//! the two are compared by the firmware's program `bench`. `x86` has kernels for
+//! AVX2 and AVX-512, chosen at run time and compared with `portable` by its tests.
 
 #[cfg(cortex_m_dsp)]
 pub mod cortex_m;
 #[cfg(any(not(cortex_m_dsp), feature = "kernel-comparison"))]
 pub mod portable;
 
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
 #[cfg(cortex_m_dsp)]
 pub use cortex_m::*;
-#[cfg(not(cortex_m_dsp))]
+#[cfg(not(any(cortex_m_dsp, target_arch = "x86_64")))]
 pub use portable::*;
+#[cfg(target_arch = "x86_64")]
+pub use x86::*;

@@ -1,0 +1,458 @@
+//! Vectors of 32-bit words: what the kernels of this module are written in.
+
+use core::arch::asm;
+use core::arch::x86_64::*;
+
+/// A vector of [`Self::COUNT`] words.
+///
+/// Every function must only be called, and is always inlined, where the
+/// processor's instructions are enabled; [`super::Backend`] sees to that.
+///
+/// The layers of a transform whose butterflies reach less far than a vector is
+/// long take pairs of vectors `(x, y)`. [`Self::split`] brings a pair from the
+/// arrangement of one such layer to that of the next, so that the two inputs
+/// of every butterfly stand in the same lane of the two vectors; layer 0 reaches
+/// half a vector far. [`Self::unsplit`] undoes it.
+pub(super) trait Lanes: Copy {
+    /// Words of a vector.
+    const COUNT: usize;
+    /// Layers within a vector.
+    const LAYERS: usize = Self::COUNT.trailing_zeros() as usize;
+
+    /// The same word everywhere.
+    fn splat(x: i32) -> Self;
+    /// # Safety
+    /// `COUNT` words must be readable at `p`.
+    unsafe fn load(p: *const u32) -> Self;
+    /// Floating-point values, rounded towards zero to integers.
+    ///
+    /// # Safety
+    /// `COUNT` values must be readable at `p`.
+    unsafe fn load_f32(p: *const f32) -> Self;
+    /// # Safety
+    /// `COUNT` words must be writable at `p`.
+    unsafe fn store(self, p: *mut u32);
+
+    /// Wrapping sum.
+    fn add(self, other: Self) -> Self;
+    /// Wrapping difference.
+    fn sub(self, other: Self) -> Self;
+    /// Least, as unsigned words.
+    fn min(self, other: Self) -> Self;
+    /// Low words of the products.
+    fn mul_low(self, other: Self) -> Self;
+    /// Signed 64-bit products of the even words.
+    ///
+    /// # Safety
+    /// The processor has the instruction.
+    unsafe fn mul_even(self, other: Self) -> Self;
+    /// The odd words in the places of the even ones (odd places: anything).
+    fn odd(self) -> Self;
+    /// Difference of 64-bit words.
+    fn sub_wide(self, other: Self) -> Self;
+    /// High words of 64-bit words: of `even` in the even places, of `odd` in
+    /// the odd ones.
+    fn high(even: Self, odd: Self) -> Self;
+    /// `x + q` for negative `x`, `x - q` for others (or `x` for 0): from
+    /// `-2q < x < 2q` to `-q <= x <= q`.
+    fn towards_zero(self, q: Self) -> Self;
+    /// `x - q` where `x > half`, as signed words.
+    fn sub_above(self, half: Self, q: Self) -> Self;
+    /// Arithmetic shift right.
+    fn shift_right(self, bits: u32) -> Self;
+
+    /// See the trait. `layer` is below [`Self::LAYERS`].
+    fn split(layer: usize, x: Self, y: Self) -> (Self, Self);
+    /// Undoes [`Self::split`].
+    fn unsplit(layer: usize, x: Self, y: Self) -> (Self, Self);
+    /// The `2 << layer` factors of the blocks of a pair, each in the lanes of its
+    /// block in the arrangement of `layer`.
+    ///
+    /// # Safety
+    /// `2 << layer` words must be readable at `p`.
+    unsafe fn factors(layer: usize, p: *const i32) -> Self;
+}
+
+/// Eight words; needs AVX2.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(__m256i);
+
+/// One intrinsic.
+macro_rules! op {
+    ($e:expr) => {
+        // SAFETY: by the trait's contract the processor has the instruction.
+        unsafe { $e }
+    };
+}
+
+impl Lanes for Avx2 {
+    const COUNT: usize = 8;
+
+    #[inline(always)]
+    fn splat(x: i32) -> Self {
+        Self(op!(_mm256_set1_epi32(x)))
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        Self(op!(_mm256_loadu_si256(p.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(p: *const f32) -> Self {
+        Self(op!(_mm256_cvttps_epi32(_mm256_loadu_ps(p))))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32) {
+        op!(_mm256_storeu_si256(p.cast(), self.0));
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(op!(_mm256_add_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(op!(_mm256_sub_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(op!(_mm256_min_epu32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul_low(self, other: Self) -> Self {
+        Self(op!(_mm256_mullo_epi32(self.0, other.0)))
+    }
+
+    // The intrinsic is a plain multiplication of sign-extended words to the
+    // compiler, which moves the extension of a loop's constant out of the loop
+    // and is then left with a full 64-bit product.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn mul_even(self, other: Self) -> Self {
+        let product: __m256i;
+        // SAFETY: touches nothing but its registers.
+        unsafe {
+            asm!(
+                "vpmuldq {p}, {a}, {b}",
+                p = lateout(ymm_reg) product,
+                a = in(ymm_reg) self.0,
+                b = in(ymm_reg) other.0,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        Self(product)
+    }
+
+    #[inline(always)]
+    fn odd(self) -> Self {
+        Self(op!(_mm256_srli_epi64::<32>(self.0)))
+    }
+
+    #[inline(always)]
+    fn sub_wide(self, other: Self) -> Self {
+        Self(op!(_mm256_sub_epi64(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn high(even: Self, odd: Self) -> Self {
+        Self(op!(_mm256_blend_epi32::<0b1010_1010>(
+            _mm256_srli_epi64::<32>(even.0),
+            odd.0
+        )))
+    }
+
+    #[inline(always)]
+    fn towards_zero(self, q: Self) -> Self {
+        Self(op!(_mm256_sub_epi32(
+            self.0,
+            _mm256_sign_epi32(q.0, self.0)
+        )))
+    }
+
+    #[inline(always)]
+    fn sub_above(self, half: Self, q: Self) -> Self {
+        Self(op!(_mm256_sub_epi32(
+            self.0,
+            _mm256_and_si256(_mm256_cmpgt_epi32(self.0, half.0), q.0)
+        )))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        Self(op!(_mm256_sra_epi32(
+            self.0,
+            _mm_cvtsi32_si128(bits as i32)
+        )))
+    }
+
+    #[inline(always)]
+    fn split(layer: usize, x: Self, y: Self) -> (Self, Self) {
+        match layer {
+            0 => Self::halves(x, y),
+            1 => Self::quarters(x, y),
+            _ => {
+                let (x, y) = op!((_mm256_castsi256_ps(x.0), _mm256_castsi256_ps(y.0)));
+                let even = op!(_mm256_shuffle_ps::<0b10_00_10_00>(x, y));
+                let odd = op!(_mm256_shuffle_ps::<0b11_01_11_01>(x, y));
+                op!((
+                    Self(_mm256_castps_si256(even)),
+                    Self(_mm256_castps_si256(odd))
+                ))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unsplit(layer: usize, x: Self, y: Self) -> (Self, Self) {
+        match layer {
+            0 => Self::halves(x, y),
+            1 => Self::quarters(x, y),
+            _ => op!((
+                Self(_mm256_unpacklo_epi32(x.0, y.0)),
+                Self(_mm256_unpackhi_epi32(x.0, y.0))
+            )),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors(layer: usize, p: *const i32) -> Self {
+        match layer {
+            0 => Self(op!(_mm256_permutevar8x32_epi32(
+                _mm256_castsi128_si256(_mm_loadl_epi64(p.cast())),
+                _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)
+            ))),
+            1 => Self(op!(_mm256_permutevar8x32_epi32(
+                _mm256_castsi128_si256(_mm_loadu_si128(p.cast())),
+                _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)
+            ))),
+            _ => Self(op!(_mm256_shuffle_epi32::<0b11_01_10_00>(
+                _mm256_loadu_si256(p.cast())
+            ))),
+        }
+    }
+}
+
+impl Avx2 {
+    /// `[x0..4 y0..4]` and `[x4..8 y4..8]`; its own inverse.
+    #[inline(always)]
+    fn halves(x: Self, y: Self) -> (Self, Self) {
+        op!((
+            Self(_mm256_permute2x128_si256::<0x20>(x.0, y.0)),
+            Self(_mm256_permute2x128_si256::<0x31>(x.0, y.0))
+        ))
+    }
+
+    /// The same within halves, pairs of words; its own inverse.
+    #[inline(always)]
+    fn quarters(x: Self, y: Self) -> (Self, Self) {
+        op!((
+            Self(_mm256_unpacklo_epi64(x.0, y.0)),
+            Self(_mm256_unpackhi_epi64(x.0, y.0))
+        ))
+    }
+}
+
+/// Sixteen words; needs AVX-512F.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(__m512i);
+
+impl Lanes for Avx512 {
+    const COUNT: usize = 16;
+
+    #[inline(always)]
+    fn splat(x: i32) -> Self {
+        Self(op!(_mm512_set1_epi32(x)))
+    }
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> Self {
+        Self(op!(_mm512_loadu_si512(p.cast())))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(p: *const f32) -> Self {
+        Self(op!(_mm512_cvttps_epi32(_mm512_loadu_ps(p))))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, p: *mut u32) {
+        op!(_mm512_storeu_si512(p.cast(), self.0));
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(op!(_mm512_add_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(op!(_mm512_sub_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(op!(_mm512_min_epu32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul_low(self, other: Self) -> Self {
+        Self(op!(_mm512_mullo_epi32(self.0, other.0)))
+    }
+
+    // The intrinsic is a plain multiplication of sign-extended words to the
+    // compiler, which moves the extension of a loop's constant out of the loop
+    // and is then left with a full 64-bit product.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn mul_even(self, other: Self) -> Self {
+        let product: __m512i;
+        // SAFETY: touches nothing but its registers.
+        unsafe {
+            asm!(
+                "vpmuldq {p}, {a}, {b}",
+                p = lateout(zmm_reg) product,
+                a = in(zmm_reg) self.0,
+                b = in(zmm_reg) other.0,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        Self(product)
+    }
+
+    #[inline(always)]
+    fn odd(self) -> Self {
+        Self(op!(_mm512_srli_epi64::<32>(self.0)))
+    }
+
+    #[inline(always)]
+    fn sub_wide(self, other: Self) -> Self {
+        Self(op!(_mm512_sub_epi64(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn high(even: Self, odd: Self) -> Self {
+        Self(op!(_mm512_mask_blend_epi32(
+            0b1010_1010_1010_1010,
+            _mm512_srli_epi64::<32>(even.0),
+            odd.0
+        )))
+    }
+
+    #[inline(always)]
+    fn towards_zero(self, q: Self) -> Self {
+        let down = op!(_mm512_sub_epi32(self.0, q.0));
+        Self(op!(_mm512_mask_add_epi32(
+            down,
+            _mm512_cmplt_epi32_mask(self.0, _mm512_setzero_si512()),
+            self.0,
+            q.0
+        )))
+    }
+
+    #[inline(always)]
+    fn sub_above(self, half: Self, q: Self) -> Self {
+        Self(op!(_mm512_mask_sub_epi32(
+            self.0,
+            _mm512_cmpgt_epi32_mask(self.0, half.0),
+            self.0,
+            q.0
+        )))
+    }
+
+    #[inline(always)]
+    fn shift_right(self, bits: u32) -> Self {
+        Self(op!(_mm512_sra_epi32(
+            self.0,
+            _mm_cvtsi32_si128(bits as i32)
+        )))
+    }
+
+    #[inline(always)]
+    fn split(layer: usize, x: Self, y: Self) -> (Self, Self) {
+        match layer {
+            0 => Self::halves(x, y),
+            1 => op!((
+                Self(_mm512_shuffle_i64x2::<0b10_00_10_00>(x.0, y.0)),
+                Self(_mm512_shuffle_i64x2::<0b11_01_11_01>(x.0, y.0))
+            )),
+            2 => Self::pairs(x, y),
+            _ => {
+                let (x, y) = op!((_mm512_castsi512_ps(x.0), _mm512_castsi512_ps(y.0)));
+                let even = op!(_mm512_shuffle_ps::<0b10_00_10_00>(x, y));
+                let odd = op!(_mm512_shuffle_ps::<0b11_01_11_01>(x, y));
+                op!((
+                    Self(_mm512_castps_si512(even)),
+                    Self(_mm512_castps_si512(odd))
+                ))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unsplit(layer: usize, x: Self, y: Self) -> (Self, Self) {
+        match layer {
+            0 => Self::halves(x, y),
+            1 => {
+                let low = op!(_mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11));
+                let high = op!(_mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15));
+                op!((
+                    Self(_mm512_permutex2var_epi64(x.0, low, y.0)),
+                    Self(_mm512_permutex2var_epi64(x.0, high, y.0))
+                ))
+            }
+            2 => Self::pairs(x, y),
+            _ => op!((
+                Self(_mm512_unpacklo_epi32(x.0, y.0)),
+                Self(_mm512_unpackhi_epi32(x.0, y.0))
+            )),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn factors(layer: usize, p: *const i32) -> Self {
+        let (factors, lanes) = match layer {
+            0 => op!((
+                _mm512_castsi128_si512(_mm_loadl_epi64(p.cast())),
+                _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
+            )),
+            1 => op!((
+                _mm512_castsi128_si512(_mm_loadu_si128(p.cast())),
+                _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 1, 1, 1, 1, 3, 3, 3, 3)
+            )),
+            2 => op!((
+                _mm512_castsi256_si512(_mm256_loadu_si256(p.cast())),
+                _mm512_setr_epi32(0, 0, 1, 1, 4, 4, 5, 5, 2, 2, 3, 3, 6, 6, 7, 7)
+            )),
+            _ => op!((
+                _mm512_loadu_si512(p.cast()),
+                _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15)
+            )),
+        };
+        Self(op!(_mm512_permutexvar_epi32(lanes, factors)))
+    }
+}
+
+impl Avx512 {
+    /// `[x0..8 y0..8]` and `[x8..16 y8..16]`; its own inverse.
+    #[inline(always)]
+    fn halves(x: Self, y: Self) -> (Self, Self) {
+        op!((
+            Self(_mm512_shuffle_i64x2::<0b01_00_01_00>(x.0, y.0)),
+            Self(_mm512_shuffle_i64x2::<0b11_10_11_10>(x.0, y.0))
+        ))
+    }
+
+    /// The same within quarters, pairs of words; its own inverse.
+    #[inline(always)]
+    fn pairs(x: Self, y: Self) -> (Self, Self) {
+        op!((
+            Self(_mm512_unpacklo_epi64(x.0, y.0)),
+            Self(_mm512_unpackhi_epi64(x.0, y.0))
+        ))
+    }
+}

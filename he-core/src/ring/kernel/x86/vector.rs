@@ -1,0 +1,573 @@
+//! The kernels over any [`Lanes`]. Lengths that are no multiple of a vector end
+//! in `portable`.
+//!
+//! Montgomery products are those of [`Modulus::mont`] in the form `(t - m q) /
+//! 2^32` with `m = t q^-1 mod 2^32`, which gives the same number; for a factor
+//! `w` that is known beforehand `m` is `b (w q^-1) mod 2^32` and does not wait
+//! for `t` (Seiler, ePrint 2018/039, section 3.2).
+//!
+//! # Bounds of the transforms
+//!
+//! With factors centred, `|w| <= q / 2 + 1`, a product with any `|b| < 2^31` is
+//! at most `|b| / 2^32 (q / 2 + 1) + q / 2 <= 0.75 q + 1` in magnitude. Forward: for
+//! `q <= MAX_UNREDUCED` nothing is reduced (see `portable`); for larger `q` the
+//! first input of every butterfly is brought from `|a| < 2q` to `|a| <= q`, and
+//! outputs are below `1.75 q + 1 < 2q < 2^31`. Inverse: the sum of every
+//! butterfly is brought from `|a + b| <= 2q` to `q` at most; both outputs are.
+
+use super::lanes::Lanes;
+use crate::arith::Modulus;
+use crate::ring::kernel::portable::{self, MAX_UNREDUCED};
+
+/// A modulus in every lane.
+#[derive(Clone, Copy)]
+struct Q<L> {
+    q: L,
+    /// `q^-1 mod 2^32`.
+    inv: L,
+}
+
+/// A factor and `factor * q^-1 mod 2^32`.
+#[derive(Clone, Copy)]
+struct Factor<L> {
+    w: L,
+    /// The odd lanes of `w` in the even ones.
+    odd: L,
+    m: L,
+}
+
+impl<L: Lanes> Factor<L> {
+    /// The same factor in every lane.
+    #[inline(always)]
+    fn all(w: i32, m: &Modulus) -> Self {
+        let w_m = w.wrapping_mul(m.neg_inv().wrapping_neg());
+        let w = L::splat(w);
+        Self {
+            w,
+            odd: w,
+            m: L::splat(w_m),
+        }
+    }
+}
+
+impl<L: Lanes> Q<L> {
+    #[inline(always)]
+    fn new(m: &Modulus) -> Self {
+        Self {
+            q: L::splat(m.value() as i32),
+            inv: L::splat(m.neg_inv().wrapping_neg()),
+        }
+    }
+
+    #[inline(always)]
+    fn factor(self, w: L) -> Factor<L> {
+        Factor {
+            w,
+            odd: w.odd(),
+            m: w.mul_low(self.inv),
+        }
+    }
+
+    /// `b w / 2^32 mod q`.
+    #[inline(always)]
+    fn times(self, b: L, f: Factor<L>) -> L {
+        let m = b.mul_low(f.m);
+        // SAFETY: by the contract of `Lanes`.
+        unsafe {
+            let even = b.mul_even(f.w).sub_wide(m.mul_even(self.q));
+            let odd = b.odd().mul_even(f.odd).sub_wide(m.odd().mul_even(self.q));
+            L::high(even, odd)
+        }
+    }
+
+    /// 64-bit `t` less the multiple of `q` that clears its low word.
+    #[inline(always)]
+    fn down(self, t: L) -> L {
+        // SAFETY: by the contract of `Lanes`.
+        unsafe { t.sub_wide(t.mul_even(self.inv).mul_even(self.q)) }
+    }
+
+    /// `a b / 2^32 mod q`.
+    #[inline(always)]
+    fn mont(self, a: L, b: L) -> L {
+        // SAFETY: by the contract of `Lanes`.
+        let (even, odd) = unsafe { (a.mul_even(b), a.odd().mul_even(b.odd())) };
+        L::high(self.down(even), self.down(odd))
+    }
+
+    /// From `-q < x < q` to `0 <= x < q`.
+    #[inline(always)]
+    fn canon(self, x: L) -> L {
+        x.min(x.add(self.q))
+    }
+
+    /// The sum of canonical residues.
+    #[inline(always)]
+    fn add(self, a: L, b: L) -> L {
+        let sum = a.add(b);
+        sum.min(sum.sub(self.q))
+    }
+
+    /// The difference of canonical residues.
+    #[inline(always)]
+    fn sub(self, a: L, b: L) -> L {
+        self.canon(a.sub(b))
+    }
+
+    /// Forward butterfly: `(a + w b, a - w b)`.
+    #[inline(always)]
+    fn ct<const REDUCE: bool>(self, a: L, b: L, f: Factor<L>) -> (L, L) {
+        let a = if REDUCE { a.towards_zero(self.q) } else { a };
+        let t = self.times(b, f);
+        (a.add(t), a.sub(t))
+    }
+
+    /// Inverse butterfly: `(a + b, w (a - b))`.
+    #[inline(always)]
+    fn gs(self, a: L, b: L, f: Factor<L>) -> (L, L) {
+        let sum = a.add(b).towards_zero(self.q);
+        (sum, self.times(a.sub(b), f))
+    }
+
+    /// Inverse butterfly of the last layer, with `f = w s`: canonical
+    /// `(s (a + b), s w (a - b))`.
+    #[inline(always)]
+    fn gs_last(self, a: L, b: L, s: Factor<L>, f: Factor<L>) -> (L, L) {
+        let sum = self.times(a.add(b), s);
+        let difference = self.times(a.sub(b), f);
+        (self.canon(sum), self.canon(difference))
+    }
+}
+
+/// Any word to `0 <= x < q`: Barrett, as [`Modulus::centre`], the quotient rounded
+/// by one place less.
+#[derive(Clone, Copy)]
+struct Barrett<L> {
+    factor: L,
+    half: L,
+    shift: u32,
+}
+
+impl<L: Lanes> Barrett<L> {
+    #[inline(always)]
+    fn new(m: &Modulus) -> Self {
+        let (factor, shift) = m.barrett();
+        // 32 bits less: the high words of the products are shifted.
+        let shift = shift.saturating_sub(32);
+        Self {
+            factor: L::splat(factor),
+            half: L::splat(1i32.wrapping_shl(shift) >> 1),
+            shift,
+        }
+    }
+
+    #[inline(always)]
+    fn canon(self, x: L, q: Q<L>) -> L {
+        // SAFETY: by the contract of `Lanes`.
+        let (even, odd) = unsafe { (x.mul_even(self.factor), x.odd().mul_even(self.factor)) };
+        let product = L::high(even, odd);
+        let quotient = product.add(self.half).shift_right(self.shift);
+        q.canon(x.sub(quotient.mul_low(q.q)))
+    }
+}
+
+/// Whether a transform of that size is for vectors.
+#[inline(always)]
+fn long_enough<L: Lanes>(data: &[u32], z: &[i32]) -> bool {
+    let n = data.len();
+    n.is_power_of_two() && n >= 4 * L::COUNT && z.len() >= n
+}
+
+/// See [`portable::forward`].
+#[inline(always)]
+pub(super) fn forward<L: Lanes>(data: &mut [u32], m: &Modulus, z: &[i32]) {
+    if !long_enough::<L>(data, z) {
+        portable::forward(data, m, z);
+    } else if m.value() > MAX_UNREDUCED {
+        // SAFETY: the lengths are checked.
+        unsafe { forward_all::<L, true>(data, m, z) }
+    } else {
+        // SAFETY: the lengths are checked.
+        unsafe { forward_all::<L, false>(data, m, z) }
+    }
+}
+
+/// # Safety
+/// [`long_enough`].
+#[inline(always)]
+unsafe fn forward_all<L: Lanes, const REDUCE: bool>(data: &mut [u32], m: &Modulus, z: &[i32]) {
+    let n = data.len();
+    let (data, z) = (data.as_mut_ptr(), z.as_ptr());
+    let q = Q::<L>::new(m);
+    // SAFETY: every index below is less than n: of the data by the shape of the
+    // layers, of the factors because layer with `count` blocks has the entries
+    // `count..2 count` and the last layer has n / 2 blocks.
+    unsafe {
+        let factor = |k: usize| Factor::<L>::all(*z.add(k), m);
+        let mut count = 1;
+        let mut length = n >> 1;
+        // An odd number of layers that reach a vector or farther leaves one.
+        if (n.trailing_zeros() - L::COUNT.trailing_zeros()) & 1 == 1 {
+            let f = factor(1);
+            for i in (0..length).step_by(L::COUNT) {
+                let (x, y) = (data.add(i), data.add(i + length));
+                let (a, b) = q.ct::<REDUCE>(L::load(x), L::load(y), f);
+                a.store(x);
+                b.store(y);
+            }
+            count = 2;
+            length >>= 1;
+        }
+        while length >= 2 * L::COUNT {
+            let quarter = length >> 1;
+            for k in count..2 * count {
+                let (f1, f2, f3) = (factor(k), factor(2 * k), factor(2 * k + 1));
+                let block = data.add((k - count) * 2 * length);
+                for i in (0..quarter).step_by(L::COUNT) {
+                    let at = [0, 1, 2, 3].map(|j| block.add(i + j * quarter));
+                    let [a, b, c, d] = at.map(|p| L::load(p));
+                    let (a, c) = q.ct::<REDUCE>(a, c, f1);
+                    let (b, d) = q.ct::<REDUCE>(b, d, f1);
+                    let (a, b) = q.ct::<REDUCE>(a, b, f2);
+                    let (c, d) = q.ct::<REDUCE>(c, d, f3);
+                    for (x, p) in [a, b, c, d].into_iter().zip(at) {
+                        x.store(p);
+                    }
+                }
+            }
+            count <<= 2;
+            length >>= 2;
+        }
+        // Blocks are one vector long now.
+        let barrett = Barrett::<L>::new(m);
+        for pair in 0..n >> (L::LAYERS + 1) {
+            let at = data.add(pair * 2 * L::COUNT);
+            let (mut a, mut b) = (L::load(at), L::load(at.add(L::COUNT)));
+            for layer in 0..L::LAYERS {
+                (a, b) = L::split(layer, a, b);
+                let first = (count << layer) + (pair << (layer + 1));
+                let f = q.factor(L::factors(layer, z.add(first)));
+                (a, b) = q.ct::<REDUCE>(a, b, f);
+            }
+            for layer in (0..L::LAYERS).rev() {
+                (a, b) = L::unsplit(layer, a, b);
+            }
+            if REDUCE {
+                (a, b) = (a.towards_zero(q.q), b.towards_zero(q.q));
+                (a, b) = (q.canon(a), q.canon(b));
+            } else {
+                (a, b) = (barrett.canon(a, q), barrett.canon(b, q));
+            }
+            a.store(at);
+            b.store(at.add(L::COUNT));
+        }
+    }
+}
+
+/// See [`portable::inverse`].
+#[inline(always)]
+pub(super) fn inverse<L: Lanes>(data: &mut [u32], m: &Modulus, z: &[i32], scale: i32) {
+    if long_enough::<L>(data, z) {
+        // SAFETY: the lengths are checked.
+        unsafe { inverse_all::<L>(data, m, z, scale) }
+    } else {
+        portable::inverse(data, m, z, scale);
+    }
+}
+
+/// # Safety
+/// [`long_enough`].
+#[inline(always)]
+unsafe fn inverse_all<L: Lanes>(data: &mut [u32], m: &Modulus, z: &[i32], scale: i32) {
+    let n = data.len();
+    let (data, z) = (data.as_mut_ptr(), z.as_ptr());
+    let q = Q::<L>::new(m);
+    // SAFETY: as in `forward_all`.
+    unsafe {
+        let factor = |k: usize| Factor::<L>::all(*z.add(k), m);
+        // The last layer multiplies by `scale` as well.
+        let s = Factor::<L>::all(scale, m);
+        let last = Factor::<L>::all(m.centre(m.mont(*z.add(1), scale)), m);
+        let mut count = n >> L::LAYERS;
+        for pair in 0..n >> (L::LAYERS + 1) {
+            let at = data.add(pair * 2 * L::COUNT);
+            let (mut a, mut b) = (L::load(at), L::load(at.add(L::COUNT)));
+            for layer in 0..L::LAYERS {
+                (a, b) = L::split(layer, a, b);
+            }
+            for layer in (0..L::LAYERS).rev() {
+                let first = (count << layer) + (pair << (layer + 1));
+                let f = q.factor(L::factors(layer, z.add(first)));
+                (a, b) = q.gs(a, b, f);
+                (a, b) = L::unsplit(layer, a, b);
+            }
+            a.store(at);
+            b.store(at.add(L::COUNT));
+        }
+        // Two layers a pass, of which the first has `count` blocks; the block of
+        // a pass is `4 quarter` long.
+        count >>= 1;
+        let mut quarter = L::COUNT;
+        while count >= 2 {
+            let outer = count >> 1;
+            for k in outer..2 * outer {
+                let (f1, f2, f3) = (factor(k), factor(2 * k), factor(2 * k + 1));
+                let block = data.add((k - outer) * 4 * quarter);
+                for i in (0..quarter).step_by(L::COUNT) {
+                    let at = [0, 1, 2, 3].map(|j| block.add(i + j * quarter));
+                    let [a, b, c, d] = at.map(|p| L::load(p));
+                    let (a, b) = q.gs(a, b, f2);
+                    let (c, d) = q.gs(c, d, f3);
+                    let ((a, c), (b, d)) = if outer == 1 {
+                        (q.gs_last(a, c, s, last), q.gs_last(b, d, s, last))
+                    } else {
+                        (q.gs(a, c, f1), q.gs(b, d, f1))
+                    };
+                    for (x, p) in [a, b, c, d].into_iter().zip(at) {
+                        x.store(p);
+                    }
+                }
+            }
+            count >>= 2;
+            quarter <<= 2;
+        }
+        if count == 1 {
+            let half = n >> 1;
+            for i in (0..half).step_by(L::COUNT) {
+                let (x, y) = (data.add(i), data.add(i + half));
+                let (a, b) = q.gs_last(L::load(x), L::load(y), s, last);
+                a.store(x);
+                b.store(y);
+            }
+        }
+    }
+}
+
+/// Words that whole vectors cover.
+#[inline(always)]
+fn whole<L: Lanes>(lengths: &[usize]) -> usize {
+    let shortest = lengths.iter().copied().min().unwrap_or(0);
+    shortest & !(L::COUNT - 1)
+}
+
+/// Runs `portable` on what is left behind the first `done` words.
+macro_rules! rest {
+    ($name:ident, $done:expr, ($($changed:ident),*), ($($read:ident),*) $(, $arg:expr)*) => {
+        if let ($(Some($changed),)* $(Some($read),)*) =
+            ($($changed.get_mut($done..),)* $($read.get($done..),)*)
+            && !rest!(@first $($changed)*).is_empty()
+        {
+            portable::$name($($changed,)* $($read,)* $($arg),*);
+        }
+    };
+    (@first $first:ident $($others:ident)*) => { $first };
+}
+
+/// See [`portable::mul_acc`].
+#[inline(always)]
+pub(super) fn mul_acc<L: Lanes>(acc: &mut [u32], a: &[u32], b_mont: &[u32], m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let done = whole::<L>(&[acc.len(), a.len(), b_mont.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let at = acc.as_mut_ptr().add(i);
+            let (a, b) = (L::load(a.as_ptr().add(i)), L::load(b_mont.as_ptr().add(i)));
+            let product = q.canon(q.mont(a, b));
+            q.add(L::load(at), product).store(at);
+        }
+    }
+    rest!(mul_acc, done, (acc), (a, b_mont), m);
+}
+
+/// See [`portable::mul_acc_two`].
+#[inline(always)]
+pub(super) fn mul_acc_two<L: Lanes>(
+    acc0: &mut [u32],
+    acc1: &mut [u32],
+    a0: &[u32],
+    a1: &[u32],
+    b_mont: &[u32],
+    m: &Modulus,
+) {
+    let q = Q::<L>::new(m);
+    let done = whole::<L>(&[acc0.len(), acc1.len(), a0.len(), a1.len(), b_mont.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let b = q.factor(L::load(b_mont.as_ptr().add(i)));
+            for (acc, a) in [(&mut *acc0, a0), (&mut *acc1, a1)] {
+                let at = acc.as_mut_ptr().add(i);
+                let product = q.canon(q.times(L::load(a.as_ptr().add(i)), b));
+                q.add(L::load(at), product).store(at);
+            }
+        }
+    }
+    rest!(mul_acc_two, done, (acc0, acc1), (a0, a1, b_mont), m);
+}
+
+/// See [`portable::mul_sub`].
+#[inline(always)]
+pub(super) fn mul_sub<L: Lanes>(a: &mut [u32], b: &[u32], c_mont: &[u32], m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let done = whole::<L>(&[a.len(), b.len(), c_mont.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let at = a.as_mut_ptr().add(i);
+            let (b, c) = (L::load(b.as_ptr().add(i)), L::load(c_mont.as_ptr().add(i)));
+            let product = q.canon(q.mont(b, c));
+            q.sub(L::load(at), product).store(at);
+        }
+    }
+    rest!(mul_sub, done, (a), (b, c_mont), m);
+}
+
+/// See [`portable::mul`].
+#[inline(always)]
+pub(super) fn mul<L: Lanes>(a: &mut [u32], b_mont: &[u32], m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let done = whole::<L>(&[a.len(), b_mont.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let at = a.as_mut_ptr().add(i);
+            let b = L::load(b_mont.as_ptr().add(i));
+            q.canon(q.mont(L::load(at), b)).store(at);
+        }
+    }
+    rest!(mul, done, (a), (b_mont), m);
+}
+
+/// See [`portable::scale`].
+#[inline(always)]
+pub(super) fn scale<L: Lanes>(a: &mut [u32], factor: i32, m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let f = Factor::<L>::all(factor, m);
+    let done = whole::<L>(&[a.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the length.
+        unsafe {
+            let at = a.as_mut_ptr().add(i);
+            q.canon(q.times(L::load(at), f)).store(at);
+        }
+    }
+    rest!(scale, done, (a), (), factor, m);
+}
+
+/// See [`portable::add`].
+#[inline(always)]
+pub(super) fn add<L: Lanes>(a: &mut [u32], b: &[u32], m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let done = whole::<L>(&[a.len(), b.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let at = a.as_mut_ptr().add(i);
+            q.add(L::load(at), L::load(b.as_ptr().add(i))).store(at);
+        }
+    }
+    rest!(add, done, (a), (b), m);
+}
+
+/// See [`portable::sub_scale`].
+#[inline(always)]
+pub(super) fn sub_scale<L: Lanes>(a: &mut [u32], b: &[u32], factor: i32, m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let f = Factor::<L>::all(factor, m);
+    let done = whole::<L>(&[a.len(), b.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let at = a.as_mut_ptr().add(i);
+            let difference = L::load(at).sub(L::load(b.as_ptr().add(i)));
+            q.canon(q.times(difference, f)).store(at);
+        }
+    }
+    rest!(sub_scale, done, (a), (b), factor, m);
+}
+
+/// See [`portable::square`].
+#[inline(always)]
+pub(super) fn square<L: Lanes>(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let r2 = Factor::<L>::all(m.r2(), m);
+    let done = whole::<L>(&[a.len(), b.len(), c.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let [at_a, at_b, at_c] = [&mut *a, &mut *b, &mut *c].map(|x| x.as_mut_ptr().add(i));
+            let (x, y) = (L::load(at_a), L::load(at_b));
+            let x_mont = q.factor(q.times(x, r2));
+            let xy = q.canon(q.times(y, x_mont));
+            q.canon(q.times(x, x_mont)).store(at_a);
+            q.add(xy, xy).store(at_b);
+            q.canon(q.mont(q.times(y, r2), y)).store(at_c);
+        }
+    }
+    rest!(square, done, (a, b, c), (), m);
+}
+
+/// See [`portable::lift`].
+#[inline(always)]
+pub(super) fn lift<L: Lanes>(
+    src: &[u32],
+    from: &Modulus,
+    dst: &mut [u32],
+    factor: i32,
+    m: &Modulus,
+) {
+    let q = Q::<L>::new(m);
+    let f = Factor::<L>::all(factor, m);
+    let (from_q, half) = (
+        L::splat(from.value() as i32),
+        L::splat((from.value() >> 1) as i32),
+    );
+    let done = whole::<L>(&[src.len(), dst.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let x = L::load(src.as_ptr().add(i)).sub_above(half, from_q);
+            q.canon(q.times(x, f)).store(dst.as_mut_ptr().add(i));
+        }
+    }
+    if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
+        portable::lift(src, from, dst, factor, m);
+    }
+}
+
+/// See [`portable::lift_i32`].
+#[inline(always)]
+pub(super) fn lift_i32<L: Lanes>(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let f = Factor::<L>::all(factor, m);
+    let done = whole::<L>(&[src.len(), dst.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let x = L::load(src.as_ptr().add(i).cast());
+            q.canon(q.times(x, f)).store(dst.as_mut_ptr().add(i));
+        }
+    }
+    if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
+        portable::lift_i32(src, dst, factor, m);
+    }
+}
+
+/// See [`portable::lift_f32`].
+#[inline(always)]
+pub(super) fn lift_f32<L: Lanes>(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let f = Factor::<L>::all(factor, m);
+    let done = whole::<L>(&[src.len(), dst.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let x = L::load_f32(src.as_ptr().add(i));
+            q.canon(q.times(x, f)).store(dst.as_mut_ptr().add(i));
+        }
+    }
+    if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
+        portable::lift_f32(src, dst, factor, m);
+    }
+}
