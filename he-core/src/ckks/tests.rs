@@ -418,6 +418,38 @@ fn keys_are_consumed_in_any_chunks() {
     assert!(results.windows(2).all(|w| w[0] == w[1]));
 }
 
+/// Key switching is exact integer arithmetic: whatever its order and its
+/// memory, each of these results has these bits.
+#[test]
+fn key_switches_give_the_same_bits_in_any_order() {
+    use sha2::{Digest, Sha256};
+    let mut t = Bench::new(11);
+    let v = t.values();
+    let mut digest = Sha256::new();
+    for level in 0..=P.max_level() {
+        for op in [
+            SwitchOp::Rotate(rotation(N, 3)),
+            SwitchOp::RotateAdd(rotation(N, -64)),
+            SwitchOp::Rotate(2 * N as u32 - 1),
+            SwitchOp::Square,
+        ] {
+            let mut ct = t.encrypt(&v, level);
+            t.switch(op, &mut ct);
+            let (c0, c1) = ct.halves();
+            for x in c0.iter().chain(c1) {
+                digest.update(x.to_le_bytes());
+            }
+        }
+    }
+    let hex: String = digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    assert_eq!(hex, "beade9bf493c575a");
+}
+
 #[test]
 fn objects_round_trip_and_keep_their_bytes() {
     use sha2::{Digest, Sha256};
