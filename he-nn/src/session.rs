@@ -16,12 +16,12 @@ use crate::message::{
 };
 use crate::model::Model;
 use crate::packing;
-use crate::plan::{BIAS_SHIFT, Cursor, KeyUse, Plan, PlanError, Step};
+use crate::plan::{BIAS_SHIFT, Cursor, Plan, PlanError, Step};
 use core::mem::size_of;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::evaluator::{
-    Switching, Workspace, add_encoded, multiply_encoded, rescale, transform_encoded,
+    Due, Switching, Workspace, add_encoded, multiply_encoded, rescale, transform_encoded,
 };
 use he_core::error::Error;
 use he_core::ring::kernel;
@@ -203,7 +203,8 @@ impl<'a> Session<'a> {
             }
             Some(Step::KeySeed(key)) => {
                 let key = self.plan.key_use(key).ok_or(Refusal::NotExpected)?;
-                run.switching = Some(start_switch(&self.plan, key, &mut self.ct, self.work)?);
+                let switching = Switching::start(self.plan.params(), key.op, &mut self.ct);
+                run.switching = Some(switching.map_err(internal)?);
                 key.stage
             }
             _ => return Err(Refusal::NotExpected),
@@ -293,9 +294,16 @@ impl<'a> Session<'a> {
                 let used = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
                 let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
                 let mut work = Workspace::new(params, used.level, self.work).map_err(internal)?;
+                let ct = &mut self.ct;
+                if let Some(Due::Digit(_)) = switching.due() {
+                    switching.digit(params, ct, &mut work).map_err(internal)?;
+                }
                 switching
-                    .absorb(params, &mut self.ct, &mut work, &sent, &expanded)
+                    .absorb(params, ct, &mut work, &sent, &expanded)
                     .map_err(internal)?;
+                if switching.due() == Some(Due::Division) {
+                    switching.divide(params, ct, &mut work).map_err(internal)?;
+                }
                 used.stage
             }
         };
@@ -455,16 +463,6 @@ fn encode_slots<'w>(
     fill(re, im);
     encode_in_place(coefficients, scale).map_err(internal)?;
     Ok((coefficients, scratch))
-}
-
-fn start_switch(
-    plan: &Plan,
-    key: KeyUse,
-    ct: &mut Ciphertext<&mut [u32]>,
-    work: &mut [u32],
-) -> Result<Switching, Refusal> {
-    let mut work = Workspace::new(plan.params(), key.level, work).map_err(internal)?;
-    Switching::start(plan.params(), key.op, ct, &mut work).map_err(internal)
 }
 
 /// Errors that a checked plan and model exclude; reported, not swallowed.
