@@ -237,6 +237,36 @@ impl<'a> Session<'a> {
                 got_offset: offset,
             });
         }
+        let kind = self.consume(item, offset, bytes)?;
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        run.cursor.advance(&self.plan);
+        let after = run.cursor.step(&self.plan);
+        run.account(kind, platform.now().saturating_sub(start));
+        let ended = match (item, after) {
+            (Item::Input { .. }, Some(Step::KeySeed(_))) => Some(StageKind::Layer1),
+            (Item::Key { key, .. }, None | Some(Step::KeySeed(_)))
+                if self.plan.ends_stage(usize::from(key)) =>
+            {
+                Some(kind)
+            }
+            _ => None,
+        };
+        if let Some(stage) = ended {
+            self.between_stages(stage, platform)?;
+        }
+        reply(Reply::Ack);
+        if after.is_none() {
+            self.send_result(platform, reply)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Multiplies and adds what a chunk carries. Apart, so that its buffers are
+    /// off the stack again when a stage ends.
+    #[inline(never)]
+    fn consume(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<StageKind, Refusal> {
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let (limb, digit) = match item {
             Item::Input { limb, .. } => (usize::from(limb), 0),
             Item::Key { limb, digit, .. } => (usize::from(limb), usize::from(digit)),
@@ -267,7 +297,7 @@ impl<'a> Session<'a> {
             .ok_or(Refusal::NotExpected)?
             .fill(&mut expanded);
 
-        let kind = match item {
+        Ok(match item {
             Item::Input { .. } => {
                 let n = params.n();
                 let (buffer, rest) = self.work.split_at_mut_checked(n).ok_or(Refusal::Model)?;
@@ -306,28 +336,7 @@ impl<'a> Session<'a> {
                 }
                 used.stage
             }
-        };
-        run.cursor.advance(&self.plan);
-        let after = run.cursor.step(&self.plan);
-        run.account(kind, platform.now().saturating_sub(start));
-        let ended = match (item, after) {
-            (Item::Input { .. }, Some(Step::KeySeed(_))) => Some(StageKind::Layer1),
-            (Item::Key { key, .. }, None | Some(Step::KeySeed(_)))
-                if self.plan.ends_stage(usize::from(key)) =>
-            {
-                Some(kind)
-            }
-            _ => None,
-        };
-        if let Some(stage) = ended {
-            self.between_stages(stage, platform)?;
-        }
-        reply(Reply::Ack);
-        if after.is_none() {
-            self.send_result(platform, reply)
-        } else {
-            Ok(())
-        }
+        })
     }
 
     /// The work that needs no upload, after the stage `ended`.
