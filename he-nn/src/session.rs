@@ -404,6 +404,8 @@ impl<'a> Session<'a> {
         self.add_bias(packing::bias2_slots)
     }
 
+    /// Apart for the same reason as [`Self::consume`].
+    #[inline(never)]
     fn send_result<P: Platform>(
         &mut self,
         platform: &mut P,
