@@ -205,10 +205,12 @@ impl<'a> Session<'a> {
                 let key = self.plan.key_use(key).ok_or(Refusal::NotExpected)?;
                 let switching = Switching::start(self.plan.params(), key.op, &mut self.ct);
                 run.switching = Some(switching.map_err(internal)?);
+                self.between_key_limbs(key.level)?;
                 key.stage
             }
             _ => return Err(Refusal::NotExpected),
         };
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.seed = *seed;
         run.cursor.advance(&self.plan);
         run.account(kind, platform.now().saturating_sub(start));
@@ -262,9 +264,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Multiplies and adds what a chunk carries. Apart, so that its buffers are
-    /// off the stack again when a stage ends.
-    #[inline(never)]
+    /// Takes what a chunk carries, and does what can be done before the next.
     fn consume(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<StageKind, Refusal> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let (limb, digit) = match item {
@@ -281,6 +281,51 @@ impl<'a> Session<'a> {
                 got,
             });
         }
+        if offset == 0 {
+            run.uniform = Some(Uniform::new(&run.seed, stream(digit, limb), modulus));
+        }
+        match item {
+            Item::Input { .. } => {
+                if offset == 0 {
+                    let (buffer, weights) = two_limbs(self.work, params.n())?;
+                    let coefficients = bytemuck::cast_slice(buffer);
+                    transform_encoded(params, limb, coefficients, weights).map_err(internal)?;
+                }
+                self.multiply(item, offset, bytes)?;
+                Ok(StageKind::Layer1)
+            }
+            Item::Key { key, .. } => {
+                let key = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                self.multiply(item, offset, bytes)?;
+                self.between_key_limbs(key.level)?;
+                Ok(key.stage)
+            }
+        }
+    }
+
+    /// What the running key switch does before it can take more of its key:
+    /// the next digit, or after the last limb the division.
+    fn between_key_limbs(&mut self, level: usize) -> Result<(), Refusal> {
+        let params = self.plan.params();
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
+        let mut work = Workspace::new(params, level, self.work).map_err(internal)?;
+        match switching.due() {
+            Some(Due::Digit(_)) => switching.digit(params, &mut self.ct, &mut work),
+            Some(Due::Division) => switching.divide(params, &mut self.ct, &mut work),
+            Some(Due::Key(_)) | None => Ok(()),
+        }
+        .map_err(internal)
+    }
+
+    /// Unpacks and expands a chunk, multiplies and adds. Apart, so that its
+    /// buffers are on the stack only as long as that takes.
+    #[inline(never)]
+    fn multiply(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<(), Refusal> {
+        let (Item::Input { limb, .. } | Item::Key { limb, .. }) = item;
+        let limb = usize::from(limb);
+        let params = self.plan.params();
+        let modulus = params.prime(limb).map_err(internal)?.modulus();
         let (mut sent, mut expanded) = ([0; CHUNK_COEFFS], [0; CHUNK_COEFFS]);
         unpack(bytes, modulus, &mut sent).map_err(|e| match e {
             Error::Residue { index, .. } => Refusal::Residue {
@@ -289,23 +334,13 @@ impl<'a> Session<'a> {
             },
             _ => Refusal::Model,
         })?;
-        if offset == 0 {
-            run.uniform = Some(Uniform::new(&run.seed, stream(digit, limb), modulus));
-        }
-        run.uniform
-            .as_mut()
-            .ok_or(Refusal::NotExpected)?
-            .fill(&mut expanded);
-
-        Ok(match item {
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let uniform = run.uniform.as_mut().ok_or(Refusal::NotExpected)?;
+        uniform.fill(&mut expanded);
+        match item {
             Item::Input { .. } => {
                 let n = params.n();
-                let (buffer, rest) = self.work.split_at_mut_checked(n).ok_or(Refusal::Model)?;
-                let weights = rest.get_mut(..n).ok_or(Refusal::Model)?;
-                if offset == 0 {
-                    let coefficients = bytemuck::cast_slice(buffer);
-                    transform_encoded(params, limb, coefficients, weights).map_err(internal)?;
-                }
+                let (_, weights) = two_limbs(self.work, n)?;
                 let first = usize::from(offset);
                 let range = first..first + CHUNK_COEFFS;
                 let weights = weights.get(range.clone()).ok_or(Refusal::Model)?;
@@ -318,25 +353,17 @@ impl<'a> Session<'a> {
                     return Err(Refusal::Model);
                 };
                 kernel::mul_acc_two(acc0, acc1, &sent, &expanded, weights, modulus);
-                StageKind::Layer1
+                Ok(())
             }
             Item::Key { key, .. } => {
-                let used = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                let key = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
                 let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
-                let mut work = Workspace::new(params, used.level, self.work).map_err(internal)?;
-                let ct = &mut self.ct;
-                if let Some(Due::Digit(_)) = switching.due() {
-                    switching.digit(params, ct, &mut work).map_err(internal)?;
-                }
+                let mut work = Workspace::new(params, key.level, self.work).map_err(internal)?;
                 switching
-                    .absorb(params, ct, &mut work, &sent, &expanded)
-                    .map_err(internal)?;
-                if switching.due() == Some(Due::Division) {
-                    switching.divide(params, ct, &mut work).map_err(internal)?;
-                }
-                used.stage
+                    .absorb(params, &mut self.ct, &mut work, &sent, &expanded)
+                    .map_err(internal)
             }
-        })
+        }
     }
 
     /// The work that needs no upload, after the stage `ended`.
@@ -464,9 +491,7 @@ fn encode_slots<'w>(
     fill: impl FnOnce(&mut [f32], &mut [f32]),
 ) -> Result<(&'w [f32], &'w mut [u32]), Refusal> {
     let params = plan.params();
-    let limbs = work.split_at_mut_checked(params.n());
-    let (buffer, rest) = limbs.ok_or(Refusal::Model)?;
-    let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
+    let (buffer, scratch) = two_limbs(work, params.n())?;
     let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
     let halves = coefficients.split_at_mut_checked(params.slots());
     let (re, im) = halves.ok_or(Refusal::Model)?;
@@ -474,6 +499,12 @@ fn encode_slots<'w>(
     fill(re, im);
     encode_in_place(coefficients, scale).map_err(internal)?;
     Ok((coefficients, scratch))
+}
+
+/// The first two limbs of the workspace.
+fn two_limbs(work: &mut [u32], n: usize) -> Result<(&mut [u32], &mut [u32]), Refusal> {
+    let (first, rest) = work.split_at_mut_checked(n).ok_or(Refusal::Model)?;
+    Ok((first, rest.get_mut(..n).ok_or(Refusal::Model)?))
 }
 
 /// Errors that a checked plan and model exclude; reported, not swallowed.
