@@ -414,6 +414,13 @@ impl Plan {
         arena_words(self.params)
     }
 
+    /// Of these, the ciphertext: accumulator of the first layer and of every
+    /// key switch.
+    #[must_use]
+    pub const fn ciphertext_words(&self) -> usize {
+        ciphertext_words(self.params)
+    }
+
     /// Bytes that seeds and payloads of one inference take on the wire,
     /// without framing: (inputs, keys, result).
     #[must_use]
@@ -484,7 +491,11 @@ impl Plan {
 /// Words of the arena under a parameter set, for statics.
 #[must_use]
 pub const fn arena_words(params: &Params) -> usize {
-    2 * (DEPTH + 1) * params.n() + workspace_words(params, DEPTH)
+    ciphertext_words(params) + workspace_words(params, DEPTH)
+}
+
+const fn ciphertext_words(params: &Params) -> usize {
+    2 * (DEPTH + 1) * params.n()
 }
 
 /// Magnitudes of one network under one set, for the choice of scales.
