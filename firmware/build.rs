@@ -40,6 +40,7 @@ fn main() {
     // Interrupt handlers are named in each board's vector table, not here.
     fs::write(out.join("device.x"), "").expect("the build directory is writable");
     println!("cargo:rustc-cfg=board=\"{board}\"");
+    println!("cargo:rustc-env=HE_EDGE_BOARD={board}");
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=--nmagic");
     println!("cargo:rustc-link-arg-bins=-Tlink.x");

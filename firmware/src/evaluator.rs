@@ -16,7 +16,9 @@ const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
 pub(crate) struct Evaluator(Option<Session<'static>>);
 
 impl Evaluator {
-    /// Takes the arena; a second evaluator would get none.
+    /// Takes the arena; a second evaluator would get none. Apart, so that what
+    /// it is made from is off the stack again.
+    #[inline(never)]
     pub(crate) fn new() -> Self {
         let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
         let session = Model::parse(MODEL)

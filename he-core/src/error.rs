@@ -71,6 +71,13 @@ pub enum Error {
     /// A returned ciphertext one of whose halves is zero: its decryption does
     /// not depend on the key, or is the key times what the sender chose.
     Transparent,
+    /// A step of a key switch came out of turn.
+    Turn {
+        /// The step that is due.
+        due: &'static str,
+        /// The step that came.
+        got: &'static str,
+    },
     /// Bytes that are not a serialised object.
     Wire {
         /// What is wrong with them.
@@ -154,6 +161,9 @@ impl fmt::Display for Error {
                 )
             }
             Self::Transparent => f.write_str("the ciphertext is transparent"),
+            Self::Turn { due, got } => {
+                write!(f, "{got} came where {due} is due in a key switch")
+            }
             Self::Wire { what } => match what {
                 WireError::Magic => f.write_str("these bytes are no he-edge object"),
                 WireError::Version { expected, got } => {

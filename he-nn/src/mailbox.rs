@@ -3,7 +3,7 @@
 //! UART. Both sides take it from here.
 //!
 //! ```text
-//! | 0       | 8      | 9       | 4096 + 2048 i          |
+//! | 0       | 8      | 9       | 64 + 2048 i            |
 //! | "here"  | pushed | drained | slot i: length, bytes  |
 //! ```
 //!
@@ -22,8 +22,9 @@ pub const PUSHED: usize = 8;
 /// Offset of the count of slots that were taken, modulo 256. The board writes it.
 pub const DRAINED: usize = 9;
 
-/// Slots; a divisor of the counters' range.
-pub const SLOTS: u8 = 16;
+/// Slots; a divisor of the counters' range. As many as a board's credit window,
+/// so that the host never waits for one: the mailbox counts as the board's memory.
+pub const SLOTS: u8 = 4;
 
 /// Bytes of the length, little endian, at the start of a slot.
 pub const LENGTH_BYTES: usize = 2;
@@ -32,7 +33,7 @@ pub const LENGTH_BYTES: usize = 2;
 pub const SLOT_BYTES: usize = STRIDE - LENGTH_BYTES;
 
 const STRIDE: usize = 2048;
-const FIRST: usize = 4096;
+const FIRST: usize = 64;
 
 /// Memory that the mailbox takes.
 pub const BYTES: usize = FIRST + SLOTS as usize * STRIDE;

@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 2.
+//! The messages between client and evaluator, protocol version 3.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -40,7 +40,7 @@ pub enum Item {
     Key {
         /// Index of the key in the plan's list of key uses.
         key: u8,
-        /// Target limb; the special limb is sent first, as index `limbs`.
+        /// Target limb; that of the special prime has the index after the data limbs.
         limb: u8,
         /// Gadget digit.
         digit: u8,

@@ -45,6 +45,7 @@ use he_core::ckks::evaluator::{SwitchOp, workspace_words};
 use he_core::params::{Params, fnv};
 use he_core::ring::automorphism;
 use he_core::ring::sample::{ERROR_COINS, ERROR_VARIANCE};
+use he_core::rlwe::KeyLimb;
 use he_core::rlwe::keys::SwitchTarget;
 use he_core::wire::packed_len;
 
@@ -413,6 +414,13 @@ impl Plan {
         arena_words(self.params)
     }
 
+    /// Of these, the ciphertext: accumulator of the first layer and of every
+    /// key switch.
+    #[must_use]
+    pub const fn ciphertext_words(&self) -> usize {
+        ciphertext_words(self.params)
+    }
+
     /// Bytes that seeds and payloads of one inference take on the wire,
     /// without framing: (inputs, keys, result).
     #[must_use]
@@ -442,9 +450,9 @@ impl Plan {
             .filter_map(|k| self.key_use(k))
             .map(|u| {
                 let l = u.level + 1;
-                // A rotation takes its own digits from the NTT form.
-                let own = if u.op == SwitchOp::Square { 0 } else { l };
-                l + l * (l + 1) - own + 2 + 2 * l
+                // Digits to the coefficient domain and to every other prime;
+                // division: two accumulators, and two halves.
+                l + l * l + 2 + 2 * l
             })
             .sum();
         let rescales: usize = (1..=DEPTH).map(|l| 2 + 2 * l).sum();
@@ -483,7 +491,11 @@ impl Plan {
 /// Words of the arena under a parameter set, for statics.
 #[must_use]
 pub const fn arena_words(params: &Params) -> usize {
-    2 * (DEPTH + 1) * params.n() + workspace_words(params, DEPTH)
+    ciphertext_words(params) + workspace_words(params, DEPTH)
+}
+
+const fn ciphertext_words(params: &Params) -> usize {
+    2 * (DEPTH + 1) * params.n()
 }
 
 /// Magnitudes of one network under one set, for the choice of scales.
@@ -843,8 +855,8 @@ pub struct Cursor {
     /// Input ciphertexts, then key uses.
     group: usize,
     seeded: bool,
-    row: usize,
-    digit: usize,
+    /// Of an input, only the target counts.
+    limb: KeyLimb,
     offset: usize,
 }
 
@@ -855,8 +867,7 @@ impl Cursor {
         Self {
             group: 0,
             seeded: false,
-            row: 0,
-            digit: 0,
+            limb: KeyLimb::FIRST,
             offset: 0,
         }
     }
@@ -864,14 +875,14 @@ impl Cursor {
     /// The step that comes next, `None` at the end.
     #[must_use]
     pub fn step(&self, plan: &Plan) -> Option<Step> {
-        let (row, digit) = (self.row as u8, self.digit as u8);
+        let (limb, digit) = (self.limb.target as u8, self.limb.digit as u8);
         if self.group < plan.ciphertexts() {
             if !self.seeded {
                 return Some(Step::InputSeed(self.group));
             }
             let item = Item::Input {
                 ciphertext: self.group as u8,
-                limb: row,
+                limb,
             };
             return Some(Step::Chunk(item, self.offset));
         }
@@ -880,10 +891,6 @@ impl Cursor {
         if !self.seeded {
             return Some(Step::KeySeed(key));
         }
-        let limb = match self.row {
-            0 => plan.params().special() as u8,
-            _ => row - 1,
-        };
         Some(Step::Chunk(
             Item::Key {
                 key: key as u8,
@@ -900,23 +907,22 @@ impl Cursor {
             self.seeded = true;
             return;
         }
-        let key = self.group.checked_sub(plan.ciphertexts());
-        let (rows, digits) = match key.and_then(|k| plan.key_use(k)) {
-            Some(u) => (u.level + 2, u.level + 1),
-            None => (plan.input_level() + 1, 1),
-        };
         self.offset += CHUNK_COEFFS;
         if self.offset < plan.params().n() {
             return;
         }
         self.offset = 0;
-        self.digit += 1;
-        if self.digit < digits {
-            return;
-        }
-        self.digit = 0;
-        self.row += 1;
-        if self.row < rows {
+        let key = self.group.checked_sub(plan.ciphertexts());
+        let next = match key.and_then(|k| plan.key_use(k)) {
+            Some(used) => self.limb.next(plan.params(), used.level),
+            None if self.limb.target < plan.input_level() => Some(KeyLimb {
+                target: self.limb.target + 1,
+                ..self.limb
+            }),
+            None => None,
+        };
+        if let Some(next) = next {
+            self.limb = next;
             return;
         }
         *self = Self {

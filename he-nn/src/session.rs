@@ -16,12 +16,12 @@ use crate::message::{
 };
 use crate::model::Model;
 use crate::packing;
-use crate::plan::{BIAS_SHIFT, Cursor, KeyUse, Plan, PlanError, Step};
+use crate::plan::{BIAS_SHIFT, Cursor, Plan, PlanError, Step};
 use core::mem::size_of;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::evaluator::{
-    Switching, Workspace, add_encoded, multiply_encoded, rescale, transform_encoded,
+    Due, Switching, Workspace, add_encoded, multiply_encoded, rescale, transform_encoded,
 };
 use he_core::error::Error;
 use he_core::ring::kernel;
@@ -203,11 +203,14 @@ impl<'a> Session<'a> {
             }
             Some(Step::KeySeed(key)) => {
                 let key = self.plan.key_use(key).ok_or(Refusal::NotExpected)?;
-                run.switching = Some(start_switch(&self.plan, key, &mut self.ct, self.work)?);
+                let switching = Switching::start(self.plan.params(), key.op, &mut self.ct);
+                run.switching = Some(switching.map_err(internal)?);
+                self.between_key_limbs(key.level)?;
                 key.stage
             }
             _ => return Err(Refusal::NotExpected),
         };
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.seed = *seed;
         run.cursor.advance(&self.plan);
         run.account(kind, platform.now().saturating_sub(start));
@@ -236,69 +239,8 @@ impl<'a> Session<'a> {
                 got_offset: offset,
             });
         }
-        let (limb, digit) = match item {
-            Item::Input { limb, .. } => (usize::from(limb), 0),
-            Item::Key { limb, digit, .. } => (usize::from(limb), usize::from(digit)),
-        };
-        let params = self.plan.params();
-        let modulus = params.prime(limb).map_err(internal)?.modulus();
-        let length = packed_len(CHUNK_COEFFS, modulus.bits());
-        if bytes.len() != length {
-            let got = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-            return Err(Refusal::ChunkLength {
-                expected: length as u16,
-                got,
-            });
-        }
-        let (mut sent, mut expanded) = ([0; CHUNK_COEFFS], [0; CHUNK_COEFFS]);
-        unpack(bytes, modulus, &mut sent).map_err(|e| match e {
-            Error::Residue { index, .. } => Refusal::Residue {
-                item,
-                index: offset.saturating_add(index as u16),
-            },
-            _ => Refusal::Model,
-        })?;
-        if offset == 0 {
-            run.uniform = Some(Uniform::new(&run.seed, stream(digit, limb), modulus));
-        }
-        run.uniform
-            .as_mut()
-            .ok_or(Refusal::NotExpected)?
-            .fill(&mut expanded);
-
-        let kind = match item {
-            Item::Input { .. } => {
-                let n = params.n();
-                let (buffer, rest) = self.work.split_at_mut_checked(n).ok_or(Refusal::Model)?;
-                let weights = rest.get_mut(..n).ok_or(Refusal::Model)?;
-                if offset == 0 {
-                    let coefficients = bytemuck::cast_slice(buffer);
-                    transform_encoded(params, limb, coefficients, weights).map_err(internal)?;
-                }
-                let first = usize::from(offset);
-                let range = first..first + CHUNK_COEFFS;
-                let weights = weights.get(range.clone()).ok_or(Refusal::Model)?;
-                let (c0, c1) = self.ct.halves_mut();
-                let [acc0, acc1] = [c0, c1].map(|half| {
-                    let limb = half.chunks_exact_mut(n).nth(limb);
-                    limb.and_then(|l| l.get_mut(range.clone()))
-                });
-                let (Some(acc0), Some(acc1)) = (acc0, acc1) else {
-                    return Err(Refusal::Model);
-                };
-                kernel::mul_acc_two(acc0, acc1, &sent, &expanded, weights, modulus);
-                StageKind::Layer1
-            }
-            Item::Key { key, .. } => {
-                let used = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
-                let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
-                let mut work = Workspace::new(params, used.level, self.work).map_err(internal)?;
-                switching
-                    .absorb(params, &mut self.ct, &mut work, &sent, &expanded)
-                    .map_err(internal)?;
-                used.stage
-            }
-        };
+        let kind = self.consume(item, offset, bytes)?;
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(&self.plan);
         let after = run.cursor.step(&self.plan);
         run.account(kind, platform.now().saturating_sub(start));
@@ -319,6 +261,108 @@ impl<'a> Session<'a> {
             self.send_result(platform, reply)
         } else {
             Ok(())
+        }
+    }
+
+    /// Takes what a chunk carries, and does what can be done before the next.
+    fn consume(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<StageKind, Refusal> {
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let (limb, digit) = match item {
+            Item::Input { limb, .. } => (usize::from(limb), 0),
+            Item::Key { limb, digit, .. } => (usize::from(limb), usize::from(digit)),
+        };
+        let params = self.plan.params();
+        let modulus = params.prime(limb).map_err(internal)?.modulus();
+        let length = packed_len(CHUNK_COEFFS, modulus.bits());
+        if bytes.len() != length {
+            let got = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+            return Err(Refusal::ChunkLength {
+                expected: length as u16,
+                got,
+            });
+        }
+        if offset == 0 {
+            run.uniform = Some(Uniform::new(&run.seed, stream(digit, limb), modulus));
+        }
+        match item {
+            Item::Input { .. } => {
+                if offset == 0 {
+                    let (buffer, weights) = two_limbs(self.work, params.n())?;
+                    let coefficients = bytemuck::cast_slice(buffer);
+                    transform_encoded(params, limb, coefficients, weights).map_err(internal)?;
+                }
+                self.multiply(item, offset, bytes)?;
+                Ok(StageKind::Layer1)
+            }
+            Item::Key { key, .. } => {
+                let key = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                self.multiply(item, offset, bytes)?;
+                self.between_key_limbs(key.level)?;
+                Ok(key.stage)
+            }
+        }
+    }
+
+    /// What the running key switch does before it can take more of its key:
+    /// the next digit, or after the last limb the division.
+    fn between_key_limbs(&mut self, level: usize) -> Result<(), Refusal> {
+        let params = self.plan.params();
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
+        let mut work = Workspace::new(params, level, self.work).map_err(internal)?;
+        match switching.due() {
+            Some(Due::Digit(_)) => switching.digit(params, &mut self.ct, &mut work),
+            Some(Due::Division) => switching.divide(params, &mut self.ct, &mut work),
+            Some(Due::Key(_)) | None => Ok(()),
+        }
+        .map_err(internal)
+    }
+
+    /// Unpacks and expands a chunk, multiplies and adds. Apart, so that its
+    /// buffers are on the stack only as long as that takes.
+    #[inline(never)]
+    fn multiply(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<(), Refusal> {
+        let (Item::Input { limb, .. } | Item::Key { limb, .. }) = item;
+        let limb = usize::from(limb);
+        let params = self.plan.params();
+        let modulus = params.prime(limb).map_err(internal)?.modulus();
+        let (mut sent, mut expanded) = ([0; CHUNK_COEFFS], [0; CHUNK_COEFFS]);
+        unpack(bytes, modulus, &mut sent).map_err(|e| match e {
+            Error::Residue { index, .. } => Refusal::Residue {
+                item,
+                index: offset.saturating_add(index as u16),
+            },
+            _ => Refusal::Model,
+        })?;
+        let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
+        let uniform = run.uniform.as_mut().ok_or(Refusal::NotExpected)?;
+        uniform.fill(&mut expanded);
+        match item {
+            Item::Input { .. } => {
+                let n = params.n();
+                let (_, weights) = two_limbs(self.work, n)?;
+                let first = usize::from(offset);
+                let range = first..first + CHUNK_COEFFS;
+                let weights = weights.get(range.clone()).ok_or(Refusal::Model)?;
+                let (c0, c1) = self.ct.halves_mut();
+                let [acc0, acc1] = [c0, c1].map(|half| {
+                    let limb = half.chunks_exact_mut(n).nth(limb);
+                    limb.and_then(|l| l.get_mut(range.clone()))
+                });
+                let (Some(acc0), Some(acc1)) = (acc0, acc1) else {
+                    return Err(Refusal::Model);
+                };
+                kernel::mul_acc_two(acc0, acc1, &sent, &expanded, weights, modulus);
+                Ok(())
+            }
+            Item::Key { key, .. } => {
+                let key = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
+                let mut work = Workspace::new(params, key.level, self.work).map_err(internal)?;
+                switching
+                    .absorb(params, &mut self.ct, &mut work, &sent, &expanded)
+                    .map_err(internal)
+            }
         }
     }
 
@@ -387,6 +431,8 @@ impl<'a> Session<'a> {
         self.add_bias(packing::bias2_slots)
     }
 
+    /// Apart for the same reason as [`Self::consume`].
+    #[inline(never)]
     fn send_result<P: Platform>(
         &mut self,
         platform: &mut P,
@@ -445,9 +491,7 @@ fn encode_slots<'w>(
     fill: impl FnOnce(&mut [f32], &mut [f32]),
 ) -> Result<(&'w [f32], &'w mut [u32]), Refusal> {
     let params = plan.params();
-    let limbs = work.split_at_mut_checked(params.n());
-    let (buffer, rest) = limbs.ok_or(Refusal::Model)?;
-    let scratch = rest.get_mut(..params.n()).ok_or(Refusal::Model)?;
+    let (buffer, scratch) = two_limbs(work, params.n())?;
     let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
     let halves = coefficients.split_at_mut_checked(params.slots());
     let (re, im) = halves.ok_or(Refusal::Model)?;
@@ -457,14 +501,10 @@ fn encode_slots<'w>(
     Ok((coefficients, scratch))
 }
 
-fn start_switch(
-    plan: &Plan,
-    key: KeyUse,
-    ct: &mut Ciphertext<&mut [u32]>,
-    work: &mut [u32],
-) -> Result<Switching, Refusal> {
-    let mut work = Workspace::new(plan.params(), key.level, work).map_err(internal)?;
-    Switching::start(plan.params(), key.op, ct, &mut work).map_err(internal)
+/// The first two limbs of the workspace.
+fn two_limbs(work: &mut [u32], n: usize) -> Result<(&mut [u32], &mut [u32]), Refusal> {
+    let (first, rest) = work.split_at_mut_checked(n).ok_or(Refusal::Model)?;
+    Ok((first, rest.get_mut(..n).ok_or(Refusal::Model)?))
 }
 
 /// Errors that a checked plan and model exclude; reported, not swallowed.

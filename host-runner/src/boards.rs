@@ -49,8 +49,8 @@ pub struct Cost {
 /// the same.
 pub const DEFAULT_BOARD: &str = "mps2-an386";
 
-/// All boards.
-pub const BOARDS: &[Board] = &[Board {
+/// The emulator's machine, with the counts of its processor.
+const MPS2_AN386: Board = Board {
     name: "mps2-an386",
     core: "Cortex-M4F",
     machine: Some(Machine {
@@ -59,13 +59,25 @@ pub const BOARDS: &[Board] = &[Board {
     }),
     ram_bytes: 512 * 1024,
     stack_bytes: 32 * 1024,
-    fixed_bytes: 52 * 1024,
+    fixed_bytes: 24 * 1024,
     cost: Cost {
         butterfly_x100: 930,
         coefficient: 70,
         encode: 120,
     },
-}];
+};
+
+/// All boards.
+pub const BOARDS: &[Board] = &[
+    MPS2_AN386,
+    // The same machine, held to the RAM of smaller boards.
+    Board {
+        name: "mps2-an386-256k",
+        ram_bytes: 256 * 1024,
+        stack_bytes: 16 * 1024,
+        ..MPS2_AN386
+    },
+];
 
 /// A board that is not in [`BOARDS`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -8,7 +8,7 @@ use he_core::ckks::Ciphertext;
 use he_core::ckks::decrypt::decrypt;
 use he_core::ckks::encode::encode_in_place;
 use he_core::rlwe::keys::{switching_key, switching_key_words};
-use he_core::rlwe::{self, SecretKey};
+use he_core::rlwe::{self, KeyLimb, SecretKey};
 use he_core::wire;
 use he_nn::message::{
     CHUNK_COEFFS, Fault, Item, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES,
@@ -361,13 +361,13 @@ impl Client {
                 &mut words,
             )
             .map_err(ClientError::Encryption)?;
-            let digits = used.level + 1;
-            for (i, limb) in words.chunks_exact(n).enumerate() {
-                let target = match i / digits {
-                    0 => params.special(),
-                    row => row - 1,
+            let mut at = Some(KeyLimb::FIRST);
+            for limb in words.chunks_exact(n) {
+                let Some(KeyLimb { target, .. }) = at else {
+                    break;
                 };
                 packed.limbs.push(pack(&plan, target, limb)?);
+                at = at.and_then(|at| at.next(params, used.level));
             }
             switching.push(packed);
         }
@@ -592,15 +592,12 @@ impl Client {
 
     fn key_limb(&self, key: u8, limb: u8, digit: u8) -> Option<&Vec<u8>> {
         let used = self.plan.key_use(usize::from(key))?;
-        let row = match usize::from(limb) {
-            l if l == self.plan.params().special() => 0,
-            l => l + 1,
+        let at = KeyLimb {
+            target: usize::from(limb),
+            digit: usize::from(digit),
         };
-        let digits = used.level + 1;
-        self.switching
-            .get(usize::from(key))?
-            .limbs
-            .get(row * digits + usize::from(digit))
+        let limbs = &self.switching.get(usize::from(key))?.limbs;
+        limbs.get(at.index(self.plan.params(), used.level))
     }
 
     /// Takes the outstanding acknowledgements, the result and its end.

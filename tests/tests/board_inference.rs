@@ -3,16 +3,17 @@
 
 use std::path::Path;
 
-use he_nn::message::TimeUnit;
+use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::Model;
 use he_nn::plan::Plan;
+use host_runner::boards::{self, Board};
+use host_runner::bundled;
 use host_runner::client::{Client, Inference};
 use host_runner::commands::plan;
 use host_runner::device::emulator::{Emulator, LogSink};
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError, Transport};
 use host_runner::evaluator::{self, PARAMS};
-use host_runner::{boards, bundled};
 
 const MODEL: &str = "mnist-mlp64";
 const SEED: [u8; 32] = [7; 32];
@@ -27,29 +28,50 @@ const EXCEPTION_FRAME_BYTES: u32 = 26 * 4 + 4;
 
 type Start = fn(&str, &Path, LogSink) -> Result<Emulator, DeviceError>;
 
-fn infer(transport: impl Transport) -> Inference {
+/// The digits from the fourth on, one after the other.
+fn infer(transport: impl Transport, images: usize) -> Vec<Inference> {
     let model = Model::parse(bundled::model(MODEL).unwrap()).unwrap();
     let plan = Plan::new(PARAMS, &model).unwrap();
     let digits = bundled::digits().unwrap();
     let mut client = Client::from_seed(plan, &model, &SEED).unwrap();
     let mut link = Connection::new(transport);
-    client
-        .infer(&mut link, &digits.images[3], |_, _| {})
-        .unwrap()
+    let images = digits.images[3..].iter().take(images);
+    images
+        .map(|image| client.infer(&mut link, image, |_, _| {}).unwrap())
+        .collect()
 }
 
-fn in_process() -> Inference {
-    infer(evaluator::in_process(bundled::model(MODEL).unwrap()).unwrap())
+fn in_process(images: usize) -> Vec<Inference> {
+    let transport = evaluator::in_process(bundled::model(MODEL).unwrap()).unwrap();
+    infer(transport, images)
 }
 
-fn on_board(start: Start) -> Inference {
+fn on_board(start: Start, board: &str, images: usize) -> Vec<Inference> {
     let options = Options {
-        board: DEFAULT_BOARD,
+        board,
         model: None,
         features: &[],
     };
     let image = firmware_build::build(&options).unwrap();
-    infer(start(DEFAULT_BOARD, &image, Box::new(|_| ())).unwrap())
+    infer(start(board, &image, Box::new(|_| ())).unwrap(), images)
+}
+
+/// What `plan` says of the board's memory, and the limit of its image.
+fn check_memory(memory: Memory, board: &Board) {
+    let model = Model::parse(bundled::model(MODEL).unwrap()).unwrap();
+    let arena = 4 * Plan::new(PARAMS, &model).unwrap().arena_words();
+    let fixed = memory.static_bytes as usize - arena;
+    assert!(fixed <= board.fixed_bytes, "{fixed} bytes beside the arena");
+    assert!(
+        board.fixed_bytes - fixed < 4096,
+        "{fixed} bytes beside the arena"
+    );
+    let peak = memory.stack_peak_bytes as usize;
+    assert!(peak <= board.stack_bytes / 2, "{memory:?}");
+    assert!(
+        memory.static_bytes as usize + board.stack_bytes <= board.ram_bytes,
+        "{memory:?}"
+    );
 }
 
 fn bits(logits: &[f64]) -> Vec<u64> {
@@ -58,8 +80,8 @@ fn bits(logits: &[f64]) -> Vec<u64> {
 
 #[test]
 fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
-    let host = in_process();
-    let (first, second) = (on_board(Emulator::start), on_board(Emulator::start));
+    let run = || on_board(Emulator::start, DEFAULT_BOARD, 1).remove(0);
+    let (host, first, second) = (in_process(1).remove(0), run(), run());
     assert_eq!(first.board, DEFAULT_BOARD);
     assert_eq!(first.unit, TimeUnit::Instructions);
     assert_eq!(bits(&host.logits), bits(&first.logits));
@@ -67,22 +89,10 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
 
     let (a, b) = (first.memory, second.memory);
     assert_eq!(a.static_bytes, b.static_bytes);
-    // What `plan` says of the board's memory, and the limit of its image.
     let board = boards::find(DEFAULT_BOARD).unwrap();
-    let model = Model::parse(bundled::model(MODEL).unwrap()).unwrap();
-    let arena = 4 * Plan::new(PARAMS, &model).unwrap().arena_words();
-    let fixed = a.static_bytes as usize - arena;
-    assert!(fixed <= board.fixed_bytes, "{fixed} bytes beside the arena");
-    assert!(
-        board.fixed_bytes - fixed < 4096,
-        "{fixed} bytes beside the arena"
-    );
-    assert!(
-        a.stack_peak_bytes as usize <= board.stack_bytes / 2,
-        "{a:?}"
-    );
-    assert!(a.static_bytes + a.stack_peak_bytes <= 512 * 1024, "{a:?}");
+    check_memory(a, board);
 
+    let model = Model::parse(bundled::model(MODEL).unwrap()).unwrap();
     let plan = Plan::new(PARAMS, &model).unwrap();
     let estimate = plan::report(MODEL, &plan, board)
         .unwrap()
@@ -102,11 +112,27 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
     }
 }
 
+#[test]
+fn a_board_of_256_kb_computes_the_same() {
+    const NAME: &str = "mps2-an386-256k";
+    const IMAGES: usize = 3;
+    let board = boards::find(NAME).unwrap();
+    assert_eq!(board.ram_bytes, 256 * 1024);
+    let (host, small) = (in_process(IMAGES), on_board(Emulator::start, NAME, IMAGES));
+    assert_eq!(small.len(), IMAGES);
+    for (host, small) in host.iter().zip(&small) {
+        assert_eq!(small.board, NAME);
+        assert_eq!(bits(&host.logits), bits(&small.logits));
+        check_memory(small.memory, board);
+    }
+}
+
 /// Takes one to three minutes: the emulated serial port is slow.
 #[test]
 fn the_serial_port_carries_the_same_inference() {
-    let (host, mailbox) = (in_process(), on_board(Emulator::start));
-    let serial = on_board(Emulator::start_serial);
+    let run = |start| on_board(start, DEFAULT_BOARD, 1).remove(0);
+    let host = in_process(1).remove(0);
+    let (mailbox, serial) = (run(Emulator::start), run(Emulator::start_serial));
     assert_eq!(bits(&host.logits), bits(&serial.logits));
     for (a, b) in mailbox.stages.iter().zip(&serial.stages) {
         assert!(a.time.abs_diff(b.time) <= SLACK, "{a:?} {b:?}");

@@ -268,6 +268,15 @@ fn plan() {
         assert!(document[field].as_u64().unwrap() > 0, "{field}");
     }
     assert_eq!(document["steps"].as_array().unwrap().len(), 9);
+    let parts = |board| {
+        let document = json(&["plan", "--board", board, "--json", "-"]);
+        let parts = document["memory"].as_array().unwrap().clone();
+        let sum: u64 = parts.iter().map(|p| p["bytes"].as_u64().unwrap()).sum();
+        assert_eq!(document["ram_available"].as_u64(), Some(sum), "{board}");
+        sum
+    };
+    assert_eq!(parts("mps2-an386"), 512 * 1024);
+    assert_eq!(parts("mps2-an386-256k"), 256 * 1024);
     fails(1, &["plan", "--board", "toaster"]);
 }
 

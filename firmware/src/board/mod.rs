@@ -1,5 +1,6 @@
 //! The boards. Each is one file here, with its memory map beside it under the
-//! same name, and one line below; `HE_EDGE_BOARD` names the one to build for.
+//! same name, and one line below; boards that differ in their memory map alone
+//! share the file. `HE_EDGE_BOARD` names the one to build for.
 //! What the host knows of it is one entry in `host-runner/src/boards.rs`.
 //!
 //! A board provides:
@@ -27,7 +28,7 @@
 //!
 //! Evaluators draw no random numbers, so no board has to provide any.
 
-#[cfg(board = "mps2-an386")]
+#[cfg(any(board = "mps2-an386", board = "mps2-an386-256k"))]
 #[path = "mps2_an386.rs"]
 mod selected;
 

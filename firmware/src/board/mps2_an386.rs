@@ -21,7 +21,7 @@
 //! checksum detects. The emulator holds bytes back while the UART's one-byte
 //! buffer is full; the handler leaves it full when the ring is.
 
-use core::ptr;
+use core::ptr::{self, addr_of};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use cortex_m::interrupt::InterruptNumber;
@@ -35,7 +35,8 @@ use he_nn::message::TimeUnit;
 
 use crate::device::WINDOW;
 
-pub(crate) const NAME: &str = "mps2-an386";
+/// `mps2-an386` or `mps2-an386-256k`: the same machine with another memory map.
+pub(crate) const NAME: &str = env!("HE_EDGE_BOARD");
 
 /// The emulator counts instructions; it has no model of the pipeline.
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
@@ -56,8 +57,6 @@ const LINK_BAUD: u32 = 115_200;
 
 /// 16 MB of which only the mailbox is used.
 const PSRAM: usize = 0x2100_0000;
-
-const RAM: core::ops::Range<usize> = 0x2000_0000..0x2008_0000;
 
 /// A full window, and room for the small requests around it.
 const RING_BYTES: usize = (WINDOW as usize * MAX_FRAME).next_power_of_two();
@@ -139,10 +138,17 @@ pub(crate) fn log(bytes: &[u8]) {
     LOG.send(bytes);
 }
 
+unsafe extern "C" {
+    // Addresses, set by the memory map; there is nothing to read behind them.
+    static _stack_end: u32;
+    static _ram_end: u32;
+}
+
 /// Whether the words of these bytes can be read.
 pub(crate) fn is_ram(address: usize, bytes: usize) -> bool {
+    let ram = addr_of!(_stack_end) as usize..addr_of!(_ram_end) as usize;
     let end = address.checked_add(bytes);
-    address.is_multiple_of(4) && address >= RAM.start && end.is_some_and(|end| end <= RAM.end)
+    address.is_multiple_of(4) && address >= ram.start && end.is_some_and(|end| end <= ram.end)
 }
 
 /// Carries out `work` without any interrupt; see [`super`].

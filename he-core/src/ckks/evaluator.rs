@@ -11,7 +11,8 @@ use crate::ring::{
     automorphism, kernel, ntt,
     sample::{SEED_LEN, Uniform, stream},
 };
-use crate::rlwe::gadget::{KeySwitch, Scratch, divide_by};
+pub use crate::rlwe::gadget::{Due, Workspace, workspace_words};
+use crate::rlwe::gadget::{KeySwitch, divide_by};
 use crate::rlwe::keys::{SwitchTarget, switching_key_words};
 
 /// `acc += ct * plain`, slot by slot.
@@ -202,118 +203,85 @@ impl SwitchOp {
     }
 }
 
-/// The memory of a [`Switching`]: `level + 1` limbs of the polynomial that is
-/// switched, coefficient domain, and the key switch's own scratch.
-#[derive(Debug)]
-pub struct Workspace<'a> {
-    source: &'a mut [u32],
-    scratch: Scratch<'a>,
-}
-
-/// Words of a [`Workspace`] for ciphertexts of `level`.
-#[must_use]
-pub const fn workspace_words(params: &Params, level: usize) -> usize {
-    (level + 1) * params.n() + crate::rlwe::gadget::scratch_words(params)
-}
-
-impl<'a> Workspace<'a> {
-    /// Divides `words` up; they may be more than needed.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if there are fewer than [`workspace_words`].
-    pub fn new(params: &Params, level: usize, words: &'a mut [u32]) -> Result<Self> {
-        let expected = workspace_words(params, level);
-        let got = words.len();
-        let Some(words) = words.get_mut(..expected) else {
-            return Err(Error::Length {
-                what: "key-switching workspace",
-                expected,
-                got,
-            });
-        };
-        let (source, scratch) = words.split_at_mut((level + 1) * params.n());
-        Ok(Self {
-            source,
-            scratch: Scratch::new(params, scratch)?,
-        })
-    }
-}
-
-/// A key switch in progress on one ciphertext. The key's chunks must come in
-/// the order of [`crate::rlwe::keys::switching_key`].
+/// A key switch in progress on one ciphertext, step by step as [`Self::due`]
+/// says. Until it is complete the ciphertext is neither operand nor result: it
+/// is the accumulator.
 #[derive(Clone, Copy, Debug)]
 pub struct Switching {
     op: SwitchOp,
     run: KeySwitch,
-    row: usize,
-    digit: usize,
-    offset: usize,
 }
 
 impl Switching {
-    /// Prepares the polynomial to be switched; for [`SwitchOp::Square`] also
-    /// squares the ciphertext.
+    /// Begins; for [`SwitchOp::Square`] the ciphertext's scale is squared here.
     ///
     /// # Errors
-    /// [`Error::Params`], [`Error::Length`] if the workspace is for another
-    /// level, [`Error::Galois`].
+    /// [`Error::Params`], [`Error::Level`] or [`Error::Galois`].
     pub fn start<S: AsRef<[u32]> + AsMut<[u32]>>(
         params: &Params,
         op: SwitchOp,
         ct: &mut Ciphertext<S>,
-        work: &mut Workspace<'_>,
     ) -> Result<Self> {
         ct.check_params(params)?;
-        let (level, n) = (ct.level(), params.n());
-        check_len("key-switching source", work.source.len(), (level + 1) * n)?;
-        let tmp = work.scratch.spare();
-        for (i, source) in work.source.chunks_exact_mut(n).enumerate() {
-            let prime = params.prime(i)?;
-            let m = prime.modulus();
-            let (c0, c1) = ct.limb_mut(i)?;
-            match op {
-                SwitchOp::Square => {
-                    kernel::square(c0, c1, source, m);
-                    ntt::inverse(source, prime)?;
-                }
-                SwitchOp::Rotate(g) | SwitchOp::RotateAdd(g) => {
-                    tmp.copy_from_slice(c1);
-                    ntt::inverse(tmp, prime)?;
-                    automorphism::coeff(tmp, source, g, m)?;
-                }
-            }
+        let run = KeySwitch::new(params, ct.level())?;
+        match op {
+            SwitchOp::Square => ct.set(ct.level(), ct.scale() * ct.scale()),
+            SwitchOp::Rotate(g) | SwitchOp::RotateAdd(g) => automorphism::check(g, params.n())?,
         }
-        if op == SwitchOp::Square {
-            ct.set(level, ct.scale() * ct.scale());
-        }
-        Ok(Self {
-            op,
-            run: KeySwitch::new(params, level)?,
-            row: 0,
-            digit: 0,
-            offset: 0,
-        })
+        Ok(Self { op, run })
     }
 
-    /// The key limb that comes next, as (target prime, digit); `None` when
-    /// the operation is complete.
+    /// The step that comes next: [`Self::digit`], [`Self::absorb`] or
+    /// [`Self::divide`]; `None` when the operation is complete.
     #[must_use]
-    pub const fn expects(&self, params: &Params) -> Option<(usize, usize)> {
-        if self.row > self.run.level() + 1 {
-            None
-        } else if self.row == 0 {
-            Some((params.special(), self.digit))
-        } else {
-            Some((self.row - 1, self.digit))
-        }
+    pub const fn due(&self) -> Option<Due> {
+        self.run.due()
     }
 
-    /// Consumes the next coefficients of the key: `b` as sent, `a` expanded
-    /// from the key's seed. Chunks may have any length that divides a limb.
+    /// Prepares the digit for the next limb of the key: a permutation or
+    /// product for a digit's own prime, a transform for every other.
     ///
     /// # Errors
-    /// [`Error::Params`]; [`Error::Length`] if the chunk exceeds its limb or the
-    /// key has ended.
+    /// [`Error::Turn`] if something else is due; [`Error::Params`];
+    /// [`Error::Level`] if the workspace is for a lower level.
+    pub fn digit<S: AsRef<[u32]> + AsMut<[u32]>>(
+        &mut self,
+        params: &Params,
+        ct: &mut Ciphertext<S>,
+        work: &mut Workspace<'_>,
+    ) -> Result<()> {
+        ct.check_params(params)?;
+        let at = match self.due() {
+            Some(Due::Digit(at)) if at.is_own() => at,
+            _ => return self.run.begin_digit(params, work),
+        };
+        let m = params.prime(at.target)?.modulus();
+        let (c0, c1) = ct.limb_mut(at.target)?;
+        let (source, spare) = work.source_and_spare(at.digit)?;
+        match self.op {
+            SwitchOp::Square => kernel::square(c0, c1, source, m),
+            SwitchOp::Rotate(g) => {
+                automorphism::ntt(c1, source, g)?;
+                automorphism::ntt(c0, spare, g)?;
+                c0.copy_from_slice(spare);
+                c1.fill(0);
+            }
+            SwitchOp::RotateAdd(g) => {
+                automorphism::ntt(c1, source, g)?;
+                automorphism::ntt(c0, spare, g)?;
+                kernel::add(c0, spare, m);
+            }
+        }
+        self.run.begin_own_digit(params, c0, c1, work)
+    }
+
+    /// Multiplies the digit by the next coefficients of the key: `b` as sent,
+    /// `a` expanded from the key's seed. The limbs come in the order of
+    /// [`crate::rlwe::KeyLimb`], in chunks of any length that divides a limb.
+    ///
+    /// # Errors
+    /// [`Error::Turn`] if no key is due; [`Error::Params`]; [`Error::Length`] if
+    /// the chunk exceeds its limb.
     pub fn absorb<S: AsRef<[u32]> + AsMut<[u32]>>(
         &mut self,
         params: &Params,
@@ -323,75 +291,23 @@ impl Switching {
         a: &[u32],
     ) -> Result<()> {
         ct.check_params(params)?;
-        let Some((target, digit)) = self.expects(params) else {
-            return Err(Error::Length {
-                what: "switching key",
-                expected: 0,
-                got: b.len(),
-            });
-        };
-        let n = params.n();
-        let Workspace { source, scratch } = work;
-        if self.offset == 0 {
-            if digit == 0 {
-                self.run.begin_limb(target, scratch);
-            }
-            match self.op {
-                SwitchOp::Rotate(g) | SwitchOp::RotateAdd(g) if target == digit => {
-                    let (_, c1) = ct.limb_mut(target)?;
-                    self.run.begin_own_digit(params, c1, g, scratch)?;
-                }
-                _ => {
-                    let limb = source.chunks_exact(n).nth(digit).unwrap_or_default();
-                    self.run.begin_digit(params, digit, limb, scratch)?;
-                }
-            }
-        }
-        self.run.absorb(params, b, a, scratch)?;
-        self.offset += b.len();
-        if self.offset < n {
-            return Ok(());
-        }
-        self.offset = 0;
-        self.digit += 1;
-        if self.digit <= self.run.level() {
-            return Ok(());
-        }
-        self.digit = 0;
-        self.row += 1;
-        if target == params.special() {
-            self.run.end_special(params, scratch)
-        } else {
-            self.end_limb(params, ct, scratch, target)
-        }
+        let (c0, c1) = ct.halves_mut();
+        self.run.absorb(params, c0, c1, b, a, work)
     }
 
-    fn end_limb<S: AsRef<[u32]> + AsMut<[u32]>>(
-        &self,
+    /// Divides by the special prime, which completes the operation.
+    ///
+    /// # Errors
+    /// [`Error::Turn`] if the key is not complete; [`Error::Params`].
+    pub fn divide<S: AsRef<[u32]> + AsMut<[u32]>>(
+        &mut self,
         params: &Params,
         ct: &mut Ciphertext<S>,
-        scratch: &mut Scratch<'_>,
-        target: usize,
+        work: &mut Workspace<'_>,
     ) -> Result<()> {
-        let m = params.prime(target)?.modulus();
-        self.run.end_limb(params, scratch)?;
-        let (k0, k1, tmp) = scratch.result();
-        let (c0, c1) = ct.limb_mut(target)?;
-        match self.op {
-            SwitchOp::Square => {}
-            SwitchOp::Rotate(g) => {
-                automorphism::ntt(c0, tmp, g)?;
-                c0.copy_from_slice(tmp);
-                c1.fill(0);
-            }
-            SwitchOp::RotateAdd(g) => {
-                automorphism::ntt(c0, tmp, g)?;
-                kernel::add(c0, tmp, m);
-            }
-        }
-        kernel::add(c0, k0, m);
-        kernel::add(c1, k1, m);
-        Ok(())
+        ct.check_params(params)?;
+        let (c0, c1) = ct.halves_mut();
+        self.run.divide(params, c0, c1, work)
     }
 }
 
@@ -413,18 +329,28 @@ pub fn switch_with<S: AsRef<[u32]> + AsMut<[u32]>>(
         key.len(),
         switching_key_words(params, ct.level()),
     )?;
-    let mut run = Switching::start(params, op, ct, work)?;
+    let n = params.n();
+    let mut run = Switching::start(params, op, ct)?;
     let mut a = [0; 256];
-    for b in key.chunks_exact(params.n()) {
-        let Some((target, digit)) = run.expects(params) else {
-            break;
-        };
-        let mut uniform =
-            Uniform::new(seed, stream(digit, target), params.prime(target)?.modulus());
-        for b in b.chunks(a.len()) {
-            let Some(a) = a.get_mut(..b.len()) else { break };
-            uniform.fill(a);
-            run.absorb(params, ct, work, b, a)?;
+    while let Some(due) = run.due() {
+        match due {
+            Due::Digit(_) => run.digit(params, ct, work)?,
+            Due::Division => run.divide(params, ct, work)?,
+            Due::Key(at) => {
+                let m = params.prime(at.target)?.modulus();
+                let mut uniform = Uniform::new(seed, stream(at.digit, at.target), m);
+                let b = key.chunks_exact(n).nth(at.index(params, ct.level()));
+                let b = b.ok_or(Error::Length {
+                    what: "switching key",
+                    expected: switching_key_words(params, ct.level()),
+                    got: key.len(),
+                })?;
+                for b in b.chunks(a.len()) {
+                    let Some(a) = a.get_mut(..b.len()) else { break };
+                    uniform.fill(a);
+                    run.absorb(params, ct, work, b, a)?;
+                }
+            }
         }
     }
     Ok(())

@@ -393,13 +393,23 @@ fn keys_are_consumed_in_any_chunks() {
         let mut ct = Ciphertext::new(&P, 1, SCALE, c0.clone(), c1.clone()).unwrap();
         let mut words = vec![7; workspace_words(&P, 1)];
         let mut work = Workspace::new(&P, 1, &mut words).unwrap();
-        let mut run = Switching::start(&P, op, &mut ct, &mut work).unwrap();
+        let mut run = Switching::start(&P, op, &mut ct).unwrap();
         for b in key.chunks_exact(N) {
-            let (target, digit) = run.expects(&P).unwrap();
-            let m = P.prime(target).unwrap().modulus();
+            let at = match run.due() {
+                Some(Due::Digit(at)) => Ok(at),
+                other => Err(other),
+            }
+            .unwrap();
+            let early = run.absorb(&P, &mut ct, &mut work, b, b);
+            assert!(matches!(early, Err(Error::Turn { .. })), "{early:?}");
+            run.digit(&P, &mut ct, &mut work).unwrap();
+            assert_eq!(run.due(), Some(Due::Key(at)));
+            let again = run.digit(&P, &mut ct, &mut work);
+            assert!(matches!(again, Err(Error::Turn { .. })), "{again:?}");
+            let m = P.prime(at.target).unwrap().modulus();
             let mut u = crate::ring::sample::Uniform::new(
                 &seed,
-                crate::ring::sample::stream(digit, target),
+                crate::ring::sample::stream(at.digit, at.target),
                 m,
             );
             for b in b.chunks(chunk) {
@@ -408,14 +418,52 @@ fn keys_are_consumed_in_any_chunks() {
                 run.absorb(&P, &mut ct, &mut work, b, &a).unwrap();
             }
         }
-        assert_eq!(run.expects(&P), None);
-        assert!(
-            run.absorb(&P, &mut ct, &mut work, &[0; 8], &[0; 8])
-                .is_err()
+        assert_eq!(run.due(), Some(Due::Division));
+        run.divide(&P, &mut ct, &mut work).unwrap();
+        assert_eq!(run.due(), None);
+        assert_eq!(
+            run.absorb(&P, &mut ct, &mut work, &[0; 8], &[0; 8]),
+            Err(Error::Turn {
+                due: "nothing more",
+                got: "a chunk of the key"
+            })
         );
+        assert!(run.divide(&P, &mut ct, &mut work).is_err());
         results.push(ct.into_storage());
     }
     assert!(results.windows(2).all(|w| w[0] == w[1]));
+}
+
+/// Key switching is exact integer arithmetic: whatever its order and its
+/// memory, each of these results has these bits.
+#[test]
+fn key_switches_give_the_same_bits_in_any_order() {
+    use sha2::{Digest, Sha256};
+    let mut t = Bench::new(11);
+    let v = t.values();
+    let mut digest = Sha256::new();
+    for level in 0..=P.max_level() {
+        for op in [
+            SwitchOp::Rotate(rotation(N, 3)),
+            SwitchOp::RotateAdd(rotation(N, -64)),
+            SwitchOp::Rotate(2 * N as u32 - 1),
+            SwitchOp::Square,
+        ] {
+            let mut ct = t.encrypt(&v, level);
+            t.switch(op, &mut ct);
+            let (c0, c1) = ct.halves();
+            for x in c0.iter().chain(c1) {
+                digest.update(x.to_le_bytes());
+            }
+        }
+    }
+    let hex: String = digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    assert_eq!(hex, "beade9bf493c575a");
 }
 
 #[test]

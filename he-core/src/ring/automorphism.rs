@@ -31,7 +31,8 @@ pub const fn conjugation(n: usize) -> u32 {
     2 * n as u32 - 1
 }
 
-fn check(g: u32, n: usize) -> Result<()> {
+/// Checks that `g` is an automorphism of the ring of degree `n`.
+pub(crate) fn check(g: u32, n: usize) -> Result<()> {
     if g & 1 == 1 && (g as usize) < 2 * n {
         Ok(())
     } else {

@@ -92,3 +92,15 @@ pub fn inverse(limb: &mut [u32], prime: &Prime) -> Result<()> {
     kernel::inverse(limb, prime.modulus(), prime.inverse_table(), prime.n_inv());
     Ok(())
 }
+
+/// As [`inverse`], of evaluations in Montgomery form: the coefficients are not.
+///
+/// # Errors
+/// As [`forward`].
+pub fn inverse_from_mont(limb: &mut [u32], prime: &Prime) -> Result<()> {
+    check_len("limb", limb.len(), prime.n())?;
+    let m = prime.modulus();
+    let scale = m.centre(m.mont(prime.n_inv(), 1));
+    kernel::inverse(limb, m, prime.inverse_table(), scale);
+    Ok(())
+}

@@ -1,71 +1,181 @@
-//! Key switching: gadget product and mod-down, one target limb at a time.
+//! Key switching: gadget product and mod-down, in the ciphertext's own memory.
 //!
-//! The input is one polynomial in the coefficient domain; digit `i` is its
-//! residue modulo `q_i`, centred. The product with a switching key is formed
-//! for the special limb first, whose result is kept as the correction for
-//! division by `P`; then limb after limb, each finished before the next is
-//! begun. So neither the key nor the product over `Q P` is ever held as a
-//! whole: a key is consumed as a stream, in the order that
-//! [`super::keys::switching_key`] writes it, in chunks of any size.
+//! A polynomial `s` is switched and added to a pair `(x0, x1)`, both over the
+//! data primes. Digit `i` of `s` is its residue modulo `q_i`, centred; the
+//! product with a switching key is over `Q P`, and dividing it by `P` ends the
+//! switch. The pair itself is the accumulator over the data primes: each of its
+//! limbs is multiplied by `P` first, and as `(P x + k - r) / P = x + (k - r) / P`
+//! exactly, where `r` is the residue of `k` modulo `P`, the result has the bits
+//! of the product formed apart and added at the end.
 //!
-//! ```text
-//! for target in [special, 0, 1, .. level]:
-//!     begin_limb(target)
-//!     for digit in 0 ..= level:
-//!         begin_digit(digit, ..)            one NTT
-//!         absorb(b, a)                      any number of chunks
-//!     end_limb()                            special: two inverse NTTs, kept
-//!                                           others: two NTTs, result in acc
-//! ```
+//! A key is consumed as a stream in the order of [`KeyLimb`], in chunks of any
+//! size, and never resident:
+//!
+//! 1. Own limbs: digit `i` modulo `q_i` is limb `i` of `s` as it stands, in the
+//!    NTT domain. No transform.
+//! 2. Digit by digit, the other data primes: the digit is carried over and
+//!    transformed in the spare limb.
+//! 3. The special prime, all digits. It comes last because no digit is needed
+//!    any more then: each is carried over and transformed where it lies, and
+//!    the two accumulators take the spare limb and, in place, the first digit.
+//! 4. Division by `P`.
+//!
+//! So `level + 2` limbs of memory are enough beside the pair: `s` and one.
 
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
-use crate::ring::{automorphism, kernel, ntt};
+use crate::ring::{kernel, ntt};
 
-/// Words of memory that a key switch works in: two accumulators, two
-/// corrections, one transformed digit.
+/// One limb of a switching key, both halves: digit `digit` modulo the prime
+/// `target` ([`Params::special`] or a data prime). The order of these limbs is
+/// that of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLimb {
+    /// Index of the prime.
+    pub target: usize,
+    /// Index of the digit.
+    pub digit: usize,
+}
+
+impl KeyLimb {
+    /// The first limb of every key.
+    pub const FIRST: Self = Self {
+        target: 0,
+        digit: 0,
+    };
+
+    /// Whether the digit is that of the target's own prime.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        self.target == self.digit
+    }
+
+    /// The limb after this one in a key for `level`; `None` after the last.
+    #[must_use]
+    pub const fn next(self, params: &Params, level: usize) -> Option<Self> {
+        let Self { target, digit } = self;
+        let special = params.special();
+        let (target, digit) = if target == digit {
+            if digit < level {
+                (digit + 1, digit + 1)
+            } else if level > 0 {
+                (1, 0)
+            } else {
+                (special, 0)
+            }
+        } else if target == special {
+            if digit == level {
+                return None;
+            }
+            (special, digit + 1)
+        } else {
+            let other = if target + 1 == digit {
+                target + 2
+            } else {
+                target + 1
+            };
+            if other <= level {
+                (other, digit)
+            } else if digit < level {
+                (0, digit + 1)
+            } else {
+                (special, 0)
+            }
+        };
+        Some(Self { target, digit })
+    }
+
+    /// How many limbs come before this one in a key for `level`.
+    #[must_use]
+    pub const fn index(self, params: &Params, level: usize) -> usize {
+        let Self { target, digit } = self;
+        let digits = level + 1;
+        if target == digit {
+            digit
+        } else if target == params.special() {
+            digits * digits + digit
+        } else {
+            let others = if target > digit { target - 1 } else { target };
+            digits + digit * level + others
+        }
+    }
+
+    /// Whether this is the first use of the digit beyond its own prime.
+    const fn leaves_its_prime(self, params: &Params, level: usize) -> bool {
+        let first = if level == 0 {
+            params.special()
+        } else if self.digit == 0 {
+            1
+        } else {
+            0
+        };
+        self.target == first
+    }
+}
+
+/// Words of memory that a key switch at `level` works in.
 #[must_use]
-pub const fn scratch_words(params: &Params) -> usize {
-    5 * params.n()
+pub const fn workspace_words(params: &Params, level: usize) -> usize {
+    // Mod-down needs the two accumulators and a limb.
+    let source = if level == 0 { 2 } else { level + 1 };
+    (source + 1) * params.n()
 }
 
-/// The memory of a key switch, five limbs.
+/// The memory of a key switch: the polynomial that is switched and one limb.
 #[derive(Debug)]
-pub struct Scratch<'a> {
-    acc: [&'a mut [u32]; 2],
-    correction: [&'a mut [u32]; 2],
-    digit: &'a mut [u32],
+pub struct Workspace<'a> {
+    spare: &'a mut [u32],
+    source: &'a mut [u32],
 }
 
-impl<'a> Scratch<'a> {
-    /// Divides `words` up.
+impl<'a> Workspace<'a> {
+    /// Divides `words` up; they may be more than needed.
     ///
     /// # Errors
-    /// [`Error::Length`] unless there are [`scratch_words`] of them.
-    pub fn new(params: &Params, words: &'a mut [u32]) -> Result<Self> {
-        let n = params.n();
-        check_len("key-switching scratch", words.len(), scratch_words(params))?;
-        let (a0, rest) = words.split_at_mut(n);
-        let (a1, rest) = rest.split_at_mut(n);
-        let (k0, rest) = rest.split_at_mut(n);
-        let (k1, digit) = rest.split_at_mut(n);
-        Ok(Self {
-            acc: [a0, a1],
-            correction: [k0, k1],
-            digit,
-        })
+    /// [`Error::Length`] if there are fewer than [`workspace_words`].
+    pub fn new(params: &Params, level: usize, words: &'a mut [u32]) -> Result<Self> {
+        let expected = workspace_words(params, level);
+        let got = words.len();
+        let Some(words) = words.get_mut(..expected) else {
+            return Err(Error::Length {
+                what: "key-switching workspace",
+                expected,
+                got,
+            });
+        };
+        let (spare, source) = words.split_at_mut(params.n());
+        Ok(Self { spare, source })
     }
 
-    /// The limb of the transformed digit, free between digits.
-    pub fn spare(&mut self) -> &mut [u32] {
-        self.digit
+    /// Limb `i` of the polynomial that is switched, and the spare limb.
+    ///
+    /// # Errors
+    /// [`Error::Level`] if the workspace is for a lower level.
+    pub fn source_and_spare(&mut self, i: usize) -> Result<(&mut [u32], &mut [u32])> {
+        let n = self.spare.len();
+        Ok((limb(self.source, n, i)?, self.spare))
     }
+}
 
-    /// The two halves of the result after [`KeySwitch::end_limb`] (NTT
-    /// domain), and the spare limb.
-    pub fn result(&mut self) -> (&[u32], &[u32], &mut [u32]) {
-        let [a0, a1] = &self.acc;
-        (a0, a1, self.digit)
+/// What a key switch does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Preparing the digit for this limb of the key.
+    Digit(KeyLimb),
+    /// This limb of the key, or the rest of it.
+    Key(KeyLimb),
+    /// Division by the special prime.
+    Division,
+}
+
+impl Due {
+    const fn name(due: Option<Self>) -> &'static str {
+        match due {
+            Some(Self::Digit(_)) => "a digit",
+            Some(Self::Key(_)) => "a chunk of the key",
+            Some(Self::Division) => "the division",
+            None => "nothing more",
+        }
     }
 }
 
@@ -73,7 +183,7 @@ impl<'a> Scratch<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct KeySwitch {
     level: usize,
-    target: usize,
+    due: Option<Due>,
     absorbed: usize,
 }
 
@@ -86,133 +196,227 @@ impl KeySwitch {
         params.check_level("key switching", level)?;
         Ok(Self {
             level,
-            target: params.special(),
+            due: Some(Due::Digit(KeyLimb::FIRST)),
             absorbed: 0,
         })
-    }
-
-    /// Starts a target limb, [`Params::special`] or `0 ..= level`.
-    pub fn begin_limb(&mut self, target: usize, scratch: &mut Scratch<'_>) {
-        self.target = target;
-        for acc in &mut scratch.acc {
-            acc.fill(0);
-        }
-    }
-
-    /// Prepares digit `digit`: `source` is limb `digit` of the input in the
-    /// coefficient domain.
-    ///
-    /// # Errors
-    /// [`Error::Level`] or [`Error::Length`].
-    pub fn begin_digit(
-        &mut self,
-        params: &Params,
-        digit: usize,
-        source: &[u32],
-        scratch: &mut Scratch<'_>,
-    ) -> Result<()> {
-        check_len("digit", source.len(), params.n())?;
-        let to = params.prime(self.target)?;
-        let m = to.modulus();
-        kernel::lift(
-            source,
-            params.prime(digit)?.modulus(),
-            scratch.digit,
-            m.r2(),
-            m,
-        );
-        self.absorbed = 0;
-        ntt::forward(scratch.digit, to)
-    }
-
-    /// Prepares the digit whose prime is the target limb's from the input's
-    /// NTT form, `g` being the automorphism yet to be applied to it (1 for
-    /// none): saves the transform of [`Self::begin_digit`].
-    ///
-    /// # Errors
-    /// [`Error::Level`], [`Error::Length`] or [`Error::Galois`].
-    pub fn begin_own_digit(
-        &mut self,
-        params: &Params,
-        source_ntt: &[u32],
-        g: u32,
-        scratch: &mut Scratch<'_>,
-    ) -> Result<()> {
-        let m = params.prime(self.target)?.modulus();
-        automorphism::ntt(source_ntt, scratch.digit, g)?;
-        kernel::scale(scratch.digit, m.r2(), m);
-        self.absorbed = 0;
-        Ok(())
-    }
-
-    /// Multiplies the next coefficients of the digit by as many of the key's
-    /// two halves, and accumulates.
-    ///
-    /// # Errors
-    /// [`Error::Length`] if the halves differ or exceed what is left.
-    pub fn absorb(
-        &mut self,
-        params: &Params,
-        b: &[u32],
-        a: &[u32],
-        scratch: &mut Scratch<'_>,
-    ) -> Result<()> {
-        check_len("key half", a.len(), b.len())?;
-        let end = self.absorbed + b.len();
-        let range = self.absorbed..end;
-        let m = params.prime(self.target)?.modulus();
-        let [acc0, acc1] = &mut scratch.acc;
-        let parts = (
-            acc0.get_mut(range.clone()),
-            acc1.get_mut(range.clone()),
-            scratch.digit.get(range),
-        );
-        let (Some(acc0), Some(acc1), Some(d)) = parts else {
-            return Err(Error::Length {
-                what: "key chunk",
-                expected: params.n() - self.absorbed,
-                got: b.len(),
-            });
-        };
-        kernel::mul_acc_two(acc0, acc1, b, a, d, m);
-        self.absorbed = end;
-        Ok(())
-    }
-
-    /// Ends the special limb: keeps its result as the correction of the
-    /// others.
-    ///
-    /// # Errors
-    /// [`Error::Level`].
-    pub fn end_special(&self, params: &Params, scratch: &mut Scratch<'_>) -> Result<()> {
-        let special = params.prime(params.special())?;
-        for (acc, keep) in scratch.acc.iter().zip(&mut scratch.correction) {
-            keep.copy_from_slice(acc);
-            ntt::inverse(keep, special)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a data limb: subtracts the correction and divides by `P`; the two
-    /// halves are then in [`Scratch::result`]. The transformed digit is lost.
-    ///
-    /// # Errors
-    /// [`Error::Level`].
-    pub fn end_limb(&self, params: &Params, scratch: &mut Scratch<'_>) -> Result<()> {
-        let special = params.prime(params.special())?;
-        let to = params.prime(self.target)?;
-        let m = to.modulus();
-        let factor = m.to_mont(m.inv(m.reduce(special.modulus().value() as i32)));
-        for (acc, correction) in scratch.acc.iter_mut().zip(&scratch.correction) {
-            divide_by(acc, correction, special, to, factor, scratch.digit)?;
-        }
-        Ok(())
     }
 
     /// Level of the polynomial that is switched.
     #[must_use]
     pub const fn level(&self) -> usize {
         self.level
+    }
+
+    /// What comes next; `None` when the result is complete.
+    #[must_use]
+    pub const fn due(&self) -> Option<Due> {
+        self.due
+    }
+
+    /// That something other is due than `got`.
+    pub(crate) const fn out_of_turn(&self, got: &'static str) -> Error {
+        Error::Turn {
+            due: Due::name(self.due),
+            got,
+        }
+    }
+
+    fn digit_due(&self) -> Result<KeyLimb> {
+        match self.due {
+            Some(Due::Digit(at)) => Ok(at),
+            _ => Err(self.out_of_turn("a digit")),
+        }
+    }
+
+    /// Prepares a digit for its own prime. Its limb in `work` holds the
+    /// polynomial's, NTT domain; `x0` and `x1` are the same limb of the pair
+    /// that the switched polynomial is added to.
+    ///
+    /// # Errors
+    /// [`Error::Turn`] if something else is due, [`Error::Level`],
+    /// [`Error::Length`].
+    pub fn begin_own_digit(
+        &mut self,
+        params: &Params,
+        x0: &mut [u32],
+        x1: &mut [u32],
+        work: &mut Workspace<'_>,
+    ) -> Result<()> {
+        let at = self.digit_due()?;
+        if !at.is_own() {
+            return Err(self.out_of_turn("an own digit"));
+        }
+        let special = params.prime(params.special())?.modulus().value();
+        let m = params.prime(at.target)?.modulus();
+        let p = m.to_mont(m.reduce(special as i32));
+        for x in [x0, x1] {
+            check_len("limb", x.len(), params.n())?;
+            kernel::scale(x, p, m);
+        }
+        let (source, _) = work.source_and_spare(at.digit)?;
+        kernel::scale(source, m.r2(), m);
+        self.begin_key(at);
+        Ok(())
+    }
+
+    /// Prepares a digit for another prime than its own.
+    ///
+    /// # Errors
+    /// As [`Self::begin_own_digit`].
+    pub fn begin_digit(&mut self, params: &Params, work: &mut Workspace<'_>) -> Result<()> {
+        let at = self.digit_due()?;
+        if at.is_own() {
+            return Err(self.out_of_turn("another prime's digit"));
+        }
+        let (from, to) = (params.prime(at.digit)?, params.prime(at.target)?);
+        let m = to.modulus();
+        let (source, spare) = work.source_and_spare(at.digit)?;
+        if at.leaves_its_prime(params, self.level) {
+            ntt::inverse_from_mont(source, from)?;
+        }
+        if at.target == params.special() {
+            lift_in_place(source, from, m.r2(), to);
+            ntt::forward(source, to)?;
+        } else {
+            kernel::lift(source, from.modulus(), spare, m.r2(), m);
+            ntt::forward(spare, to)?;
+        }
+        self.begin_key(at);
+        Ok(())
+    }
+
+    const fn begin_key(&mut self, at: KeyLimb) {
+        self.due = Some(Due::Key(at));
+        self.absorbed = 0;
+    }
+
+    /// Multiplies the next coefficients of the digit by as many of the key's
+    /// two halves, and accumulates. `x0` and `x1` are the halves of the pair.
+    ///
+    /// # Errors
+    /// [`Error::Turn`] if no key is due; [`Error::Length`] if the chunk's halves
+    /// differ or exceed what is left of the limb.
+    pub fn absorb(
+        &mut self,
+        params: &Params,
+        x0: &mut [u32],
+        x1: &mut [u32],
+        b: &[u32],
+        a: &[u32],
+        work: &mut Workspace<'_>,
+    ) -> Result<()> {
+        let Some(Due::Key(at)) = self.due else {
+            return Err(self.out_of_turn("a chunk of the key"));
+        };
+        check_len("key half", a.len(), b.len())?;
+        let n = params.n();
+        let end = self.absorbed.saturating_add(b.len());
+        let range = self.absorbed..end;
+        let too_long = Error::Length {
+            what: "key chunk",
+            expected: n - self.absorbed,
+            got: b.len(),
+        };
+        if end > n {
+            return Err(too_long);
+        }
+        let m = params.prime(at.target)?.modulus();
+        let Workspace { spare, source } = work;
+        if at.target != params.special() {
+            let digit = if at.is_own() {
+                &*limb(source, n, at.digit)?
+            } else {
+                &**spare
+            };
+            let parts = (
+                limb(x0, n, at.target)?.get_mut(range.clone()),
+                limb(x1, n, at.target)?.get_mut(range.clone()),
+                digit.get(range),
+            );
+            let (Some(x0), Some(x1), Some(digit)) = parts else {
+                return Err(too_long);
+            };
+            kernel::mul_acc_two(x0, x1, b, a, digit, m);
+        } else {
+            let (first, others) = source.split_at_mut_checked(n).ok_or(too_long)?;
+            let parts = (spare.get_mut(range.clone()), first.get_mut(range.clone()));
+            let (Some(acc0), Some(acc1)) = parts else {
+                return Err(too_long);
+            };
+            if let Some(before) = at.digit.checked_sub(1) {
+                let digit = limb(others, n, before)?.get(range).ok_or(too_long)?;
+                kernel::mul_acc_two(acc0, acc1, b, a, digit, m);
+            } else {
+                // The first digit becomes the second accumulator.
+                acc0.copy_from_slice(b);
+                kernel::mul(acc0, acc1, m);
+                kernel::mul(acc1, a, m);
+            }
+        }
+        self.absorbed = end;
+        if end == n {
+            self.due = Some(match at.next(params, self.level) {
+                Some(next) => Due::Digit(next),
+                None => Due::Division,
+            });
+        }
+        Ok(())
+    }
+
+    /// Divides by the special prime; the halves then hold the result.
+    ///
+    /// # Errors
+    /// [`Error::Turn`] if the key is not complete, [`Error::Level`] or
+    /// [`Error::Length`].
+    pub fn divide(
+        &mut self,
+        params: &Params,
+        x0: &mut [u32],
+        x1: &mut [u32],
+        work: &mut Workspace<'_>,
+    ) -> Result<()> {
+        if self.due != Some(Due::Division) {
+            return Err(self.out_of_turn("the division"));
+        }
+        let n = params.n();
+        let special = params.prime(params.special())?;
+        let Workspace { spare, source } = work;
+        let (acc1, rest) = source.split_at_mut_checked(n).unwrap_or_default();
+        let scratch = limb(rest, n, 0)?;
+        for (x, r) in [(x0, &mut **spare), (x1, acc1)] {
+            check_len("half", x.len(), (self.level + 1) * n)?;
+            ntt::inverse(r, special)?;
+            for (i, x) in x.chunks_exact_mut(n).enumerate() {
+                let to = params.prime(i)?;
+                let m = to.modulus();
+                let factor = m.to_mont(m.inv(m.reduce(special.modulus().value() as i32)));
+                divide_by(x, r, special, to, factor, scratch)?;
+            }
+        }
+        self.due = None;
+        Ok(())
+    }
+}
+
+/// Limb `i` of `words`.
+fn limb(words: &mut [u32], n: usize, i: usize) -> Result<&mut [u32]> {
+    let expected = words.len() >> n.trailing_zeros();
+    words.chunks_exact_mut(n).nth(i).ok_or(Error::Level {
+        operation: "limb",
+        expected,
+        got: i,
+    })
+}
+
+/// [`kernel::lift`] where the source lies.
+fn lift_in_place(limb: &mut [u32], from: &Prime, factor: i32, to: &Prime) {
+    let mut block = [0; 64];
+    for part in limb.chunks_mut(block.len()) {
+        let Some(block) = block.get_mut(..part.len()) else {
+            return;
+        };
+        block.copy_from_slice(part);
+        kernel::lift(block, from.modulus(), part, factor, to.modulus());
     }
 }
 
@@ -235,4 +439,35 @@ pub fn divide_by(
     ntt::forward(scratch, to)?;
     kernel::sub_scale(x, scratch, factor, m);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::N4096_DEPTH3 as P;
+
+    #[test]
+    fn the_order_visits_every_limb_once_where_its_index_says() {
+        for level in 0..=P.max_level() {
+            let (mut at, mut count) = (Some(KeyLimb::FIRST), 0);
+            let mut seen = vec![];
+            while let Some(limb) = at {
+                assert_eq!(limb.index(&P, level), count, "level {level}: {limb:?}");
+                assert!(limb.digit <= level);
+                assert!(limb.target <= level || limb.target == P.special());
+                assert!(!seen.contains(&limb));
+                seen.push(limb);
+                count += 1;
+                at = limb.next(&P, level);
+            }
+            assert_eq!(count, (level + 1) * (level + 2));
+            // A digit leaves its prime once, after all own limbs and before
+            // every other use of it.
+            for digit in 0..=level {
+                let uses = seen.iter().filter(|l| l.digit == digit && !l.is_own());
+                let leaves: Vec<bool> = uses.map(|l| l.leaves_its_prime(&P, level)).collect();
+                assert!(leaves[0] && leaves[1..].iter().all(|l| !l), "{leaves:?}");
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Secret keys and the generation of switching keys.
 
+use super::gadget::KeyLimb;
 use super::subtract_product;
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
@@ -131,9 +132,7 @@ pub const fn switching_key_words(params: &Params, level: usize) -> usize {
 /// Digit `i` is an encryption of `P g_i s'`, where the gadget `g_i` is one
 /// modulo `q_i` and zero modulo the other data primes: `b_ij = e_i - a_ij s +
 /// [i = j] P s'`. The order is that in which the evaluator consumes a stream,
-/// target limb by target limb: first the special limb with all its digits,
-/// then limb 0 with all digits, up to limb `level`. `a_ij` comes from stream
-/// `sample::stream(i, j)` of `seed`.
+/// [`KeyLimb`]'s. `a_ij` comes from stream `sample::stream(i, j)` of `seed`.
 ///
 /// **A seed must never be used twice under one key.** `errors` is scratch for
 /// N integers; it is erased before returning.
@@ -165,17 +164,16 @@ pub fn switching_key(
     // Before anything is written that a mask should cover.
     key.limb(params, 0)?;
     let errors = Erased::new(errors);
-    let digits = level + 1;
     let special = params.prime(params.special())?.modulus().value();
-    for digit in 0..digits {
+    for digit in 0..=level {
         for e in errors.0.iter_mut() {
             *e = sample::error(rng);
         }
-        for (row, limbs) in out.chunks_exact_mut(digits * n).enumerate() {
-            let Some(b) = limbs.chunks_exact_mut(n).nth(digit) else {
+        for j in (0..=level).chain([params.special()]) {
+            let at = KeyLimb { target: j, digit }.index(params, level);
+            let Some(b) = out.chunks_exact_mut(n).nth(at) else {
                 continue;
             };
-            let j = if row == 0 { params.special() } else { row - 1 };
             let prime = params.prime(j)?;
             let m = prime.modulus();
             kernel::lift_i32(errors.0, b, m.r(), m);

@@ -5,7 +5,7 @@
 pub mod gadget;
 pub mod keys;
 
-pub use gadget::KeySwitch;
+pub use gadget::{KeyLimb, KeySwitch};
 pub use keys::{SecretKey, SwitchTarget};
 
 use crate::error::{Error, Result, check_len};

@@ -44,6 +44,15 @@ pub struct StepReport {
     pub keys: usize,
 }
 
+/// A part of the board's RAM.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryReport {
+    /// What it is for.
+    pub name: &'static str,
+    /// How much.
+    pub bytes: usize,
+}
+
 /// What `plan --json` writes.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
@@ -77,6 +86,8 @@ pub struct PlanReport {
     pub output_bytes: usize,
     /// The evaluator's arena.
     pub arena_bytes: usize,
+    /// What the RAM is taken by.
+    pub memory: Vec<MemoryReport>,
     /// RAM with buffers and stack.
     pub ram_bytes: usize,
     /// RAM of the board.
@@ -93,13 +104,23 @@ pub struct PlanReport {
 /// [`PlanError::Memory`] if the arena does not fit beside stack and buffers.
 pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanReport, PlanError> {
     let arena_bytes = plan.arena_words() * size_of::<u32>();
-    let available = board.ram_bytes - board.stack_bytes - board.fixed_bytes;
+    let available = board
+        .ram_bytes
+        .saturating_sub(board.stack_bytes + board.fixed_bytes);
     if arena_bytes > available {
         return Err(PlanError::Memory {
             needed: arena_bytes,
             available,
         });
     }
+    let ciphertext_bytes = plan.ciphertext_words() * size_of::<u32>();
+    let memory = [
+        ("ciphertext", ciphertext_bytes),
+        ("key switch", arena_bytes - ciphertext_bytes),
+        ("link, log, faults", board.fixed_bytes),
+        ("stack", board.stack_bytes),
+        ("free", available - arena_bytes),
+    ];
     let (input_bytes, key_bytes, output_bytes) = plan.payload_bytes();
     Ok(PlanReport {
         model: name.to_owned(),
@@ -117,6 +138,9 @@ pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanRepo
         key_bytes,
         output_bytes,
         arena_bytes,
+        memory: memory
+            .map(|(name, bytes)| MemoryReport { name, bytes })
+            .into(),
         ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
         ram_available: board.ram_bytes,
         transforms: plan.transforms(),
@@ -226,18 +250,25 @@ fn text(r: &PlanReport, board: &Board) -> String {
         (
             "upload",
             format!(
-                "{} in {} ciphertexts, {} in {} uses of switching keys, all streamed",
+                "{} in {} ciphertexts, {} in {} uses of switching keys",
                 bytes(r.input_bytes as u64),
                 r.ciphertexts,
                 bytes(r.key_bytes as u64),
                 r.key_uses
             ),
         ),
+        (
+            "keys",
+            format!(
+                "streamed, none is kept: kept, they would take {} more memory and spare each image after the first that upload",
+                bytes(r.key_bytes as u64)
+            ),
+        ),
         ("download", bytes(r.output_bytes as u64)),
         (
             "memory",
             format!(
-                "{} of {} bytes, {} of them the arena",
+                "{} of {} bytes, {} of them ciphertext and key switch",
                 grouped(r.ram_bytes as u64),
                 grouped(r.ram_available as u64),
                 grouped(r.arena_bytes as u64)
@@ -266,5 +297,56 @@ fn text(r: &PlanReport, board: &Board) -> String {
         .collect();
     out.push('\n');
     out.push_str(&output::table(["step", "level", "scale", "keys"], &rows));
+    let rows: Vec<[String; 2]> = r
+        .memory
+        .iter()
+        .map(|part| [part.name.to_owned(), grouped(part.bytes as u64)])
+        .collect();
+    out.push('\n');
+    out.push_str(&output::table(["memory", "bytes"], &rows));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use he_nn::model::Model;
+
+    use super::*;
+    use crate::bundled;
+    use crate::evaluator::PARAMS;
+
+    #[test]
+    fn a_board_is_refused_one_byte_below_what_fits() {
+        let bytes = bundled::model("mnist-mlp64").unwrap();
+        let plan = Plan::new(PARAMS, &Model::parse(bytes).unwrap()).unwrap();
+        let small = boards::find("mps2-an386-256k").unwrap();
+        let report_on = |ram_bytes| {
+            let board = Board {
+                ram_bytes,
+                ..*small
+            };
+            report("net", &plan, Box::leak(Box::new(board)))
+        };
+        let fits = report_on(small.ram_bytes).unwrap();
+        let parts: usize = fits.memory.iter().map(|part| part.bytes).sum();
+        assert_eq!(parts, 256 * 1024);
+        assert_eq!(fits.arena_bytes, 13 * 4 * 4096);
+        let exact = report_on(fits.ram_bytes).unwrap();
+        assert_eq!(exact.memory.last().unwrap().bytes, 0);
+        assert_eq!(
+            report_on(fits.ram_bytes - 1).unwrap_err(),
+            PlanError::Memory {
+                needed: fits.arena_bytes,
+                available: fits.arena_bytes - 1
+            }
+        );
+        // Less RAM than stack and buffers take.
+        assert_eq!(
+            report_on(1024).unwrap_err(),
+            PlanError::Memory {
+                needed: fits.arena_bytes,
+                available: 0
+            }
+        );
+    }
 }
