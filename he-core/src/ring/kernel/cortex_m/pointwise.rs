@@ -19,34 +19,114 @@ fn map2(a: &mut [u32], b: &[u32], f: impl Fn(u32, u32) -> u32) {
     }
 }
 
-/// `a = f(a, b, c)`, four at a time and the rest.
+/// Operands of [`accumulate_fours`] and [`subtract_fours`].
+#[repr(C)]
+struct Products {
+    acc: *mut u32,
+    a: *const u32,
+    b: *const u32,
+    c: Constants,
+    end: *const u32,
+}
+
+/// Two words of the accumulator plus or minus two products, canonical.
+///
+/// `$first` puts the accumulator in the upper half of a 64-bit sum, to which
+/// the product of a Montgomery multiplication is added: its lower half, r12, is
+/// zero before and after. The sum is between -q and 2q before it is reduced.
+#[rustfmt::skip]
+macro_rules! products_pair {
+    ($load:expr, $last:expr) => {
+        concat!(
+            "ldrd r6, r7, [r2], #8\n ldrd r8, r9, [r1], #8\n ldrd r10, r11, [r0]\n",
+            $load,
+            "smlal r12, r10, r8, r6\n mul r6, r12, r4\n smlal r12, r10, r6, r3\n",
+            "smlal r12, r11, r9, r7\n mul r7, r12, r4\n smlal r12, r11, r7, r3\n",
+            $last,
+            "smmulr r6, r10, r5\n smmulr r7, r11, r5\n",
+            "mls r10, r6, r3, r10\n mls r11, r7, r3, r11\n",
+            "and r6, r3, r10, asr #31\n and r7, r3, r11, asr #31\n",
+            "add r10, r10, r6\n add r11, r11, r7\n",
+            "strd r10, r11, [r0], #8\n",
+        )
+    };
+}
+
+/// r0-r2 the accumulator and the factors, r3 q, r4 -q^-1, r5 the Barrett
+/// constant, lr the end of the second factors.
+#[rustfmt::skip]
+macro_rules! products {
+    ($name:ident, $load:expr, $last:expr) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(operands: &Products) {
+            naked_asm!(
+                "push {{r4-r11, lr}}",
+                "ldr lr, [r0, #24]",
+                "ldm r0, {{r0-r5}}",
+                "mov r12, #0",
+                "2:",
+                products_pair!($load, $last),
+                products_pair!($load, $last),
+                "cmp r2, lr",
+                "bne 2b",
+                "pop {{r4-r11, pc}}",
+            )
+        }
+    };
+}
+
+products!(accumulate_fours, "", "");
+// The accumulator less a product is minus the sum of the product and minus it.
+products!(
+    subtract_fours,
+    "rsb r10, r10, #0\n rsb r11, r11, #0\n",
+    "rsb r10, r10, #0\n rsb r11, r11, #0\n"
+);
+
+/// Runs `fours` on as many words as there are fours, then `f` on the rest.
 #[inline(always)]
-fn map3(a: &mut [u32], b: &[u32], c: &[u32], f: impl Fn(u32, u32, u32) -> u32) {
-    let n = a.len().min(b.len()).min(c.len());
-    let (a, a_rest) = a.get_mut(..n).unwrap_or_default().as_chunks_mut::<4>();
-    let (b, b_rest) = b.get(..n).unwrap_or_default().as_chunks::<4>();
-    let (c, c_rest) = c.get(..n).unwrap_or_default().as_chunks::<4>();
-    for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
-        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (*a, *b);
-        let [c0, c1, c2, c3] = *c;
-        *a = [f(a0, b0, c0), f(a1, b1, c1), f(a2, b2, c2), f(a3, b3, c3)];
+fn products(
+    fours: unsafe extern "C" fn(&Products),
+    acc: &mut [u32],
+    a: &[u32],
+    b: &[u32],
+    c: Constants,
+    f: impl Fn(u32, u32, u32) -> u32,
+) {
+    let n = acc.len().min(a.len()).min(b.len());
+    let whole = n & !3;
+    if whole > 0 {
+        // SAFETY: all three have `whole` words, a multiple of four and not
+        // zero; the loop reads them once, in order, and writes `acc`.
+        unsafe {
+            fours(&Products {
+                acc: acc.as_mut_ptr(),
+                a: a.as_ptr(),
+                b: b.as_ptr(),
+                c,
+                end: b.as_ptr().add(whole),
+            });
+        }
     }
-    for ((a, &b), &c) in a_rest.iter_mut().zip(b_rest).zip(c_rest) {
-        *a = f(*a, b, c);
+    let rest = (acc.get_mut(whole..n), a.get(whole..n), b.get(whole..n));
+    if let (Some(acc), Some(a), Some(b)) = rest {
+        for ((x, &a), &b) in acc.iter_mut().zip(a).zip(b) {
+            *x = f(*x, a, b);
+        }
     }
 }
 
 /// `acc += a * b`, with `b` in Montgomery form.
 pub fn mul_acc(acc: &mut [u32], a: &[u32], b_mont: &[u32], m: &Modulus) {
-    let m = Constants::new(m);
-    // Between -q and 2q.
-    map3(acc, a, b_mont, |x, a, b| {
-        m.reduce((x as i32).wrapping_add(m.mont(a, b)))
+    let c = Constants::new(m);
+    products(accumulate_fours, acc, a, b_mont, c, |x, a, b| {
+        c.reduce((x as i32).wrapping_add(c.mont(a, b)))
     });
 }
 
 /// `acc0 += a0 * b` and `acc1 += a1 * b`, with `b` in Montgomery form: both
-/// halves of a ciphertext or of a key.
+/// halves of a ciphertext or of a key. (Together they would have too few
+/// registers to share `b`.)
 pub fn mul_acc_two(
     acc0: &mut [u32],
     acc1: &mut [u32],
@@ -55,90 +135,15 @@ pub fn mul_acc_two(
     b_mont: &[u32],
     m: &Modulus,
 ) {
-    let n = acc0.len().min(acc1.len()).min(b_mont.len());
-    let n = n.min(a0.len()).min(a1.len());
-    let c = Constants::new(m);
-    if n >= 2 {
-        // SAFETY: all five have `n` words, of which an even number is taken.
-        unsafe {
-            mul_acc_pairs(&MulAcc {
-                acc: [acc0.as_mut_ptr(), acc1.as_mut_ptr()],
-                a: [a0.as_ptr(), a1.as_ptr()],
-                b: b_mont.as_ptr(),
-                c,
-                end: b_mont.as_ptr().add(n & !1),
-            });
-        }
-    }
-    for (acc, a) in [(acc0, a0), (acc1, a1)] {
-        let rest = (
-            acc.get_mut(n & !1..n),
-            a.get(n & !1..n),
-            b_mont.get(n & !1..n),
-        );
-        if let (Some(acc), Some(a), Some(b)) = rest {
-            map3(acc, a, b, |x, a, b| {
-                c.reduce((x as i32).wrapping_add(c.mont(a, b)))
-            });
-        }
-    }
-}
-
-/// Operands of [`mul_acc_pairs`].
-#[repr(C)]
-struct MulAcc {
-    acc: [*mut u32; 2],
-    a: [*const u32; 2],
-    b: *const u32,
-    c: Constants,
-    end: *const u32,
-}
-
-/// Two words of `a` in r10, r11 times those of `b` in r8, r9, added to two words
-/// of the accumulator. The sum is between -q and 2q before it is reduced.
-#[rustfmt::skip]
-macro_rules! mul_acc_pair {
-    ($acc:literal, $a:literal) => {
-        concat!(
-            "ldrd r10, r11, [", $a, "], #8\n",
-            "smull r12, r10, r10, r8\n mul lr, r12, r6\n smlal r12, r10, lr, r5\n",
-            "smull r12, r11, r11, r9\n mul lr, r12, r6\n smlal r12, r11, lr, r5\n",
-            "ldrd r12, lr, [", $acc, "]\n",
-            "add r10, r10, r12\n add r11, r11, lr\n",
-            "smmulr r12, r10, r7\n smmulr lr, r11, r7\n",
-            "mls r10, r12, r5, r10\n mls r11, lr, r5, r11\n",
-            "and r12, r5, r10, asr #31\n and lr, r5, r11, asr #31\n",
-            "add r10, r10, r12\n add r11, r11, lr\n",
-            "strd r10, r11, [", $acc, "], #8\n",
-        )
-    };
-}
-
-/// r0-r4 the five pointers, r5 q, r6 -q^-1, r7 the Barrett constant.
-#[rustfmt::skip]
-#[unsafe(naked)]
-unsafe extern "C" fn mul_acc_pairs(operands: &MulAcc) {
-    naked_asm!(
-        "push {{r0, r4-r11, lr}}",
-        "ldr r12, [r0, #32]",
-        "str r12, [sp]",
-        "ldm r0, {{r0-r7}}",
-        "2:",
-        "ldrd r8, r9, [r4], #8",
-        mul_acc_pair!("r0", "r2"),
-        mul_acc_pair!("r1", "r3"),
-        "ldr r12, [sp]",
-        "cmp r4, r12",
-        "bne 2b",
-        "pop {{r0, r4-r11, pc}}",
-    )
+    mul_acc(acc0, a0, b_mont, m);
+    mul_acc(acc1, a1, b_mont, m);
 }
 
 /// `a -= b * c`, with `c` in Montgomery form.
 pub fn mul_sub(a: &mut [u32], b: &[u32], c_mont: &[u32], m: &Modulus) {
-    let m = Constants::new(m);
-    map3(a, b, c_mont, |x, b, c| {
-        m.reduce((x as i32).wrapping_sub(m.mont(b, c)))
+    let c = Constants::new(m);
+    products(subtract_fours, a, b, c_mont, c, |x, b, z| {
+        c.reduce((x as i32).wrapping_sub(c.mont(b, z)))
     });
 }
 
