@@ -4,8 +4,9 @@
 //! and by comparison with it on a board: residues in and out are canonical
 //! (other words give wrong residues, never a panic); factors named `_mont` are
 //! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
-//! form (`0 <= b < q`), either is within the bounds; slices have equal lengths
-//! (the shorter one decides, nothing is read or written beyond it).
+//! form (`0 <= b < q`), either is within the bounds; a lift leaves words of
+//! either sign, `-q < x < q`, which `forward` takes as they are; slices have
+//! equal lengths (the shorter one decides, nothing is read or written beyond it).
 //!
 //! `portable` is safe code and compiles for every target; `cortex_m` is for
 //! processors with the DSP instructions of Armv7E-M (see `build.rs`); on a board

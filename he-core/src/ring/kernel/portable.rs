@@ -114,8 +114,9 @@ const fn largest_quarter(n: usize) -> (bool, usize) {
     (odd, if odd { n >> 3 } else { n >> 2 })
 }
 
-/// Negacyclic forward NTT in place; canonical residues in natural order in,
-/// in bit-reversed order out.
+/// Negacyclic forward NTT in place; residues in natural order in, canonical or
+/// between `-q` and `q` as a lift leaves them, canonical ones in bit-reversed
+/// order out.
 ///
 /// `data` has a power-of-two length `n` from 2 to 2^14, and
 /// `z[k] = psi^brv(k) R mod q`, centred, has as many entries.
@@ -123,7 +124,7 @@ pub fn forward(data: &mut [u32], m: &Modulus, z: &[i32]) {
     let (odd, mut quarter) = largest_quarter(data.len());
     let mut count = 1;
     if odd && let Some(&w) = z.get(1) {
-        // Canonical in, below 1.75 q + 1 out: within the first pass's bounds.
+        // Below q in, below 1.75 q + 1 out: within the first pass's bounds.
         let (low, high) = data.split_at_mut(data.len() >> 1);
         for (x, y) in low.iter_mut().zip(high) {
             let (a, b) = ct(m, *x as i32, *y as i32, w);
@@ -251,17 +252,18 @@ pub fn square(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modulus) {
 }
 
 /// Residues modulo `from`, centred and carried over to `m` times `factor`
-/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form).
+/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form); between
+/// `-q` and `q`.
 pub fn lift(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(m.mont(from.centred(x), factor));
+        *y = m.mont(from.centred(x), factor) as u32;
     }
 }
 
 /// Integers carried over to `m` times `factor`, as in [`lift`].
 pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(m.mont(x, factor));
+        *y = m.mont(x, factor) as u32;
     }
 }
 
@@ -269,7 +271,7 @@ pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
 /// `m` times `factor`, as in [`lift`].
 pub fn lift_f32(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(m.mont(x as i32, factor));
+        *y = m.mont(x as i32, factor) as u32;
     }
 }
 
@@ -430,13 +432,15 @@ mod tests {
             let mut lifted = vec![0; 64];
             lift(&a, &m, &mut lifted, other.r(), &other);
             for (l, &x) in lifted.iter().zip(&a) {
-                assert_eq!(i64::from(*l), i64::from(m.centred(x)).rem_euclid(188_417));
+                let l = other.canon(*l as i32);
+                assert_eq!(i64::from(l), i64::from(m.centred(x)).rem_euclid(188_417));
             }
             let ints = [i32::MIN, -1, 0, 1, i32::MAX];
             let mut out = [0; 5];
             lift_i32(&ints, &mut out, m.r(), &m);
             for (o, i) in out.iter().zip(ints) {
-                assert_eq!(i64::from(*o), i64::from(i).rem_euclid(i64::from(q)));
+                let o = m.canon(*o as i32);
+                assert_eq!(i64::from(o), i64::from(i).rem_euclid(i64::from(q)));
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use super::{Constants, Factor};
 use crate::arith::Modulus;
+#[cfg(target_abi = "eabihf")]
+use core::arch::asm;
 use core::arch::naked_asm;
 
 /// `a = f(a, b)`, four at a time and the rest.
@@ -167,22 +169,29 @@ struct Fours {
 }
 
 /// r6 and r7 the source's modulus, r8 the source, r9 q, r10 and r11 the factor,
-/// lr the destination, its end on the stack; r0-r3 and r12 for the loop.
+/// lr the destination; r0-r3 and r12 for the loop. Its end is in a register
+/// that the loop leaves alone, or on the stack.
 #[rustfmt::skip]
 macro_rules! fours {
-    ($name:ident, $($step:expr),+ $(,)?) => {
+    ($name:ident, stack, $($step:expr),+ $(,)?) => {
+        fours!(@ $name, "r12", "str r12, [sp]", "ldr r12, [sp]", $($step),+);
+    };
+    ($name:ident, $end:literal, $($step:expr),+ $(,)?) => {
+        fours!(@ $name, $end, "", "", $($step),+);
+    };
+    (@ $name:ident, $end:literal, $keep:literal, $find:literal, $($step:expr),+) => {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(operands: &Fours) {
             naked_asm!(
                 "push {{r0, r4-r11, lr}}",
                 "ldm r0!, {{r6-r11}}",
-                "ldrd lr, r12, [r0]",
-                "str r12, [sp]",
+                concat!("ldrd lr, ", $end, ", [r0]"),
+                $keep,
                 "2:",
                 $($step,)+
                 "stm lr!, {{r0-r3}}",
-                "ldr r12, [sp]",
-                "cmp lr, r12",
+                $find,
+                concat!("cmp lr, ", $end),
                 "bne 2b",
                 "pop {{r0, r4-r11, pc}}",
             )
@@ -219,6 +228,7 @@ macro_rules! add_canon {
 
 fours!(
     scale_fours,
+    "r5",
     "ldm lr, {{r0-r3}}",
     times_canon!("r0"),
     times_canon!("r1"),
@@ -228,6 +238,7 @@ fours!(
 
 fours!(
     add_fours,
+    "r10",
     "ldm lr, {{r0-r3}}",
     "ldm r8!, {{r4-r7}}",
     add_canon!("r0", "r4"),
@@ -238,6 +249,7 @@ fours!(
 
 fours!(
     sub_scale_fours,
+    stack,
     "ldm lr, {{r0-r3}}",
     "ldm r8!, {{r4-r7}}",
     "sub r0, r0, r4",
@@ -252,27 +264,43 @@ fours!(
 
 fours!(
     lift_fours,
+    "r5",
     "ldm r8!, {{r0-r3}}",
     centred!("r0"),
-    times_canon!("r0"),
+    times!("r0"),
     centred!("r1"),
-    times_canon!("r1"),
+    times!("r1"),
     centred!("r2"),
-    times_canon!("r2"),
+    times!("r2"),
     centred!("r3"),
-    times_canon!("r3"),
+    times!("r3"),
 );
+
+fours!(
+    lift_i32_fours,
+    "r5",
+    "ldm r8!, {{r0-r3}}",
+    times!("r0"),
+    times!("r1"),
+    times!("r2"),
+    times!("r3"),
+);
+
+/// A word that a loop reads.
+trait Word: Copy {}
+impl Word for u32 {}
+impl Word for i32 {}
 
 /// Runs `fours` on as many words as there are fours in both, then `f` on each of
 /// the rest.
 #[inline(always)]
-fn by_fours(
+fn by_fours<W: Word>(
     fours: unsafe extern "C" fn(&Fours),
     dst: &mut [u32],
-    src: &[u32],
+    src: &[W],
     (half, from): (u32, u32),
     (q, factor): (i32, Factor),
-    f: impl Fn(u32, u32) -> u32,
+    f: impl Fn(u32, W) -> u32,
 ) {
     let n = dst.len().min(src.len());
     let whole = n & !3;
@@ -280,7 +308,7 @@ fn by_fours(
         // SAFETY: both have `whole` words, a multiple of four and not zero; the
         // loop reads them once, in order, and writes `dst`.
         unsafe {
-            let (src, dst) = (src.as_ptr(), dst.as_mut_ptr());
+            let (src, dst) = (src.as_ptr().cast(), dst.as_mut_ptr());
             let end = dst.add(whole);
             fours(&Fours {
                 half,
@@ -363,13 +391,14 @@ pub fn square(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modulus) {
 }
 
 /// Residues modulo `from`, centred and carried over to `m` times `factor`
-/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form).
+/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form); between
+/// `-q` and `q`.
 pub fn lift(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modulus) {
     let m = Constants::new(m);
     let f = Factor::new(&m, factor);
     let source = (from.value() >> 1, from.value());
     by_fours(lift_fours, dst, src, source, (m.q, f), |_, x| {
-        m.canon(f.times(from.centred(x), m.q))
+        f.times(from.centred(x), m.q) as u32
     });
 }
 
@@ -377,17 +406,83 @@ pub fn lift(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modul
 pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
     let m = Constants::new(m);
     let f = Factor::new(&m, factor);
-    for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(f.times(x, m.q));
-    }
+    by_fours(lift_i32_fours, dst, src, (0, 0), (m.q, f), |_, x| {
+        f.times(x, m.q) as u32
+    });
 }
 
 /// Integers held in `f32` (rounded, below 2^31 in magnitude) carried over to
 /// `m` times `factor`, as in [`lift`].
+#[cfg(target_abi = "eabihf")]
+pub fn lift_f32(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
+    let m = Constants::new(m);
+    let f = Factor::new(&m, factor);
+    let n = src.len().min(dst.len());
+    let whole = n & !7;
+    if whole > 0 {
+        // SAFETY: both have `whole` words, a multiple of eight and not zero;
+        // the loop reads them once, in order, and writes `dst`.
+        unsafe { lift_f32_eights(src.as_ptr(), dst.as_mut_ptr(), whole, m.q, f) };
+    }
+    if let (Some(dst), Some(src)) = (dst.get_mut(whole..n), src.get(whole..n)) {
+        for (y, &x) in dst.iter_mut().zip(src) {
+            *y = f.times(x as i32, m.q) as u32;
+        }
+    }
+}
+
+/// Without an FPU the conversion is a function of the compiler's library.
+#[cfg(not(target_abi = "eabihf"))]
 pub fn lift_f32(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
     let m = Constants::new(m);
     let f = Factor::new(&m, factor);
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(f.times(x as i32, m.q));
+        *y = f.times(x as i32, m.q) as u32;
     }
+}
+
+/// Two integers from the FPU, times the factor.
+#[cfg(target_abi = "eabihf")]
+#[rustfmt::skip]
+macro_rules! from_float {
+    ($x:literal, $y:literal, $s:literal, $t:literal) => {
+        concat!(
+            "vcvt.s32.f32 ", $s, ", ", $s, "\n vcvt.s32.f32 ", $t, ", ", $t, "\n",
+            "vmov ", $x, ", ", $y, ", ", $s, ", ", $t, "\n",
+            times!($x), times!($y),
+        )
+    };
+}
+
+/// r8 the source, r5 its end, lr the destination, r9-r11 as in [`fours`].
+///
+/// Not a naked function, whose assembly would not know of the FPU.
+///
+/// # Safety
+/// `count` is a multiple of eight and not zero, and both have as many words.
+#[cfg(target_abi = "eabihf")]
+#[inline(never)]
+#[rustfmt::skip]
+unsafe fn lift_f32_eights(src: *const f32, dst: *mut u32, count: usize, q: i32, f: Factor) {
+    // SAFETY: the caller's; r6, r9 and the stack are as before at the end.
+    unsafe { asm!(
+        "push {{r6, r9}}",
+        "mov r9, r12",
+        "2:",
+        "vldmia r8!, {{s0-s7}}",
+        from_float!("r0", "r1", "s0", "s1"),
+        from_float!("r2", "r3", "s2", "s3"),
+        "stm lr!, {{r0-r3}}",
+        from_float!("r0", "r1", "s4", "s5"),
+        from_float!("r2", "r3", "s6", "s7"),
+        "stm lr!, {{r0-r3}}",
+        "cmp r8, r5",
+        "bne 2b",
+        "pop {{r6, r9}}",
+        inout("r8") src => _, in("r5") src.wrapping_add(count), inout("lr") dst => _,
+        inout("r12") q => _, in("r10") f.w, in("r11") f.k,
+        out("r0") _, out("r1") _, out("r2") _, out("r3") _,
+        out("s0") _, out("s1") _, out("s2") _, out("s3") _,
+        out("s4") _, out("s5") _, out("s6") _, out("s7") _,
+    ) }
 }
