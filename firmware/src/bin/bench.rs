@@ -444,6 +444,33 @@ mod board {
         say!("equal all-{q} {n}");
     }
 
+    /// Unpacking of every width, and that it refuses what is not canonical.
+    fn compare_unpacking(mem: &mut Memory) {
+        let Memory { a, b, c, d, .. } = mem;
+        let [a, b, d] = [a, b, d].map(|x| &mut x[..64]);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(c);
+        let mut same = true;
+        for bits in 16..=30 {
+            // The width's largest word is the modulus itself: not a residue.
+            let q = (1 << bits) - 1;
+            let m = Modulus::new(q).unwrap();
+            // At every alignment.
+            let packed = &mut bytes[bits as usize & 3..][..wire::packed_len(64, bits)];
+            for above in [None, Some(0), Some(30), Some(63)] {
+                random(a, q, u64::from(bits));
+                (a[1], a[2]) = (q - 1, 0);
+                if let Some(index) = above {
+                    a[index] = q;
+                }
+                wire::pack(a, &m, packed).unwrap();
+                same &= kernel::unpack(packed, &m, b) == Some(above.is_none());
+                same &= portable::unpack(packed, &m, d) == Some(above.is_none());
+                same &= a == b && a == d;
+            }
+        }
+        equal("unpack", 16, same);
+    }
+
     #[entry]
     fn main() -> ! {
         if let Some(mut core) = Peripherals::take() {
@@ -464,6 +491,7 @@ mod board {
         if let Some(memory) = memory {
             counts(black_box(memory), &N4096_DEPTH3);
             comparisons(black_box(memory), &N4096_DEPTH3);
+            compare_unpacking(black_box(memory));
         }
         say!("compiler {}", env!("HE_EDGE_COMPILER"));
         say!("done");

@@ -13,6 +13,21 @@
 //! the two are compared by the firmware's program `bench`. `x86` has kernels for
 //! AVX2 and AVX-512, chosen at run time and compared with `portable` by its tests.
 
+/// `$call!` of the width in bits, where that is known to the compiler.
+macro_rules! of_width {
+    ($bits:expr, $call:ident) => {
+        $crate::ring::kernel::of_width!(@ $bits, $call,
+            16 17 18 19 20 21 22 23 24 25 26 27 28 29 30)
+    };
+    (@ $bits:expr, $call:ident, $($width:literal)*) => {
+        match $bits {
+            $($width => Some($call!($width)),)*
+            _ => None,
+        }
+    };
+}
+pub(crate) use of_width;
+
 #[cfg(cortex_m_dsp)]
 pub mod cortex_m;
 #[cfg(any(not(cortex_m_dsp), feature = "kernel-comparison"))]

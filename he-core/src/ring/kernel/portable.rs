@@ -291,6 +291,66 @@ pub fn residues(words: &[u32], out: &mut [u32], q: u32, reject_below: u32) -> us
     0
 }
 
+/// Unpacks residues of the modulus' width (see [`crate::wire::unpack`]), eight
+/// from as many bytes as one has bits; whether all are below the modulus. `None`
+/// for widths that have no kernel.
+pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Option<bool> {
+    macro_rules! width {
+        ($bits:literal) => {
+            unpack_width::<$bits>(bytes, m.value(), out)
+        };
+    }
+    of_width!(m.bits(), width)
+}
+
+/// Residue `I` of the eight in a group of `BITS` bytes, `4 <= BITS <= 30`.
+#[inline(always)]
+fn residue<const BITS: usize, const I: usize>(group: &[u8; BITS]) -> u32 {
+    // Four bytes that hold its first bit, and end within the group.
+    let first = I * BITS;
+    let at = if first >> 3 < BITS - 4 {
+        first >> 3
+    } else {
+        BITS - 4
+    };
+    let shift = first - 8 * at;
+    let word = |at: usize| {
+        let bytes = group.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    let mut x = word(at) >> shift;
+    if shift + BITS > 32 {
+        let next = group.get(at + 4).copied().unwrap_or(0);
+        x |= u32::from(next) << (32 - shift);
+    }
+    x & ((1 << BITS) - 1)
+}
+
+/// Unpacks residues of a width known here; whether all are below `q`.
+fn unpack_width<const BITS: usize>(bytes: &[u8], q: u32, out: &mut [u32]) -> bool {
+    let (groups, _) = bytes.as_chunks::<BITS>();
+    let (eights, _) = out.as_chunks_mut::<8>();
+    // The sign of `q - 1 - x` for any x.
+    let mut above = 0;
+    for (eight, group) in eights.iter_mut().zip(groups) {
+        let x = [
+            residue::<BITS, 0>(group),
+            residue::<BITS, 1>(group),
+            residue::<BITS, 2>(group),
+            residue::<BITS, 3>(group),
+            residue::<BITS, 4>(group),
+            residue::<BITS, 5>(group),
+            residue::<BITS, 6>(group),
+            residue::<BITS, 7>(group),
+        ];
+        for x in x {
+            above |= (q - 1).wrapping_sub(x);
+        }
+        *eight = x;
+    }
+    above >> 31 == 0
+}
+
 /// Words of ChaCha with 8 rounds, 64-bit counter from 0 and a 64-bit nonce.
 #[derive(Debug)]
 pub struct Keystream(ChaCha8Rng);
