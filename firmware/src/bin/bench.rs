@@ -9,6 +9,7 @@
 
 #[cfg(target_os = "none")]
 mod board {
+    use core::convert::Infallible;
     use core::fmt::Write;
     use core::hint::black_box;
     use core::ptr;
@@ -24,7 +25,7 @@ mod board {
     use he_core::ring::sample::{self, Uniform};
     use he_core::ring::{automorphism, ntt};
     use he_core::wire;
-    use rand_core::{Rng, SeedableRng};
+    use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
     const UART_DATA: usize = 0x4000_4000;
     const UART_STATE: usize = 0x4000_4004;
@@ -133,6 +134,30 @@ mod board {
         }
     }
 
+    /// Words that cost next to nothing, in place of a generator.
+    struct Counter(u32);
+
+    impl TryRng for Counter {
+        type Error = Infallible;
+
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            self.0 = self.0.wrapping_add(0x9E37_79B9);
+            Ok(self.0)
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            let low = self.try_next_u32()?;
+            Ok(u64::from(low) << 32 | u64::from(!low))
+        }
+
+        fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+            bytes.fill(self.try_next_u32()? as u8);
+            Ok(())
+        }
+    }
+
+    impl TryCryptoRng for Counter {}
+
     /// FNV-1a over the integers.
     fn checksum(values: &[f32]) -> u32 {
         values.iter().fold(0x811c_9dc5, |h, &x| {
@@ -184,6 +209,7 @@ mod board {
             named("mul-acc-two", 2 * N as u32, &mut || {
                 kernel::mul_acc_two(a, b, c, d, e, m)
             });
+            named("mul-sub", N as u32, &mut || kernel::mul_sub(a, b, c, m));
             named("mul", N as u32, &mut || kernel::mul(a, b, m));
             named("sub-scale", N as u32, &mut || {
                 kernel::sub_scale(a, b, m.r2(), m)
@@ -223,6 +249,13 @@ mod board {
                 *x = sample::error(&mut rng) as u32;
             }
         });
+        // Without the cost of a generator.
+        let mut words = Counter(1);
+        count("error-coins", N as u32, 4, || {
+            for x in a.iter_mut() {
+                *x = sample::error(&mut words) as u32;
+            }
+        });
         let buffer: &mut [f32] = bytemuck::cast_slice_mut(a);
         for (i, x) in buffer.iter_mut().enumerate() {
             *x = if i < N / 2 {
@@ -239,6 +272,9 @@ mod board {
         let m = params.prime(0).unwrap().modulus();
         count("lift-f32", N as u32, 4, || {
             kernel::lift_f32(buffer, b, m.r2(), m)
+        });
+        count("lift-i32", N as u32, 4, || {
+            kernel::lift_i32(bytemuck::cast_slice(c), b, m.r2(), m)
         });
     }
 

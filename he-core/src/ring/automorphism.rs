@@ -47,15 +47,20 @@ fn check(g: u32, n: usize) -> Result<()> {
 pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
     let n = checked_degree(src, dst)?;
     check(g, n)?;
-    let mask = 2 * n - 1;
-    let mut at = 0usize;
+    // Coefficient i goes to g i mod 2N, with a sign beyond N: the sign is kept
+    // in the first bit of a word, the place in those after it.
+    let shift = 31 - n.trailing_zeros();
+    let step = g << shift;
+    let mut at = 0u32;
     for &x in src {
-        // Coefficient i goes to g i mod 2N, with a sign beyond N.
-        let (place, negate) = (at & (n - 1), at >= n);
-        if let Some(y) = dst.get_mut(place) {
-            *y = if negate { m.sub(0, x) } else { x };
+        let place = (at << 1) >> (shift + 1);
+        if let Some(y) = dst.get_mut(place as usize) {
+            let negate = (at as i32) >> 31;
+            // x or -x, and zero has no other form.
+            let signed = (x as i32 ^ negate).wrapping_sub(negate);
+            *y = m.canon(signed);
         }
-        at = (at + g as usize) & mask;
+        at = at.wrapping_add(step);
     }
     Ok(())
 }
