@@ -21,7 +21,7 @@ fn map2(a: &mut [u32], b: &[u32], f: impl Fn(u32, u32) -> u32) {
     }
 }
 
-/// Operands of [`accumulate_fours`] and [`subtract_fours`].
+/// Operands of [`accumulate_eights`] and [`subtract_eights`].
 #[repr(C)]
 struct Products {
     acc: *mut u32,
@@ -33,18 +33,17 @@ struct Products {
 
 /// Two words of the accumulator plus or minus two products, canonical.
 ///
-/// `$first` puts the accumulator in the upper half of a 64-bit sum, to which
-/// the product of a Montgomery multiplication is added: its lower half, r12, is
-/// zero before and after. The sum is between -q and 2q before it is reduced.
+/// The accumulator is the upper half of a 64-bit sum, to which the product of a
+/// Montgomery multiplication is added: its lower half, r12, is zero before and
+/// after. `$sign` may change that of the first factors, r8 and r9. The sum is between -q and 2q before it is reduced.
 #[rustfmt::skip]
 macro_rules! products_pair {
-    ($load:expr, $last:expr) => {
+    ($sign:expr) => {
         concat!(
             "ldrd r6, r7, [r2], #8\n ldrd r8, r9, [r1], #8\n ldrd r10, r11, [r0]\n",
-            $load,
+            $sign,
             "smlal r12, r10, r8, r6\n mul r6, r12, r4\n smlal r12, r10, r6, r3\n",
             "smlal r12, r11, r9, r7\n mul r7, r12, r4\n smlal r12, r11, r7, r3\n",
-            $last,
             "smmulr r6, r10, r5\n smmulr r7, r11, r5\n",
             "mls r10, r6, r3, r10\n mls r11, r7, r3, r11\n",
             "and r6, r3, r10, asr #31\n and r7, r3, r11, asr #31\n",
@@ -58,7 +57,7 @@ macro_rules! products_pair {
 /// constant, lr the end of the second factors.
 #[rustfmt::skip]
 macro_rules! products {
-    ($name:ident, $load:expr, $last:expr) => {
+    ($name:ident, $sign:expr) => {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(operands: &Products) {
             naked_asm!(
@@ -67,8 +66,10 @@ macro_rules! products {
                 "ldm r0, {{r0-r5}}",
                 "mov r12, #0",
                 "2:",
-                products_pair!($load, $last),
-                products_pair!($load, $last),
+                products_pair!($sign),
+                products_pair!($sign),
+                products_pair!($sign),
+                products_pair!($sign),
                 "cmp r2, lr",
                 "bne 2b",
                 "pop {{r4-r11, pc}}",
@@ -77,18 +78,13 @@ macro_rules! products {
     };
 }
 
-products!(accumulate_fours, "", "");
-// The accumulator less a product is minus the sum of the product and minus it.
-products!(
-    subtract_fours,
-    "rsb r10, r10, #0\n rsb r11, r11, #0\n",
-    "rsb r10, r10, #0\n rsb r11, r11, #0\n"
-);
+products!(accumulate_eights, "");
+products!(subtract_eights, "rsb r8, r8, #0\n rsb r9, r9, #0\n");
 
-/// Runs `fours` on as many words as there are fours, then `f` on the rest.
+/// Runs `eights` on as many words as there are eights, then `f` on the rest.
 #[inline(always)]
 fn products(
-    fours: unsafe extern "C" fn(&Products),
+    eights: unsafe extern "C" fn(&Products),
     acc: &mut [u32],
     a: &[u32],
     b: &[u32],
@@ -96,12 +92,12 @@ fn products(
     f: impl Fn(u32, u32, u32) -> u32,
 ) {
     let n = acc.len().min(a.len()).min(b.len());
-    let whole = n & !3;
+    let whole = n & !7;
     if whole > 0 {
-        // SAFETY: all three have `whole` words, a multiple of four and not
+        // SAFETY: all three have `whole` words, a multiple of eight and not
         // zero; the loop reads them once, in order, and writes `acc`.
         unsafe {
-            fours(&Products {
+            eights(&Products {
                 acc: acc.as_mut_ptr(),
                 a: a.as_ptr(),
                 b: b.as_ptr(),
@@ -121,7 +117,7 @@ fn products(
 /// `acc += a * b`, with `b` in Montgomery form.
 pub fn mul_acc(acc: &mut [u32], a: &[u32], b_mont: &[u32], m: &Modulus) {
     let c = Constants::new(m);
-    products(accumulate_fours, acc, a, b_mont, c, |x, a, b| {
+    products(accumulate_eights, acc, a, b_mont, c, |x, a, b| {
         c.reduce((x as i32).wrapping_add(c.mont(a, b)))
     });
 }
@@ -144,7 +140,7 @@ pub fn mul_acc_two(
 /// `a -= b * c`, with `c` in Montgomery form.
 pub fn mul_sub(a: &mut [u32], b: &[u32], c_mont: &[u32], m: &Modulus) {
     let c = Constants::new(m);
-    products(subtract_fours, a, b, c_mont, c, |x, b, z| {
+    products(subtract_eights, a, b, c_mont, c, |x, b, z| {
         c.reduce((x as i32).wrapping_sub(c.mont(b, z)))
     });
 }
