@@ -151,13 +151,13 @@ mod tests {
     struct Words<I>(I);
     impl<I: Iterator<Item = u64>> rand_core::TryRng for Words<I> {
         type Error = core::convert::Infallible;
-        fn try_next_u32(&mut self) -> core::result::Result<u32, Self::Error> {
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
             Ok(self.0.next().unwrap() as u32)
         }
-        fn try_next_u64(&mut self) -> core::result::Result<u64, Self::Error> {
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
             Ok(self.0.next().unwrap())
         }
-        fn try_fill_bytes(&mut self, _: &mut [u8]) -> core::result::Result<(), Self::Error> {
+        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Self::Error> {
             unreachable!("errors are made of words")
         }
     }
