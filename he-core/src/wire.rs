@@ -6,7 +6,7 @@ use crate::ckks::Ciphertext;
 use crate::ckks::ciphertext::check_scale;
 use crate::error::{Error, Result, WireError, check_len};
 use crate::params::Params;
-use crate::ring::sample::SEED_LEN;
+use crate::ring::{kernel, sample::SEED_LEN};
 use crate::rlwe::expand_c1;
 
 /// Version of the format.
@@ -37,31 +37,59 @@ pub fn pack(src: &[u32], m: &Modulus, out: &mut [u8]) -> Result<()> {
         out.len(),
         packed_len(src.len(), m.bits()),
     )?;
-    let bits = m.bits();
-    let groups = out.chunks_exact_mut(bits as usize);
-    for (group, eight) in groups.zip(src.as_chunks::<8>().0) {
-        // Eight residues are `bits` bytes: whole words, and up to three bytes.
-        let (words, rest) = group.as_chunks_mut::<4>();
-        let mut words = words.iter_mut();
-        let (mut window, mut filled) = (0u32, 0);
-        for &x in eight {
-            let low = window | x << filled;
-            if filled + bits < 32 {
-                (window, filled) = (low, filled + bits);
-                continue;
-            }
-            if let Some(word) = words.next() {
-                *word = low.to_le_bytes();
-            }
-            // `32 - filled` bits of x are out; all of it where that is `bits`.
-            window = (x >> 1) >> (31 - filled);
-            filled = filled + bits - 32;
-        }
-        for (byte, last) in rest.iter_mut().zip(window.to_le_bytes()) {
-            *byte = last;
-        }
+    macro_rules! width {
+        ($bits:literal) => {
+            pack_width::<$bits>(src, out)
+        };
+    }
+    if kernel::of_width!(m.bits(), width).is_none() {
+        pack_any(src, m.bits(), out);
     }
     Ok(())
+}
+
+/// Packs residues of a width known here.
+fn pack_width<const BITS: usize>(src: &[u32], out: &mut [u8]) {
+    for (group, eight) in out
+        .as_chunks_mut::<BITS>()
+        .0
+        .iter_mut()
+        .zip(src.as_chunks::<8>().0)
+    {
+        // Eight residues are `BITS` bytes: whole words, and up to three bytes.
+        for (word, k) in group.chunks_mut(4).zip(0..) {
+            let mut bits = 0;
+            for (&x, i) in eight.iter().zip(0..) {
+                // Where the residue begins, relative to this word.
+                let place = (i * BITS) as i32 - 32 * k;
+                if (0..32).contains(&place) {
+                    bits |= x << place;
+                } else if (-(BITS as i32)..0).contains(&place) {
+                    bits |= x >> -place;
+                }
+            }
+            for (byte, b) in word.iter_mut().zip(bits.to_le_bytes()) {
+                *byte = b;
+            }
+        }
+    }
+}
+
+/// Packs residues of any width.
+fn pack_any(src: &[u32], bits: u32, out: &mut [u8]) {
+    let mut out = out.iter_mut();
+    let (mut window, mut filled) = (0u64, 0);
+    for &x in src {
+        window |= u64::from(x) << filled;
+        filled += bits;
+        while filled >= 8 {
+            if let Some(byte) = out.next() {
+                *byte = window as u8;
+            }
+            window >>= 8;
+            filled -= 8;
+        }
+    }
 }
 
 /// Unpacks residues and checks that they are canonical.
@@ -77,69 +105,15 @@ pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Result<()> {
         bytes.len(),
         packed_len(out.len(), m.bits()),
     )?;
-    macro_rules! widths {
-        ($($bits:literal)*) => {
-            match m.bits() {
-                $($bits => unpack_width::<$bits>(bytes, m.value(), out),)*
-                bits => unpack_any(bytes, bits, m.value(), out),
-            }
-        };
-    }
-    if widths!(16 17 18 19 20 21 22 23 24 25 26 27 28 29 30) {
+    let canonical = kernel::unpack(bytes, m, out)
+        .unwrap_or_else(|| unpack_any(bytes, m.bits(), m.value(), out));
+    if canonical {
         return Ok(());
     }
     match out.iter().position(|&x| x >= m.value()) {
         None => Ok(()),
         Some(index) => Err(Error::Residue { limb: 0, index }),
     }
-}
-
-/// Residue `I` of the eight in a group of `BITS` bytes, `4 <= BITS <= 30`.
-#[inline(always)]
-fn residue<const BITS: usize, const I: usize>(group: &[u8; BITS]) -> u32 {
-    // Four bytes that hold its first bit, and end within the group.
-    let first = I * BITS;
-    let at = if first >> 3 < BITS - 4 {
-        first >> 3
-    } else {
-        BITS - 4
-    };
-    let shift = first - 8 * at;
-    let word = |at: usize| {
-        let bytes = group.get(at..).and_then(|rest| rest.first_chunk());
-        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-    };
-    let mut x = word(at) >> shift;
-    if shift + BITS > 32 {
-        let next = group.get(at + 4).copied().unwrap_or(0);
-        x |= u32::from(next) << (32 - shift);
-    }
-    x & ((1 << BITS) - 1)
-}
-
-/// Unpacks residues of a width known here; whether all are below `q`.
-fn unpack_width<const BITS: usize>(bytes: &[u8], q: u32, out: &mut [u32]) -> bool {
-    let (groups, _) = bytes.as_chunks::<BITS>();
-    let (eights, _) = out.as_chunks_mut::<8>();
-    // The sign of `q - 1 - x` for any x.
-    let mut above = 0;
-    for (eight, group) in eights.iter_mut().zip(groups) {
-        let x = [
-            residue::<BITS, 0>(group),
-            residue::<BITS, 1>(group),
-            residue::<BITS, 2>(group),
-            residue::<BITS, 3>(group),
-            residue::<BITS, 4>(group),
-            residue::<BITS, 5>(group),
-            residue::<BITS, 6>(group),
-            residue::<BITS, 7>(group),
-        ];
-        for x in x {
-            above |= (q - 1).wrapping_sub(x);
-        }
-        *eight = x;
-    }
-    above >> 31 == 0
 }
 
 /// Unpacks residues of any width; whether all are below `q`.

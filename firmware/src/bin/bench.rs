@@ -9,6 +9,7 @@
 
 #[cfg(target_os = "none")]
 mod board {
+    use core::convert::Infallible;
     use core::fmt::Write;
     use core::hint::black_box;
     use core::ptr;
@@ -24,7 +25,7 @@ mod board {
     use he_core::ring::sample::{self, Uniform};
     use he_core::ring::{automorphism, ntt};
     use he_core::wire;
-    use rand_core::{Rng, SeedableRng};
+    use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
     const UART_DATA: usize = 0x4000_4000;
     const UART_STATE: usize = 0x4000_4004;
@@ -133,6 +134,30 @@ mod board {
         }
     }
 
+    /// Words that cost next to nothing, in place of a generator.
+    struct Counter(u32);
+
+    impl TryRng for Counter {
+        type Error = Infallible;
+
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            self.0 = self.0.wrapping_add(0x9E37_79B9);
+            Ok(self.0)
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            let low = self.try_next_u32()?;
+            Ok(u64::from(low) << 32 | u64::from(!low))
+        }
+
+        fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+            bytes.fill(self.try_next_u32()? as u8);
+            Ok(())
+        }
+    }
+
+    impl TryCryptoRng for Counter {}
+
     /// FNV-1a over the integers.
     fn checksum(values: &[f32]) -> u32 {
         values.iter().fold(0x811c_9dc5, |h, &x| {
@@ -184,6 +209,7 @@ mod board {
             named("mul-acc-two", 2 * N as u32, &mut || {
                 kernel::mul_acc_two(a, b, c, d, e, m)
             });
+            named("mul-sub", N as u32, &mut || kernel::mul_sub(a, b, c, m));
             named("mul", N as u32, &mut || kernel::mul(a, b, m));
             named("sub-scale", N as u32, &mut || {
                 kernel::sub_scale(a, b, m.r2(), m)
@@ -223,6 +249,13 @@ mod board {
                 *x = sample::error(&mut rng) as u32;
             }
         });
+        // Without the cost of a generator.
+        let mut words = Counter(1);
+        count("error-coins", N as u32, 4, || {
+            for x in a.iter_mut() {
+                *x = sample::error(&mut words) as u32;
+            }
+        });
         let buffer: &mut [f32] = bytemuck::cast_slice_mut(a);
         for (i, x) in buffer.iter_mut().enumerate() {
             *x = if i < N / 2 {
@@ -239,6 +272,9 @@ mod board {
         let m = params.prime(0).unwrap().modulus();
         count("lift-f32", N as u32, 4, || {
             kernel::lift_f32(buffer, b, m.r2(), m)
+        });
+        count("lift-i32", N as u32, 4, || {
+            kernel::lift_i32(bytemuck::cast_slice(c), b, m.r2(), m)
         });
     }
 
@@ -302,6 +338,13 @@ mod board {
             kernel::forward(a, &m, z);
             portable::forward(b, &m, z);
             same &= a == b;
+            // Words of the other sign, as lifts leave them.
+            fill(a, 10);
+            for x in a.iter_mut().filter(|x| **x & 1 == 1) {
+                *x = x.wrapping_sub(q);
+            }
+            kernel::forward(a, &m, z);
+            same &= a == b;
             ntt::tables(&m, m.inv(psi), z);
             fill(a, 20);
             b.copy_from_slice(a);
@@ -359,22 +402,37 @@ mod board {
                 portable::square(a, b, c, &m)
             });
             let other = Modulus::new(188_417).unwrap();
+            // Lifts may differ by the modulus, but not go beyond it.
+            let canonical = |b: &mut [u32], m: &Modulus| {
+                for x in b {
+                    let within = (*x as i32).unsigned_abs() < m.value();
+                    *x = if within { m.canon(*x as i32) } else { u32::MAX };
+                }
+            };
             both(
-                &|a, b, _| kernel::lift(a, &m, b, other.r2(), &other),
-                &|a, b, _| portable::lift(a, &m, b, other.r2(), &other),
+                &|a, b, _| {
+                    kernel::lift(a, &m, b, other.r2(), &other);
+                    canonical(b, &other);
+                },
+                &|a, b, _| {
+                    portable::lift(a, &m, b, other.r2(), &other);
+                    canonical(b, &other);
+                },
             );
             both(
                 &|a, b, _| {
                     for (k, x) in a.iter_mut().enumerate() {
                         *x = x.wrapping_mul(0x9E37_79B9 ^ k as u32);
                     }
-                    kernel::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                    kernel::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m);
+                    canonical(b, &m);
                 },
                 &|a, b, _| {
                     for (k, x) in a.iter_mut().enumerate() {
                         *x = x.wrapping_mul(0x9E37_79B9 ^ k as u32);
                     }
-                    portable::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                    portable::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m);
+                    canonical(b, &m);
                 },
             );
             let floats = |a: &mut [u32]| {
@@ -386,11 +444,13 @@ mod board {
             both(
                 &|a, b, _| {
                     floats(a);
-                    kernel::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                    kernel::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m);
+                    canonical(b, &m);
                 },
                 &|a, b, _| {
                     floats(a);
-                    portable::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m)
+                    portable::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m);
+                    canonical(b, &m);
                 },
             );
             if !same {
@@ -427,6 +487,33 @@ mod board {
         say!("equal all-{q} {n}");
     }
 
+    /// Unpacking of every width, and that it refuses what is not canonical.
+    fn compare_unpacking(mem: &mut Memory) {
+        let Memory { a, b, c, d, .. } = mem;
+        let [a, b, d] = [a, b, d].map(|x| &mut x[..64]);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(c);
+        let mut same = true;
+        for bits in 16..=30 {
+            // The width's largest word is the modulus itself: not a residue.
+            let q = (1 << bits) - 1;
+            let m = Modulus::new(q).unwrap();
+            // At every alignment.
+            let packed = &mut bytes[bits as usize & 3..][..wire::packed_len(64, bits)];
+            for above in [None, Some(0), Some(30), Some(63)] {
+                random(a, q, u64::from(bits));
+                (a[1], a[2]) = (q - 1, 0);
+                if let Some(index) = above {
+                    a[index] = q;
+                }
+                wire::pack(a, &m, packed).unwrap();
+                same &= kernel::unpack(packed, &m, b) == Some(above.is_none());
+                same &= portable::unpack(packed, &m, d) == Some(above.is_none());
+                same &= a == b && a == d;
+            }
+        }
+        equal("unpack", 16, same);
+    }
+
     #[entry]
     fn main() -> ! {
         if let Some(mut core) = Peripherals::take() {
@@ -447,6 +534,7 @@ mod board {
         if let Some(memory) = memory {
             counts(black_box(memory), &N4096_DEPTH3);
             comparisons(black_box(memory), &N4096_DEPTH3);
+            compare_unpacking(black_box(memory));
         }
         say!("compiler {}", env!("HE_EDGE_COMPILER"));
         say!("done");

@@ -48,15 +48,20 @@ pub(crate) fn check(g: u32, n: usize) -> Result<()> {
 pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
     let n = checked_degree(src, dst)?;
     check(g, n)?;
-    let mask = 2 * n - 1;
-    let mut at = 0usize;
+    // Coefficient i goes to g i mod 2N, with a sign beyond N: the sign is kept
+    // in the first bit of a word, the place in those after it.
+    let shift = 31 - n.trailing_zeros();
+    let step = g << shift;
+    let mut at = 0u32;
     for &x in src {
-        // Coefficient i goes to g i mod 2N, with a sign beyond N.
-        let (place, negate) = (at & (n - 1), at >= n);
-        if let Some(y) = dst.get_mut(place) {
-            *y = if negate { m.sub(0, x) } else { x };
+        let place = (at << 1) >> (shift + 1);
+        if let Some(y) = dst.get_mut(place as usize) {
+            let negate = (at as i32) >> 31;
+            // x or -x, and zero has no other form.
+            let signed = (x as i32 ^ negate).wrapping_sub(negate);
+            *y = m.canon(signed);
         }
-        at = (at + g as usize) & mask;
+        at = at.wrapping_add(step);
     }
     Ok(())
 }
@@ -66,13 +71,19 @@ pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
 /// # Errors
 /// As [`coeff`].
 pub fn ntt(src: &[u32], dst: &mut [u32], g: u32) -> Result<()> {
-    checked_degree(src, dst)?;
-    let mut out = dst.iter_mut();
-    for_each_ntt(src, g, |_, x| {
-        if let Some(y) = out.next() {
-            *y = x;
+    let n = checked_degree(src, dst)?;
+    check(g, n)?;
+    let (blocks, rest) = dst.as_chunks_mut::<4>();
+    let from = Permutation::new(n, g);
+    for (four, block) in blocks.iter_mut().zip(0..) {
+        if let Some(image) = from.four(src, block) {
+            *four = image;
         }
-    })
+    }
+    for (y, i) in rest.iter_mut().zip(0..) {
+        *y = src.get(from.place(i)).copied().unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Calls `f(i, x_i)` for the places of the automorphism's image of a limb in
@@ -83,17 +94,58 @@ pub fn ntt(src: &[u32], dst: &mut [u32], g: u32) -> Result<()> {
 pub fn for_each_ntt(src: &[u32], g: u32, mut f: impl FnMut(usize, u32)) -> Result<()> {
     let n = checked_degree(src, src)?;
     check(g, n)?;
-    let shift = 32 - n.trailing_zeros();
-    let mask = 2 * n as u32 - 1;
-    for i in 0..n as u32 {
-        // out(psi^e) = in(psi^(g e)), e = 2 brv(i) + 1.
-        let e = (i.reverse_bits() >> shift) << 1 | 1;
-        let from = (g.wrapping_mul(e) & mask) >> 1;
-        if let Some(&x) = src.get((from.reverse_bits() >> shift) as usize) {
-            f(i as usize, x);
+    let from = Permutation::new(n, g);
+    for i in 0..n {
+        if let Some(&x) = src.get(from.place(i as u32)) {
+            f(i, x);
         }
     }
     Ok(())
+}
+
+/// Where the automorphism's image takes its evaluations from.
+///
+/// `out(psi^e) = in(psi^(g e))` with `e = 2 r + 1`, where `r` is the place in
+/// the output with its bits reversed. So the place in the input, its bits
+/// reversed, is `(g e - 1) / 2 = g r + (g - 1) / 2` modulo N.
+#[derive(Clone, Copy)]
+struct Permutation {
+    g: u32,
+    /// `(g - 1) / 2` in the upper `log2 N` bits, where a reversed place lies:
+    /// what overflows is what modulo N drops.
+    half: u32,
+}
+
+impl Permutation {
+    const fn new(n: usize, g: u32) -> Self {
+        let shift = 32 - n.trailing_zeros();
+        Self {
+            g,
+            half: (g >> 1) << shift,
+        }
+    }
+
+    /// The place in the input for place `i` of the output.
+    #[inline(always)]
+    const fn place(self, i: u32) -> usize {
+        let reversed = i.reverse_bits().wrapping_mul(self.g);
+        reversed.wrapping_add(self.half).reverse_bits() as usize
+    }
+
+    /// The four evaluations for block `block` of the output. All come from one
+    /// block: its last two bits are the first two of the reversed place, to
+    /// which `g` times 0, 2, 1, 3 quarters of N are added.
+    #[inline(always)]
+    fn four(self, src: &[u32], block: u32) -> Option<[u32; 4]> {
+        let first = self.place(4 * block);
+        // A quarter of N: the second bit changes, and the first by its carry,
+        // and by the second bit of `g`.
+        let carry = (first >> 1) ^ (self.g as usize >> 1);
+        let third = first ^ 2 ^ (carry & 1);
+        let four = src.as_chunks::<4>().0.get(first >> 2)?;
+        let of = |place: usize| four.get(place & 3).copied().unwrap_or_default();
+        Some([of(first), of(first ^ 1), of(third), of(third ^ 1)])
+    }
 }
 
 fn checked_degree(src: &[u32], dst: &[u32]) -> Result<usize> {
@@ -130,6 +182,24 @@ mod tests {
             let mut by_ntt = vec![0; 16];
             ntt(&t, &mut by_ntt, g).unwrap();
             assert_eq!(by_coeff, by_ntt, "g {g}");
+        }
+    }
+
+    #[test]
+    fn fours_are_the_places_one_by_one() {
+        for n in [2, 4, 8, 256] {
+            let a: Vec<u32> = (0..n as u32).collect();
+            for g in (1..2 * n as u32).step_by(2) {
+                let mut image = vec![0; n];
+                ntt(&a, &mut image, g).unwrap();
+                let mut expected = Vec::new();
+                for_each_ntt(&a, g, |i, x| {
+                    assert_eq!(i, expected.len());
+                    expected.push(x);
+                })
+                .unwrap();
+                assert_eq!(image, expected, "n {n} g {g}");
+            }
         }
     }
 

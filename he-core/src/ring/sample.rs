@@ -98,8 +98,15 @@ pub const fn stream(digit: usize, limb: usize) -> u64 {
 pub fn error(rng: &mut impl CryptoRng) -> i32 {
     const MASK: u32 = (1 << ERROR_COINS) - 1;
     let w = rng.next_u64();
-    let coins = |w: u64| (w as u32 & MASK).count_ones() as i32;
-    coins(w) - coins(w >> ERROR_COINS)
+    // Heads of the first coins and tails of the second ones are counted
+    // together: in pairs of bits, then in fours, where both sums find room.
+    let pairs = |x: u32| x - (x >> 1 & 0x5555_5555);
+    let fours = |x: u32| (x & 0x3333_3333) + (x >> 2 & 0x3333_3333);
+    let heads = fours(pairs(w as u32 & MASK));
+    let tails = fours(pairs(!(w >> ERROR_COINS) as u32 & MASK));
+    let sum = heads + tails;
+    let bytes = (sum & 0x0f0f_0f0f) + (sum >> 4 & 0x0f0f_0f0f);
+    (bytes.wrapping_mul(0x0101_0101) >> 24) as i32 - ERROR_COINS as i32
 }
 
 /// One uniform element of {-1, 0, 1}, in constant time: `floor(3 w / 2^64)`
@@ -138,6 +145,37 @@ mod tests {
         // Mean of a uniform residue, standard error q / sqrt(12 n).
         let mean = sum / 10_000.0;
         assert!((mean - 94_208.0).abs() < 5.0 * 188_417.0 / (12.0f64 * 10_000.0).sqrt());
+    }
+
+    /// A generator of given words.
+    struct Words<I>(I);
+    impl<I: Iterator<Item = u64>> rand_core::TryRng for Words<I> {
+        type Error = core::convert::Infallible;
+        fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+            Ok(self.0.next().unwrap() as u32)
+        }
+        fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+            Ok(self.0.next().unwrap())
+        }
+        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Self::Error> {
+            unreachable!("errors are made of words")
+        }
+    }
+    impl<I: Iterator<Item = u64>> rand_core::TryCryptoRng for Words<I> {}
+
+    #[test]
+    fn an_error_is_the_difference_of_its_coins() {
+        let all = (1u64 << (2 * ERROR_COINS)) - 1;
+        let mut words = vec![0, u64::MAX, all, !all, (1 << ERROR_COINS) - 1];
+        words.extend((0..64).map(|i| 1 << i));
+        let mut rng = ChaCha8Rng::from_seed([3; 32]);
+        words.extend((0..10_000).map(|_| rng.next_u64()));
+        let mut given = Words(words.iter().copied());
+        for &w in &words {
+            let coins = |from: u32| (from..from + ERROR_COINS).map(|i| (w >> i & 1) as i32);
+            let expected = coins(0).sum::<i32>() - coins(ERROR_COINS).sum::<i32>();
+            assert_eq!(error(&mut given), expected, "{w:x}");
+        }
     }
 
     #[test]

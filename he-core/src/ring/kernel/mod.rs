@@ -4,13 +4,29 @@
 //! and by comparison with it on a board: residues in and out are canonical
 //! (other words give wrong residues, never a panic); factors named `_mont` are
 //! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
-//! form (`0 <= b < q`), either is within the bounds; slices have equal lengths
-//! (the shorter one decides, nothing is read or written beyond it).
+//! form (`0 <= b < q`), either is within the bounds; a lift leaves words of
+//! either sign, `-q < x < q`, which `forward` takes as they are; slices have
+//! equal lengths (the shorter one decides, nothing is read or written beyond it).
 //!
 //! `portable` is safe code and compiles for every target; `cortex_m` is for
 //! processors with the DSP instructions of Armv7E-M (see `build.rs`); on a board
 //! the two are compared by the firmware's program `bench`. `x86` has kernels for
 //! AVX2 and AVX-512, chosen at run time and compared with `portable` by its tests.
+
+/// `$call!` of the width in bits, where that is known to the compiler.
+macro_rules! of_width {
+    ($bits:expr, $call:ident) => {
+        $crate::ring::kernel::of_width!(@ $bits, $call,
+            16 17 18 19 20 21 22 23 24 25 26 27 28 29 30)
+    };
+    (@ $bits:expr, $call:ident, $($width:literal)*) => {
+        match $bits {
+            $($width => Some($call!($width)),)*
+            _ => None,
+        }
+    };
+}
+pub(crate) use of_width;
 
 #[cfg(cortex_m_dsp)]
 pub mod cortex_m;

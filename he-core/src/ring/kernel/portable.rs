@@ -114,8 +114,9 @@ const fn largest_quarter(n: usize) -> (bool, usize) {
     (odd, if odd { n >> 3 } else { n >> 2 })
 }
 
-/// Negacyclic forward NTT in place; canonical residues in natural order in,
-/// in bit-reversed order out.
+/// Negacyclic forward NTT in place; residues in natural order in, canonical or
+/// between `-q` and `q` as a lift leaves them, canonical ones in bit-reversed
+/// order out.
 ///
 /// `data` has a power-of-two length `n` from 2 to 2^14, and
 /// `z[k] = psi^brv(k) R mod q`, centred, has as many entries.
@@ -123,7 +124,7 @@ pub fn forward(data: &mut [u32], m: &Modulus, z: &[i32]) {
     let (odd, mut quarter) = largest_quarter(data.len());
     let mut count = 1;
     if odd && let Some(&w) = z.get(1) {
-        // Canonical in, below 1.75 q + 1 out: within the first pass's bounds.
+        // Below q in, below 1.75 q + 1 out: within the first pass's bounds.
         let (low, high) = data.split_at_mut(data.len() >> 1);
         for (x, y) in low.iter_mut().zip(high) {
             let (a, b) = ct(m, *x as i32, *y as i32, w);
@@ -251,17 +252,18 @@ pub fn square(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modulus) {
 }
 
 /// Residues modulo `from`, centred and carried over to `m` times `factor`
-/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form).
+/// (centred; `m.r()` leaves the value, `m.r2()` gives Montgomery form); between
+/// `-q` and `q`.
 pub fn lift(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(m.mont(from.centred(x), factor));
+        *y = m.mont(from.centred(x), factor) as u32;
     }
 }
 
 /// Integers carried over to `m` times `factor`, as in [`lift`].
 pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(m.mont(x, factor));
+        *y = m.mont(x, factor) as u32;
     }
 }
 
@@ -269,7 +271,7 @@ pub fn lift_i32(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus) {
 /// `m` times `factor`, as in [`lift`].
 pub fn lift_f32(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus) {
     for (y, &x) in dst.iter_mut().zip(src) {
-        *y = m.canon(m.mont(x as i32, factor));
+        *y = m.mont(x as i32, factor) as u32;
     }
 }
 
@@ -287,6 +289,66 @@ pub fn fft_inverse(re: &mut [f32], im: &mut [f32], twiddles: &[[f32; 2]]) -> usi
 pub fn residues(words: &[u32], out: &mut [u32], q: u32, reject_below: u32) -> usize {
     let _ = (words, out, q, reject_below);
     0
+}
+
+/// Unpacks residues of the modulus' width (see [`crate::wire::unpack`]), eight
+/// from as many bytes as one has bits; whether all are below the modulus. `None`
+/// for widths that have no kernel.
+pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Option<bool> {
+    macro_rules! width {
+        ($bits:literal) => {
+            unpack_width::<$bits>(bytes, m.value(), out)
+        };
+    }
+    of_width!(m.bits(), width)
+}
+
+/// Residue `I` of the eight in a group of `BITS` bytes, `4 <= BITS <= 30`.
+#[inline(always)]
+fn residue<const BITS: usize, const I: usize>(group: &[u8; BITS]) -> u32 {
+    // Four bytes that hold its first bit, and end within the group.
+    let first = I * BITS;
+    let at = if first >> 3 < BITS - 4 {
+        first >> 3
+    } else {
+        BITS - 4
+    };
+    let shift = first - 8 * at;
+    let word = |at: usize| {
+        let bytes = group.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    };
+    let mut x = word(at) >> shift;
+    if shift + BITS > 32 {
+        let next = group.get(at + 4).copied().unwrap_or(0);
+        x |= u32::from(next) << (32 - shift);
+    }
+    x & ((1 << BITS) - 1)
+}
+
+/// Unpacks residues of a width known here; whether all are below `q`.
+fn unpack_width<const BITS: usize>(bytes: &[u8], q: u32, out: &mut [u32]) -> bool {
+    let (groups, _) = bytes.as_chunks::<BITS>();
+    let (eights, _) = out.as_chunks_mut::<8>();
+    // The sign of `q - 1 - x` for any x.
+    let mut above = 0;
+    for (eight, group) in eights.iter_mut().zip(groups) {
+        let x = [
+            residue::<BITS, 0>(group),
+            residue::<BITS, 1>(group),
+            residue::<BITS, 2>(group),
+            residue::<BITS, 3>(group),
+            residue::<BITS, 4>(group),
+            residue::<BITS, 5>(group),
+            residue::<BITS, 6>(group),
+            residue::<BITS, 7>(group),
+        ];
+        for x in x {
+            above |= (q - 1).wrapping_sub(x);
+        }
+        *eight = x;
+    }
+    above >> 31 == 0
 }
 
 /// Words of ChaCha with 8 rounds, 64-bit counter from 0 and a 64-bit nonce.
@@ -430,13 +492,15 @@ mod tests {
             let mut lifted = vec![0; 64];
             lift(&a, &m, &mut lifted, other.r(), &other);
             for (l, &x) in lifted.iter().zip(&a) {
-                assert_eq!(i64::from(*l), i64::from(m.centred(x)).rem_euclid(188_417));
+                let l = other.canon(*l as i32);
+                assert_eq!(i64::from(l), i64::from(m.centred(x)).rem_euclid(188_417));
             }
             let ints = [i32::MIN, -1, 0, 1, i32::MAX];
             let mut out = [0; 5];
             lift_i32(&ints, &mut out, m.r(), &m);
             for (o, i) in out.iter().zip(ints) {
-                assert_eq!(i64::from(*o), i64::from(i).rem_euclid(i64::from(q)));
+                let o = m.canon(*o as i32);
+                assert_eq!(i64::from(o), i64::from(i).rem_euclid(i64::from(q)));
             }
         }
     }

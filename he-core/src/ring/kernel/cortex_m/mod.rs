@@ -7,6 +7,7 @@
 //! | `pointwise` | products, sums and lifts, coefficient by coefficient |
 //! | `fft` | the encoder's transform in single precision |
 //! | `chacha` | the keystream of uniform polynomials, and its residues |
+//! | `wire` | residues out of their bytes |
 //!
 //! # Multiplication by a constant
 //!
@@ -63,6 +64,7 @@ mod chacha;
 mod fft;
 mod ntt;
 mod pointwise;
+mod wire;
 
 pub use chacha::{Keystream, residues};
 pub use fft::fft_inverse;
@@ -70,6 +72,7 @@ pub use ntt::{MAX_UNREDUCED, forward, inverse};
 pub use pointwise::{
     add, lift, lift_f32, lift_i32, mul, mul_acc, mul_acc_two, mul_sub, scale, square, sub_scale,
 };
+pub use wire::unpack;
 
 use crate::arith::Modulus;
 use core::arch::asm;

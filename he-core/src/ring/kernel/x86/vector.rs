@@ -528,7 +528,7 @@ pub(super) fn lift<L: Lanes>(
         // SAFETY: whole vectors below the shortest length.
         unsafe {
             let x = L::load(src.as_ptr().add(i)).sub_above(half, from_q);
-            q.canon(q.times(x, f)).store(dst.as_mut_ptr().add(i));
+            q.times(x, f).store(dst.as_mut_ptr().add(i));
         }
     }
     if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
@@ -546,7 +546,7 @@ pub(super) fn lift_i32<L: Lanes>(src: &[i32], dst: &mut [u32], factor: i32, m: &
         // SAFETY: whole vectors below the shortest length.
         unsafe {
             let x = L::load(src.as_ptr().add(i).cast());
-            q.canon(q.times(x, f)).store(dst.as_mut_ptr().add(i));
+            q.times(x, f).store(dst.as_mut_ptr().add(i));
         }
     }
     if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
@@ -564,7 +564,7 @@ pub(super) fn lift_f32<L: Lanes>(src: &[f32], dst: &mut [u32], factor: i32, m: &
         // SAFETY: whole vectors below the shortest length.
         unsafe {
             let x = L::load_f32(src.as_ptr().add(i));
-            q.canon(q.times(x, f)).store(dst.as_mut_ptr().add(i));
+            q.times(x, f).store(dst.as_mut_ptr().add(i));
         }
     }
     if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
