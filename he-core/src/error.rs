@@ -68,7 +68,7 @@ pub enum Error {
         /// The element, which must be odd and below 2N.
         element: u32,
     },
-    /// A returned ciphertext one of whose halves is zero: its decryption does
+    /// A returned ciphertext one of whose parts is zero: its decryption does
     /// not depend on the key, or is the key times what the sender chose.
     Transparent,
     /// A step of a key switch came out of turn.
