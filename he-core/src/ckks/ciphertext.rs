@@ -94,11 +94,6 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
         self.parts.into()
     }
 
-    /// Limb `i` of both halves.
-    pub(super) fn limb_mut(&mut self, i: usize) -> Result<(&mut [u32], &mut [u32])> {
-        Ok(self.limbs_mut(i)?.into())
-    }
-
     /// Becomes three parts, the third as `c2` has it; at least as long.
     pub(super) fn with_third(self, c2: S) -> Result<Ciphertext<S, 3>> {
         check_storage(self.n, self.level, c2.as_ref().len())?;
@@ -114,8 +109,19 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S, 3> {
-    /// The first two parts, and the storage of the third.
-    pub(super) fn without_third(self) -> (Ciphertext<S>, S) {
+    /// A relinearised ciphertext in two parts, and the storage of the third.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] if the third part is not zero.
+    pub fn into_two_parts(self) -> Result<(Ciphertext<S>, S)> {
+        let [_, _, third] = self.parts();
+        if third.iter().any(|&x| x != 0) {
+            return Err(Error::Parts {
+                operation: "conversion to two parts",
+                expected: 2,
+                got: 3,
+            });
+        }
         let [c0, c1, c2] = self.parts;
         let two = Ciphertext {
             parts: [c0, c1],
@@ -124,7 +130,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S, 3> {
             level: self.level,
             scale: self.scale,
         };
-        (two, c2)
+        Ok((two, c2))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Encoding of real slots as integer coefficients, and back.
+//! Encoding of complex slots as integer coefficients, and back.
 //!
 //! Slot `j` is the value of the polynomial at `zeta^(5^j)`,
 //! `zeta = exp(i pi / N)`; coefficients are `round(scale * inverse embedding)`
@@ -290,21 +290,40 @@ pub fn encode<T: Real>(
     coefficients: &mut [i32],
     to_int: impl Fn(T) -> i32,
 ) -> Result<()> {
+    encode_complex(values, &[], scale, buffer, coefficients, to_int)
+}
+
+/// Encodes up to `N / 2` complex values, given by their real and imaginary
+/// parts (missing ones are zero), as [`encode`] does.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_complex<T: Real>(
+    re: &[T],
+    im: &[T],
+    scale: f64,
+    buffer: &mut [T],
+    coefficients: &mut [i32],
+    to_int: impl Fn(T) -> i32,
+) -> Result<()> {
     check_len("coefficients", coefficients.len(), buffer.len())?;
     let slots = buffer.len() >> 1;
-    if values.len() > slots {
-        return Err(Error::Length {
-            what: "slots",
-            expected: slots,
-            got: values.len(),
-        });
-    }
-    if let Some(index) = values.iter().position(|x| !x.is_finite()) {
-        return Err(Error::NotFinite { index });
-    }
     buffer.fill(T::ZERO);
-    for (x, &v) in buffer.iter_mut().zip(values) {
-        *x = v;
+    let (left, right) = buffer.split_at_mut(slots);
+    for (half, values) in [(left, re), (right, im)] {
+        if values.len() > slots {
+            return Err(Error::Length {
+                what: "slots",
+                expected: slots,
+                got: values.len(),
+            });
+        }
+        if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+            return Err(Error::NotFinite { index });
+        }
+        for (x, &v) in half.iter_mut().zip(values) {
+            *x = v;
+        }
     }
     encode_in_place(buffer, scale)?;
     for (c, &x) in coefficients.iter_mut().zip(buffer.iter()) {

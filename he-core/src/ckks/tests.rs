@@ -10,7 +10,7 @@ use crate::params::N4096_DEPTH3 as P;
 use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
 use crate::rlwe::keys::{switching_key, switching_key_words};
-use crate::rlwe::{self, SecretKey};
+use crate::rlwe::{self, SecretKey, SwitchKey};
 use crate::wire;
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -75,24 +75,14 @@ impl Bench {
 
     fn switch(&mut self, op: SwitchOp, ct: &mut Ciphertext<Vec<u32>>) {
         let level = ct.level();
-        let mut key = vec![0; switching_key_words(&P, level)];
-        let (seed, mut e) = (self.seed(), vec![0; N]);
-        let target = op.target();
-        switching_key(
-            &P,
-            &self.key,
-            target,
-            level,
-            &seed,
-            &mut self.rng,
-            &mut e,
-            &mut key,
-        )
-        .unwrap();
+        let storage = vec![0; switching_key_words(&P, level)];
+        let (target, mut e) = (op.target(), vec![0; N]);
+        let key = SwitchKey::generate(&P, &self.key, target, level, &mut self.rng, &mut e, storage)
+            .unwrap();
         assert!(e.iter().all(|&x| x == 0), "errors stay behind");
         let mut words = vec![0; workspace_words(&P, level)];
         let mut work = Workspace::new(&P, level, &mut words).unwrap();
-        switch_with(&P, op, ct, &key, &seed, &mut work).unwrap();
+        switch(&P, op, ct, &key, &mut work).unwrap();
     }
 }
 

@@ -4,9 +4,11 @@
 
 pub mod gadget;
 pub mod keys;
+pub mod public;
 
 pub use gadget::{KeyLimb, KeySwitch};
-pub use keys::{SecretKey, SwitchTarget};
+pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
+pub use public::{PublicKey, PublicScratch, encrypt_public};
 
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
