@@ -231,3 +231,129 @@ fn each_block(limb: &mut [u32], mut f: impl FnMut(usize, &mut [u32], &mut [u32])
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::N16 as P;
+    use chacha20::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    const N: usize = 16;
+
+    /// `x y` modulo `X^16 + 1` and `q`, by the definition.
+    fn schoolbook(x: &[i64], y: &[i64], q: i64) -> Vec<i64> {
+        let mut out = vec![0; N];
+        for (i, x) in x.iter().enumerate() {
+            for (j, y) in y.iter().enumerate() {
+                let sign = if i + j < N { 1 } else { -1 };
+                let at = (i + j) % N;
+                out[at] = (out[at] + sign * (x.rem_euclid(q) * y.rem_euclid(q) % q)).rem_euclid(q);
+            }
+        }
+        out
+    }
+
+    fn coefficients(limb: &[u32], j: usize) -> Vec<i64> {
+        let mut limb = limb.to_vec();
+        ntt::inverse(&mut limb, P.prime(j).unwrap()).unwrap();
+        limb.into_iter().map(i64::from).collect()
+    }
+
+    #[test]
+    fn a_ciphertext_holds_its_ephemeral_secret_and_both_errors() {
+        // The error is smaller than the rounding of the division by P, so that
+        // no decryption would miss it: every number is compared instead.
+        let mut rng = ChaCha20Rng::from_seed([5; 32]);
+        let words = SecretKey::<Vec<u32>>::words(&P);
+        let key = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let (seed, mut errors) = ([6; SEED_LEN], [0; N]);
+        let public =
+            PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, vec![0; words]).unwrap();
+        let message: Vec<i32> = (0..16).map(|i| (i - 8) * 130_000_001).collect();
+        let level = P.max_level();
+        let (mut c0, mut c1) = (vec![0; (level + 1) * N], vec![0; (level + 1) * N]);
+        let (mut integers, mut limbs) = ([0; 3 * N], [0; 3 * N]);
+        let scratch = PublicScratch {
+            integers: &mut integers,
+            limbs: &mut limbs,
+        };
+        let [mut rng, mut same] = [(); 2].map(|()| ChaCha20Rng::from_seed([8; 32]));
+        let halves = [&mut c0[..], &mut c1[..]];
+        encrypt_public(&P, &public, &message, level, &mut rng, scratch, halves).unwrap();
+
+        let u: Vec<i64> = (0..N).map(|_| sample::ternary(&mut same).into()).collect();
+        let mut error =
+            || -> Vec<i64> { (0..N).map(|_| sample::error(&mut same).into()).collect() };
+        let (e0, e1) = (error(), error());
+        let p = i64::from(P.prime(P.special()).unwrap().modulus().value());
+        let half = |j: usize, second: bool| -> Vec<i64> {
+            if second {
+                let mut a = vec![0; N];
+                let m = P.prime(j).unwrap().modulus();
+                Uniform::new(&seed, sample::stream(0, j), m).fill(&mut a);
+                coefficients(&a, j)
+            } else {
+                coefficients(&public.b()[j * N..(j + 1) * N], j)
+            }
+        };
+        for (second, c, e) in [(false, &c0, &e0), (true, &c1, &e1)] {
+            let remainder: Vec<i64> = schoolbook(&half(P.special(), second), &u, p)
+                .iter()
+                .zip(e)
+                .map(|(x, e)| {
+                    let k = (x + e).rem_euclid(p);
+                    if k > p / 2 { k - p } else { k }
+                })
+                .collect();
+            for (j, limb) in c.chunks_exact(N).enumerate() {
+                let q = i64::from(P.prime(j).unwrap().modulus().value());
+                let product = schoolbook(&half(j, second), &u, q);
+                for (i, c) in coefficients(limb, j).into_iter().enumerate() {
+                    let m = if second { 0 } else { i64::from(message[i]) };
+                    let expected = product[i] + e[i] - remainder[i] + p * m;
+                    assert_eq!((c * p).rem_euclid(q), expected.rem_euclid(q), "{j} {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_sets_levels_and_lengths_are_refused() {
+        let other = &crate::testing::N64;
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let words = SecretKey::<Vec<u32>>::words(&P);
+        let key = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let (seed, mut errors) = ([6; SEED_LEN], [0; N]);
+        let short = vec![0; words - 1];
+        assert!(PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, short).is_err());
+        let public =
+            PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, vec![0; words]).unwrap();
+        assert_eq!(errors, [0; N]);
+        let mut encrypt = |params: &Params, n: usize, level: usize, limbs: usize| {
+            let (mut c0, mut c1) = (vec![0; limbs * n], vec![0; limbs * n]);
+            let (mut integers, mut words) = (vec![0; 3 * n], vec![0; 3 * n]);
+            let scratch = PublicScratch {
+                integers: &mut integers,
+                limbs: &mut words,
+            };
+            let halves = [&mut c0[..], &mut c1[..]];
+            encrypt_public(
+                params,
+                &public,
+                &vec![0; n],
+                level,
+                &mut rng,
+                scratch,
+                halves,
+            )
+        };
+        assert_eq!(encrypt(&P, N, 1, 2), Ok(()));
+        assert!(matches!(encrypt(&P, N, 1, 1), Err(Error::Length { .. })));
+        assert!(matches!(encrypt(&P, N, 4, 5), Err(Error::Level { .. })));
+        assert!(matches!(
+            encrypt(other, 64, 1, 2),
+            Err(Error::Params { .. })
+        ));
+    }
+}
