@@ -15,8 +15,8 @@ const BLOCK: usize = 128;
 /// `ct *= plain`, slot by slot; the scales multiply.
 ///
 /// # Errors
-/// [`Error::Level`] where the operands differ, [`Error::Scale`] if the scale
-/// leaves the range of `f64`, [`Error::Params`].
+/// [`crate::Error::Level`] where the operands differ, [`crate::Error::Scale`] if the scale
+/// leaves the range of `f64`, [`crate::Error::Params`].
 pub fn multiply_plain<S, U, const PARTS: usize>(
     params: &Params,
     ct: &mut Ciphertext<S, PARTS>,
@@ -46,8 +46,8 @@ where
 /// integer at scale 1 leaves the scale as it is.
 ///
 /// # Errors
-/// [`Error::Scale`] if the scale leaves the range of `f64`,
-/// [`Error::Params`].
+/// [`crate::Error::Scale`] if the scale leaves the range of `f64`,
+/// [`crate::Error::Params`].
 pub fn multiply_constant<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     params: &Params,
     ct: &mut Ciphertext<S, PARTS>,
@@ -74,8 +74,8 @@ pub fn multiply_constant<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
 /// more.
 ///
 /// # Errors
-/// [`Error::Level`] where the operands differ, [`Error::Scale`] if the scale
-/// leaves the range of `f64`, [`Error::Length`] for `c2`, [`Error::Params`].
+/// [`crate::Error::Level`] where the operands differ, [`crate::Error::Scale`] if the scale
+/// leaves the range of `f64`, [`crate::Error::Length`] for `c2`, [`crate::Error::Params`].
 pub fn multiply<S, T>(
     params: &Params,
     ct: Ciphertext<S>,
@@ -152,8 +152,8 @@ pub fn square<S: AsRef<[u32]> + AsMut<[u32]>>(
 /// `acc += ct * plain`, slot by slot.
 ///
 /// # Errors
-/// [`Error::Level`], [`Error::Scale`] (the accumulator's scale must be the
-/// product of the operands') or [`Error::Params`].
+/// [`crate::Error::Level`], [`crate::Error::Scale`] (the accumulator's scale must be the
+/// product of the operands') or [`crate::Error::Params`].
 pub fn multiply_plain_add<S, T, U>(
     params: &Params,
     acc: &mut Ciphertext<S>,
@@ -191,7 +191,7 @@ where
 /// encoded at `plain_scale`. `scratch` is one limb.
 ///
 /// # Errors
-/// [`Error::Length`], [`Error::Params`] or [`Error::Scale`].
+/// [`crate::Error::Length`], [`crate::Error::Params`] or [`crate::Error::Scale`].
 pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     params: &Params,
     ct: &mut Ciphertext<S, PARTS>,
@@ -218,7 +218,7 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
 /// a streamed multiply-accumulate multiplies by.
 ///
 /// # Errors
-/// [`Error::Length`] or [`Error::Level`].
+/// [`crate::Error::Length`] or [`crate::Error::Level`].
 pub fn transform_encoded(
     params: &Params,
     i: usize,
