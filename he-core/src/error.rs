@@ -1,6 +1,7 @@
 //! One error type for the crate: `Copy`, no strings, carrying the values that
 //! disagree.
 
+use crate::rlwe::SwitchTarget;
 use core::fmt;
 
 /// Result of he-core.
@@ -68,9 +69,25 @@ pub enum Error {
         /// The element, which must be odd and below 2N.
         element: u32,
     },
-    /// A returned ciphertext one of whose halves is zero: its decryption does
+    /// A returned ciphertext one of whose parts is zero: its decryption does
     /// not depend on the key, or is the key times what the sender chose.
     Transparent,
+    /// A ciphertext has another number of parts than the operation takes.
+    Parts {
+        /// What was asked for.
+        operation: &'static str,
+        /// Parts that it takes.
+        expected: usize,
+        /// Parts that came.
+        got: usize,
+    },
+    /// There is no switching key for this.
+    Key {
+        /// What the key must switch from.
+        target: SwitchTarget,
+        /// The level that it must serve.
+        level: usize,
+    },
     /// A step of a key switch came out of turn.
     Turn {
         /// The step that is due.
@@ -161,6 +178,22 @@ impl fmt::Display for Error {
                 )
             }
             Self::Transparent => f.write_str("the ciphertext is transparent"),
+            Self::Parts {
+                operation,
+                expected,
+                got,
+            } => {
+                write!(
+                    f,
+                    "{operation} takes {expected} parts, the ciphertext has {got}"
+                )
+            }
+            Self::Key { target, level } => match target {
+                SwitchTarget::Square => write!(f, "no relinearisation key for level {level}"),
+                SwitchTarget::Galois(g) => {
+                    write!(f, "no key for Galois element {g} at level {level}")
+                }
+            },
             Self::Turn { due, got } => {
                 write!(f, "{got} came where {due} is due in a key switch")
             }

@@ -9,11 +9,61 @@
 //! |---|---|
 //! | [`arith`] | one prime modulus below 2^30: Montgomery reduction with its bounds stated, const prime and root checks |
 //! | [`ring`] | limbs of polynomials modulo X^N + 1 over a chain of primes: NTT, automorphism, base extension, samplers; [`ring::kernel`] is where machine-specific code goes |
-//! | [`rlwe`] | secret and switching keys (seeded), secret-key encryption, gadget product and mod-down; knows no scale |
-//! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, decryption |
+//! | [`rlwe`] | secret, public and switching keys (seeded), encryption, gadget product and mod-down; knows no scale |
+//! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, bounds of its noise, decryption |
 //!
 //! Beside them: [`params`] (literal to validated, at compile time), [`error`]
 //! and [`wire`] (bit-packed bytes, specified in `he-core/WIRE.md`).
+//!
+//! # The first multiplication
+//!
+//! A vector is encrypted, multiplied slot by slot by another in the clear, and
+//! decrypted. Here and below memory comes from `Vec`; on a microcontroller it
+//! is slices of a static array. [`ckks::evaluator`] goes on from here.
+//!
+//! ```
+//! use he_core::ckks::encode::encode;
+//! use he_core::ckks::evaluator::{multiply_plain, rescale};
+//! use he_core::ckks::{Ciphertext, Plaintext, decrypt};
+//! use he_core::params::N4096_DEPTH3 as P;
+//! use he_core::rlwe::{self, SecretKey};
+//! use rand_core::Rng;
+//!
+//! # let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
+//! let (n, level, scale) = (P.n(), P.max_level(), (1u64 << 20) as f64);
+//! let limbs = level + 1;
+//! let integers = |values: &[f64]| {
+//!     let (mut buffer, mut integers) = (vec![0.0; n], vec![0; n]);
+//!     encode(values, scale, &mut buffer, &mut integers, |x| x as i32)?;
+//!     Ok::<_, he_core::Error>(integers)
+//! };
+//!
+//! // The holder of the key, with a cryptographic generator `rng`.
+//! let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
+//! let key = SecretKey::generate(&P, storage, &mut rng)?;
+//! let mut seed = [0; 32];
+//! rng.fill_bytes(&mut seed);
+//! let mut message = integers(&[1.5, -2.0, 3.0])?;
+//! let (mut c0, mut c1) = (vec![0; limbs * n], vec![0; limbs * n]);
+//! rlwe::encrypt(&P, &key, &mut message, level, &seed, &mut rng, &mut c0)?;
+//!
+//! // The evaluator, who has `seed` and `c0`.
+//! rlwe::expand_c1(&P, &seed, &mut c1)?;
+//! let mut ct = Ciphertext::new(&P, level, scale, c0, c1)?;
+//! let weights = integers(&[2.0, 0.5, -1.0])?;
+//! let weights = Plaintext::new(&P, &weights, level, scale, vec![0; limbs * n])?;
+//! multiply_plain(&P, &mut ct, &weights)?;
+//! rescale(&P, &mut ct, &mut vec![0; n])?;
+//!
+//! // The holder of the key again, who knows what level and scale to expect.
+//! let expected = scale * scale / f64::from(P.prime(3)?.modulus().value());
+//! let (mut scratch, mut slots) = (vec![0; 3 * n], vec![0.0; n]);
+//! let result = decrypt(&P, &key, &ct, 2, expected, &mut scratch, &mut slots)?;
+//! for (i, product) in [3.0, -1.0, -3.0].into_iter().enumerate() {
+//!     assert!((result.slot(i).unwrap() - product).abs() < 0.01);
+//! }
+//! # Ok::<(), he_core::Error>(())
+//! ```
 //!
 //! # Contracts
 //!

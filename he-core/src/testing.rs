@@ -8,6 +8,15 @@ crate::parameter_set! {
         n: 16, security: Security::Insecure,
         data: [134_217_409, 12_289, 40_961, 1_073_692_673], special: 65_537
     };
+
+    /// Five levels and a wide special prime in a ring so small that the
+    /// worst-case bounds of errors are narrow: at scale 2^26, a mistake is
+    /// larger by orders of magnitude.
+    pub(crate) static N64 = {
+        n: 64, security: Security::Insecure,
+        data: [1_073_739_649, 67_107_713, 67_107_457, 67_106_561, 67_104_769],
+        special: 1_073_741_441
+    };
 }
 
 /// Residues below `q` from a linear congruential generator.

@@ -540,7 +540,7 @@ fn the_secret_is_the_clients(
     let words = vec![0; SecretKey::<Vec<u32>>::words(params)];
     let key = SecretKey::from_coefficients(params, words, secret).unwrap();
     let mut plain = vec![0; limbs * n];
-    rlwe::decrypt(params, &key, &c0, &c1, &mut plain).unwrap();
+    rlwe::decrypt(params, &key, [&c0, &c1], &mut plain).unwrap();
     let crt = Crt::new(params, limbs).unwrap();
     let mut slots: Vec<f64> = (0..n)
         .map(|k| crt.value(|limb| plain[limb * n + k]).unwrap())

@@ -155,7 +155,7 @@ fn slots(p: &Params, v: &DecryptVector, rotation: Option<u32>) -> Vec<f64> {
         out
     };
     let mut plain = vec![0; v.moduli.len() * v.n];
-    rlwe::decrypt(p, &key, &half(&v.c0), &half(&v.c1), &mut plain).unwrap();
+    rlwe::decrypt(p, &key, [&half(&v.c0), &half(&v.c1)], &mut plain).unwrap();
     if let Some(g) = rotation {
         for (i, limb) in plain.chunks_exact_mut(v.n).enumerate() {
             let src = limb.to_vec();

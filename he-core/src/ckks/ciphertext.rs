@@ -41,12 +41,14 @@ pub fn check_same_scale(operation: &'static str, expected: f64, got: f64) -> Res
     }
 }
 
-/// A two-part ciphertext over caller-provided storage, NTT domain, canonical
-/// residues. The halves may lie in storage larger than the level needs.
+/// A ciphertext of `PARTS` polynomials over caller-provided storage, NTT
+/// domain, canonical residues. It decrypts to `c0 + c1 s`, or to
+/// `c0 + c1 s + c2 s^2` with the three parts that a product has before it is
+/// relinearised; other numbers do not compile. The parts may lie in storage
+/// larger than the level needs.
 #[derive(Debug)]
-pub struct Ciphertext<S> {
-    c0: S,
-    c1: S,
+pub struct Ciphertext<S, const PARTS: usize = 2> {
+    parts: [S; PARTS],
     params: u32,
     n: usize,
     level: usize,
@@ -63,34 +65,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
     /// [`Error::Level`], [`Error::Scale`], [`Error::Length`] or
     /// [`Error::Residue`].
     pub fn new(params: &Params, level: usize, scale: f64, c0: S, c1: S) -> Result<Self> {
-        params.check_level("ciphertext", level)?;
-        check_scale("ciphertext", scale)?;
-        let n = params.n();
-        for half in [&c0, &c1] {
-            let words = half.as_ref();
-            if words.len() < (level + 1) * n {
-                let expected = (level + 1) * n;
-                return Err(Error::Length {
-                    what: "ciphertext half",
-                    expected,
-                    got: words.len(),
-                });
-            }
-            for (limb, words) in words.chunks_exact(n).take(level + 1).enumerate() {
-                let q = params.prime(limb)?.modulus().value();
-                if let Some(index) = words.iter().position(|&x| x >= q) {
-                    return Err(Error::Residue { limb, index });
-                }
-            }
-        }
-        Ok(Self {
-            c0,
-            c1,
-            params: params.fingerprint(),
-            n,
-            level,
-            scale,
-        })
+        Self::from_parts(params, level, scale, [c0, c1])
     }
 
     /// The zero ciphertext, to accumulate into.
@@ -103,6 +78,102 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
         Self::new(params, level, scale, c0, c1)
     }
 
+    /// The halves, `level + 1` limbs each.
+    #[must_use]
+    pub fn halves(&self) -> (&[u32], &[u32]) {
+        self.parts().into()
+    }
+
+    /// The halves, mutable. Whoever writes keeps the residues canonical.
+    pub fn halves_mut(&mut self) -> (&mut [u32], &mut [u32]) {
+        self.parts_mut().into()
+    }
+
+    /// Gives the storage back.
+    pub fn into_storage(self) -> (S, S) {
+        self.parts.into()
+    }
+
+    /// Becomes three parts, the third as `c2` has it; at least as long.
+    pub(super) fn with_third(self, c2: S) -> Result<Ciphertext<S, 3>> {
+        check_storage(self.n, self.level, c2.as_ref().len())?;
+        let [c0, c1] = self.parts;
+        Ok(Ciphertext {
+            parts: [c0, c1, c2],
+            params: self.params,
+            n: self.n,
+            level: self.level,
+            scale: self.scale,
+        })
+    }
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S, 3> {
+    /// A relinearised ciphertext in two parts, and the storage of the third.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] if the third part is not zero.
+    pub fn into_two_parts(self) -> Result<(Ciphertext<S>, S)> {
+        let [_, _, third] = self.parts();
+        if third.iter().any(|&x| x != 0) {
+            return Err(Error::Parts {
+                operation: "conversion to two parts",
+                expected: 2,
+                got: 3,
+            });
+        }
+        let [c0, c1, c2] = self.parts;
+        let two = Ciphertext {
+            parts: [c0, c1],
+            params: self.params,
+            n: self.n,
+            level: self.level,
+            scale: self.scale,
+        };
+        Ok((two, c2))
+    }
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
+    /// Takes parts of `level + 1` limbs or more.
+    ///
+    /// # Errors
+    /// [`Error::Level`], [`Error::Scale`], [`Error::Length`] or
+    /// [`Error::Residue`].
+    pub fn from_parts(
+        params: &Params,
+        level: usize,
+        scale: f64,
+        parts: [S; PARTS],
+    ) -> Result<Self> {
+        const {
+            assert!(
+                PARTS == 2 || PARTS == 3,
+                "a ciphertext has two or three parts"
+            )
+        };
+        params.check_level("ciphertext", level)?;
+        check_scale("ciphertext", scale)?;
+        let n = params.n();
+        for part in &parts {
+            let words = part.as_ref();
+            check_storage(n, level, words.len())?;
+            for (limb, words) in words.chunks_exact(n).take(level + 1).enumerate() {
+                let q = params.prime(limb)?.modulus().value();
+                if let Some(index) = words.iter().position(|&x| x >= q) {
+                    return Err(Error::Residue { limb, index });
+                }
+            }
+        }
+        Ok(Self {
+            parts,
+            params: params.fingerprint(),
+            n,
+            level,
+            scale,
+        })
+    }
+
     /// Makes this the zero ciphertext of another level and scale, in the same
     /// storage.
     ///
@@ -110,18 +181,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
     /// [`Error::Scale`], or [`Error::Length`] where the storage is too short.
     pub fn reset(&mut self, level: usize, scale: f64) -> Result<()> {
         check_scale("ciphertext", scale)?;
-        let expected = level.saturating_add(1).saturating_mul(self.n);
-        for half in [&mut self.c0, &mut self.c1] {
-            let words = half.as_mut();
-            let got = words.len();
-            let Some(words) = words.get_mut(..expected) else {
-                return Err(Error::Length {
-                    what: "ciphertext half",
-                    expected,
-                    got,
-                });
-            };
-            words.fill(0);
+        for part in &mut self.parts {
+            let words = part.as_mut();
+            check_storage(self.n, level, words.len())?;
+            if let Some(words) = words.get_mut(..(level + 1) * self.n) {
+                words.fill(0);
+            }
         }
         self.set(level, scale);
         Ok(())
@@ -139,28 +204,26 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
         self.scale
     }
 
-    /// The halves, `level + 1` limbs each.
+    /// The parts, `level + 1` limbs each.
     #[must_use]
-    pub fn halves(&self) -> (&[u32], &[u32]) {
+    pub fn parts(&self) -> [&[u32]; PARTS] {
         let words = (self.level + 1) * self.n;
-        (
-            self.c0.as_ref().get(..words).unwrap_or_default(),
-            self.c1.as_ref().get(..words).unwrap_or_default(),
-        )
+        self.parts
+            .each_ref()
+            .map(|part| part.as_ref().get(..words).unwrap_or_default())
     }
 
-    /// The halves, mutable. Whoever writes keeps the residues canonical.
-    pub fn halves_mut(&mut self) -> (&mut [u32], &mut [u32]) {
+    /// The parts, mutable. Whoever writes keeps the residues canonical.
+    pub fn parts_mut(&mut self) -> [&mut [u32]; PARTS] {
         let words = (self.level + 1) * self.n;
-        (
-            self.c0.as_mut().get_mut(..words).unwrap_or_default(),
-            self.c1.as_mut().get_mut(..words).unwrap_or_default(),
-        )
+        self.parts
+            .each_mut()
+            .map(|part| part.as_mut().get_mut(..words).unwrap_or_default())
     }
 
     /// Gives the storage back.
-    pub fn into_storage(self) -> (S, S) {
-        (self.c0, self.c1)
+    pub fn into_parts(self) -> [S; PARTS] {
+        self.parts
     }
 
     pub(super) fn check_params(&self, params: &Params) -> Result<()> {
@@ -172,19 +235,34 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
         self.scale = scale;
     }
 
-    /// Limb `i` of both halves.
-    pub(super) fn limb_mut(&mut self, i: usize) -> Result<(&mut [u32], &mut [u32])> {
+    /// Limb `i` of every part.
+    pub(super) fn limbs_mut(&mut self, i: usize) -> Result<[&mut [u32]; PARTS]> {
         let (n, level) = (self.n, self.level);
-        let (c0, c1) = self.halves_mut();
-        let range = i * n..(i + 1) * n;
-        match (c0.get_mut(range.clone()), c1.get_mut(range)) {
-            (Some(a), Some(b)) => Ok((a, b)),
-            _ => Err(Error::Level {
+        if i > level {
+            return Err(Error::Level {
                 operation: "limb",
                 expected: level,
                 got: i,
-            }),
+            });
         }
+        let range = i * n..(i + 1) * n;
+        Ok(self
+            .parts_mut()
+            .map(|part| part.get_mut(range.clone()).unwrap_or_default()))
+    }
+}
+
+/// Checks that a part has room for `level + 1` limbs.
+fn check_storage(n: usize, level: usize, got: usize) -> Result<()> {
+    let expected = level.saturating_add(1).saturating_mul(n);
+    if got >= expected {
+        Ok(())
+    } else {
+        Err(Error::Length {
+            what: "ciphertext half",
+            expected,
+            got,
+        })
     }
 }
 

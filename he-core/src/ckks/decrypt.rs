@@ -2,8 +2,8 @@
 //!
 //! The evaluator may return anything, and a decrypted value that leaves the
 //! key holder can carry the key: `(0, d)` decrypts to `d s`. So a ciphertext
-//! must have the level and scale that the client computed beforehand, neither
-//! half may be zero, and what comes out stays in a type that can be neither
+//! must have the level and scale that the client computed beforehand, no
+//! part may be zero, and what comes out stays in a type that can be neither
 //! printed nor serialised; single slots are taken out of it by name
 //! (Li, Micciancio, Eurocrypt 2021).
 
@@ -25,10 +25,21 @@ pub struct Decrypted<'a> {
 }
 
 impl Decrypted<'_> {
-    /// The value of one slot, for use by the holder of the key.
+    /// The real part of slot `i < N / 2`, for use by the holder of the key.
     #[must_use]
     pub fn slot(&self, i: usize) -> Option<f64> {
-        self.slots.get(i).copied()
+        self.halves().0.get(i).copied()
+    }
+
+    /// The imaginary part of slot `i < N / 2`; noise alone where the values
+    /// are real.
+    #[must_use]
+    pub fn imaginary(&self, i: usize) -> Option<f64> {
+        self.halves().1.get(i).copied()
+    }
+
+    fn halves(&self) -> (&[f64], &[f64]) {
+        self.slots.split_at(self.slots.len() >> 1)
     }
 
     /// Largest magnitude of any encrypted coefficient divided by half the
@@ -52,16 +63,17 @@ impl Drop for Decrypted<'_> {
     }
 }
 
-/// Decrypts `ct`, which must have the given level and scale. `scratch` has
-/// the words of `level + 1` limbs and is erased, `slots` has `N` numbers.
+/// Decrypts `ct`, of two parts or three, which must have the given level and
+/// scale. `scratch` has the words of `level + 1` limbs and is erased, `slots`
+/// has `N` numbers.
 ///
 /// # Errors
 /// [`Error::Level`], [`Error::Scale`], [`Error::Transparent`],
 /// [`Error::Params`] or [`Error::Length`]; nothing was decrypted then.
-pub fn decrypt<'a, S, K>(
+pub fn decrypt<'a, S, K, const PARTS: usize>(
     params: &Params,
     key: &SecretKey<K>,
-    ct: &Ciphertext<S>,
+    ct: &Ciphertext<S, PARTS>,
     level: usize,
     scale: f64,
     scratch: &mut [u32],
@@ -81,15 +93,15 @@ where
         });
     }
     check_same_scale(OP, scale, ct.scale())?;
-    let (c0, c1) = ct.halves();
-    if [c0, c1].iter().any(|half| half.iter().all(|&x| x == 0)) {
+    let parts = ct.parts();
+    if parts.iter().any(|part| part.iter().all(|&x| x == 0)) {
         return Err(Error::Transparent);
     }
     let n = params.n();
     check_len("slots", slots.len(), n)?;
     check_len("decryption scratch", scratch.len(), (level + 1) * n)?;
     let scratch = Erased::new(scratch);
-    match fill(params, key, (c0, c1), scale, scratch.0, slots) {
+    match fill(params, key, parts, scale, scratch.0, slots) {
         Ok(largest) => Ok(Decrypted { slots, largest }),
         Err(error) => {
             slots.zeroize();
@@ -99,15 +111,15 @@ where
 }
 
 /// Decrypts into `slots` and returns the share of the modulus that is filled.
-fn fill<K: AsRef<[u32]> + AsMut<[u32]>>(
+fn fill<K: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     params: &Params,
     key: &SecretKey<K>,
-    (c0, c1): (&[u32], &[u32]),
+    parts: [&[u32]; PARTS],
     scale: f64,
     scratch: &mut [u32],
     slots: &mut [f64],
 ) -> Result<f64> {
-    rlwe::decrypt(params, key, c0, c1, scratch)?;
+    rlwe::decrypt(params, key, parts, scratch)?;
     let n = params.n();
     let crt = Crt::new(params, scratch.len() >> n.trailing_zeros())?;
     let mut largest = 0.0f64;

@@ -1,4 +1,4 @@
-//! Encoding of real slots as integer coefficients, and back.
+//! Encoding of complex slots as integer coefficients, and back.
 //!
 //! Slot `j` is the value of the polynomial at `zeta^(5^j)`,
 //! `zeta = exp(i pi / N)`; coefficients are `round(scale * inverse embedding)`
@@ -290,21 +290,40 @@ pub fn encode<T: Real>(
     coefficients: &mut [i32],
     to_int: impl Fn(T) -> i32,
 ) -> Result<()> {
+    encode_complex(values, &[], scale, buffer, coefficients, to_int)
+}
+
+/// Encodes up to `N / 2` complex values, given by their real and imaginary
+/// parts (missing ones are zero), as [`encode`] does.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_complex<T: Real>(
+    re: &[T],
+    im: &[T],
+    scale: f64,
+    buffer: &mut [T],
+    coefficients: &mut [i32],
+    to_int: impl Fn(T) -> i32,
+) -> Result<()> {
     check_len("coefficients", coefficients.len(), buffer.len())?;
     let slots = buffer.len() >> 1;
-    if values.len() > slots {
-        return Err(Error::Length {
-            what: "slots",
-            expected: slots,
-            got: values.len(),
-        });
-    }
-    if let Some(index) = values.iter().position(|x| !x.is_finite()) {
-        return Err(Error::NotFinite { index });
-    }
     buffer.fill(T::ZERO);
-    for (x, &v) in buffer.iter_mut().zip(values) {
-        *x = v;
+    let (left, right) = buffer.split_at_mut(slots);
+    for (half, values) in [(left, re), (right, im)] {
+        if values.len() > slots {
+            return Err(Error::Length {
+                what: "slots",
+                expected: slots,
+                got: values.len(),
+            });
+        }
+        if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+            return Err(Error::NotFinite { index });
+        }
+        for (x, &v) in half.iter_mut().zip(values) {
+            *x = v;
+        }
     }
     encode_in_place(buffer, scale)?;
     for (c, &x) in coefficients.iter_mut().zip(buffer.iter()) {
@@ -343,6 +362,7 @@ pub fn decode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn twiddles_match_libm() {
@@ -379,6 +399,38 @@ mod tests {
             decode_in_place(&mut b, scale).unwrap();
             for (x, v) in b.iter().zip(&values) {
                 assert!((x - v).abs() < n as f64 / scale, "{n} {x} {v}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn complex_slots_come_back_in_both_precisions(
+            values in proptest::collection::vec((-4.0..4.0f64, -4.0..4.0f64), 0..=32),
+            log_scale in 10.0..22.0f64,
+        ) {
+            let (re, im): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
+            let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+            let scale = log_scale.exp2();
+            let (mut b, mut c) = ([0.0f64; 64], [0; 64]);
+            encode_complex(&re, &im, scale, &mut b, &mut c, |x| x as i32).unwrap();
+            let (mut b32, mut c32) = ([0.0f32; 64], [0; 64]);
+            encode_complex(&narrow(&re), &narrow(&im), scale, &mut b32, &mut c32, |x| x as i32)
+                .unwrap();
+            // Six stages of four roundings to 24 bits, and one unit.
+            let largest = re.iter().zip(&im).map(|(a, b)| a.hypot(*b)).fold(0.0, f64::max);
+            let slack = 1.0 + largest * scale * 24.0 * 2f64.powi(-24);
+            for (x, y) in c.iter().zip(&c32) {
+                prop_assert!(f64::from((x - y).abs()) <= slack, "{x} {y}");
+            }
+            let mut b = c.map(f64::from);
+            decode_in_place(&mut b, scale).unwrap();
+            for (half, values) in [(&b[..32], &re), (&b[32..], &im)] {
+                for (i, x) in half.iter().enumerate() {
+                    let v = values.get(i).copied().unwrap_or(0.0);
+                    // Half a unit in each of 64 coefficients.
+                    prop_assert!((x - v).abs() <= 32.0 / scale + 1e-12);
+                }
             }
         }
     }
@@ -421,6 +473,8 @@ mod tests {
         ));
         let r = encode(&[0.0, f64::INFINITY], 1.0, &mut b, &mut c, |x| x as i32);
         assert_eq!(r, Err(Error::NotFinite { index: 1 }));
+        let r = encode_complex(&[0.0; 2], &[0.0; 9], 1.0, &mut b, &mut c, |x| x as i32);
+        assert!(matches!(r, Err(Error::Length { got: 9, .. })));
         let mut large = vec![0.0f32; 16384];
         assert!(encode_in_place(&mut large, 1.0).is_err());
     }

@@ -1,12 +1,18 @@
-//! CKKS: real vectors in slots, with level and scale.
+//! CKKS: complex vectors in slots, with level and scale.
 
 pub mod ciphertext;
+pub mod constant;
 pub mod decrypt;
 pub mod encode;
 pub mod evaluator;
+pub mod noise;
 
 pub use ciphertext::{Ciphertext, Plaintext};
+pub use constant::Constant;
 pub use decrypt::{Decrypted, decrypt};
+pub use noise::Noise;
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,15 @@
 use super::decrypt::{Decrypted, decrypt};
 use super::encode::encode_in_place;
 use super::evaluator::*;
-use super::{Ciphertext, Plaintext};
+use super::{Ciphertext, Noise, Plaintext};
 use crate::error::{Error, WireError};
 use crate::params::N4096_DEPTH3 as P;
 use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
 use crate::rlwe::keys::{switching_key, switching_key_words};
-use crate::rlwe::{self, SecretKey};
+use crate::rlwe::{
+    self, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
+};
 use crate::wire;
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -53,7 +55,7 @@ impl Bench {
         Ciphertext::new(&P, level, SCALE, c0, c1).unwrap()
     }
 
-    fn decrypt(&self, ct: &Ciphertext<Vec<u32>>) -> Vec<f64> {
+    fn decrypt<const PARTS: usize>(&self, ct: &Ciphertext<Vec<u32>, PARTS>) -> Vec<f64> {
         let mut scratch = vec![0; (ct.level() + 1) * N];
         let mut slots = vec![0.0; N];
         let d = decrypt(
@@ -75,24 +77,14 @@ impl Bench {
 
     fn switch(&mut self, op: SwitchOp, ct: &mut Ciphertext<Vec<u32>>) {
         let level = ct.level();
-        let mut key = vec![0; switching_key_words(&P, level)];
-        let (seed, mut e) = (self.seed(), vec![0; N]);
-        let target = op.target();
-        switching_key(
-            &P,
-            &self.key,
-            target,
-            level,
-            &seed,
-            &mut self.rng,
-            &mut e,
-            &mut key,
-        )
-        .unwrap();
+        let storage = vec![0; switching_key_words(&P, level)];
+        let (target, mut e) = (op.target(), vec![0; N]);
+        let key = SwitchKey::generate(&P, &self.key, target, level, &mut self.rng, &mut e, storage)
+            .unwrap();
         assert!(e.iter().all(|&x| x == 0), "errors stay behind");
         let mut words = vec![0; workspace_words(&P, level)];
         let mut work = Workspace::new(&P, level, &mut words).unwrap();
-        switch_with(&P, op, ct, &key, &seed, &mut work).unwrap();
+        switch(&P, op, ct, &key, &mut work).unwrap();
     }
 }
 
@@ -512,4 +504,59 @@ fn objects_round_trip_and_keep_their_bytes() {
         }
     );
     assert!(wire::read_seeded(&P, &full, vec![0; 2 * N], vec![0; 2 * N]).is_err());
+}
+
+#[test]
+fn a_square_is_the_same_in_one_go_and_in_three_parts() {
+    let mut t = Bench::new(11);
+    let v = t.values();
+    let ct = t.encrypt(&v, 2);
+    let storage = vec![0; switching_key_words(&P, 3)];
+    let (target, mut e) = (SwitchTarget::Square, vec![0; N]);
+    let key = SwitchKey::generate(&P, &t.key, target, 3, &mut t.rng, &mut e, storage).unwrap();
+    let mut words = vec![0; workspace_words(&P, 2)];
+    let mut work = Workspace::new(&P, 2, &mut words).unwrap();
+    let (c0, c1) = ct.halves();
+    let mut at_once = Ciphertext::new(&P, 2, SCALE, c0.to_vec(), c1.to_vec()).unwrap();
+    switch(&P, SwitchOp::Square, &mut at_once, &key, &mut work).unwrap();
+    let copy = Ciphertext::new(&P, 2, SCALE, c0.to_vec(), c1.to_vec()).unwrap();
+    let product = multiply(&P, ct, &copy, vec![0; 3 * N]).unwrap();
+    let squared = square(&P, copy, vec![0; 3 * N]).unwrap();
+    assert_eq!(product.parts(), squared.parts());
+    let e = max_error(&t.decrypt(&product), |i| v[i] * v[i]);
+    // 2 |v| times the encryption's error, seven times its deviation.
+    assert!(e < 14.0 * 207.0 / SCALE, "{e}");
+    let (relinearized, _) = relinearize(&P, product, &key, &mut work).unwrap();
+    assert_eq!(relinearized.halves(), at_once.halves());
+    assert_eq!(relinearized.scale(), at_once.scale());
+}
+
+#[test]
+fn public_key_encryption_is_nearly_as_exact_as_rounding() {
+    let mut t = Bench::new(12);
+    let (seed, mut e) = (t.seed(), vec![0; N]);
+    let storage = vec![0; PublicKey::<Vec<u32>>::words(&P)];
+    let public = PublicKey::generate(&P, &t.key, &seed, &mut t.rng, &mut e, storage).unwrap();
+    let sigma = Noise::public_key(&P)
+        .unwrap()
+        .plus(Noise::rounding(&P))
+        .sigma;
+    for level in 0..=P.max_level() {
+        let v = t.values();
+        let message = coefficients(&v, SCALE);
+        let (mut c0, mut c1) = (vec![0; (level + 1) * N], vec![0; (level + 1) * N]);
+        let (mut integers, mut limbs) = (vec![0; 3 * N], vec![0; 3 * N]);
+        let scratch = PublicScratch {
+            integers: &mut integers,
+            limbs: &mut limbs,
+        };
+        let halves = [&mut c0[..], &mut c1[..]];
+        encrypt_public(&P, &public, &message, level, &mut t.rng, scratch, halves).unwrap();
+        let ct = Ciphertext::new(&P, level, SCALE, c0, c1).unwrap();
+        // A real part has half the variance; 2048 slots of this seed.
+        let got = t.decrypt(&ct);
+        let squares: f64 = got.iter().zip(&v).map(|(x, v)| (x - v) * (x - v)).sum();
+        let ratio = (2.0 * squares / SLOTS as f64).sqrt() * SCALE / sigma;
+        assert!((ratio - 1.0).abs() < 0.1, "level {level}: {ratio}");
+    }
 }

@@ -147,6 +147,21 @@ impl<'a> Workspace<'a> {
         Ok(Self { spare, source })
     }
 
+    /// Checks that there is room for a key switch at `level`.
+    pub(crate) fn check_level(&self, params: &Params, level: usize) -> Result<()> {
+        let (expected, n) = (workspace_words(params, level), params.n());
+        let got = n + self.source.len();
+        if got >= expected && self.spare.len() == n {
+            Ok(())
+        } else {
+            Err(Error::Length {
+                what: "key-switching workspace",
+                expected,
+                got,
+            })
+        }
+    }
+
     /// Limb `i` of the polynomial that is switched, and the spare limb.
     ///
     /// # Errors

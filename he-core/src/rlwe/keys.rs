@@ -194,6 +194,236 @@ pub fn switching_key(
     Ok(())
 }
 
+/// A switching key in memory. It serves its level and every lower one.
+#[derive(Debug)]
+pub struct SwitchKey<S> {
+    params: u32,
+    target: SwitchTarget,
+    level: usize,
+    seed: [u8; SEED_LEN],
+    b: S,
+    /// The uniform half, where it is kept.
+    a: Option<S>,
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
+    /// Generates a key, with a seed drawn from `rng`: see [`switching_key`].
+    /// `storage` has [`switching_key_words`].
+    ///
+    /// # Errors
+    /// As [`switching_key`].
+    pub fn generate(
+        params: &Params,
+        key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+        target: SwitchTarget,
+        level: usize,
+        rng: &mut impl CryptoRng,
+        errors: &mut [i32],
+        mut storage: S,
+    ) -> Result<Self> {
+        let mut seed = [0; SEED_LEN];
+        rng.fill_bytes(&mut seed);
+        let out = storage.as_mut();
+        switching_key(params, key, target, level, &seed, rng, errors, out)?;
+        Ok(Self {
+            params: params.fingerprint(),
+            target,
+            level,
+            seed,
+            b: storage,
+            a: None,
+        })
+    }
+
+    /// A key from what [`switching_key`] wrote, and its seed.
+    ///
+    /// # Errors
+    /// [`Error::Level`], [`Error::Length`], [`Error::Galois`] or
+    /// [`Error::Residue`], the limb counted in the order of [`KeyLimb`].
+    pub fn from_parts(
+        params: &Params,
+        target: SwitchTarget,
+        level: usize,
+        seed: [u8; SEED_LEN],
+        b: S,
+    ) -> Result<Self> {
+        params.check_level("switching key", level)?;
+        if let SwitchTarget::Galois(g) = target {
+            automorphism::check(g, params.n())?;
+        }
+        let words = b.as_ref();
+        let expected = switching_key_words(params, level);
+        check_len("switching key", words.len(), expected)?;
+        let mut at = Some(KeyLimb::FIRST);
+        for (limb, words) in words.chunks_exact(params.n()).enumerate() {
+            let Some(here) = at else { break };
+            let q = params.prime(here.target)?.modulus().value();
+            if let Some(index) = words.iter().position(|&x| x >= q) {
+                return Err(Error::Residue { limb, index });
+            }
+            at = here.next(params, level);
+        }
+        Ok(Self {
+            params: params.fingerprint(),
+            target,
+            level,
+            seed,
+            b,
+            a: None,
+        })
+    }
+
+    /// Keeps the uniform half too, in `storage` of as many words: twice the
+    /// memory, and nothing is expanded at each use.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Params`].
+    pub fn expanded(mut self, params: &Params, mut storage: S) -> Result<Self> {
+        check_params(params, self.params)?;
+        let words = storage.as_mut();
+        check_len("switching key", words.len(), self.b.as_ref().len())?;
+        let mut at = Some(KeyLimb::FIRST);
+        for limb in words.chunks_exact_mut(params.n()) {
+            let Some(here) = at else { break };
+            let m = params.prime(here.target)?.modulus();
+            Uniform::new(&self.seed, sample::stream(here.digit, here.target), m).fill(limb);
+            at = here.next(params, self.level);
+        }
+        self.a = Some(storage);
+        Ok(self)
+    }
+
+    /// What it switches from.
+    #[must_use]
+    pub const fn target(&self) -> SwitchTarget {
+        self.target
+    }
+
+    /// The highest level that it serves.
+    #[must_use]
+    pub const fn level(&self) -> usize {
+        self.level
+    }
+
+    /// The seed of the uniform half.
+    #[must_use]
+    pub const fn seed(&self) -> &[u8; SEED_LEN] {
+        &self.seed
+    }
+
+    /// The other half, in the order of [`KeyLimb`].
+    #[must_use]
+    pub fn b(&self) -> &[u32] {
+        self.b.as_ref()
+    }
+
+    /// Checks that it switches from `target` and serves `level`.
+    pub(crate) fn check(&self, params: &Params, target: SwitchTarget, level: usize) -> Result<()> {
+        check_params(params, self.params)?;
+        if self.target == target && self.level >= level {
+            Ok(())
+        } else {
+            Err(Error::Key { target, level })
+        }
+    }
+
+    /// Hands one limb over in chunks `(b, a)`.
+    pub(crate) fn feed(
+        &self,
+        params: &Params,
+        at: KeyLimb,
+        mut f: impl FnMut(&[u32], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let n = params.n();
+        // At a lower level a key has the same limbs, in other places.
+        let place = at.index(params, self.level);
+        let missing = Error::Key {
+            target: self.target,
+            level: self.level,
+        };
+        let mut halves = [Some(&self.b), self.a.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|half| half.as_ref().chunks_exact(n).nth(place));
+        let b = halves.next().ok_or(missing)?;
+        if let Some(a) = halves.next() {
+            return f(b, a);
+        }
+        let m = params.prime(at.target)?.modulus();
+        let mut uniform = Uniform::new(&self.seed, sample::stream(at.digit, at.target), m);
+        let mut a = [0; 256];
+        for b in b.chunks(a.len()) {
+            let Some(a) = a.get_mut(..b.len()) else { break };
+            uniform.fill(a);
+            f(b, a)?;
+        }
+        Ok(())
+    }
+}
+
+/// Switching keys in memory, to be found by what they switch from.
+#[derive(Debug)]
+pub struct KeySet<'k, S>(&'k [SwitchKey<S>]);
+
+impl<S> Clone for KeySet<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for KeySet<'_, S> {}
+
+impl<'k, S> KeySet<'k, S> {
+    /// Of these keys.
+    #[must_use]
+    pub const fn new(keys: &'k [SwitchKey<S>]) -> Self {
+        Self(keys)
+    }
+
+    /// The key that switches from `target` and serves `level`.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if there is none.
+    pub fn find(&self, target: SwitchTarget, level: usize) -> Result<&'k SwitchKey<S>> {
+        self.0
+            .iter()
+            .find(|key| key.target == target && key.level >= level)
+            .ok_or(Error::Key { target, level })
+    }
+}
+
+/// What the keys of a set must switch from: rotations by 1, 2, 4 .. N / 4, with
+/// which every other one is composed.
+pub fn powers_of_two(params: &Params) -> impl Iterator<Item = SwitchTarget> {
+    inner_sum(params, 1, params.slots())
+}
+
+/// The same for the sum of `count` slots (a power of two) that lie `stride`
+/// apart: rotations by `stride`, 2 `stride`, 4 `stride` .. as long as they are
+/// below `count stride` and move anything.
+pub fn inner_sum(params: &Params, stride: i32, count: usize) -> impl Iterator<Item = SwitchTarget> {
+    inner_sum_rotations(params, stride, count).map(SwitchTarget::Galois)
+}
+
+/// Their Galois elements.
+pub(crate) fn inner_sum_rotations(
+    params: &Params,
+    stride: i32,
+    count: usize,
+) -> impl Iterator<Item = u32> {
+    let n = params.n();
+    let steps = count.min(params.slots()).checked_ilog2().unwrap_or(0);
+    (0..steps)
+        .map(move |bit| automorphism::rotation(n, stride.wrapping_mul(1i32.wrapping_shl(bit))))
+        .take_while(|&g| g != 1)
+}
+
+/// The complex conjugation's.
+#[must_use]
+pub const fn conjugation(params: &Params) -> SwitchTarget {
+    SwitchTarget::Galois(automorphism::conjugation(params.n()))
+}
+
 /// `b += P s'`, where `s` is in Montgomery form and so is `p`.
 fn add_source(
     b: &mut [u32],

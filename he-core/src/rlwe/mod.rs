@@ -4,9 +4,11 @@
 
 pub mod gadget;
 pub mod keys;
+pub mod public;
 
 pub use gadget::{KeyLimb, KeySwitch};
-pub use keys::{SecretKey, SwitchTarget};
+pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
+pub use public::{PublicKey, PublicScratch, encrypt_public};
 
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
@@ -89,28 +91,35 @@ pub fn expand_c1(params: &Params, seed: &[u8; SEED_LEN], c1: &mut [u32]) -> Resu
     Ok(())
 }
 
-/// Decrypts: writes `c0 + c1 s`, coefficient domain, into `out`, which has as
-/// many limbs as the two halves.
+/// Decrypts: writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain,
+/// into `out`, which has as many limbs as each part.
 ///
 /// # Errors
 /// [`Error::Length`] or [`Error::Level`].
-pub fn decrypt(
+pub fn decrypt<const PARTS: usize>(
     params: &Params,
     key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
-    c0: &[u32],
-    c1: &[u32],
+    parts: [&[u32]; PARTS],
     out: &mut [u32],
 ) -> Result<()> {
     let n = params.n();
     let limbs = out.len() >> n.trailing_zeros();
     check_len("plaintext", out.len(), limbs * n)?;
-    check_len("ciphertext half", c0.len(), limbs * n)?;
-    check_len("ciphertext half", c1.len(), limbs * n)?;
+    for part in parts {
+        check_len("ciphertext half", part.len(), limbs * n)?;
+    }
     params.check_level("decryption", limbs.saturating_sub(1))?;
-    out.copy_from_slice(c0);
-    for (i, (limb, c1)) in out.chunks_exact_mut(n).zip(c1.chunks_exact(n)).enumerate() {
+    out.fill(0);
+    for (i, limb) in out.chunks_exact_mut(n).enumerate() {
         let prime = params.prime(i)?;
-        kernel::mul_acc(limb, c1, key.limb(params, i)?, prime.modulus());
+        let (m, s) = (prime.modulus(), key.limb(params, i)?);
+        // Horner's rule, from the last part on.
+        for (at, part) in parts.iter().enumerate().rev() {
+            if at + 1 < PARTS {
+                kernel::mul(limb, s, m);
+            }
+            kernel::add(limb, part.get(i * n..(i + 1) * n).unwrap_or_default(), m);
+        }
         ntt::inverse(limb, prime)?;
     }
     Ok(())

@@ -1,0 +1,124 @@
+//! Level and scale: what makes them fall, and what brings two together.
+
+use super::product::multiply_constant;
+use crate::ckks::ciphertext::check_scale;
+use crate::ckks::{Ciphertext, Constant};
+use crate::error::{Error, Result, check_len};
+use crate::params::Params;
+use crate::ring::ntt;
+use crate::rlwe::gadget::divide_by;
+
+/// Divides by the last prime of the modulus and drops it: level and scale
+/// fall. `scratch` is one limb.
+///
+/// # Errors
+/// [`Error::Level`] at level 0, [`Error::Params`], [`Error::Length`].
+pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    scratch: &mut [u32],
+) -> Result<()> {
+    ct.check_params(params)?;
+    check_len("scratch", scratch.len(), params.n())?;
+    let level = ct.level();
+    if level == 0 {
+        return Err(Error::Level {
+            operation: "rescale",
+            expected: 1,
+            got: 0,
+        });
+    }
+    let n = params.n();
+    let last = params.prime(level)?;
+    let q = last.modulus().value();
+    for part in ct.parts_mut() {
+        let Some((kept, dropped)) = part.split_at_mut_checked(level * n) else {
+            continue;
+        };
+        ntt::inverse(dropped, last)?;
+        for (i, limb) in kept.chunks_exact_mut(n).enumerate() {
+            let prime = params.prime(i)?;
+            let m = prime.modulus();
+            let factor = m.to_mont(m.inv(m.reduce(q as i32)));
+            divide_by(limb, dropped, last, prime, factor, scratch)?;
+        }
+    }
+    ct.set(level - 1, ct.scale() / f64::from(q));
+    Ok(())
+}
+
+/// Drops primes down to `level` without dividing: slots, scale and error stay
+/// as they are.
+///
+/// # Errors
+/// [`Error::Level`] if the ciphertext is at a lower level, [`Error::Params`].
+pub fn drop_level<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    level: usize,
+) -> Result<()> {
+    ct.check_params(params)?;
+    if level > ct.level() {
+        return Err(Error::Level {
+            operation: "level drop",
+            expected: level,
+            got: ct.level(),
+        });
+    }
+    ct.set(level, ct.scale());
+    Ok(())
+}
+
+/// The scale at which a plaintext or a constant must be encoded, so that a
+/// ciphertext at `level` and `scale`, multiplied by it and rescaled, has
+/// exactly the scale `target`.
+///
+/// # Errors
+/// [`Error::Level`] at level 0, from which nothing can be rescaled;
+/// [`Error::Scale`].
+pub fn scale_towards(params: &Params, level: usize, scale: f64, target: f64) -> Result<f64> {
+    const OP: &str = "scale alignment";
+    check_scale(OP, scale)?;
+    check_scale(OP, target)?;
+    params.check_level(OP, level)?;
+    if level == 0 {
+        return Err(Error::Level {
+            operation: OP,
+            expected: 1,
+            got: 0,
+        });
+    }
+    let factor = target * f64::from(params.prime(level)?.modulus().value()) / scale;
+    check_scale(OP, factor)?;
+    Ok(factor)
+}
+
+/// Brings a ciphertext to the scale `target` at the cost of one level, by a
+/// multiplication by 1 encoded at [`scale_towards`] it. As a constant is an
+/// integer, slots change by the relative amount of its rounding, at most
+/// `scale / (2 target q)` with the prime `q` that is dropped. `scratch` is one
+/// limb.
+///
+/// # Errors
+/// [`Error::Level`] at level 0; [`Error::Scale`] where the constant would be
+/// zero, naming the least scale that can be reached; [`Error::Params`],
+/// [`Error::Length`].
+pub fn align_scale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    target: f64,
+    scratch: &mut [u32],
+) -> Result<()> {
+    ct.check_params(params)?;
+    check_len("scratch", scratch.len(), params.n())?;
+    let factor = scale_towards(params, ct.level(), ct.scale(), target)?;
+    if factor < 1.0 {
+        return Err(Error::Scale {
+            operation: "scale alignment",
+            expected: target / factor,
+            got: target,
+        });
+    }
+    multiply_constant(params, ct, &Constant::real(1.0, factor)?)?;
+    rescale(params, ct, scratch)
+}

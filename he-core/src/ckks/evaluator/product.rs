@@ -1,0 +1,232 @@
+//! Products: by plaintexts, constants and ciphertexts. None of them rescales.
+
+use super::check_level;
+use crate::arith::Modulus;
+use crate::ckks::ciphertext::{check_same_scale, check_scale};
+use crate::ckks::{Ciphertext, Constant, Plaintext};
+use crate::error::{Result, check_len};
+use crate::params::Params;
+use crate::ring::{kernel, ntt};
+
+/// Words that a product of ciphertexts keeps of the second one in Montgomery
+/// form at a time.
+const BLOCK: usize = 128;
+
+/// `ct *= plain`, slot by slot; the scales multiply.
+///
+/// # Errors
+/// [`crate::Error::Level`] where the operands differ, [`crate::Error::Scale`] if the scale
+/// leaves the range of `f64`, [`crate::Error::Params`].
+pub fn multiply_plain<S, U, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    plain: &Plaintext<U>,
+) -> Result<()>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    U: AsRef<[u32]> + AsMut<[u32]>,
+{
+    const OP: &str = "multiplication";
+    ct.check_params(params)?;
+    plain.check_params(params)?;
+    check_level(OP, ct.level(), plain.level())?;
+    let scale = ct.scale() * plain.scale();
+    check_scale(OP, scale)?;
+    for (i, p) in plain.words().chunks_exact(params.n()).enumerate() {
+        let m = params.prime(i)?.modulus();
+        for limb in ct.limbs_mut(i)? {
+            kernel::mul(limb, p, m);
+        }
+    }
+    ct.set(ct.level(), scale);
+    Ok(())
+}
+
+/// Multiplies every slot by the same constant; the scales multiply, so that an
+/// integer at scale 1 leaves the scale as it is.
+///
+/// # Errors
+/// [`crate::Error::Scale`] if the scale leaves the range of `f64`,
+/// [`crate::Error::Params`].
+pub fn multiply_constant<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    constant: &Constant,
+) -> Result<()> {
+    ct.check_params(params)?;
+    let scale = ct.scale() * constant.scale();
+    check_scale("multiplication", scale)?;
+    for i in 0..=ct.level() {
+        let prime = params.prime(i)?;
+        let m = prime.modulus();
+        for limb in ct.limbs_mut(i)? {
+            for (half, value) in constant.halves(prime, limb) {
+                kernel::scale(half, m.to_mont(value), m);
+            }
+        }
+    }
+    ct.set(ct.level(), scale);
+    Ok(())
+}
+
+/// The product of two ciphertexts, slot by slot, in three parts; the scales
+/// multiply. `c2` becomes the third part: storage for `level + 1` limbs or
+/// more.
+///
+/// # Errors
+/// [`crate::Error::Level`] where the operands differ, [`crate::Error::Scale`] if the scale
+/// leaves the range of `f64`, [`crate::Error::Length`] for `c2`, [`crate::Error::Params`].
+pub fn multiply<S, T>(
+    params: &Params,
+    ct: Ciphertext<S>,
+    other: &Ciphertext<T>,
+    c2: S,
+) -> Result<Ciphertext<S, 3>>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    T: AsRef<[u32]> + AsMut<[u32]>,
+{
+    const OP: &str = "multiplication";
+    ct.check_params(params)?;
+    other.check_params(params)?;
+    check_level(OP, ct.level(), other.level())?;
+    let scale = ct.scale() * other.scale();
+    check_scale(OP, scale)?;
+    let mut ct = ct.with_third(c2)?;
+    let n = params.n();
+    let (b0, b1) = other.halves();
+    for (i, (b0, b1)) in b0.chunks_exact(n).zip(b1.chunks_exact(n)).enumerate() {
+        tensor(ct.limbs_mut(i)?, b0, b1, params.prime(i)?.modulus());
+    }
+    ct.set(ct.level(), scale);
+    Ok(ct)
+}
+
+/// `(a0, a1, _) -> (a0 b0, a0 b1 + a1 b0, a1 b1)`.
+fn tensor([a0, a1, a2]: [&mut [u32]; 3], b0: &[u32], b1: &[u32], m: &Modulus) {
+    let a = a0
+        .chunks_mut(BLOCK)
+        .zip(a1.chunks_mut(BLOCK))
+        .zip(a2.chunks_mut(BLOCK));
+    for (((a0, a1), a2), (b0, b1)) in a.zip(b0.chunks(BLOCK).zip(b1.chunks(BLOCK))) {
+        let (mut factor0, mut factor1, mut old) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+        for (factor, b) in [(&mut factor0, b0), (&mut factor1, b1)] {
+            for (f, &b) in factor.iter_mut().zip(b) {
+                *f = b;
+            }
+            kernel::scale(factor, m.r2(), m);
+        }
+        for ((o, a2), &a1) in old.iter_mut().zip(a2.iter_mut()).zip(a1.iter()) {
+            (*o, *a2) = (a1, a1);
+        }
+        kernel::mul(a2, &factor1, m);
+        kernel::mul(a1, &factor0, m);
+        kernel::mul_acc(a1, a0, &factor1, m);
+        kernel::mul(a0, &factor0, m);
+    }
+}
+
+/// The square of a ciphertext, slot by slot, in three parts; the scale is
+/// squared. `c2` becomes the third part: storage for `level + 1` limbs or more.
+///
+/// # Errors
+/// As [`multiply`].
+pub fn square<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    ct: Ciphertext<S>,
+    c2: S,
+) -> Result<Ciphertext<S, 3>> {
+    ct.check_params(params)?;
+    let scale = ct.scale() * ct.scale();
+    check_scale("square", scale)?;
+    let mut ct = ct.with_third(c2)?;
+    for i in 0..=ct.level() {
+        let m = params.prime(i)?.modulus();
+        let [c0, c1, c2] = ct.limbs_mut(i)?;
+        kernel::square(c0, c1, c2, m);
+    }
+    ct.set(ct.level(), scale);
+    Ok(ct)
+}
+
+/// `acc += ct * plain`, slot by slot.
+///
+/// # Errors
+/// [`crate::Error::Level`], [`crate::Error::Scale`] (the accumulator's scale must be the
+/// product of the operands') or [`crate::Error::Params`].
+pub fn multiply_plain_add<S, T, U>(
+    params: &Params,
+    acc: &mut Ciphertext<S>,
+    ct: &Ciphertext<T>,
+    plain: &Plaintext<U>,
+) -> Result<()>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    T: AsRef<[u32]> + AsMut<[u32]>,
+    U: AsRef<[u32]> + AsMut<[u32]>,
+{
+    const OP: &str = "multiply-accumulate";
+    acc.check_params(params)?;
+    ct.check_params(params)?;
+    plain.check_params(params)?;
+    check_level(OP, acc.level(), ct.level())?;
+    check_level(OP, acc.level(), plain.level())?;
+    check_same_scale(OP, acc.scale(), ct.scale() * plain.scale())?;
+    let n = params.n();
+    let (c0, c1) = ct.halves();
+    let (a0, a1) = acc.halves_mut();
+    for (acc, c) in [(a0, c0), (a1, c1)] {
+        let limbs = acc
+            .chunks_exact_mut(n)
+            .zip(c.chunks_exact(n))
+            .zip(plain.words().chunks_exact(n));
+        for (i, ((acc, c), p)) in limbs.enumerate() {
+            kernel::mul_acc(acc, c, p, params.prime(i)?.modulus());
+        }
+    }
+    Ok(())
+}
+
+/// Multiplies in place by an encoded vector: `coefficients` hold integers
+/// encoded at `plain_scale`. `scratch` is one limb.
+///
+/// # Errors
+/// [`crate::Error::Length`], [`crate::Error::Params`] or [`crate::Error::Scale`].
+pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    coefficients: &[f32],
+    plain_scale: f64,
+    scratch: &mut [u32],
+) -> Result<()> {
+    ct.check_params(params)?;
+    check_scale("plaintext", plain_scale)?;
+    check_len("coefficients", coefficients.len(), params.n())?;
+    check_len("scratch", scratch.len(), params.n())?;
+    for i in 0..=ct.level() {
+        let m = params.prime(i)?.modulus();
+        transform_encoded(params, i, coefficients, scratch)?;
+        for limb in ct.limbs_mut(i)? {
+            kernel::mul(limb, scratch, m);
+        }
+    }
+    ct.set(ct.level(), ct.scale() * plain_scale);
+    Ok(())
+}
+
+/// Writes limb `i` of an encoded vector, NTT domain in Montgomery form: what
+/// a streamed multiply-accumulate multiplies by.
+///
+/// # Errors
+/// [`crate::Error::Length`] or [`crate::Error::Level`].
+pub fn transform_encoded(
+    params: &Params,
+    i: usize,
+    coefficients: &[f32],
+    limb: &mut [u32],
+) -> Result<()> {
+    let prime = params.prime(i)?;
+    let m = prime.modulus();
+    kernel::lift_f32(coefficients, limb, m.r2(), m);
+    ntt::forward(limb, prime)
+}

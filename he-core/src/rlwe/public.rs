@@ -1,0 +1,359 @@
+//! Public keys, and encryption under them.
+//!
+//! A public key is an encryption of zero over all primes, the special one
+//! included. A ciphertext is formed over them too and divided by `P`, as in
+//! key switching: of the error `e u + e0 + e1 s` of public-key encryption
+//! (Lyubashevsky, Peikert, Regev, Eurocrypt 2010) only the rounding of that
+//! division is left, and it costs one limb more and not one transform more
+//! for the others.
+
+use super::keys::SecretKey;
+use super::subtract_product;
+use crate::arith::Modulus;
+use crate::error::{Error, Result, check_len, check_params};
+use crate::params::Params;
+use crate::ring::{
+    kernel, ntt,
+    sample::{self, SEED_LEN, Uniform},
+};
+use crate::secret::Erased;
+use rand_core::CryptoRng;
+
+/// Words of a keystream or of integers in transit that are held at a time.
+const BLOCK: usize = 64;
+
+/// A public key `(b, a)` with `b = e - a s`, NTT domain, one limb of `b` for
+/// every prime of the set (the special one last); `a` is expanded from a seed
+/// as in a ciphertext.
+#[derive(Debug)]
+pub struct PublicKey<S> {
+    params: u32,
+    n: usize,
+    seed: [u8; SEED_LEN],
+    b: S,
+}
+
+impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
+    /// Words of storage that a key of this set takes.
+    #[must_use]
+    pub const fn words(params: &Params) -> usize {
+        (params.data_limbs() + 1) * params.n()
+    }
+
+    /// The public key of a secret key. `errors` is scratch for N integers; it
+    /// is erased before returning.
+    ///
+    /// **A seed must never be used twice under one key.**
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Params`].
+    pub fn generate(
+        params: &Params,
+        key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+        seed: &[u8; SEED_LEN],
+        rng: &mut impl CryptoRng,
+        errors: &mut [i32],
+        mut storage: S,
+    ) -> Result<Self> {
+        let n = params.n();
+        check_len("error scratch", errors.len(), n)?;
+        check_len("public key", storage.as_ref().len(), Self::words(params))?;
+        // Before anything is written that a mask should cover.
+        key.limb(params, 0)?;
+        let errors = Erased::new(errors);
+        for e in errors.0.iter_mut() {
+            *e = sample::error(rng);
+        }
+        for (j, b) in storage.as_mut().chunks_exact_mut(n).enumerate() {
+            let prime = params.prime(j)?;
+            let m = prime.modulus();
+            kernel::lift_i32(errors.0, b, m.r(), m);
+            ntt::forward(b, prime)?;
+            let mut a = Uniform::new(seed, sample::stream(0, j), m);
+            subtract_product(b, &mut a, key.limb(params, j)?, m);
+        }
+        Ok(Self {
+            params: params.fingerprint(),
+            n,
+            seed: *seed,
+            b: storage,
+        })
+    }
+
+    /// A key from the half and the seed that its owner published.
+    ///
+    /// # Errors
+    /// [`Error::Length`] unless `b` has [`Self::words`] words,
+    /// [`Error::Residue`].
+    pub fn from_parts(params: &Params, seed: [u8; SEED_LEN], b: S) -> Result<Self> {
+        let n = params.n();
+        check_len("public key", b.as_ref().len(), Self::words(params))?;
+        for (limb, words) in b.as_ref().chunks_exact(n).enumerate() {
+            let q = params.prime(limb)?.modulus().value();
+            if let Some(index) = words.iter().position(|&x| x >= q) {
+                return Err(Error::Residue { limb, index });
+            }
+        }
+        Ok(Self {
+            params: params.fingerprint(),
+            n,
+            seed,
+            b,
+        })
+    }
+
+    /// The seed of `a`.
+    #[must_use]
+    pub const fn seed(&self) -> &[u8; SEED_LEN] {
+        &self.seed
+    }
+
+    /// The half `b`.
+    #[must_use]
+    pub fn b(&self) -> &[u32] {
+        self.b.as_ref()
+    }
+
+    /// `(b_j, a_j)` times `u`, which is in the NTT domain and Montgomery form.
+    fn multiply(&self, j: usize, u: &[u32], out: [&mut [u32]; 2], m: &Modulus) {
+        let [x0, x1] = out;
+        let b = self.b.as_ref().chunks_exact(self.n).nth(j);
+        x0.copy_from_slice(b.unwrap_or_default());
+        Uniform::new(&self.seed, sample::stream(0, j), m).fill(x1);
+        for x in [x0, x1] {
+            kernel::mul(x, u, m);
+        }
+    }
+}
+
+/// The memory of [`encrypt_public`]: `3 N` integers and `3 N` words. Erased
+/// when it returns.
+#[derive(Debug)]
+pub struct PublicScratch<'a> {
+    /// The ephemeral secret and two errors.
+    pub integers: &'a mut [i32],
+    /// The ephemeral secret's transform and the two halves modulo `P`.
+    pub limbs: &'a mut [u32],
+}
+
+/// Encrypts integers under a public key: writes two halves of `level + 1`
+/// limbs, NTT domain, into `halves`; they decrypt to the message plus an error
+/// whose coefficients have the variance `(1 + 2 N / 3) / 12` of a rounding.
+///
+/// # Errors
+/// [`Error::Level`], [`Error::Length`] or [`Error::Params`].
+pub fn encrypt_public(
+    params: &Params,
+    key: &PublicKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    message: &[i32],
+    level: usize,
+    rng: &mut impl CryptoRng,
+    scratch: PublicScratch<'_>,
+    halves: [&mut [u32]; 2],
+) -> Result<()> {
+    params.check_level("encryption", level)?;
+    check_params(params, key.params)?;
+    let n = params.n();
+    check_len("message", message.len(), n)?;
+    check_len("encryption integers", scratch.integers.len(), 3 * n)?;
+    check_len("encryption limbs", scratch.limbs.len(), 3 * n)?;
+    for half in &halves {
+        check_len("ciphertext half", half.len(), (level + 1) * n)?;
+    }
+    let (integers, limbs) = (Erased::new(scratch.integers), Erased::new(scratch.limbs));
+    let (secret, errors) = integers.0.split_at_mut(n);
+    let (error0, error1) = errors.split_at_mut(n);
+    for u in secret.iter_mut() {
+        *u = sample::ternary(rng);
+    }
+    for e in error0.iter_mut().chain(error1.iter_mut()) {
+        *e = sample::error(rng);
+    }
+    let (u, rest) = limbs.0.split_at_mut(n);
+    let (k0, k1) = rest.split_at_mut(n);
+    let ephemeral = |u: &mut [u32], j: usize| -> Result<&'static Modulus> {
+        let prime = params.prime(j)?;
+        let m = prime.modulus();
+        kernel::lift_i32(secret, u, m.r2(), m);
+        ntt::forward(u, prime)?;
+        Ok(m)
+    };
+
+    let special = params.prime(params.special())?;
+    let p = ephemeral(u, params.special())?;
+    key.multiply(params.special(), u, [&mut *k0, &mut *k1], p);
+    for (k, e) in [(&mut *k0, &*error0), (&mut *k1, &*error1)] {
+        ntt::inverse(k, special)?;
+        each_block(k, |at, k, block| {
+            kernel::lift_i32(e.get(at..).unwrap_or_default(), block, p.r(), p);
+            kernel::add(k, block, p);
+        });
+    }
+
+    let [c0, c1] = halves;
+    for (j, (c0, c1)) in c0
+        .chunks_exact_mut(n)
+        .zip(c1.chunks_exact_mut(n))
+        .enumerate()
+    {
+        let m = ephemeral(u, j)?;
+        key.multiply(j, u, [&mut *c0, &mut *c1], m);
+        // (x - [k]_P) / P with x = c + e + P m; what is integer there joins k
+        // before its transform.
+        let p_mont = m.to_mont(m.reduce(p.value() as i32));
+        let inverse = m.to_mont(m.inv(m.reduce(p.value() as i32)));
+        for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
+            kernel::lift(k, p, u, m.r(), m);
+            each_block(u, |at, u, block| {
+                kernel::lift_i32(e.get(at..).unwrap_or_default(), block, m.r(), m);
+                kernel::sub_scale(u, block, m.r(), m);
+                let message = message.get(at..).unwrap_or_default();
+                if !message.is_empty() {
+                    kernel::lift_i32(message, block, p_mont, m);
+                    kernel::sub_scale(u, block, m.r(), m);
+                }
+            });
+            ntt::forward(u, params.prime(j)?)?;
+            kernel::sub_scale(c, u, inverse, m);
+        }
+    }
+    Ok(())
+}
+
+/// Calls `f(at, part, block)` for the parts of a limb from word `at` on, with a
+/// block as long to work in, which is erased in the end.
+fn each_block(limb: &mut [u32], mut f: impl FnMut(usize, &mut [u32], &mut [u32])) {
+    let mut block = [0; BLOCK];
+    let block = Erased::new(&mut block);
+    for (i, part) in limb.chunks_mut(BLOCK).enumerate() {
+        if let Some(block) = block.0.get_mut(..part.len()) {
+            f(i * BLOCK, part, block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::N16 as P;
+    use chacha20::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    const N: usize = 16;
+
+    /// `x y` modulo `X^16 + 1` and `q`, by the definition.
+    fn schoolbook(x: &[i64], y: &[i64], q: i64) -> Vec<i64> {
+        let mut out = vec![0; N];
+        for (i, x) in x.iter().enumerate() {
+            for (j, y) in y.iter().enumerate() {
+                let sign = if i + j < N { 1 } else { -1 };
+                let at = (i + j) % N;
+                out[at] = (out[at] + sign * (x.rem_euclid(q) * y.rem_euclid(q) % q)).rem_euclid(q);
+            }
+        }
+        out
+    }
+
+    fn coefficients(limb: &[u32], j: usize) -> Vec<i64> {
+        let mut limb = limb.to_vec();
+        ntt::inverse(&mut limb, P.prime(j).unwrap()).unwrap();
+        limb.into_iter().map(i64::from).collect()
+    }
+
+    #[test]
+    fn a_ciphertext_holds_its_ephemeral_secret_and_both_errors() {
+        // The error is smaller than the rounding of the division by P, so that
+        // no decryption would miss it: every number is compared instead.
+        let mut rng = ChaCha20Rng::from_seed([5; 32]);
+        let words = SecretKey::<Vec<u32>>::words(&P);
+        let key = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let (seed, mut errors) = ([6; SEED_LEN], [0; N]);
+        let public =
+            PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, vec![0; words]).unwrap();
+        let message: Vec<i32> = (0..16).map(|i| (i - 8) * 130_000_001).collect();
+        let level = P.max_level();
+        let (mut c0, mut c1) = (vec![0; (level + 1) * N], vec![0; (level + 1) * N]);
+        let (mut integers, mut limbs) = ([0; 3 * N], [0; 3 * N]);
+        let scratch = PublicScratch {
+            integers: &mut integers,
+            limbs: &mut limbs,
+        };
+        let [mut rng, mut same] = [(); 2].map(|()| ChaCha20Rng::from_seed([8; 32]));
+        let halves = [&mut c0[..], &mut c1[..]];
+        encrypt_public(&P, &public, &message, level, &mut rng, scratch, halves).unwrap();
+
+        let u: Vec<i64> = (0..N).map(|_| sample::ternary(&mut same).into()).collect();
+        let mut error =
+            || -> Vec<i64> { (0..N).map(|_| sample::error(&mut same).into()).collect() };
+        let (e0, e1) = (error(), error());
+        let p = i64::from(P.prime(P.special()).unwrap().modulus().value());
+        let half = |j: usize, second: bool| -> Vec<i64> {
+            if second {
+                let mut a = vec![0; N];
+                let m = P.prime(j).unwrap().modulus();
+                Uniform::new(&seed, sample::stream(0, j), m).fill(&mut a);
+                coefficients(&a, j)
+            } else {
+                coefficients(&public.b()[j * N..(j + 1) * N], j)
+            }
+        };
+        for (second, c, e) in [(false, &c0, &e0), (true, &c1, &e1)] {
+            let remainder: Vec<i64> = schoolbook(&half(P.special(), second), &u, p)
+                .iter()
+                .zip(e)
+                .map(|(x, e)| {
+                    let k = (x + e).rem_euclid(p);
+                    if k > p / 2 { k - p } else { k }
+                })
+                .collect();
+            for (j, limb) in c.chunks_exact(N).enumerate() {
+                let q = i64::from(P.prime(j).unwrap().modulus().value());
+                let product = schoolbook(&half(j, second), &u, q);
+                for (i, c) in coefficients(limb, j).into_iter().enumerate() {
+                    let m = if second { 0 } else { i64::from(message[i]) };
+                    let expected = product[i] + e[i] - remainder[i] + p * m;
+                    assert_eq!((c * p).rem_euclid(q), expected.rem_euclid(q), "{j} {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_sets_levels_and_lengths_are_refused() {
+        let other = &crate::testing::N64;
+        let mut rng = ChaCha20Rng::from_seed([7; 32]);
+        let words = SecretKey::<Vec<u32>>::words(&P);
+        let key = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let (seed, mut errors) = ([6; SEED_LEN], [0; N]);
+        let short = vec![0; words - 1];
+        assert!(PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, short).is_err());
+        let public =
+            PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, vec![0; words]).unwrap();
+        assert_eq!(errors, [0; N]);
+        let mut encrypt = |params: &Params, n: usize, level: usize, limbs: usize| {
+            let (mut c0, mut c1) = (vec![0; limbs * n], vec![0; limbs * n]);
+            let (mut integers, mut words) = (vec![0; 3 * n], vec![0; 3 * n]);
+            let scratch = PublicScratch {
+                integers: &mut integers,
+                limbs: &mut words,
+            };
+            let halves = [&mut c0[..], &mut c1[..]];
+            encrypt_public(
+                params,
+                &public,
+                &vec![0; n],
+                level,
+                &mut rng,
+                scratch,
+                halves,
+            )
+        };
+        assert_eq!(encrypt(&P, N, 1, 2), Ok(()));
+        assert!(matches!(encrypt(&P, N, 1, 1), Err(Error::Length { .. })));
+        assert!(matches!(encrypt(&P, N, 4, 5), Err(Error::Level { .. })));
+        assert!(matches!(
+            encrypt(other, 64, 1, 2),
+            Err(Error::Params { .. })
+        ));
+    }
+}
