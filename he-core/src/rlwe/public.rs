@@ -19,9 +19,6 @@ use crate::ring::{
 use crate::secret::Erased;
 use rand_core::CryptoRng;
 
-/// Words of a keystream or of integers in transit that are held at a time.
-const BLOCK: usize = 64;
-
 /// A public key `(b, a)` with `b = e - a s`, NTT domain, one limb of `b` for
 /// every prime of the set (the special one last); `a` is expanded from a seed
 /// as in a ciphertext.
@@ -184,10 +181,9 @@ pub fn encrypt_public(
     key.multiply(params.special(), u, [&mut *k0, &mut *k1], p);
     for (k, e) in [(&mut *k0, &*error0), (&mut *k1, &*error1)] {
         ntt::inverse(k, special)?;
-        each_block(k, |at, k, block| {
-            kernel::lift_i32(e.get(at..).unwrap_or_default(), block, p.r(), p);
-            kernel::add(k, block, p);
-        });
+        for (k, &e) in k.iter_mut().zip(e) {
+            *k = p.add(*k, p.reduce(e));
+        }
     }
 
     let [c0, c1] = halves;
@@ -204,32 +200,17 @@ pub fn encrypt_public(
         let inverse = m.to_mont(m.inv(m.reduce(p.value() as i32)));
         for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
             kernel::lift(k, p, u, m.r(), m);
-            each_block(u, |at, u, block| {
-                kernel::lift_i32(e.get(at..).unwrap_or_default(), block, m.r(), m);
-                kernel::sub_scale(u, block, m.r(), m);
-                let message = message.get(at..).unwrap_or_default();
-                if !message.is_empty() {
-                    kernel::lift_i32(message, block, p_mont, m);
-                    kernel::sub_scale(u, block, m.r(), m);
-                }
-            });
+            let plain = message.iter().chain(core::iter::repeat(&0));
+            for ((u, &e), &plain) in u.iter_mut().zip(e).zip(plain) {
+                // Below 2 q + 21 < 2^31.
+                let x = (*u as i32).wrapping_sub(m.mont(plain, p_mont));
+                *u = m.centre(x.wrapping_sub(e)) as u32;
+            }
             ntt::forward(u, params.prime(j)?)?;
             kernel::sub_scale(c, u, inverse, m);
         }
     }
     Ok(())
-}
-
-/// Calls `f(at, part, block)` for the parts of a limb from word `at` on, with a
-/// block as long to work in, which is erased in the end.
-fn each_block(limb: &mut [u32], mut f: impl FnMut(usize, &mut [u32], &mut [u32])) {
-    let mut block = [0; BLOCK];
-    let block = Erased::new(&mut block);
-    for (i, part) in limb.chunks_mut(BLOCK).enumerate() {
-        if let Some(block) = block.0.get_mut(..part.len()) {
-            f(i * BLOCK, part, block);
-        }
-    }
 }
 
 #[cfg(test)]
