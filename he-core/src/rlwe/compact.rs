@@ -8,7 +8,7 @@
 //! ciphertexts are those of [`super::encrypt`], bit by bit.
 
 use super::{add_errors, encrypt_limb};
-use crate::error::{Error, Result, check_len, check_params};
+use crate::error::{Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{
     ntt,
@@ -42,7 +42,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> CompactKey<S> {
     /// Draws a key into `storage`.
     ///
     /// # Errors
-    /// [`Error::Length`] unless `storage` has [`Self::bytes`] bytes.
+    /// [`crate::Error::Length`] unless `storage` has [`Self::bytes`] bytes.
     pub fn generate(params: &Params, storage: S, rng: &mut impl CryptoRng) -> Result<Self> {
         check_len("secret key", storage.as_ref().len(), Self::bytes(params))?;
         let mut key = Self {
@@ -110,7 +110,7 @@ impl<'a> Encryption<'a> {
     /// `message` (N integers). `scratch` has N words.
     ///
     /// # Errors
-    /// [`Error::Length`]; [`Error::Range`] for a coefficient within 21 of the
+    /// [`crate::Error::Length`]; [`crate::Error::Range`] for a coefficient within 21 of the
     /// range of `i32`.
     pub fn start(
         params: &'static Params,
@@ -142,8 +142,8 @@ impl<'a> Encryption<'a> {
     /// Writes limb `i` of `c0`, NTT domain, canonical: N words.
     ///
     /// # Errors
-    /// [`Error::Level`] beyond the data primes, [`Error::Length`], or
-    /// [`Error::Params`] for a key of another set.
+    /// [`crate::Error::Level`] beyond the data primes, [`crate::Error::Length`], or
+    /// [`crate::Error::Params`] for a key of another set.
     pub fn limb(
         &mut self,
         key: &CompactKey<impl AsRef<[u8]> + AsMut<[u8]>>,
@@ -174,6 +174,7 @@ impl fmt::Debug for Encryption<'_> {
 mod tests {
     use super::super::{SecretKey, encrypt};
     use super::*;
+    use crate::Error;
     use crate::params::N4096_DEPTH3;
     use crate::testing::N16;
     use chacha20::ChaCha20Rng;
