@@ -247,10 +247,7 @@ pub trait Platform {
 /// The generator after `entropy` has come: the first is its seed; later ones
 /// are mixed with the next 32 bytes of the stream that they end.
 #[must_use]
-pub fn absorb(
-    running: Option<ChaCha20Rng>,
-    mut entropy: [u8; ENTROPY_BYTES],
-) -> ChaCha20Rng {
+pub fn absorb(running: Option<ChaCha20Rng>, mut entropy: [u8; ENTROPY_BYTES]) -> ChaCha20Rng {
     if let Some(mut running) = running {
         let mut drawn = [0; ENTROPY_BYTES];
         running.fill_bytes(&mut drawn);
@@ -486,8 +483,8 @@ impl<'a> Sensor<'a> {
         }
         lap(&mut times.encode, platform);
         let message = cast_slice_mut(self.slots);
-        let mut encryption = Encryption::start(params, message, self.scratch, rng)
-            .map_err(|_| Refusal::Internal)?;
+        let mut encryption =
+            Encryption::start(params, message, self.scratch, rng).map_err(|_| Refusal::Internal)?;
         lap(&mut times.errors, platform);
         reply(Reply::Seed {
             seed: *encryption.seed(),
@@ -539,6 +536,11 @@ impl Drop for Sensor<'_> {
 /// The bytes of a [`Request::Values`].
 #[must_use]
 pub fn value_bytes(values: &[f32]) -> &[u8] {
-    const { assert!(cfg!(target_endian = "little"), "values travel little endian") };
+    const {
+        assert!(
+            cfg!(target_endian = "little"),
+            "values travel little endian"
+        )
+    };
     cast_slice(values)
 }

@@ -445,7 +445,16 @@ mod tests {
                 assert_eq!(Real::round(x), libm::rintf(x), "{x}");
             }
         }
-        for x in [0.0f32, 0.5, 1.5, 2.5, 4_194_303.5, 4_194_304.5, 8_388_607.5, 8_388_609.0] {
+        for x in [
+            0.0f32,
+            0.5,
+            1.5,
+            2.5,
+            4_194_303.5,
+            4_194_304.5,
+            8_388_607.5,
+            8_388_609.0,
+        ] {
             assert_eq!(Real::round(x), libm::rintf(x), "{x}");
             assert_eq!(Real::round(-x), libm::rintf(-x), "-{x}");
         }

@@ -207,8 +207,7 @@ mod tests {
         let bytes = CompactKey::<Vec<u8>>::bytes(params);
         let key = CompactKey::generate(params, vec![0xAA; bytes], &mut rng).unwrap();
         let (mut noisy, mut scratch, mut limb) = (message, vec![0; n], vec![0; n]);
-        let mut encryption =
-            Encryption::start(params, &mut noisy, &mut scratch, &mut rng).unwrap();
+        let mut encryption = Encryption::start(params, &mut noisy, &mut scratch, &mut rng).unwrap();
         assert_eq!(encryption.seed(), &seed);
         for (i, expected) in expected.chunks_exact(n).enumerate() {
             encryption.limb(&key, i, &mut limb).unwrap();
@@ -236,8 +235,7 @@ mod tests {
         let foreign = CompactKey::generate(&N4096_DEPTH3, vec![0; 1024], &mut rng).unwrap();
         assert_eq!(format!("{foreign:?}"), "CompactKey(..)");
         let (mut message, mut scratch, mut limb) = ([1; 16], [1; 16], [0; 16]);
-        let mut encryption =
-            Encryption::start(&N16, &mut message, &mut scratch, &mut rng).unwrap();
+        let mut encryption = Encryption::start(&N16, &mut message, &mut scratch, &mut rng).unwrap();
         assert!(matches!(
             encryption.limb(&foreign, 0, &mut limb),
             Err(Error::Params { .. })
