@@ -47,7 +47,7 @@ pub trait Real:
     fn from_f64(x: f64) -> Self;
     /// Magnitude.
     fn abs(self) -> Self;
-    /// Nearest integer, ties to even.
+    /// Nearest integer, ties to even, of a number below 2^31 in magnitude.
     fn round(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
@@ -92,14 +92,7 @@ impl Real for f32 {
         libm::fabsf(self)
     }
     fn round(self) -> Self {
-        // Without a branch: what a sensor encodes is secret. Adding 2^23 leaves
-        // no bits below one; from there on a number is an integer already.
-        const UNIT: f32 = 8_388_608.0;
-        let unit = UNIT.copysign(self);
-        let rounded = (self + unit) - unit;
-        let distance = libm::fabsf(self).to_bits().wrapping_sub(UNIT.to_bits());
-        let below = (distance as i32 >> 31) as u32;
-        Self::from_bits((rounded.to_bits() & below) | (self.to_bits() & !below))
+        kernel::round_f32(self)
     }
     fn is_finite(self) -> bool {
         f32::is_finite(self)
