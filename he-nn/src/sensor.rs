@@ -544,3 +544,334 @@ pub fn value_bytes(values: &[f32]) -> &[u8] {
     };
     cast_slice(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use he_core::params::N4096_DEPTH3 as SET;
+    use he_core::rlwe::{SecretKey, encrypt};
+    use he_core::wire::unpack;
+
+    use super::*;
+    use crate::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
+
+    const SCALE: f64 = 1_048_576.0;
+
+    /// Counts its readings; supplied by the host or not.
+    struct Board {
+        now: u64,
+        supplied: bool,
+    }
+
+    impl Platform for Board {
+        fn board(&self) -> &'static str {
+            "test"
+        }
+        fn unit(&self) -> TimeUnit {
+            TimeUnit::Cycles
+        }
+        fn now(&mut self) -> u64 {
+            self.now += 1;
+            self.now
+        }
+        fn memory(&mut self) -> Memory {
+            Memory::default()
+        }
+        fn host_supplies(&self) -> bool {
+            self.supplied
+        }
+    }
+
+    const SUPPLIED: Board = Board {
+        now: 0,
+        supplied: true,
+    };
+
+    #[derive(Debug, PartialEq)]
+    struct Sealed {
+        seed: [u8; SEED_BYTES],
+        c0: Vec<u32>,
+    }
+
+    /// Every reply but the ciphertext, and that.
+    fn ask(
+        sensor: &mut Sensor<'_>,
+        board: &mut Board,
+        request: Request<'_>,
+    ) -> (Vec<Refusal>, Option<Sealed>) {
+        let mut refusals = Vec::new();
+        let mut sealed: Option<Sealed> = None;
+        let mut done = false;
+        sensor.handle(request, board, &mut |reply| match reply {
+            Reply::Refused(refusal) => refusals.push(refusal),
+            Reply::Seed { seed } => {
+                sealed = Some(Sealed {
+                    seed,
+                    c0: Vec::new(),
+                })
+            }
+            Reply::Chunk {
+                limb,
+                offset,
+                bytes,
+            } => {
+                let c0 = &mut sealed.as_mut().unwrap().c0;
+                assert_eq!(c0.len(), usize::from(limb) * SET.n() + usize::from(offset));
+                let mut words = [0; CHUNK_COEFFS];
+                unpack(bytes, SET.prime(limb.into()).unwrap().modulus(), &mut words).unwrap();
+                c0.extend_from_slice(&words);
+            }
+            Reply::Done { times, .. } => {
+                assert!(times.total() > 0 && !done);
+                done = true;
+            }
+            Reply::Hello(_) | Reply::Ready => {}
+            Reply::Fault(_) => panic!("a sensor does not report faults by itself"),
+        });
+        assert_eq!(done, sealed.is_some());
+        (refusals, sealed)
+    }
+
+    fn accepted(sensor: &mut Sensor<'_>, request: Request<'_>) -> Option<Sealed> {
+        let (refusals, sealed) = ask(sensor, &mut { SUPPLIED }, request);
+        assert_eq!(refusals, [], "{request:?}");
+        sealed
+    }
+
+    fn refused(sensor: &mut Sensor<'_>, request: Request<'_>) -> Refusal {
+        let (refusals, sealed) = ask(sensor, &mut { SUPPLIED }, request);
+        assert!(sealed.is_none() && refusals.len() == 1, "{request:?}");
+        refusals[0]
+    }
+
+    fn entropy(byte: u8) -> Request<'static> {
+        Request::Entropy {
+            bytes: [byte; ENTROPY_BYTES],
+        }
+    }
+
+    fn values(offset: u16, values: &[f32]) -> Request<'_> {
+        Request::Values {
+            offset,
+            bytes: value_bytes(values),
+        }
+    }
+
+    const ENCRYPT: Request<'static> = Request::Encrypt {
+        level: 3,
+        scale_bits: SCALE.to_bits(),
+    };
+
+    fn arena() -> Vec<u32> {
+        vec![0xFFFF_FFFF; arena_words(&SET)]
+    }
+
+    #[test]
+    fn its_ciphertexts_are_those_of_a_host_with_the_same_randomness() {
+        let mut arena = arena();
+        let mut sensor = Sensor::new(&SET, &mut arena).unwrap();
+        let (re, im) = ([0.5, -1.0, 0.25], [2.0]);
+        accepted(&mut sensor, entropy(1));
+        accepted(&mut sensor, Request::NewKey);
+        accepted(&mut sensor, values(7, &re));
+        accepted(&mut sensor, values(SET.slots() as u16 + 9, &im));
+        let sealed = accepted(&mut sensor, ENCRYPT).unwrap();
+
+        let mut rng = absorb(None, [1; ENTROPY_BYTES]);
+        let words = SecretKey::<Vec<u32>>::words(&SET);
+        let key = SecretKey::generate(&SET, vec![0; words], &mut rng).unwrap();
+        let mut slots = vec![0.0f32; SET.n()];
+        slots[7..10].copy_from_slice(&re);
+        slots[SET.slots() + 9] = im[0];
+        encode_in_place(&mut slots, SCALE).unwrap();
+        let mut message: Vec<i32> = slots.iter().map(|&x| x as i32).collect();
+        let mut seed = [0; SEED_BYTES];
+        rng.fill_bytes(&mut seed);
+        let mut c0 = vec![0; 4 * SET.n()];
+        encrypt(&SET, &key, &mut message, 3, &seed, &mut rng, &mut c0).unwrap();
+        assert!(sealed == Sealed { seed, c0 });
+        drop(sensor);
+        // All but the limb that was sent last.
+        let (before, rest) = arena.split_at(2 * SET.n());
+        let secrets = before.iter().chain(&rest[SET.n()..]);
+        assert!(secrets.copied().all(|word| word == 0));
+    }
+
+    #[test]
+    fn nothing_is_drawn_before_entropy_and_nothing_twice() {
+        let mut arena = arena();
+        let mut sensor = Sensor::new(&SET, &mut arena).unwrap();
+        let measured = values(0, &[1.0, 2.0]);
+        assert_eq!(refused(&mut sensor, Request::NewKey), Refusal::NoEntropy);
+        accepted(&mut sensor, measured);
+        assert_eq!(refused(&mut sensor, ENCRYPT), Refusal::NoEntropy);
+        accepted(&mut sensor, entropy(2));
+        assert_eq!(refused(&mut sensor, ENCRYPT), Refusal::NoKey);
+        accepted(&mut sensor, Request::NewKey);
+        let first = accepted(&mut sensor, ENCRYPT).unwrap();
+        assert_eq!(refused(&mut sensor, ENCRYPT), Refusal::NoValues);
+        accepted(&mut sensor, measured);
+        let second = accepted(&mut sensor, ENCRYPT).unwrap();
+        // The same entropy again does not bring the stream back.
+        accepted(&mut sensor, entropy(2));
+        accepted(&mut sensor, measured);
+        let third = accepted(&mut sensor, ENCRYPT).unwrap();
+        accepted(&mut sensor, entropy(2));
+        accepted(&mut sensor, Request::NewKey);
+        accepted(&mut sensor, measured);
+        let fourth = accepted(&mut sensor, ENCRYPT).unwrap();
+        let all = [first, second, third, fourth];
+        for (i, a) in all.iter().enumerate() {
+            for b in &all[..i] {
+                assert_ne!(a.seed, b.seed);
+                assert!(a.c0 != b.c0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_encryption_takes_nothing_back() {
+        let mut arena = arena();
+        let mut sensor = Sensor::new(&SET, &mut arena).unwrap();
+        accepted(&mut sensor, entropy(3));
+        accepted(&mut sensor, Request::NewKey);
+        accepted(&mut sensor, values(0, &[1.0]));
+        let level = Request::Encrypt {
+            level: 4,
+            scale_bits: SCALE.to_bits(),
+        };
+        assert_eq!(
+            refused(&mut sensor, level),
+            Refusal::Level { highest: 3, got: 4 }
+        );
+        for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let request = Request::Encrypt {
+                level: 3,
+                scale_bits: scale.to_bits(),
+            };
+            assert_eq!(refused(&mut sensor, request), Refusal::Scale);
+        }
+        // These left the values; too large a scale does not.
+        let large = Request::Encrypt {
+            level: 3,
+            scale_bits: 1e30f64.to_bits(),
+        };
+        assert_eq!(
+            refused(&mut sensor, large),
+            Refusal::Range { limit_log2: 30 }
+        );
+        assert_eq!(refused(&mut sensor, ENCRYPT), Refusal::NoValues);
+        assert!(sensor.slots.iter().all(|&word| word == 0));
+        accepted(&mut sensor, values(0, &[f32::MAX; 16]));
+        assert!(matches!(
+            refused(&mut sensor, ENCRYPT),
+            Refusal::Range { .. }
+        ));
+        accepted(&mut sensor, values(4095, &[1.0]));
+        let level0 = Request::Encrypt {
+            level: 0,
+            scale_bits: SCALE.to_bits(),
+        };
+        let sealed = accepted(&mut sensor, level0).unwrap();
+        assert_eq!(sealed.c0.len(), SET.n());
+    }
+
+    #[test]
+    fn values_are_checked() {
+        let mut arena = arena();
+        let mut sensor = Sensor::new(&SET, &mut arena).unwrap();
+        let slots = |offset, bytes| Refusal::Slots {
+            offset,
+            bytes,
+            slots: 4096,
+        };
+        assert_eq!(refused(&mut sensor, values(4096, &[1.0])), slots(4096, 4));
+        assert_eq!(
+            refused(&mut sensor, values(4095, &[1.0, 1.0])),
+            slots(4095, 8)
+        );
+        assert_eq!(
+            refused(&mut sensor, values(u16::MAX, &[1.0])),
+            slots(u16::MAX, 4)
+        );
+        assert_eq!(refused(&mut sensor, values(0, &[])), slots(0, 0));
+        let broken = Request::Values {
+            offset: 0,
+            bytes: &[0; 5],
+        };
+        assert_eq!(refused(&mut sensor, broken), slots(0, 5));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let request = [1.0, bad];
+            assert_eq!(
+                refused(&mut sensor, values(10, &request)),
+                Refusal::NotFinite { slot: 11 }
+            );
+        }
+        assert!(sensor.slots.iter().all(|&word| word == 0));
+        assert!(!sensor.measured);
+    }
+
+    #[test]
+    fn a_board_that_is_not_emulated_takes_neither_entropy_nor_values() {
+        let mut arena = arena();
+        let mut sensor = Sensor::new(&SET, &mut arena).unwrap();
+        for request in [entropy(1), values(0, &[1.0])] {
+            let mut board = Board {
+                now: 0,
+                supplied: false,
+            };
+            let (refusals, _) = ask(&mut sensor, &mut board, request);
+            assert_eq!(refusals, [Refusal::NotSupplied]);
+        }
+        let other = Request::Hello {
+            version: SENSOR_VERSION + 1,
+        };
+        let (sensor_speaks, client) = (SENSOR_VERSION, SENSOR_VERSION + 1);
+        assert_eq!(
+            refused(&mut sensor, other),
+            Refusal::Version {
+                sensor: sensor_speaks,
+                client
+            }
+        );
+        assert!(Sensor::new(&SET, &mut [0; 100]).is_err());
+    }
+
+    #[test]
+    fn the_largest_messages_fit_a_frame() {
+        let bytes = [0xA5; MAX_CHUNK_BYTES];
+        let mut buffer = [0; MAX_FRAME];
+        let request = Request::Values {
+            offset: u16::MAX,
+            bytes: &bytes,
+        };
+        let frame = link::encode(&request, &mut buffer).unwrap().to_vec();
+        let mut reader = FrameReader::<MAX_DECODED>::new();
+        let read = reader.read(&mut frame.iter().copied()).unwrap().unwrap();
+        assert_eq!(read.decode::<Request<'_>>(), Ok(request));
+        let reply = Reply::Chunk {
+            limb: 255,
+            offset: u16::MAX,
+            bytes: &bytes,
+        };
+        link::encode(&reply, &mut buffer).unwrap();
+        let largest = Times {
+            encode: u64::MAX,
+            errors: u64::MAX,
+            limbs: u64::MAX,
+            pack: u64::MAX,
+            erase: u64::MAX,
+        };
+        assert_eq!(largest.total(), u64::MAX);
+        link::encode(
+            &Reply::Done {
+                memory: Memory::default(),
+                times: largest,
+            },
+            &mut buffer,
+        )
+        .unwrap();
+        assert_eq!(MAX_VALUES * VALUE_BYTES, MAX_CHUNK_BYTES);
+    }
+}

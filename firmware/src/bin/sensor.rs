@@ -69,9 +69,10 @@ mod device {
         stack::guard();
         let board = Board::start();
         defmt::info!(
-            "{=str} started as a sensor: {=u32} bytes of static memory",
+            "{=str} started as a sensor: {=u32} bytes of static memory, built by rustc {=str}",
             board::NAME,
-            stack::static_bytes()
+            stack::static_bytes(),
+            env!("HE_EDGE_COMPILER")
         );
 
         let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());

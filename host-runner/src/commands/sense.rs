@@ -216,8 +216,9 @@ pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
             &mut link,
             |_, index| {
                 ciphertexts += 1;
-                let mut slots = vec![0.0f64; PARAMS.slots()];
-                packing::input_slots(&plan, index, image, &mut slots);
+                let mut slots = vec![0.0f64; PARAMS.n()];
+                let (re, im) = slots.split_at_mut(PARAMS.slots());
+                packing::input_slots(&plan, index, image, re, im);
                 let slots: Vec<f32> = slots.iter().map(|&x| x as f32).collect();
                 line.measure(0, &slots)?;
                 Ok::<_, Failure>(line.encrypt(level, scale)?.sealed)
