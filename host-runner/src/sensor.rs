@@ -443,7 +443,7 @@ impl Platform for Host {
 /// ends when that end is dropped.
 #[must_use]
 pub fn in_process() -> Duplex {
-    let (client, mut end) = duplex();
+    let (client, mut end) = duplex::named("the in-process sensor");
     // Should the thread fail, its end closes and the other is told.
     thread::spawn(move || -> Result<(), DeviceError> {
         let mut arena = vec![0; arena_words(PARAMS)];

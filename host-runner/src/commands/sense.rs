@@ -169,6 +169,18 @@ fn pixels(digits: &[Image], first: usize) -> Vec<f32> {
 /// # Errors
 /// [`Failure`].
 pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
+    let report = sense(arguments)?;
+    if let Some(path) = &arguments.json {
+        output::write_json(path, &report)?;
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+    }
+    output::print(&text(&report))
+}
+
+/// Has the sensor encrypt, and checks what it sends.
+fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
     let plan = file.plan(&model)?;
@@ -253,7 +265,7 @@ pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
         ParamsReport::of(&plan),
         &measurement,
     );
-    let report = SenseReport {
+    Ok(SenseReport {
         values: values.len(),
         max_error,
         bytes_up: after.up - before.up,
@@ -261,14 +273,7 @@ pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
         classified,
         wall_seconds,
         ..report
-    };
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&text(&report))
+    })
 }
 
 /// The report on one measurement, as far as that tells.
@@ -379,4 +384,50 @@ fn text(report: &SenseReport) -> String {
         out.push_str(&output::table(["step", unit], &rows));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::commands::{Arguments, Command};
+
+    #[test]
+    fn a_sensor_encrypts_what_an_evaluator_classifies() {
+        for image in [3usize, 18] {
+            let index = image.to_string();
+            let line = [
+                "he-edge",
+                "sense",
+                "--device",
+                "inproc",
+                "--classify",
+                "--image",
+                &index,
+            ];
+            let Some(Command::Sense(arguments)) = Arguments::parse_from(line).command else {
+                panic!("another command");
+            };
+            let report = sense(&arguments).unwrap();
+            assert_eq!((report.values, report.params.data_limbs), (2048, 4));
+            assert!(
+                report.max_error > 0.0 && report.max_error < 1e-3,
+                "{report:?}"
+            );
+            assert!(report.bytes_down > report.ciphertext_bytes as u64);
+            let classified = report.classified.as_ref().unwrap();
+            assert_eq!(usize::from(classified.label), image % 10);
+            assert_eq!(classified.predicted, image % 10);
+            assert_eq!(classified.plain_predicted, image % 10);
+            assert!(classified.max_logit_error < 0.1, "{classified:?}");
+            assert_eq!(classified.ciphertexts, 13);
+            let text = text(&report);
+            assert!(text.contains("values encrypted"), "{text}");
+            let json = serde_json::to_value(&report).unwrap();
+            assert_eq!(json["instructions"], Value::Null);
+        }
+        assert!(Arguments::try_parse_from(["he-edge", "sense", "--image", "20"]).is_err());
+    }
 }
