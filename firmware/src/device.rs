@@ -1,13 +1,14 @@
 //! The main loop: bytes from the serial line become requests, replies go back.
 
 use cortex_m_rt::entry;
-use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
-use he_nn::message::{Memory, Reply, Request, TimeUnit};
+use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
+pub(crate) use he_nn::message::Reply;
+use he_nn::message::{Memory, Request, TimeUnit};
 use he_nn::session::Platform;
 
 use crate::board::{self, Board};
 use crate::evaluator::Evaluator;
-use crate::{fault, stack};
+use crate::{fault, log, stack};
 
 /// Chunks that the client may have in flight; the board's receive ring holds
 /// that many of the largest frames.
@@ -75,21 +76,10 @@ fn main() -> ! {
                 board::undisturbed(|| evaluator.handle(request, &mut Device, &mut reply));
             }
             Some(Err(error)) => {
-                refused(&error);
+                log::refused(&error);
                 evaluator.refuse_frame(error.received(), &mut reply);
             }
             None => board.wait(),
         }
     }
-}
-
-fn refused(error: &LinkError) {
-    let reason = match error {
-        LinkError::Buffer { .. } => "found no buffer",
-        LinkError::TooLong { .. } => "was too long",
-        LinkError::Truncated { .. } => "broke off",
-        LinkError::Checksum { .. } => "was damaged",
-        LinkError::Encoding { .. } => "held no request",
-    };
-    defmt::warn!("a frame of {=u32} bytes {=str}", error.received(), reason);
 }

@@ -1,4 +1,4 @@
-//! What happens when the evaluator fails: say so on the link, then restart.
+//! What happens when the program fails: say so on the link, then restart.
 //!
 //! A report starts with a delimiter, which ends whatever frame was being sent.
 //! No `core::fmt` here: a panic is reported by its place in the source.
@@ -9,9 +9,10 @@ use core::panic::PanicInfo;
 
 use cortex_m::peripheral::{MPU, SCB};
 use he_nn::link::{self, DELIMITER};
-use he_nn::message::{Fault, Reply};
+use he_nn::message::Fault;
 
 use crate::board;
+use crate::device::Reply;
 
 /// A report with the longest source path that is sent whole.
 const REPORT_BYTES: usize = 256;

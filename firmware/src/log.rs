@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use cortex_m::interrupt;
 use cortex_m::register::primask;
 use defmt::Encoder;
+use he_nn::link::LinkError;
 
 use crate::board;
 
@@ -77,3 +78,15 @@ pub(crate) fn reclaim() {
 }
 
 defmt::timestamp!("{=u64}", board::now());
+
+/// Logs a frame that was refused.
+pub(crate) fn refused(error: &LinkError) {
+    let reason = match error {
+        LinkError::Buffer { .. } => "found no buffer",
+        LinkError::TooLong { .. } => "was too long",
+        LinkError::Truncated { .. } => "broke off",
+        LinkError::Checksum { .. } => "was damaged",
+        LinkError::Encoding { .. } => "held no request",
+    };
+    defmt::warn!("a frame of {=u32} bytes {=str}", error.received(), reason);
+}

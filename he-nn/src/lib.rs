@@ -1,5 +1,5 @@
 //! Quantized networks on CKKS ciphertexts: the model, the plan, the
-//! evaluator's session and the messages on the link.
+//! evaluator's session, a sensor that encrypts, and the messages on the link.
 //!
 //! `no_std` and without an allocator; the firmware, the in-process evaluator
 //! and the tests run the same code.
@@ -11,4 +11,5 @@ pub mod message;
 pub mod model;
 pub mod packing;
 pub mod plan;
+pub mod sensor;
 pub mod session;

@@ -209,7 +209,7 @@ impl std::fmt::Display for Place {
 
 /// What an evaluator calls itself or its model, fit for one line on a
 /// terminal: the evaluator is untrusted, and its text may be anything.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     const LONGEST: usize = 80;
     let visible = text.chars().take(LONGEST);
     visible
@@ -221,6 +221,15 @@ fn printable(text: &str) -> String {
 struct PackedKey {
     seed: [u8; SEED_BYTES],
     limbs: Vec<Vec<u8>>,
+}
+
+/// A seeded ciphertext, packed limb by limb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Seed of the uniform half.
+    pub seed: [u8; SEED_BYTES],
+    /// The limbs of `c0`.
+    pub limbs: Vec<Vec<u8>>,
 }
 
 /// A client with its keys. The keys are made once and streamed with every
@@ -336,11 +345,27 @@ impl Client {
         seed: &[u8; 32],
     ) -> Result<Self, ClientError> {
         let params = plan.params();
-        let n = params.n();
         let mut rng = ChaCha20Rng::from_seed(*seed);
         let words = SecretKey::<Vec<u32>>::words(params);
         let key = SecretKey::generate(params, vec![0; words], &mut rng)
             .map_err(ClientError::Encryption)?;
+        Self::with_key(plan, model, key, rng)
+    }
+
+    /// A client with a key that was made elsewhere. **`rng` must not repeat
+    /// anything that was drawn for that key**, or ciphertexts share their
+    /// uniform halves.
+    ///
+    /// # Errors
+    /// [`ClientError::Encryption`].
+    pub fn with_key(
+        plan: Plan,
+        model: &he_nn::model::Model<'_>,
+        key: SecretKey<Vec<u32>>,
+        mut rng: ChaCha20Rng,
+    ) -> Result<Self, ClientError> {
+        let params = plan.params();
+        let n = params.n();
         let mut switching = Vec::new();
         let mut errors = vec![0; n];
         for used in (0..plan.key_uses()).filter_map(|k| plan.key_use(k)) {
@@ -403,7 +428,7 @@ impl Client {
         &mut self,
         link: &mut Connection<T>,
         pixels: &[u8],
-        mut progress: impl FnMut(u64, u64),
+        progress: impl FnMut(u64, u64),
     ) -> Result<Inference, ClientError> {
         if pixels.len() != self.plan.inputs() {
             return Err(ClientError::Pixels {
@@ -411,6 +436,25 @@ impl Client {
                 got: pixels.len(),
             });
         }
+        let seal = |client: &mut Self, index| {
+            let seed = fresh_seed(&mut client.rng);
+            let limbs = client.encrypt(index, pixels, &seed)?;
+            Ok(Sealed { seed, limbs })
+        };
+        self.infer_sealed(link, seal, progress)
+    }
+
+    /// As [`Self::infer`], with input ciphertexts that `seal` gives by their
+    /// index, encrypted under this client's key: by a sensor.
+    ///
+    /// # Errors
+    /// As [`Self::infer`], or what `seal` says.
+    pub fn infer_sealed<T: Transport, E: From<ClientError> + From<DeviceError>>(
+        &mut self,
+        link: &mut Connection<T>,
+        mut seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Inference, E> {
         let start = Instant::now();
         let before = link.traffic();
         let device = link.transport().name();
@@ -438,8 +482,8 @@ impl Client {
             let up = link.traffic().up;
             match step {
                 Step::InputSeed(index) => {
-                    let seed = fresh_seed(&mut self.rng);
-                    input = self.encrypt(index, pixels, &seed)?;
+                    let seed;
+                    Sealed { seed, limbs: input } = seal(self, index)?;
                     link.send(&Request::Seed { seed })?;
                     sent += SEED_BYTES as u64;
                 }

@@ -47,7 +47,7 @@ pub trait Real:
     fn from_f64(x: f64) -> Self;
     /// Magnitude.
     fn abs(self) -> Self;
-    /// Nearest integer, ties to even.
+    /// Nearest integer, ties to even, of a number below 2^31 in magnitude.
     fn round(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
@@ -92,14 +92,7 @@ impl Real for f32 {
         libm::fabsf(self)
     }
     fn round(self) -> Self {
-        // Beyond 2^22 adding 1.5 * 2^23 would leave the binade where a unit in
-        // the last place is one.
-        const BINADE: f32 = 12_582_912.0;
-        if libm::fabsf(self) < 4_194_304.0 {
-            (self + BINADE) - BINADE
-        } else {
-            libm::rintf(self)
-        }
+        kernel::round_f32(self)
     }
     fn is_finite(self) -> bool {
         f32::is_finite(self)
@@ -432,6 +425,31 @@ mod tests {
                     prop_assert!((x - v).abs() <= 32.0 / scale + 1e-12);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn single_precision_rounds_as_libm_does() {
+        let mut bits = 1u32;
+        for _ in 0..100_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let x = f32::from_bits(bits);
+            if Real::is_finite(x) {
+                assert_eq!(Real::round(x), libm::rintf(x), "{x}");
+            }
+        }
+        for x in [
+            0.0f32,
+            0.5,
+            1.5,
+            2.5,
+            4_194_303.5,
+            4_194_304.5,
+            8_388_607.5,
+            8_388_609.0,
+        ] {
+            assert_eq!(Real::round(x), libm::rintf(x), "{x}");
+            assert_eq!(Real::round(-x), libm::rintf(-x), "-{x}");
         }
     }
 

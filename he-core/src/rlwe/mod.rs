@@ -2,10 +2,12 @@
 //! scale and no slots: a message is integers, a ciphertext `(c0, c1)`
 //! decrypts to `c0 + c1 s`.
 
+pub mod compact;
 pub mod gadget;
 pub mod keys;
 pub mod public;
 
+pub use compact::{CompactKey, Encryption};
 pub use gadget::{KeyLimb, KeySwitch};
 pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
 pub use public::{PublicKey, PublicScratch, encrypt_public};
@@ -46,20 +48,40 @@ pub fn encrypt(
     check_len("ciphertext half", c0.len(), (level + 1) * n)?;
     // Before anything is written that a mask should cover.
     key.limb(params, 0)?;
+    add_errors(message, rng)?;
+    for (i, limb) in c0.chunks_exact_mut(n).enumerate() {
+        encrypt_limb(params, key.limb(params, i)?, message, i, seed, limb)?;
+    }
+    Ok(())
+}
+
+/// Adds an error to every coefficient.
+fn add_errors(message: &mut [i32], rng: &mut impl CryptoRng) -> Result<()> {
     for (index, m) in message.iter_mut().enumerate() {
         *m = m.checked_add(sample::error(rng)).ok_or(Error::Range {
             index,
             limit_log2: 31,
         })?;
     }
-    for (i, limb) in c0.chunks_exact_mut(n).enumerate() {
-        let prime = params.prime(i)?;
-        let m = prime.modulus();
-        kernel::lift_i32(message, limb, m.r(), m);
-        ntt::forward(limb, prime)?;
-        let mut a = Uniform::new(seed, sample::stream(0, i), m);
-        subtract_product(limb, &mut a, key.limb(params, i)?, m);
-    }
+    Ok(())
+}
+
+/// Limb `i` of `c0` for a message that has its errors; `s_mont` is that limb of
+/// the key.
+fn encrypt_limb(
+    params: &Params,
+    s_mont: &[u32],
+    message: &[i32],
+    i: usize,
+    seed: &[u8; SEED_LEN],
+    limb: &mut [u32],
+) -> Result<()> {
+    let prime = params.prime(i)?;
+    let m = prime.modulus();
+    kernel::lift_i32(message, limb, m.r(), m);
+    ntt::forward(limb, prime)?;
+    let mut a = Uniform::new(seed, sample::stream(0, i), m);
+    subtract_product(limb, &mut a, s_mont, m);
     Ok(())
 }
 

@@ -216,7 +216,7 @@ pub fn open(
     clippy::print_stderr,
     reason = "the log goes where the user asked for it"
 )]
-fn log_sink(show: bool) -> crate::device::emulator::LogSink {
+pub(super) fn log_sink(show: bool) -> crate::device::emulator::LogSink {
     Box::new(move |line| {
         if show {
             eprintln!("board {} {} {}", line.time, line.level, line.message);

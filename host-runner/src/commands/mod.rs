@@ -4,6 +4,7 @@ pub mod demo;
 pub mod infer;
 pub mod output;
 pub mod plan;
+pub mod sense;
 pub mod serve;
 pub mod train;
 
@@ -20,6 +21,7 @@ use crate::data::{DataError, Split};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
 use crate::evaluator::EvaluatorError;
+use crate::sensor::SensorError;
 
 /// Neural networks on encrypted data on a microcontroller.
 ///
@@ -43,6 +45,8 @@ pub enum Command {
     Plan(plan::PlanArguments),
     /// Train a bundled architecture (needs the feature `train`).
     Train(train::TrainArguments),
+    /// Have a sensor encode and encrypt on its board, and check what it sends.
+    Sense(sense::SenseArguments),
     /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
     Serve(serve::ServeArguments),
 }
@@ -147,6 +151,9 @@ pub enum Failure {
     /// The inference failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The sensor gave no ciphertext.
+    #[error(transparent)]
+    Sensor(#[from] SensorError),
     /// Training failed.
     #[cfg(feature = "train")]
     #[error(transparent)]
@@ -190,6 +197,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Infer(arguments)) => infer::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Train(arguments)) => train::run(&arguments),
+        Some(Command::Sense(arguments)) => sense::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use he_nn::link::{self, DELIMITER, FrameReader, MAX_DECODED, MAX_FRAME};
+use he_nn::link::{self, DELIMITER, Frame, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Card, Fault, PROTOCOL_VERSION, Refusal, Reply, Request};
+use serde::Serialize;
 
 use super::{DeviceError, Transport};
 
@@ -87,7 +88,15 @@ impl<T: Transport> Connection<T> {
     /// What the transport says, or [`DeviceError::Link`] for a chunk that is
     /// larger than the protocol's.
     pub fn send(&mut self, request: &Request<'_>) -> Result<(), DeviceError> {
-        let length = match link::encode(request, self.outgoing.as_mut_slice()) {
+        self.send_message(request)
+    }
+
+    /// Sends a message of any protocol.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_message(&mut self, message: &impl Serialize) -> Result<(), DeviceError> {
+        let length = match link::encode(message, self.outgoing.as_mut_slice()) {
             Ok(frame) => frame.len(),
             Err(source) => return Err(self.link_error(source)),
         };
@@ -116,6 +125,18 @@ impl<T: Transport> Connection<T> {
         timeout: Duration,
         take: impl FnOnce(Reply<'_>) -> R,
     ) -> Result<R, DeviceError> {
+        self.receive_frame(timeout, |frame| frame.decode().map(take))
+    }
+
+    /// As [`Self::receive`], for a message of any protocol.
+    ///
+    /// # Errors
+    /// As [`Self::receive`]; [`DeviceError::Link`] with the error of `decode`.
+    pub fn receive_frame<R>(
+        &mut self,
+        timeout: Duration,
+        decode: impl FnOnce(Frame<'_>) -> Result<R, LinkError>,
+    ) -> Result<R, DeviceError> {
         let end = Instant::now() + timeout;
         let mut last_look = true;
         loop {
@@ -124,8 +145,8 @@ impl<T: Transport> Connection<T> {
             let event = self.reader.read(&mut bytes);
             self.pending.start = self.pending.end - bytes.len();
             if let Some(event) = event {
-                return match event.and_then(|frame| frame.decode()) {
-                    Ok(reply) => Ok(take(reply)),
+                return match event.and_then(decode) {
+                    Ok(taken) => Ok(taken),
                     Err(source) => Err(self.link_error(source)),
                 };
             }
@@ -211,7 +232,7 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn link_error(&self, source: link::LinkError) -> DeviceError {
+    fn link_error(&self, source: LinkError) -> DeviceError {
         DeviceError::Link {
             device: self.transport.name(),
             source,

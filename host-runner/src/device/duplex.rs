@@ -10,7 +10,8 @@ use super::{DeviceError, Transport};
 /// Bytes that wait in one direction before the sender does.
 const CAPACITY: usize = 64 * 1024;
 
-const NAME: &str = "the in-process evaluator";
+/// What both ends of [`duplex`] are called.
+const EVALUATOR: &str = "the in-process evaluator";
 
 #[derive(Debug, Default)]
 struct State {
@@ -41,19 +42,27 @@ impl Pipe {
 pub struct Duplex {
     incoming: Arc<Pipe>,
     outgoing: Arc<Pipe>,
+    name: &'static str,
 }
 
-/// Two ends of a new transport.
+/// Two ends of a new transport to an evaluator.
 pub fn duplex() -> (Duplex, Duplex) {
+    named(EVALUATOR)
+}
+
+/// Two ends of a new transport to something else.
+pub fn named(name: &'static str) -> (Duplex, Duplex) {
     let (a, b) = <(Arc<Pipe>, Arc<Pipe>)>::default();
     (
         Duplex {
             incoming: a.clone(),
             outgoing: b.clone(),
+            name,
         },
         Duplex {
             incoming: b,
             outgoing: a,
+            name,
         },
     )
 }
@@ -65,10 +74,12 @@ impl Drop for Duplex {
     }
 }
 
-fn closed() -> DeviceError {
-    DeviceError::Closed {
-        device: NAME.into(),
-        detail: String::new(),
+impl Duplex {
+    fn closed(&self) -> DeviceError {
+        DeviceError::Closed {
+            device: self.name.into(),
+            detail: String::new(),
+        }
     }
 }
 
@@ -77,7 +88,7 @@ impl Transport for Duplex {
         let mut state = self.outgoing.lock();
         loop {
             if state.closed {
-                return Err(closed());
+                return Err(self.closed());
             }
             let room = CAPACITY.saturating_sub(state.bytes.len()).min(bytes.len());
             let (now, later) = bytes.split_at(room);
@@ -112,7 +123,7 @@ impl Transport for Duplex {
                 return Ok(count);
             }
             if state.closed {
-                return Err(closed());
+                return Err(self.closed());
             }
             let changed = &self.incoming.changed;
             state = match end {
@@ -122,7 +133,7 @@ impl Transport for Duplex {
                     if left.is_zero() {
                         let timeout = timeout.unwrap_or_default();
                         return Err(DeviceError::Timeout {
-                            device: NAME.into(),
+                            device: self.name.into(),
                             timeout,
                         });
                     }
@@ -134,7 +145,7 @@ impl Transport for Duplex {
     }
 
     fn name(&self) -> String {
-        NAME.into()
+        self.name.into()
     }
 }
 

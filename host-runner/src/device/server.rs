@@ -1,8 +1,9 @@
 //! The evaluator's end of a transport on a host: what the firmware's main loop
 //! is on a board.
 
-use he_nn::link::{self, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
+use he_nn::link::{self, Frame, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Reply, Request};
+use serde::Serialize;
 
 use super::{DeviceError, Transport};
 
@@ -17,32 +18,61 @@ where
     T: Transport + ?Sized,
     H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)),
 {
+    serve_frames(transport, |frame, outgoing| {
+        let request = frame.and_then(|frame| frame.decode());
+        handler(request, &mut |reply| outgoing.send(&reply));
+    })
+}
+
+/// Where the handler of [`serve_frames`] sends its replies.
+pub struct Outgoing<'t, T: Transport + ?Sized> {
+    transport: &'t mut T,
+    buffer: [u8; MAX_FRAME],
+    failed: Option<DeviceError>,
+}
+
+impl<T: Transport + ?Sized> Outgoing<'_, T> {
+    /// Sends a message; after the first that fails, none.
+    pub fn send(&mut self, message: &impl Serialize) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.failed = match link::encode(message, &mut self.buffer) {
+            Ok(frame) => self.transport.send(frame).err(),
+            Err(source) => Some(DeviceError::Link {
+                device: self.transport.name(),
+                source,
+            }),
+        };
+    }
+}
+
+/// As [`serve`], for messages of any protocol.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_frames<T, H>(transport: &mut T, mut handler: H) -> Result<(), DeviceError>
+where
+    T: Transport + ?Sized,
+    H: FnMut(Result<Frame<'_>, LinkError>, &mut Outgoing<'_, T>),
+{
     let mut reader = Box::<FrameReader<MAX_DECODED>>::default();
-    let mut outgoing = vec![0; MAX_FRAME];
     let mut incoming = vec![0; MAX_FRAME];
+    let mut outgoing = Outgoing {
+        transport,
+        buffer: [0; MAX_FRAME],
+        failed: None,
+    };
     loop {
-        let got = match transport.receive(&mut incoming, None) {
+        let got = match outgoing.transport.receive(&mut incoming, None) {
             Ok(got) => got,
             Err(DeviceError::Closed { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
         let mut bytes = incoming.get(..got).unwrap_or_default().iter().copied();
         while let Some(event) = reader.read(&mut bytes) {
-            let mut failed = None;
-            let mut reply = |reply: Reply<'_>| {
-                if failed.is_some() {
-                    return;
-                }
-                failed = match link::encode(&reply, &mut outgoing) {
-                    Ok(frame) => transport.send(frame).err(),
-                    Err(source) => Some(DeviceError::Link {
-                        device: transport.name(),
-                        source,
-                    }),
-                };
-            };
-            handler(event.and_then(|frame| frame.decode()), &mut reply);
-            match failed {
+            handler(event, &mut outgoing);
+            match outgoing.failed.take() {
                 None => {}
                 Some(DeviceError::Closed { .. }) => return Ok(()),
                 Some(error) => return Err(error),

@@ -42,3 +42,18 @@ pub use cortex_m::*;
 pub use portable::*;
 #[cfg(target_arch = "x86_64")]
 pub use x86::*;
+
+/// Nearest integer, ties to even, of a number below 2^31 in magnitude: without
+/// a branch, as what is encoded is secret.
+#[cfg(not(all(cortex_m_dsp, target_abi = "eabihf")))]
+#[must_use]
+pub fn round_f32(x: f32) -> f32 {
+    // Adding 2^23 leaves no bits below one; from there on a number is an integer
+    // already.
+    const UNIT: f32 = 8_388_608.0;
+    let unit = UNIT.copysign(x);
+    let rounded = (x + unit) - unit;
+    let distance = libm::fabsf(x).to_bits().wrapping_sub(UNIT.to_bits());
+    let below = (distance as i32 >> 31) as u32;
+    f32::from_bits((rounded.to_bits() & below) | (x.to_bits() & !below))
+}

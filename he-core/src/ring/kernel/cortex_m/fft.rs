@@ -121,3 +121,19 @@ unsafe fn fft_pass(operands: &Fft) {
         out("s12") _, out("s13") _, out("s14") _, out("s15") _,
     ) }
 }
+
+/// Nearest integer, ties to even, of a number below 2^31 in magnitude: without
+/// a branch, as what is encoded is secret.
+#[cfg(target_abi = "eabihf")]
+#[must_use]
+#[inline(always)]
+pub fn round_f32(x: f32) -> f32 {
+    let mut bits = x.to_bits();
+    // SAFETY: instructions that compute a register from a register; the
+    // rounding is that of the FPU's mode, which is to nearest from reset on.
+    unsafe {
+        asm!("vmov s0, {b}", "vcvtr.s32.f32 s0, s0", "vcvt.f32.s32 s0, s0", "vmov {b}, s0",
+            b = inout(reg) bits, out("s0") _, options(pure, nomem, nostack));
+    }
+    f32::from_bits(bits)
+}

@@ -68,6 +68,8 @@ mod wire;
 
 pub use chacha::{Keystream, residues};
 pub use fft::fft_inverse;
+#[cfg(target_abi = "eabihf")]
+pub use fft::round_f32;
 pub use ntt::{MAX_UNREDUCED, forward, inverse};
 pub use pointwise::{
     add, lift, lift_f32, lift_i32, mul, mul_acc, mul_acc_two, mul_sub, scale, square, sub_scale,

@@ -1,0 +1,130 @@
+//! A sensor on a Cortex-M board: encodes and encrypts under a key that is made
+//! here and never leaves (`he_nn::sensor`).
+//!
+//! Board, faults, log and stack are the evaluator's; what differs is `device`.
+//! On a host this is a program that says where the real one is built.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(all(target_os = "none", not(target_abi = "eabihf")))]
+compile_error!(
+    "a sensor computes on secrets in f32, and without an FPU the time of that depends on them: \
+     build it for a board with a single-precision FPU"
+);
+
+#[cfg(target_os = "none")]
+#[path = "../board/mod.rs"]
+mod board;
+#[cfg(target_os = "none")]
+mod device {
+    //! The main loop: requests to the sensor, replies from it.
+
+    use cortex_m_rt::entry;
+    use he_core::params::N4096_DEPTH3;
+    use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
+    use he_nn::message::{Memory, TimeUnit};
+    pub(crate) use he_nn::sensor::Reply;
+    use he_nn::sensor::{Platform, Request, Sensor, arena_words};
+
+    use crate::board::{self, Board};
+    use crate::{fault, log, stack};
+
+    /// One request is answered before the next is sent.
+    pub(crate) const WINDOW: u8 = 1;
+
+    /// Statics that do not fit the RAM are a link error.
+    const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
+
+    /// What the sensor asks of the board that it runs on.
+    struct Device;
+
+    impl Platform for Device {
+        fn board(&self) -> &'static str {
+            board::NAME
+        }
+
+        fn unit(&self) -> TimeUnit {
+            board::TIME_UNIT
+        }
+
+        fn now(&mut self) -> u64 {
+            board::now()
+        }
+
+        fn memory(&mut self) -> Memory {
+            Memory {
+                static_bytes: stack::static_bytes().saturating_add(board::mailbox_bytes()),
+                stack_peak_bytes: stack::peak(),
+            }
+        }
+
+        fn host_supplies(&self) -> bool {
+            // Only an emulator counts instructions. A real board's entropy must
+            // not come from whoever is at the other end of its line.
+            matches!(board::TIME_UNIT, TimeUnit::Instructions)
+        }
+    }
+
+    #[entry]
+    fn main() -> ! {
+        stack::guard();
+        let board = Board::start();
+        defmt::info!(
+            "{=str} started as a sensor: {=u32} bytes of static memory, built by rustc {=str}",
+            board::NAME,
+            stack::static_bytes(),
+            env!("HE_EDGE_COMPILER")
+        );
+
+        let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());
+        let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
+        let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
+        let (Some(reader), Some(outgoing), Some(arena)) = (reader, outgoing, arena) else {
+            // Only a second call of `main` gets here.
+            fault::restart();
+        };
+        let Ok(mut sensor) = Sensor::new(&N4096_DEPTH3, arena) else {
+            // The arena has the length that it asks for.
+            fault::restart();
+        };
+
+        let mut reply = |reply: Reply<'_>| match link::encode(&reply, outgoing) {
+            Ok(frame) => board::send(frame),
+            Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
+        };
+        loop {
+            let event = reader.read(&mut board.receive());
+            match event.map(|event| event.and_then(|frame| frame.decode::<Request<'_>>())) {
+                Some(Ok(request)) => {
+                    board::undisturbed(|| sensor.handle(request, &mut Device, &mut reply));
+                }
+                Some(Err(error)) => {
+                    log::refused(&error);
+                    sensor.refuse_frame(error.received(), &mut reply);
+                }
+                None => board.wait(),
+            }
+        }
+    }
+}
+#[cfg(target_os = "none")]
+#[path = "../fault.rs"]
+mod fault;
+#[cfg(target_os = "none")]
+#[path = "../log.rs"]
+mod log;
+#[cfg(target_os = "none")]
+#[path = "../stack.rs"]
+mod stack;
+
+#[cfg(not(target_os = "none"))]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one sentence that this program has to say"
+)]
+fn main() -> std::process::ExitCode {
+    eprintln!(
+        "The sensor runs on a board: start it in an emulator with `he-edge sense --device qemu`, \
+         or build it by hand as firmware/README.md says."
+    );
+    std::process::ExitCode::FAILURE
+}
