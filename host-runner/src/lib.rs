@@ -7,5 +7,6 @@ pub mod commands;
 pub mod data;
 pub mod device;
 pub mod evaluator;
+pub mod image;
 #[cfg(feature = "train")]
 pub mod train;
