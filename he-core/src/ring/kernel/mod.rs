@@ -42,3 +42,15 @@ pub use cortex_m::*;
 pub use portable::*;
 #[cfg(target_arch = "x86_64")]
 pub use x86::*;
+
+/// The kernels in use: `cortex_m`, `avx512`, `avx2` or `portable`.
+#[must_use]
+pub fn backend() -> &'static str {
+    #[cfg(cortex_m_dsp)]
+    let name = "cortex_m";
+    #[cfg(target_arch = "x86_64")]
+    let name = Backend::current().name();
+    #[cfg(not(any(cortex_m_dsp, target_arch = "x86_64")))]
+    let name = "portable";
+    name
+}
