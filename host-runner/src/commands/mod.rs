@@ -1,5 +1,6 @@
 //! One module per command; the command line as `clap` reads it.
 
+pub mod bench;
 pub mod demo;
 pub mod infer;
 pub mod output;
@@ -43,6 +44,9 @@ pub enum Command {
     Plan(plan::PlanArguments),
     /// Train a bundled architecture (needs the feature `train`).
     Train(train::TrainArguments),
+    /// Operations of he-core: microseconds here, instructions on an emulated
+    /// board.
+    Bench(bench::BenchArguments),
     /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
     Serve(serve::ServeArguments),
 }
@@ -144,6 +148,25 @@ pub enum Failure {
     /// The evaluator did not start.
     #[error(transparent)]
     Evaluator(#[from] EvaluatorError),
+    /// An operation that is measured failed.
+    #[error("a benchmark failed ({0}): this is a mistake in he-edge, please report it")]
+    Benchmark(#[from] he_core::Error),
+    /// The board's program did not report what it was to measure.
+    #[error(
+        "the benchmark program on {board} broke off at `{last}`: build it again and run the tests"
+    )]
+    BoardBench {
+        /// The board.
+        board: String,
+        /// Its last line.
+        last: String,
+    },
+    /// A device whose operations cannot be measured.
+    #[error("nothing measures operations on {device} yet: use inproc or qemu")]
+    NoBench {
+        /// The device.
+        device: String,
+    },
     /// The inference failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -190,6 +213,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Infer(arguments)) => infer::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Train(arguments)) => train::run(&arguments),
+        Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
     }
 }
