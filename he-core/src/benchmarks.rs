@@ -49,6 +49,9 @@ pub enum Operation {
     Decode,
     /// Of integers, under the secret key; the uniform half is a seed.
     EncryptSecret,
+    /// Real values to a ciphertext, as a client does for each of its inputs:
+    /// encoding to integers and [`Self::EncryptSecret`].
+    EncodeEncrypt,
     /// Of integers, under a public key.
     EncryptPublic,
     /// To coefficients modulo all primes.
@@ -73,12 +76,13 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NttForward,
         Self::NttInverse,
         Self::Encode,
         Self::Decode,
         Self::EncryptSecret,
+        Self::EncodeEncrypt,
         Self::EncryptPublic,
         Self::Decrypt,
         Self::Add,
@@ -100,6 +104,7 @@ impl Operation {
             Self::Encode => "encode",
             Self::Decode => "decode",
             Self::EncryptSecret => "encrypt_secret",
+            Self::EncodeEncrypt => "encode_encrypt",
             Self::EncryptPublic => "encrypt_public",
             Self::Decrypt => "decrypt",
             Self::Add => "add",
@@ -350,7 +355,10 @@ impl<'a> Operations<'a> {
             Operation::Decode => {
                 decode(params, third, SCALE, self.slots)?;
             }
-            Operation::EncryptSecret => {
+            Operation::EncryptSecret | Operation::EncodeEncrypt => {
+                if operation == Operation::EncodeEncrypt {
+                    encode(self.values, SCALE, self.buffer, self.message, |x| x as i32)?;
+                }
                 let (c0, _) = ct.halves_mut();
                 let (secret, rng) = (&self.secret, &mut self.rng);
                 rlwe::encrypt(params, secret, self.message, level, &SEED, rng, c0)?;

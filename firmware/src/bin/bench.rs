@@ -265,7 +265,7 @@ mod board {
                 0.0
             };
         }
-        count("encode", 11 * N as u32 / 4, 1, || {
+        count("encode-slots", 11 * N as u32 / 4, 1, || {
             encode_in_place(buffer, 1e6).unwrap()
         });
         // The same sum that `the_board_and_the_host_encode_alike` finds.
