@@ -6,8 +6,10 @@ use he_nn::model::Model;
 use he_nn::plan::{Plan, arena_words};
 use he_nn::session::{Platform, Session};
 
-/// The model file. The build script has parsed and planned it.
-static MODEL: &[u8] = include_bytes!(env!("HE_EDGE_MODEL"));
+/// The model file. The build script has parsed and planned it. An array, so
+/// that the image has a symbol of its size (`host-runner/src/image.rs`).
+static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
+    *include_bytes!(env!("HE_EDGE_MODEL"));
 
 /// The arena; a set that does not fit the RAM is a link error.
 const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
@@ -21,7 +23,7 @@ impl Evaluator {
     #[inline(never)]
     pub(crate) fn new() -> Self {
         let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
-        let session = Model::parse(MODEL)
+        let session = Model::parse(&MODEL)
             .ok()
             .zip(arena)
             .and_then(|(model, arena)| {

@@ -107,6 +107,8 @@
 )]
 
 pub mod arith;
+#[cfg(any(test, feature = "benchmarks"))]
+pub mod benchmarks;
 pub mod ckks;
 pub mod error;
 pub mod params;

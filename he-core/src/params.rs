@@ -138,7 +138,7 @@ impl Prime {
 #[derive(Debug)]
 pub struct Params {
     name: &'static str,
-    n: usize,
+    log_n: u32,
     security: Security,
     primes: &'static [Prime],
 }
@@ -192,7 +192,7 @@ impl Params {
         );
         Self {
             name,
-            n,
+            log_n: n.trailing_zeros(),
             security,
             primes,
         }
@@ -207,13 +207,15 @@ impl Params {
     /// Ring degree N.
     #[must_use]
     pub const fn n(&self) -> usize {
-        self.n
+        // Not stored, so that a compiler sees that it is not zero: limbs are
+        // chunks of this length.
+        1 << self.log_n
     }
 
     /// Slots, N / 2.
     #[must_use]
     pub const fn slots(&self) -> usize {
-        self.n >> 1
+        self.n() >> 1
     }
 
     /// Claimed security.
@@ -288,7 +290,7 @@ impl Params {
     /// both ends of a link compare it.
     #[must_use]
     pub const fn fingerprint(&self) -> u32 {
-        let mut h = fnv(0x811c_9dc5, self.n as u32);
+        let mut h = fnv(0x811c_9dc5, self.n() as u32);
         let mut rest = self.primes;
         while let Some((p, tail)) = rest.split_first() {
             h = fnv(h, p.modulus.value());

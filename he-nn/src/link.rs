@@ -25,9 +25,10 @@
 )]
 
 use core::fmt;
+use core::ops::{Index, IndexMut};
 
 use crc::{CRC_32_ISO_HDLC, Crc};
-use postcard::ser_flavors::{Cobs, Slice, crc::CrcModifier};
+use postcard::ser_flavors::{Cobs, Flavor, crc::CrcModifier};
 use serde::{Deserialize, Serialize};
 
 use crate::message::MAX_CHUNK_BYTES;
@@ -149,11 +150,60 @@ pub fn encode<'b, T: Serialize>(message: &T, buffer: &'b mut [u8]) -> Result<&'b
     let capacity = buffer.len();
     let full = |_| LinkError::Buffer { capacity };
     let flavor = CrcModifier::new(
-        Cobs::try_new(Slice::new(buffer)).map_err(full)?,
+        Cobs::try_new(FrameBuffer::new(buffer)).map_err(full)?,
         CRC.digest(),
     );
     let frame: &[u8] = postcard::serialize_with_flavor(message, flavor).map_err(full)?;
     Ok(frame)
+}
+
+/// Where a frame is written: postcard's `Slice`, without its panic at an index
+/// beyond the buffer, which [`Cobs`] never asks for.
+struct FrameBuffer<'b> {
+    bytes: &'b mut [u8],
+    used: usize,
+    beyond: u8,
+}
+
+impl<'b> FrameBuffer<'b> {
+    const fn new(bytes: &'b mut [u8]) -> Self {
+        Self {
+            bytes,
+            used: 0,
+            beyond: 0,
+        }
+    }
+}
+
+impl<'b> Flavor for FrameBuffer<'b> {
+    type Output = &'b [u8];
+
+    #[inline(always)]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        let full = postcard::Error::SerializeBufferFull;
+        *self.bytes.get_mut(self.used).ok_or(full)? = data;
+        self.used += 1;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<&'b [u8]> {
+        let full = postcard::Error::SerializeBufferFull;
+        self.bytes.get(..self.used).ok_or(full)
+    }
+}
+
+impl Index<usize> for FrameBuffer<'_> {
+    type Output = u8;
+
+    fn index(&self, index: usize) -> &u8 {
+        self.bytes.get(index).unwrap_or(&self.beyond)
+    }
+}
+
+impl IndexMut<usize> for FrameBuffer<'_> {
+    fn index_mut(&mut self, index: usize) -> &mut u8 {
+        self.bytes.get_mut(index).unwrap_or(&mut self.beyond)
+    }
 }
 
 /// A complete frame whose checksum is right; borrows the reader's buffer.

@@ -228,7 +228,7 @@ pub struct Plan {
     model_crc: u32,
     inputs: usize,
     classes: usize,
-    lanes: usize,
+    log_lanes: u32,
     scales: Scales,
     error: LogitError,
     headroom_bits: f64,
@@ -265,7 +265,7 @@ impl Plan {
                 blocks,
             });
         }
-        let ciphertexts = model.inputs().div_ceil(2 * blocks);
+        let ciphertexts = model.inputs().div_ceil((2 * blocks).max(1));
         let max = usize::from(u8::MAX);
         if ciphertexts > max {
             return Err(PlanError::Inputs { ciphertexts, max });
@@ -278,7 +278,7 @@ impl Plan {
             model_crc: model.crc(),
             inputs: model.inputs(),
             classes: model.classes(),
-            lanes,
+            log_lanes: lanes.trailing_zeros(),
             scales,
             error,
             headroom_bits: circuit.headroom(&scales),
@@ -325,19 +325,21 @@ impl Plan {
     /// Slots of one block: the hidden units, rounded up to a power of two.
     #[must_use]
     pub const fn lanes(&self) -> usize {
-        self.lanes
+        // As `Params::n`: visibly not zero.
+        1 << self.log_lanes
     }
 
     /// Blocks of slots in one ciphertext, each with a pair of inputs.
     #[must_use]
     pub const fn blocks(&self) -> usize {
-        self.params.slots() >> self.lanes.trailing_zeros()
+        1 << (self.params.slots().trailing_zeros() - self.log_lanes)
     }
 
     /// Input ciphertexts.
     #[must_use]
     pub const fn ciphertexts(&self) -> usize {
-        self.inputs.div_ceil(2 * self.blocks())
+        let log_inputs = self.blocks().trailing_zeros() + 1;
+        self.inputs.div_ceil(1 << log_inputs)
     }
 
     /// Level of the input ciphertexts.
@@ -355,7 +357,7 @@ impl Plan {
     /// The slot of class `k` in the result.
     #[must_use]
     pub const fn output_slot(&self, k: usize) -> usize {
-        k * self.lanes
+        k << self.log_lanes
     }
 
     /// Number of key uses.
@@ -374,7 +376,7 @@ impl Plan {
             (automorphism::conjugation(n), DEPTH, StageKind::Sum1)
         } else if k < sums1 {
             (
-                automorphism::rotation(n, (self.lanes << (k - 1)) as i32),
+                automorphism::rotation(n, (self.lanes() << (k - 1)) as i32),
                 DEPTH,
                 StageKind::Sum1,
             )
@@ -591,7 +593,8 @@ impl Circuit {
             inputs: model.inputs() as f64,
             padded: model
                 .inputs()
-                .next_multiple_of(params.n() >> lanes.trailing_zeros()) as f64,
+                .next_multiple_of((params.n() >> lanes.trailing_zeros()).max(1))
+                as f64,
             hidden: model.hidden() as f64,
             ranges: (
                 f64::from(r.preactivation),

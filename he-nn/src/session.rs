@@ -343,12 +343,10 @@ impl<'a> Session<'a> {
                 let (_, weights) = two_limbs(self.work, n)?;
                 let first = usize::from(offset);
                 let range = first..first + CHUNK_COEFFS;
-                let weights = weights.get(range.clone()).ok_or(Refusal::Model)?;
+                let weights = weights.get(range).ok_or(Refusal::Model)?;
+                let first = limb * n + first;
                 let (c0, c1) = self.ct.halves_mut();
-                let [acc0, acc1] = [c0, c1].map(|half| {
-                    let limb = half.chunks_exact_mut(n).nth(limb);
-                    limb.and_then(|l| l.get_mut(range.clone()))
-                });
+                let [acc0, acc1] = [c0, c1].map(|half| half.get_mut(first..first + CHUNK_COEFFS));
                 let (Some(acc0), Some(acc1)) = (acc0, acc1) else {
                     return Err(Refusal::Model);
                 };

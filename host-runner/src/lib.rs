@@ -7,6 +7,7 @@ pub mod commands;
 pub mod data;
 pub mod device;
 pub mod evaluator;
+pub mod image;
 pub mod sensor;
 #[cfg(feature = "train")]
 pub mod train;

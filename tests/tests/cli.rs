@@ -413,6 +413,44 @@ fn devices_that_are_not_there() {
     assert!(sentence.contains("no board toaster"), "{sentence}");
 }
 
+/// The operations that programs find in `bench --json`.
+const OPERATIONS: [&str; 15] = [
+    "ntt_forward",
+    "ntt_inverse",
+    "encode",
+    "decode",
+    "encrypt_secret",
+    "encrypt_public",
+    "decrypt",
+    "add",
+    "multiply_plain",
+    "multiply_ct",
+    "relinearize",
+    "rescale",
+    "rotate",
+    "keygen_relin",
+    "keygen_rotation",
+];
+
+#[test]
+fn bench_on_the_host() {
+    let report = json(&["bench", "--json", "-"]);
+    assert_eq!(report["device"], "inproc");
+    let results = report["results"].as_array().unwrap();
+    for name in OPERATIONS {
+        let row = results.iter().find(|row| row["op"] == name).unwrap();
+        assert!(row["median_us"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["instructions"].is_null(), "{row}");
+        assert_eq!(row["n"], 4096, "{row}");
+        let limbs = if name.starts_with("ntt") { 1 } else { 4 };
+        assert_eq!(row["limbs"], limbs, "{row}");
+        assert!(row["log_q"].as_f64().unwrap() > 26.0, "{row}");
+        assert!(!row["backend"].as_str().unwrap().is_empty(), "{row}");
+    }
+    let error = fails(1, &["bench", "--device", "tcp:localhost:1"]);
+    assert!(error.contains("nothing measures operations on tcp:localhost:1"));
+}
+
 #[test]
 fn a_wrong_command_line() {
     for arguments in [

@@ -2,8 +2,8 @@
 //! equality with the portable kernels.
 //!
 //! Lines on UART0: `count NAME ITEMS INSTRUCTIONS`, `equal NAME`, `differs
-//! NAME`, and `done` at the end; the emulator then exits. The test
-//! `tests/tests/board_counts.rs` compares the counts with
+//! NAME`, and `done` at the end; the emulator then exits. `he-edge
+//! bench` shows them, and `tests/tests/board_counts.rs` compares the counts with
 //! `firmware/benches/counts-mps2-an386.csv`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -19,6 +19,7 @@ mod board {
     use cortex_m::peripheral::{Peripherals, SYST};
     use cortex_m_rt::entry;
     use he_core::arith::{Modulus, prime};
+    use he_core::benchmarks::{self, Operation, Operations};
     use he_core::ckks::encode::encode_in_place;
     use he_core::params::{N4096_DEPTH3, Params};
     use he_core::ring::kernel::{self, portable};
@@ -264,7 +265,7 @@ mod board {
                 0.0
             };
         }
-        count("encode", 11 * N as u32 / 4, 1, || {
+        count("encode-slots", 11 * N as u32 / 4, 1, || {
             encode_in_place(buffer, 1e6).unwrap()
         });
         // The same sum that `the_board_and_the_host_encode_alike` finds.
@@ -276,6 +277,42 @@ mod board {
         count("lift-i32", N as u32, 4, || {
             kernel::lift_i32(bytemuck::cast_slice(c), b, m.r2(), m)
         });
+    }
+
+    /// The board's PSRAM: keys and operands of whole operations take more than
+    /// an evaluator's RAM. What an instruction reads does not change its count.
+    const PSRAM: usize = 0x2100_0000;
+
+    /// The next `count` elements of the PSRAM, zero.
+    fn psram<T: bytemuck::Pod>(at: &mut usize, count: usize) -> &'static mut [T] {
+        let start = ptr::with_exposed_provenance_mut::<T>(at.next_multiple_of(align_of::<T>()));
+        *at = start.addr() + count * size_of::<T>();
+        // SAFETY: the PSRAM has 16 MB, of which `operations` takes less than 3,
+        // each element once; nothing else of this program uses it. Zero is a
+        // value of every plain type.
+        unsafe {
+            start.write_bytes(0, count);
+            core::slice::from_raw_parts_mut(start, count)
+        }
+    }
+
+    /// Whole operations of he-core, as `he-edge bench` measures them on a host.
+    fn operations(params: &'static Params) {
+        let (n, mut at) = (params.n(), PSRAM);
+        let memory = benchmarks::Memory {
+            words: psram(&mut at, benchmarks::Memory::words(params)),
+            integers: psram(&mut at, 4 * n),
+            floats: psram(&mut at, 2 * n),
+            doubles: psram(&mut at, n),
+        };
+        let mut operations = Operations::new(params, memory).unwrap();
+        for operation in Operation::ALL {
+            operations.prepare(operation).unwrap();
+            let items = (operation.limbs(params) * n) as u32;
+            count(operation.name(), items, 1, || {
+                operations.run(operation).unwrap();
+            });
+        }
     }
 
     type OnThree<'f> = &'f dyn Fn(&mut [u32], &mut [u32], &mut [u32]);
@@ -533,6 +570,7 @@ mod board {
         });
         if let Some(memory) = memory {
             counts(black_box(memory), &N4096_DEPTH3);
+            operations(&N4096_DEPTH3);
             comparisons(black_box(memory), &N4096_DEPTH3);
             compare_unpacking(black_box(memory));
         }
@@ -548,6 +586,8 @@ mod board {
     reason = "the one sentence that this program has to say"
 )]
 fn main() -> std::process::ExitCode {
-    eprintln!("This program runs on an emulated board: see tests/tests/board_counts.rs.");
+    eprintln!(
+        "This program runs on an emulated board: start it with `he-edge bench --device qemu`."
+    );
     std::process::ExitCode::FAILURE
 }

@@ -306,6 +306,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
         })
     }
 
+    /// Gives the storage back.
+    pub fn into_storage(self) -> S {
+        self.limbs
+    }
+
     /// Level it was made for.
     #[must_use]
     pub const fn level(&self) -> usize {

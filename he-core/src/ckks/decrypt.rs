@@ -120,11 +120,17 @@ fn fill<K: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     slots: &mut [f64],
 ) -> Result<f64> {
     rlwe::decrypt(params, key, parts, scratch)?;
+    decode(params, scratch, scale, slots)
+}
+
+/// Turns limbs in the coefficient domain into slots and returns the share of
+/// the modulus that is filled.
+pub(crate) fn decode(params: &Params, limbs: &[u32], scale: f64, slots: &mut [f64]) -> Result<f64> {
     let n = params.n();
-    let crt = Crt::new(params, scratch.len() >> n.trailing_zeros())?;
+    let crt = Crt::new(params, limbs.len() >> n.trailing_zeros())?;
     let mut largest = 0.0f64;
     for (k, x) in slots.iter_mut().enumerate() {
-        let value = crt.value(|limb| scratch.get(limb * n + k).copied().unwrap_or(0))?;
+        let value = crt.value(|limb| limbs.get(limb * n + k).copied().unwrap_or(0))?;
         largest = largest.max(libm::fabs(value));
         *x = value;
     }

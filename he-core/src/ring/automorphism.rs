@@ -11,8 +11,8 @@ use crate::error::{Error, Result, check_len};
 #[must_use]
 pub const fn rotation(n: usize, steps: i32) -> u32 {
     let mask = 2 * n as u32 - 1;
-    // The order of 5 modulo 2N is N / 2.
-    let mut e = steps.rem_euclid((n >> 1) as i32) as u32;
+    // The order of 5 modulo 2N is N / 2, a power of two.
+    let mut e = steps as u32 & (n as u32 >> 1).wrapping_sub(1);
     let mut base: u32 = 5;
     let mut g: u32 = 1;
     while e > 0 {

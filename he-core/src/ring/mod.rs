@@ -15,3 +15,12 @@ pub mod crt;
 pub mod kernel;
 pub mod ntt;
 pub mod sample;
+
+/// Copies words; both have as many, which callers have checked. Not
+/// `copy_from_slice`, which brings a panic with it where the compiler does not
+/// see that.
+pub(crate) fn copy(to: &mut [u32], from: &[u32]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
+    }
+}

@@ -39,14 +39,14 @@ impl Uniform {
     /// The stream of `seed` numbered `stream`. Every limb of every polynomial
     /// under one seed has its own number, see [`stream`].
     #[must_use]
-    #[expect(clippy::integer_division_remainder_used, reason = "q is public")]
     pub fn new(seed: &[u8; SEED_LEN], stream: u64, m: &Modulus) -> Self {
         Self {
             keystream: Keystream::new(seed, stream),
             words: [0; Keystream::WORDS],
             used: Keystream::WORDS,
             q: m.value(),
-            reject_below: m.value().wrapping_neg() % m.value(),
+            // 2^32 mod q.
+            reject_below: m.canon(m.r()),
         }
     }
 

@@ -24,7 +24,7 @@
 
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
-use crate::ring::{kernel, ntt};
+use crate::ring::{copy, kernel, ntt};
 
 /// One limb of a switching key, both halves: digit `digit` modulo the prime
 /// `target` ([`Params::special`] or a data prime). The order of these limbs is
@@ -136,14 +136,16 @@ impl<'a> Workspace<'a> {
     pub fn new(params: &Params, level: usize, words: &'a mut [u32]) -> Result<Self> {
         let expected = workspace_words(params, level);
         let got = words.len();
-        let Some(words) = words.get_mut(..expected) else {
+        let parts = words
+            .get_mut(..expected)
+            .and_then(|words| words.split_at_mut_checked(params.n()));
+        let Some((spare, source)) = parts else {
             return Err(Error::Length {
                 what: "key-switching workspace",
                 expected,
                 got,
             });
         };
-        let (spare, source) = words.split_at_mut(params.n());
         Ok(Self { spare, source })
     }
 
@@ -363,7 +365,7 @@ impl KeySwitch {
                 kernel::mul_acc_two(acc0, acc1, b, a, digit, m);
             } else {
                 // The first digit becomes the second accumulator.
-                acc0.copy_from_slice(b);
+                copy(acc0, b);
                 kernel::mul(acc0, acc1, m);
                 kernel::mul(acc1, a, m);
             }
@@ -416,7 +418,7 @@ impl KeySwitch {
 /// Limb `i` of `words`.
 fn limb(words: &mut [u32], n: usize, i: usize) -> Result<&mut [u32]> {
     let expected = words.len() >> n.trailing_zeros();
-    words.chunks_exact_mut(n).nth(i).ok_or(Error::Level {
+    words.get_mut(i * n..(i + 1) * n).ok_or(Error::Level {
         operation: "limb",
         expected,
         got: i,
@@ -430,7 +432,7 @@ fn lift_in_place(limb: &mut [u32], from: &Prime, factor: i32, to: &Prime) {
         let Some(block) = block.get_mut(..part.len()) else {
             return;
         };
-        block.copy_from_slice(part);
+        copy(block, part);
         kernel::lift(block, from.modulus(), part, factor, to.modulus());
     }
 }

@@ -1,5 +1,6 @@
 //! One module per command; the command line as `clap` reads it.
 
+pub mod bench;
 pub mod demo;
 pub mod infer;
 pub mod output;
@@ -47,6 +48,9 @@ pub enum Command {
     Train(train::TrainArguments),
     /// Have a sensor encode and encrypt on its board, and check what it sends.
     Sense(sense::SenseArguments),
+    /// Operations of he-core: microseconds here, instructions on an emulated
+    /// board.
+    Bench(bench::BenchArguments),
     /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
     Serve(serve::ServeArguments),
 }
@@ -148,6 +152,25 @@ pub enum Failure {
     /// The evaluator did not start.
     #[error(transparent)]
     Evaluator(#[from] EvaluatorError),
+    /// An operation that is measured failed.
+    #[error("a benchmark failed ({0}): this is a mistake in he-edge, please report it")]
+    Benchmark(#[from] he_core::Error),
+    /// The board's program did not report what it was to measure.
+    #[error(
+        "the benchmark program on {board} broke off at `{last}`: build it again and run the tests"
+    )]
+    BoardBench {
+        /// The board.
+        board: String,
+        /// Its last line.
+        last: String,
+    },
+    /// A device whose operations cannot be measured.
+    #[error("nothing measures operations on {device} yet: use inproc or qemu")]
+    NoBench {
+        /// The device.
+        device: String,
+    },
     /// The inference failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -198,6 +221,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Train(arguments)) => train::run(&arguments),
         Some(Command::Sense(arguments)) => sense::run(&arguments),
+        Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
     }
 }

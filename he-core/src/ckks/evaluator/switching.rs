@@ -8,7 +8,7 @@ use crate::ckks::ciphertext::check_scale;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
-use crate::ring::{automorphism, kernel};
+use crate::ring::{automorphism, copy, kernel};
 use crate::rlwe::gadget::KeySwitch;
 pub use crate::rlwe::gadget::{Due, Workspace, workspace_words};
 use crate::rlwe::keys::{KeySet, SwitchKey, SwitchTarget, inner_sum_rotations};
@@ -128,13 +128,13 @@ impl Switching {
             SwitchOp::Square => kernel::square(c0, c1, source, m),
             SwitchOp::Relinearize => {
                 check_len("third part", c2.len(), source.len())?;
-                source.copy_from_slice(c2);
+                copy(source, c2);
                 c2.fill(0);
             }
             SwitchOp::Rotate(g) => {
                 automorphism::ntt(c1, source, g)?;
                 automorphism::ntt(c0, spare, g)?;
-                c0.copy_from_slice(spare);
+                copy(c0, spare);
                 c1.fill(0);
             }
             SwitchOp::RotateAdd(g) => {

@@ -57,3 +57,15 @@ pub fn round_f32(x: f32) -> f32 {
     let below = (distance as i32 >> 31) as u32;
     f32::from_bits((rounded.to_bits() & below) | (x.to_bits() & !below))
 }
+
+/// The kernels in use: `cortex_m`, `avx512`, `avx2` or `portable`.
+#[must_use]
+pub fn backend() -> &'static str {
+    #[cfg(cortex_m_dsp)]
+    let name = "cortex_m";
+    #[cfg(target_arch = "x86_64")]
+    let name = Backend::current().name();
+    #[cfg(not(any(cortex_m_dsp, target_arch = "x86_64")))]
+    let name = "portable";
+    name
+}

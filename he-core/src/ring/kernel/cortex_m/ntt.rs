@@ -493,7 +493,8 @@ fn run(
     m: &Constants,
     adjust: impl Fn(&mut Factors),
 ) {
-    let count = data.len() >> (eighth.trailing_zeros() + 3);
+    let log_block = eighth.trailing_zeros() + 3;
+    let count = data.len() >> log_block;
     let tables = (
         z.get(count..2 * count),
         z.get(2 * count..4 * count),
@@ -504,7 +505,7 @@ fn run(
     };
     let (z2, _) = z2.as_chunks::<2>();
     let (z4, _) = z4.as_chunks::<4>();
-    let blocks = data.chunks_exact_mut(8 * eighth);
+    let blocks = data.chunks_exact_mut(1 << log_block);
     for (block, ((&z1, &z2), &z4)) in blocks.zip(z1.iter().zip(z2).zip(z4)) {
         let mut factors = Factors::new(m, z1, z2, z4);
         adjust(&mut factors);
@@ -520,12 +521,13 @@ fn run(
 /// layers leave, and for large moduli (`REDUCE`).
 #[inline(always)]
 fn layer(data: &mut [u32], half: usize, z: &[i32], f: impl Fn(i32, i32, i32) -> (i32, i32)) {
-    let count = data.len() >> (half.trailing_zeros() + 1);
+    let log_block = half.trailing_zeros() + 1;
+    let count = data.len() >> log_block;
     let Some(z) = z.get(count..2 * count) else {
         return;
     };
-    for (block, &z) in data.chunks_exact_mut(2 * half).zip(z) {
-        let (low, high) = block.split_at_mut(half);
+    for (block, &z) in data.chunks_exact_mut(1 << log_block).zip(z) {
+        let (low, high) = block.split_at_mut_checked(half).unwrap_or_default();
         for (x, y) in low.iter_mut().zip(high) {
             let (a, b) = f(*x as i32, *y as i32, z);
             (*x, *y) = (a as u32, b as u32);

@@ -1,0 +1,433 @@
+//! `he-edge bench`: what operations cost, beside the figures to beat.
+
+pub mod board;
+pub mod host;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use he_core::benchmarks::Operation;
+use he_core::params::{N4096_DEPTH3, Params};
+use serde::Serialize;
+
+use super::infer::{self, InferReport};
+use super::output::{self, grouped};
+use super::{Failure, ModelFile, parse_device};
+use crate::boards;
+use crate::bundled;
+use crate::client::Client;
+use crate::device::Device;
+use crate::device::firmware_build::{self, Options};
+use crate::image::{Image, Sizes};
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Where: `inproc` for this machine, `qemu` or `qemu:BOARD` for an emulated
+    /// board, with one whole inference there.
+    #[arg(long, default_value = "inproc", value_parser = parse_device)]
+    pub device: Device,
+    /// Write the results as JSON to this file; `-` for standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// One operation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub op: &'static str,
+    /// Ring degree.
+    pub n: usize,
+    /// Limbs that it works on.
+    pub limbs: usize,
+    /// log2 of the modulus of these limbs.
+    pub log_q: f64,
+    /// log2 of data modulus and special prime; 0 for a transform of one limb.
+    pub log_qp: f64,
+    /// Median microseconds; `null` on a board.
+    pub median_us: Option<f64>,
+    /// Instructions; `null` on a host.
+    pub instructions: Option<u32>,
+    /// The kernels that ran.
+    pub backend: &'static str,
+}
+
+impl Row {
+    /// A row without figures.
+    fn of(operation: Operation, params: &Params, backend: &'static str) -> Self {
+        let limbs = operation.limbs(params);
+        let round = |x: f64| (x * 1000.0).round() / 1000.0;
+        let log_qp = if limbs == 1 { 0.0 } else { params.log_qp() };
+        Self {
+            op: operation.name(),
+            n: params.n(),
+            limbs,
+            log_q: round(params.log_q(limbs - 1)),
+            log_qp: round(log_qp),
+            median_us: None,
+            instructions: None,
+            backend,
+        }
+    }
+}
+
+/// A kernel on a board.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelRow {
+    /// Its name; a number behind it is the bits of the prime.
+    pub kernel: String,
+    /// Butterflies of a transform, coefficients of everything else.
+    pub items: u32,
+    /// Instructions for all of them.
+    pub instructions: u32,
+}
+
+/// A figure of the board, its limit and what others need.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// What is measured, with its unit.
+    pub figure: &'static str,
+    /// Here.
+    pub value: f64,
+    /// At most this was to be reached.
+    pub limit: f64,
+    /// SEAL-Embedded 1.1.0 on the same emulator (gcc -O3), where it has this.
+    pub seal_embedded: Option<f64>,
+}
+
+/// What `bench --json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct BenchReport {
+    /// The device.
+    pub device: String,
+    /// Per operation.
+    pub results: Vec<Row>,
+    /// Per kernel; empty on a host.
+    pub kernels: Vec<KernelRow>,
+    /// What was to be reached; empty on a host.
+    pub targets: Vec<Target>,
+    /// The release image; `null` on a host.
+    pub image: Option<Sizes>,
+    /// One inference of the bundled network; `null` on a host.
+    pub inference: Option<InferReport>,
+}
+
+/// Median microseconds of SEAL 4.4.3 on one thread, at N = 4096 with primes of
+/// 36, 36 and 37 bits (log2(QP) = 109): as most people get it, and with HEXL
+/// (AVX-512 IFMA). Measured on one of our machines.
+const SEAL: [(&str, f64, f64); 6] = [
+    ("ntt_forward", 55.0, 6.2),
+    ("encode", 188.0, 113.0),
+    ("encrypt_secret", 536.0, 418.0),
+    ("relinearize", 634.0, 281.0),
+    ("rotate", 652.0, 286.0),
+    ("rescale", 176.0, 45.0),
+];
+
+/// The parameter set of the reference network.
+const PARAMS: &Params = &N4096_DEPTH3;
+
+/// The network of the inference.
+const MODEL: &str = "mnist-mlp64";
+
+/// Runs `bench`.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
+    let device = arguments.device.to_string();
+    let report = match &arguments.device {
+        Device::InProcess => BenchReport {
+            device,
+            results: host::measure(PARAMS)?,
+            kernels: Vec::new(),
+            targets: Vec::new(),
+            image: None,
+            inference: None,
+        },
+        Device::Emulator { board } => on_board(device, board)?,
+        Device::Tcp { .. } | Device::Serial { .. } => return Err(Failure::NoBench { device }),
+    };
+    if let Some(path) = &arguments.json {
+        output::write_json(path, &report)?;
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+    }
+    output::print(&text(&report))
+}
+
+fn on_board(device: String, board: &str) -> Result<BenchReport, Failure> {
+    let counted = board::run(board)?;
+    let results = Operation::ALL.into_iter().map(|operation| Row {
+        instructions: counted
+            .counts
+            .get(operation.name())
+            .map(|count| count.instructions),
+        ..Row::of(operation, PARAMS, "cortex_m")
+    });
+    let is_operation = |name: &str| Operation::ALL.iter().any(|op| op.name() == name);
+    let kernels = counted
+        .counts
+        .iter()
+        .filter(|(name, _)| !is_operation(name))
+        .map(|(name, count)| KernelRow {
+            kernel: name.clone(),
+            items: count.items,
+            instructions: count.instructions,
+        });
+    let options = Options {
+        board,
+        model: None,
+        features: &[],
+    };
+    let image = Image::read(&firmware_build::build(&options)?)?.sizes;
+    let inference = infer_once(&device, board)?;
+    let mut report = BenchReport {
+        device,
+        results: results.collect(),
+        kernels: kernels.collect(),
+        targets: Vec::new(),
+        image: Some(image),
+        inference: Some(inference),
+    };
+    report.targets = targets(&counted, &report, board)?;
+    Ok(report)
+}
+
+/// One image through the release image of the board.
+fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
+    let file = ModelFile::open(MODEL)?;
+    let model = file.parse()?;
+    let plan = file.plan(&model)?;
+    let data = bundled::digits()?;
+    let images = data.images.into_iter().zip(data.labels).take(1);
+    let images = images.map(|(image, label)| (0, image, label));
+    let emulator = Device::Emulator {
+        board: board.into(),
+    };
+    let mut link = infer::open(&emulator, &file, false)?;
+    let mut client = Client::new(plan, &model)?;
+    let collected = infer::run_images(&mut client, &mut link, &model, images, 1, |_, _| {})?;
+    Ok(collected.report(device.into(), MODEL, &plan))
+}
+
+/// The figures of the board that have a limit.
+fn targets(
+    counted: &board::Report,
+    report: &BenchReport,
+    board: &str,
+) -> Result<Vec<Target>, Failure> {
+    let count = |name: &str| {
+        counted
+            .counts
+            .get(name)
+            .copied()
+            .ok_or_else(|| Failure::BoardBench {
+                board: board.into(),
+                last: format!("a report without {name}"),
+            })
+    };
+    let each = |name| count(name).map(|c| f64::from(c.instructions) / f64::from(c.items));
+    let mut targets = vec![
+        Target {
+            figure: "forward NTT, instructions a butterfly",
+            value: each("ntt-forward-27")?,
+            limit: 8.5,
+            seal_embedded: Some(27.7),
+        },
+        Target {
+            figure: "inverse NTT, instructions a butterfly",
+            value: each("ntt-inverse-27")?,
+            limit: 9.0,
+            seal_embedded: None,
+        },
+        Target {
+            figure: "encode and encrypt 2048 values, four limbs, million instructions",
+            value: f64::from(count("encode_encrypt")?.instructions) / 1e6,
+            limit: 4.0,
+            seal_embedded: Some(32.6),
+        },
+    ];
+    if let Some(evaluator) = report.inference.as_ref().map(|i| &i.evaluator) {
+        let ram = evaluator.ram_static_bytes + evaluator.ram_stack_peak_bytes;
+        let limit = boards::find(board)?.ram_bytes;
+        targets.push(Target {
+            figure: "one inference, link excluded, million instructions",
+            value: evaluator.instructions.unwrap_or_default() as f64 / 1e6,
+            limit: 150.0,
+            seal_embedded: None,
+        });
+        targets.push(Target {
+            figure: "its RAM, static and stack, KB",
+            value: f64::from(ram) / 1024.0,
+            limit: limit as f64 / 1024.0,
+            seal_embedded: None,
+        });
+    }
+    if let Some(image) = report.image {
+        targets.push(Target {
+            figure: "code in flash, KB",
+            value: image.code as f64 / 1024.0,
+            limit: 96.0,
+            seal_embedded: None,
+        });
+    }
+    Ok(targets)
+}
+
+/// The report for people.
+#[must_use]
+pub fn text(report: &BenchReport) -> String {
+    let Some(image) = &report.image else {
+        return on_host_text(report);
+    };
+    let none = || String::from("-");
+    let rows: Vec<[String; 5]> = report
+        .results
+        .iter()
+        .map(|row| {
+            let coefficients = (row.limbs * row.n) as f64;
+            [
+                row.op.into(),
+                row.n.to_string(),
+                row.limbs.to_string(),
+                row.instructions.map_or_else(none, |i| grouped(i.into())),
+                row.instructions
+                    .map_or_else(none, |i| format!("{:.1}", f64::from(i) / coefficients)),
+            ]
+        })
+        .collect();
+    let header = ["operation", "N", "limbs", "instructions", "a coefficient"];
+    let mut out = output::table(header, &rows);
+    let rows: Vec<[String; 4]> = report
+        .kernels
+        .iter()
+        .map(|row| {
+            [
+                row.kernel.clone(),
+                grouped(row.items.into()),
+                grouped(row.instructions.into()),
+                format!("{:.2}", f64::from(row.instructions) / f64::from(row.items)),
+            ]
+        })
+        .collect();
+    out.push('\n');
+    out.push_str(&output::table(
+        ["kernel", "items", "instructions", "an item"],
+        &rows,
+    ));
+    if let Some(inference) = &report.inference {
+        let stages = &inference.evaluator.stages;
+        let rows: Vec<[String; 2]> = stages
+            .iter()
+            .map(|s| [s.name.into(), s.instructions.map_or_else(none, grouped)])
+            .collect();
+        out.push('\n');
+        out.push_str(&output::table(
+            ["stage of an inference", "instructions"],
+            &rows,
+        ));
+        out.push('\n');
+        let e = &inference.evaluator;
+        out.push_str(&output::facts(&[
+            (
+                "RAM",
+                format!(
+                    "{} bytes static, {} bytes of stack at most",
+                    grouped(e.ram_static_bytes.into()),
+                    grouped(e.ram_stack_peak_bytes.into())
+                ),
+            ),
+            (
+                "flash",
+                format!(
+                    "{} bytes code, {} bytes tables, {} bytes model",
+                    grouped(image.code),
+                    grouped(image.tables),
+                    grouped(image.model)
+                ),
+            ),
+        ]));
+    }
+    let rows: Vec<[String; 4]> = report
+        .targets
+        .iter()
+        .map(|t| {
+            let figure = |x: f64| format!("{x:.2}");
+            [
+                t.figure.into(),
+                figure(t.value),
+                figure(t.limit),
+                t.seal_embedded.map_or_else(none, figure),
+            ]
+        })
+        .collect();
+    out.push('\n');
+    out.push_str(&output::table(
+        ["to be reached", "here", "at most", "SEAL-Embedded"],
+        &rows,
+    ));
+    out.push_str(
+        "SEAL-Embedded 1.1.0, counted in the same emulator; it encrypts only, with three primes.\n",
+    );
+    out
+}
+
+fn on_host_text(report: &BenchReport) -> String {
+    let none = || String::from("-");
+    let rows: Vec<[String; 7]> = report
+        .results
+        .iter()
+        .map(|row| {
+            let peer = SEAL.iter().find(|(op, ..)| *op == row.op);
+            [
+                row.op.into(),
+                row.n.to_string(),
+                row.limbs.to_string(),
+                row.median_us.map_or_else(none, |us| format!("{us:.1}")),
+                row.backend.into(),
+                peer.map_or_else(none, |(_, plain, _)| format!("{plain:.1}")),
+                peer.map_or_else(none, |(.., hexl)| format!("{hexl:.1}")),
+            ]
+        })
+        .collect();
+    let header = [
+        "operation",
+        "N",
+        "limbs",
+        "median us",
+        "kernels",
+        "SEAL",
+        "with HEXL",
+    ];
+    let (log_qp, mut out) = (PARAMS.log_qp(), output::table(header, &rows));
+    out.push_str(&format!(
+        "One thread. log2(QP) = {log_qp:.1} here; SEAL 4.4.3 with log2(QP) = 109, in three primes,\n\
+         on another machine. Keys here are seeds, expanded at each use.\n"
+    ));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_peer_is_an_operation() {
+        for (name, plain, hexl) in SEAL {
+            assert!(Operation::ALL.iter().any(|op| op.name() == name), "{name}");
+            assert!(plain > hexl);
+        }
+    }
+
+    #[test]
+    fn a_transform_is_of_one_limb() {
+        let row = Row::of(Operation::NttForward, PARAMS, "portable");
+        assert_eq!((row.limbs, row.log_qp), (1, 0.0));
+        let row = Row::of(Operation::Rotate, PARAMS, "portable");
+        assert_eq!(row.limbs, PARAMS.data_limbs());
+        assert!(row.log_q < row.log_qp);
+    }
+}

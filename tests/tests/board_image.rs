@@ -1,0 +1,39 @@
+//! The release image of a board: what must not be in it, and how large it is.
+
+use std::path::PathBuf;
+
+use host_runner::device::DEFAULT_BOARD;
+use host_runner::device::firmware_build::{self, Options};
+use host_runner::image::Image;
+
+const MAX_CODE: u64 = 96 * 1024;
+
+fn build(features: &[&str]) -> PathBuf {
+    let options = Options {
+        board: DEFAULT_BOARD,
+        model: None,
+        features,
+    };
+    firmware_build::build(&options).unwrap()
+}
+
+#[test]
+fn the_release_image_cannot_panic_or_allocate() {
+    let image = Image::read(&build(&[])).unwrap();
+    assert_eq!(image.unwanted, [""; 0]);
+    assert!(image.sizes.code <= MAX_CODE, "{:?}", image.sizes);
+    let model = host_runner::bundled::model("mnist-mlp64").unwrap();
+    assert_eq!(image.sizes.model, model.len() as u64);
+}
+
+/// The same check on an image that panics on request.
+#[test]
+fn what_panics_is_found() {
+    let unwanted = Image::read(&build(&["fault-injection"])).unwrap().unwanted;
+    for part in ["symbol ", "4core9panicking", "firmware/src/fault.rs"] {
+        assert!(
+            unwanted.iter().any(|line| line.contains(part)),
+            "{part}: {unwanted:?}"
+        );
+    }
+}
