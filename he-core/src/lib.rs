@@ -110,6 +110,7 @@ pub mod arith;
 pub mod ckks;
 pub mod error;
 pub mod params;
+pub mod probe;
 pub mod ring;
 pub mod rlwe;
 mod secret;
