@@ -356,7 +356,7 @@ mod tests {
         Card, Fault, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, Stage,
         StageKind, TimeUnit,
     };
-    use crate::trace::{Span, SpanKind};
+    use crate::trace::{Place, Span, SpanKind};
 
     fn frame_of<T: Serialize>(message: &T) -> Vec<u8> {
         let mut buffer = [0xAA; MAX_FRAME];
@@ -485,7 +485,7 @@ mod tests {
             done(),
             Reply::Span(Span {
                 kind: SpanKind::Send,
-                item: None,
+                place: Place::Stage(StageKind::Rescale3),
                 count: 255,
                 start: (1 << 48) - 1,
                 length: u32::MAX,

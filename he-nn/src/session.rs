@@ -17,7 +17,7 @@ use crate::message::{
 use crate::model::Model;
 use crate::packing;
 use crate::plan::{BIAS_SHIFT, Cursor, Plan, PlanError, Step};
-use crate::trace::{Off, SpanKind, Tracer};
+use crate::trace::{Off, Place, SpanKind, Tracer};
 use core::mem::size_of;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::encode::encode_in_place;
@@ -219,7 +219,7 @@ impl<'a, T: Tracer> Session<'a, T> {
         };
         let tracer = &mut self.trace.tracer;
         if let Some(Step::Chunk(item, 0)) = next {
-            tracer.group(Some(item), now);
+            tracer.group(Place::Item(item), now);
         }
         tracer.resume(waited, now);
         tracer.mark(SpanKind::Decode, now);
@@ -569,7 +569,7 @@ impl<'a, T: Tracer> Session<'a, T> {
     ) -> Result<(), Refusal> {
         let start = platform.now();
         if self.trace.is_on() {
-            self.trace.tracer.group(None, start);
+            self.trace.tracer.group(Place::Stage(kind), start);
         }
         work(self, platform)?;
         if let Some(run) = &mut self.run {

@@ -17,7 +17,7 @@ use he_core::probe::Work;
 use heapless::HistoryBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::message::Item;
+use crate::message::{Item, StageKind};
 
 /// What an evaluator can be doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,14 +86,24 @@ impl From<Work> for SpanKind {
     }
 }
 
-/// One kind of work on one limb of one item, or between two items. Times are
-/// in the unit of the evaluator's card, from the begin of the inference.
+/// What work is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// One limb of an item of the schedule; its seed, too, is for the first.
+    Item(Item),
+    /// A stage, or its end, that needs no upload; the last one includes
+    /// sending the result.
+    Stage(StageKind),
+}
+
+/// One kind of work for one place. Times are in the unit of the evaluator's
+/// card, from the begin of the inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// What was done.
     pub kind: SpanKind,
-    /// What it was done for; `None` between two items.
-    pub item: Option<Item>,
+    /// What it was done for.
+    pub place: Place,
     /// How often it was begun; [`u8::MAX`] stands for any larger number too.
     pub count: u8,
     /// When it was first begun, below 2^48.
@@ -121,8 +131,8 @@ pub trait Tracer {
 
     /// An inference begins; what was kept is dropped.
     fn begin(&mut self, now: u64);
-    /// The work from here on is for `item`: ends the open spans.
-    fn group(&mut self, item: Option<Item>, now: u64);
+    /// The work from here on is for `place`: ends the open spans.
+    fn group(&mut self, place: Place, now: u64);
     /// Whether work of this kind is going on; if so, counts one more of it.
     fn again(&mut self, kind: SpanKind) -> bool;
     /// The work from here on is of this kind.
@@ -150,7 +160,7 @@ impl Tracer for Off {
     #[inline(always)]
     fn begin(&mut self, _: u64) {}
     #[inline(always)]
-    fn group(&mut self, _: Option<Item>, _: u64) {}
+    fn group(&mut self, _: Place, _: u64) {}
     #[inline(always)]
     fn again(&mut self, _: SpanKind) -> bool {
         true
@@ -179,8 +189,8 @@ impl<T: Tracer> Tracer for &mut T {
     fn begin(&mut self, now: u64) {
         (**self).begin(now);
     }
-    fn group(&mut self, item: Option<Item>, now: u64) {
-        (**self).group(item, now);
+    fn group(&mut self, place: Place, now: u64) {
+        (**self).group(place, now);
     }
     fn again(&mut self, kind: SpanKind) -> bool {
         (**self).again(kind)
@@ -213,7 +223,7 @@ struct Entry {
     length: u32,
     busy: u32,
     start_high: u16,
-    item: Option<Item>,
+    place: Place,
     kind: SpanKind,
     count: u8,
 }
@@ -224,7 +234,7 @@ impl From<&Entry> for Span {
     fn from(entry: &Entry) -> Self {
         Self {
             kind: entry.kind,
-            item: entry.item,
+            place: entry.place,
             count: entry.count,
             start: u64::from(entry.start_high) << 32 | u64::from(entry.start_low),
             length: entry.length,
@@ -242,6 +252,9 @@ struct Open {
     count: u8,
 }
 
+/// Before any other.
+const FIRST: Place = Place::Stage(StageKind::Layer1);
+
 const KINDS: usize = SpanKind::ALL.len();
 
 /// Keeps the newest `N` spans of the last inference.
@@ -252,7 +265,7 @@ pub struct Ring<const N: usize> {
     written: u32,
     /// One a kind; those with a count of 0 have not begun.
     open: [Open; KINDS],
-    item: Option<Item>,
+    place: Place,
     /// The work that is going on, and since when.
     current: Option<(SpanKind, u64)>,
     /// When the work paused.
@@ -281,7 +294,7 @@ impl<const N: usize> Ring<N> {
             kept: HistoryBuf::new(),
             written: 0,
             open: [NONE; KINDS],
-            item: None,
+            place: FIRST,
             current: None,
             paused: 0,
             origin: 0,
@@ -313,7 +326,7 @@ impl<const N: usize> Ring<N> {
                 start_high: (start >> 32) as u16,
                 length: narrow(open.end.saturating_sub(open.start)),
                 busy: narrow(open.busy),
-                item: self.item,
+                place: self.place,
                 kind,
                 count: open.count,
             });
@@ -330,16 +343,16 @@ impl<const N: usize> Tracer for Ring<N> {
         self.kept.clear();
         self.written = 0;
         self.open = Default::default();
-        self.item = None;
+        self.place = FIRST;
         self.current = None;
         self.paused = now;
         self.origin = now;
     }
 
-    fn group(&mut self, item: Option<Item>, now: u64) {
+    fn group(&mut self, place: Place, now: u64) {
         self.close(now);
         self.flush();
-        self.item = item;
+        self.place = place;
     }
 
     fn again(&mut self, kind: SpanKind) -> bool {
@@ -396,10 +409,11 @@ impl<const N: usize> Tracer for Ring<N> {
 mod tests {
     use super::*;
 
-    const ITEM: Item = Item::Input {
+    const ITEM: Place = Place::Item(Item::Input {
         ciphertext: 1,
         limb: 2,
-    };
+    });
+    const STAGE: Place = Place::Stage(StageKind::Rescale1);
 
     fn spans(tracer: &impl Tracer) -> Vec<(SpanKind, u8, u64, u32, u32)> {
         let row = |s: Span| (s.kind, s.count, s.start, s.length, s.busy);
@@ -410,7 +424,7 @@ mod tests {
     fn turns_within_a_group_become_one_span_a_kind() {
         let mut ring = Ring::<8>::new();
         ring.begin(1000);
-        ring.group(Some(ITEM), 1000);
+        ring.group(ITEM, 1000);
         ring.resume(30, 1050);
         ring.mark(SpanKind::Decode, 1050);
         ring.mark(SpanKind::Ntt, 1060);
@@ -421,7 +435,7 @@ mod tests {
         ring.resume(0, 1180);
         // Nothing is kept before the group ends.
         assert_eq!(spans(&ring), []);
-        ring.group(None, 1180);
+        ring.group(STAGE, 1180);
         ring.mark(SpanKind::Rescale, 1180);
         ring.end(1200);
         assert_eq!(
@@ -437,9 +451,8 @@ mod tests {
         );
         let busy: u64 = ring.spans().map(|s| u64::from(s.busy)).sum();
         assert_eq!(busy, 200, "every moment belongs to one span");
-        let items: Vec<_> = ring.spans().map(|s| s.item).collect();
-        assert_eq!(items[..5], [Some(ITEM); 5]);
-        assert_eq!(items[5], None);
+        let places: Vec<_> = ring.spans().map(|s| s.place).collect();
+        assert_eq!(places, [ITEM, ITEM, ITEM, ITEM, ITEM, STAGE]);
     }
 
     #[test]
@@ -448,7 +461,7 @@ mod tests {
         for inference in 0..2 {
             ring.begin(inference);
             for i in 0..7 {
-                ring.group(None, inference + 10 * i);
+                ring.group(STAGE, inference + 10 * i);
                 ring.mark(SpanKind::Digit, inference + 10 * i);
             }
             ring.end(inference + 70);
@@ -466,7 +479,7 @@ mod tests {
         let late = (1 << 47) + 12_345;
         ring.begin(0);
         ring.resume(late, late);
-        ring.group(Some(ITEM), late);
+        ring.group(ITEM, late);
         for i in 0..300 {
             ring.mark(SpanKind::Expand, late + i);
             ring.pause(late + i);

@@ -8,5 +8,6 @@ pub mod data;
 pub mod device;
 pub mod evaluator;
 pub mod sensor;
+pub mod trace;
 #[cfg(feature = "train")]
 pub mod train;

@@ -437,7 +437,6 @@ fn what_has_no_plan_yet_is_refused_by_name() {
         (&["plan", "--weights", "encrypted"][..], "encrypted weights"),
         (&["infer", "--weights", "encrypted"], "encrypted weights"),
         (&["infer", "--packing", "batch"], "batch packing"),
-        (&["infer", "--trace", "trace.json"], "timing traces"),
     ] {
         let sentence = fails(2, arguments);
         assert!(sentence.contains(what), "{sentence}");

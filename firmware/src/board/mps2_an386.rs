@@ -41,6 +41,11 @@ pub(crate) const NAME: &str = env!("HE_EDGE_BOARD");
 /// The emulator counts instructions; it has no model of the pipeline.
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
 
+/// Spans that a trace keeps, 20 bytes each: those of an inference of the
+/// reference network.
+#[cfg(feature = "trace")]
+pub(crate) const TRACE_SPANS: usize = 2048;
+
 /// Both UARTs and SysTick run from this.
 const SYSTEM_HZ: u32 = 25_000_000;
 
