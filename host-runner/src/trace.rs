@@ -230,15 +230,18 @@ impl Timeline {
     /// # Errors
     /// What is wrong, in words.
     pub fn picture(&self) -> Result<Option<String>, String> {
-        let Some(spans) = self.images.first().map(|image| &*image.trace.spans) else {
+        let Some(TracedImage { trace, .. }) = self.images.first() else {
             return Ok(None);
         };
-        let (Some(first), Some(end)) = (spans.first(), spans.iter().map(Span::end).max()) else {
+        let (Some(first), Some(end)) =
+            (trace.spans.first(), trace.spans.iter().map(Span::end).max())
+        else {
             return Ok(None);
         };
+        let start = if trace.dropped == 0 { 0 } else { first.start };
         let mut svg = String::new();
         let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
-        self.draw(&area, spans, first.start..end.max(first.start + 1))
+        self.draw(&area, &trace.spans, start..end.max(start + 1))
             .map_err(|e| e.to_string())?;
         drop(area);
         Ok(Some(svg))
@@ -252,13 +255,13 @@ impl Timeline {
     ) -> Drawn {
         let rows = SpanKind::ALL.len();
         let bottom = TOP + ROW * rows as i32;
-        let (step, name) = match self.unit {
-            TimeUnit::Nanoseconds => (1e6, "milliseconds"),
-            TimeUnit::Cycles => (1e6, "million cycles"),
-            TimeUnit::Instructions | TimeUnit::None => (1e6, "million instructions"),
+        let (name, short) = match self.unit {
+            TimeUnit::Nanoseconds => ("milliseconds", "ms"),
+            TimeUnit::Cycles => ("million cycles", "M"),
+            TimeUnit::Instructions | TimeUnit::None => ("million instructions", "M"),
         };
         area.fill(&WHITE)?;
-        let shown = [times.start, times.end].map(|t| t as f64 / step);
+        let shown = [times.start, times.end].map(|t| t as f64 / STEP);
         let mut chart = ChartBuilder::on(area)
             .margin_left(LEFT)
             .margin_right(WIDTH as i32 - RIGHT)
@@ -279,13 +282,17 @@ impl Timeline {
             .axis_style(INK)
             .draw()?;
 
+        let band = TOP - (STAGES + 8) / 2;
+        area.draw(&label(LEFT - 8, band, HPos::Right, self.board.clone()))?;
+        area.draw(&label(RIGHT + 62, band, HPos::Right, short.to_owned()))?;
+        area.draw(&label(RIGHT + 122, band, HPos::Right, "share".to_owned()))?;
         let at = |time: u64| column(&times, time);
         self.draw_stages(area, spans, at)?;
         let elapsed = (times.end - times.start) as f64;
         for (row, kind) in SpanKind::ALL.into_iter().enumerate() {
             let base = TOP + ROW * (row as i32 + 1);
             let own: Vec<_> = spans.iter().filter(|s| s.kind == kind).collect();
-            let busy = own.iter().map(|s| f64::from(s.busy)).sum::<f64>();
+            let busy = own.iter().map(|s| u64::from(s.busy)).sum::<u64>() as f64;
             area.draw(&PathElement::new(
                 [(LEFT, base), (RIGHT, base)],
                 INK.mix(0.25),
@@ -297,7 +304,7 @@ impl Timeline {
             let middle = base - ROW / 2;
             let text = |x, anchor, text: String| label(x, middle, anchor, text);
             area.draw(&text(LEFT - 8, HPos::Right, kind_name(kind).to_owned()))?;
-            let share = format!("{:.1}", busy / step);
+            let share = format!("{:.1}", busy / STEP);
             area.draw(&text(RIGHT + 62, HPos::Right, share))?;
             let share = format!("{:.1} %", 100.0 * busy / elapsed);
             area.draw(&text(RIGHT + 122, HPos::Right, share))?;
@@ -342,6 +349,9 @@ impl Timeline {
 }
 
 type Drawn = Result<(), DrawingAreaErrorKind<<SVGBackend<'static> as DrawingBackend>::ErrorType>>;
+
+/// Units of the evaluator's clock in one of the axis.
+const STEP: f64 = 1e6;
 
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(40, 44, 52);
