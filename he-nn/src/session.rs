@@ -466,7 +466,9 @@ impl<'a, T: Tracer> Session<'a, T> {
                 let (limb, digit) = (at.target as u8, at.digit as u8);
                 if self.trace.is_on() {
                     let place = Place::Item(Item::Key { key, limb, digit });
-                    self.trace.tracer.group(place, platform.now());
+                    let now = platform.now();
+                    self.trace.tracer.group(place, now);
+                    self.trace.tracer.mark(SpanKind::Digit, now);
                 }
                 let mut watch = self.trace.watch(platform);
                 switching.digit(params, ct, &mut work, &mut watch)
@@ -547,29 +549,35 @@ impl<'a, T: Tracer> Session<'a, T> {
     ) -> Result<(), Refusal> {
         use StageKind as S;
         match ended {
-            S::Layer1 => self.stage(S::Layer1, platform, |session, platform| {
-                session.add_bias(packing::bias1_slots, platform)
-            }),
-            S::Sum1 => self.stage(S::Rescale1, platform, Self::rescale),
+            S::Layer1 => self.stage(
+                S::Layer1,
+                SpanKind::Encode,
+                platform,
+                |session, platform| session.add_bias(packing::bias1_slots, platform),
+            ),
+            S::Sum1 => self.stage(S::Rescale1, SpanKind::Rescale, platform, Self::rescale),
             S::Activation => {
-                self.stage(S::Rescale2, platform, Self::rescale)?;
-                self.stage(S::Layer2, platform, Self::layer2)
+                self.stage(S::Rescale2, SpanKind::Rescale, platform, Self::rescale)?;
+                self.stage(S::Layer2, SpanKind::Encode, platform, Self::layer2)
             }
-            S::Sum2 => self.stage(S::Rescale3, platform, Self::rescale),
+            S::Sum2 => self.stage(S::Rescale3, SpanKind::Rescale, platform, Self::rescale),
             S::Rescale1 | S::Rescale2 | S::Layer2 | S::Rescale3 => Ok(()),
         }
     }
 
-    /// Does the work of a stage, or the end of it, and accounts for its time.
+    /// Does the work of a stage, or the end of it, which begins with `first`,
+    /// and accounts for its time.
     fn stage<P: Platform>(
         &mut self,
         kind: StageKind,
+        first: SpanKind,
         platform: &mut P,
         work: impl FnOnce(&mut Self, &mut P) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let start = platform.now();
         if self.trace.is_on() {
             self.trace.tracer.group(Place::Stage(kind), start);
+            self.trace.tracer.mark(first, start);
         }
         work(self, platform)?;
         if let Some(run) = &mut self.run {

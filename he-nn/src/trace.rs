@@ -131,7 +131,8 @@ pub trait Tracer {
 
     /// An inference begins; what was kept is dropped.
     fn begin(&mut self, now: u64);
-    /// The work from here on is for `place`: ends the open spans.
+    /// The work from here on is for `place`: ends the open spans of another. A
+    /// mark with the same time follows.
     fn group(&mut self, place: Place, now: u64);
     /// Whether work of this kind is going on; if so, counts one more of it.
     fn again(&mut self, kind: SpanKind) -> bool;
@@ -351,8 +352,10 @@ impl<const N: usize> Tracer for Ring<N> {
 
     fn group(&mut self, place: Place, now: u64) {
         self.close(now);
-        self.flush();
-        self.place = place;
+        if place != self.place {
+            self.flush();
+            self.place = place;
+        }
     }
 
     fn again(&mut self, kind: SpanKind) -> bool {
@@ -461,7 +464,8 @@ mod tests {
         for inference in 0..2 {
             ring.begin(inference);
             for i in 0..7 {
-                ring.group(STAGE, inference + 10 * i);
+                let place = if i % 2 == 0 { ITEM } else { STAGE };
+                ring.group(place, inference + 10 * i);
                 ring.mark(SpanKind::Digit, inference + 10 * i);
             }
             ring.end(inference + 70);

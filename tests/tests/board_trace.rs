@@ -29,6 +29,10 @@ fn infer(reference: &Reference, features: &[&str], traced: bool) -> Result<Infer
 }
 
 #[test]
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures of firmware/README.md, for `--nocapture`"
+)]
 fn the_trace_agrees_with_the_stages_and_costs_little() {
     let reference = Reference::new();
     let without = infer(&reference, &[], false).unwrap();
@@ -75,7 +79,6 @@ fn the_trace_agrees_with_the_stages_and_costs_little() {
     let spans = trace.spans.len() as u32;
     assert!(ring >= SPAN_BYTES * spans, "{ring} bytes for {spans} spans");
     assert!(traced.memory.static_bytes + traced.memory.stack_peak_bytes <= 512 * 1024);
-    // What is not held by `--nocapture` is for the figures in firmware/README.md.
     let begun: u64 = trace.spans.iter().map(|s| u64::from(s.count)).sum();
     println!(
         "{spans} spans of work begun {begun} times, {ring} bytes; {with} instructions with, \
