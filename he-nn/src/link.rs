@@ -491,7 +491,10 @@ mod tests {
                 length: u32::MAX,
                 busy: 0,
             }),
-            Reply::Traced { dropped: 1 },
+            Reply::Traced {
+                dropped: 1,
+                own: u64::MAX,
+            },
             Reply::Refused(Refusal::Frame { received: 70_000 }),
             Reply::Fault(Fault::Panic {
                 file: "src/main.rs",

@@ -283,6 +283,9 @@ pub enum Reply<'a> {
     Traced {
         /// Spans before the first that was sent, for which there was no room.
         dropped: u32,
+        /// Time that the tracer took for itself, see
+        /// [`crate::trace::Tracer::own`].
+        own: u64,
     },
     /// The request was refused; a running inference is dropped.
     Refused(Refusal),

@@ -205,7 +205,6 @@ impl<'a, T: Tracer> Session<'a, T> {
 
     /// Tells the tracer that a request came, and what it is for.
     fn heard<P: Platform>(&mut self, request: &Request<'_>, platform: &mut P) {
-        let (waited, now) = (platform.waited(), platform.now());
         let next = match (request, &self.run) {
             (Request::Seed { .. }, Some(run)) => {
                 let mut cursor = run.cursor;
@@ -219,9 +218,10 @@ impl<'a, T: Tracer> Session<'a, T> {
         };
         let tracer = &mut self.trace.tracer;
         if let Some(Step::Chunk(item, 0)) = next {
-            tracer.group(Place::Item(item), now);
+            tracer.group(Place::Item(item), platform.now());
         }
-        tracer.resume(waited, now);
+        let now = platform.now();
+        tracer.resume(platform.waited(), now);
         tracer.mark(SpanKind::Decode, now);
     }
 
@@ -310,6 +310,7 @@ impl<'a, T: Tracer> Session<'a, T> {
                 }
                 reply(Reply::Traced {
                     dropped: self.trace.tracer.dropped(),
+                    own: self.trace.tracer.own(),
                 });
             }
         }
@@ -466,9 +467,8 @@ impl<'a, T: Tracer> Session<'a, T> {
                 let (limb, digit) = (at.target as u8, at.digit as u8);
                 if self.trace.is_on() {
                     let place = Place::Item(Item::Key { key, limb, digit });
-                    let now = platform.now();
-                    self.trace.tracer.group(place, now);
-                    self.trace.tracer.mark(SpanKind::Digit, now);
+                    self.trace.tracer.group(place, platform.now());
+                    self.trace.tracer.mark(SpanKind::Digit, platform.now());
                 }
                 let mut watch = self.trace.watch(platform);
                 switching.digit(params, ct, &mut work, &mut watch)
@@ -577,7 +577,7 @@ impl<'a, T: Tracer> Session<'a, T> {
         let start = platform.now();
         if self.trace.is_on() {
             self.trace.tracer.group(Place::Stage(kind), start);
-            self.trace.tracer.mark(first, start);
+            self.trace.tracer.mark(first, platform.now());
         }
         work(self, platform)?;
         if let Some(run) = &mut self.run {

@@ -131,8 +131,8 @@ pub trait Tracer {
 
     /// An inference begins; what was kept is dropped.
     fn begin(&mut self, now: u64);
-    /// The work from here on is for `place`: ends the open spans of another. A
-    /// mark with the same time follows.
+    /// The work from here on is for `place`: ends the open spans of another.
+    /// [`Self::mark`] or [`Self::resume`] follows.
     fn group(&mut self, place: Place, now: u64);
     /// Whether work of this kind is going on; if so, counts one more of it.
     fn again(&mut self, kind: SpanKind) -> bool;
@@ -149,6 +149,9 @@ pub trait Tracer {
     fn spans(&self) -> impl Iterator<Item = Span>;
     /// Spans that were dropped because newer ones took their place.
     fn dropped(&self) -> u32;
+    /// Time that it took for itself within requests, to end spans; it is part
+    /// of no span. (What it takes at each mark is part of the spans.)
+    fn own(&self) -> u64;
 }
 
 /// Keeps nothing.
@@ -182,6 +185,10 @@ impl Tracer for Off {
     fn dropped(&self) -> u32 {
         0
     }
+    #[inline(always)]
+    fn own(&self) -> u64 {
+        0
+    }
 }
 
 impl<T: Tracer> Tracer for &mut T {
@@ -213,6 +220,9 @@ impl<T: Tracer> Tracer for &mut T {
     }
     fn dropped(&self) -> u32 {
         (**self).dropped()
+    }
+    fn own(&self) -> u64 {
+        (**self).own()
     }
 }
 
@@ -269,6 +279,9 @@ pub struct Ring<const N: usize> {
     place: Place,
     /// The work that is going on, and since when.
     current: Option<(SpanKind, u64)>,
+    /// When spans began to be ended, if no work has followed.
+    ending: Option<u64>,
+    own: u64,
     /// When the work paused.
     paused: u64,
     /// When the inference began.
@@ -297,6 +310,8 @@ impl<const N: usize> Ring<N> {
             open: [NONE; KINDS],
             place: FIRST,
             current: None,
+            ending: None,
+            own: 0,
             paused: 0,
             origin: 0,
         }
@@ -346,12 +361,15 @@ impl<const N: usize> Tracer for Ring<N> {
         self.open = Default::default();
         self.place = FIRST;
         self.current = None;
+        self.ending = None;
+        self.own = 0;
         self.paused = now;
         self.origin = now;
     }
 
     fn group(&mut self, place: Place, now: u64) {
         self.close(now);
+        self.ending = Some(now);
         if place != self.place {
             self.flush();
             self.place = place;
@@ -370,6 +388,9 @@ impl<const N: usize> Tracer for Ring<N> {
 
     fn mark(&mut self, kind: SpanKind, now: u64) {
         self.close(now);
+        if let Some(since) = self.ending.take() {
+            self.own.add_assign(now.saturating_sub(since));
+        }
         if let Some(open) = self.open.get_mut(kind as usize) {
             if open.count == 0 {
                 open.start = now;
@@ -385,6 +406,8 @@ impl<const N: usize> Tracer for Ring<N> {
     }
 
     fn resume(&mut self, waited: u64, now: u64) {
+        // The link's time goes on from the pause.
+        self.ending = None;
         let waited = waited.min(now.saturating_sub(self.paused));
         if waited > 0 {
             self.mark(SpanKind::Wait, self.paused);
@@ -405,6 +428,10 @@ impl<const N: usize> Tracer for Ring<N> {
     fn dropped(&self) -> u32 {
         let kept = u32::try_from(self.kept.len()).unwrap_or(u32::MAX);
         self.written.saturating_sub(kept)
+    }
+
+    fn own(&self) -> u64 {
+        self.own
     }
 }
 
@@ -439,7 +466,7 @@ mod tests {
         // Nothing is kept before the group ends.
         assert_eq!(spans(&ring), []);
         ring.group(STAGE, 1180);
-        ring.mark(SpanKind::Rescale, 1180);
+        ring.mark(SpanKind::Rescale, 1183);
         ring.end(1200);
         assert_eq!(
             spans(&ring),
@@ -449,11 +476,11 @@ mod tests {
                 (SpanKind::Decode, 2, 50, 120, 20),
                 (SpanKind::Ntt, 2, 60, 100, 100),
                 (SpanKind::Send, 1, 170, 5, 5),
-                (SpanKind::Rescale, 1, 180, 20, 20),
+                (SpanKind::Rescale, 1, 183, 17, 17),
             ]
         );
         let busy: u64 = ring.spans().map(|s| u64::from(s.busy)).sum();
-        assert_eq!(busy, 200, "every moment belongs to one span");
+        assert_eq!((busy, ring.own()), (197, 3), "every moment has one place");
         let places: Vec<_> = ring.spans().map(|s| s.place).collect();
         assert_eq!(places, [ITEM, ITEM, ITEM, ITEM, ITEM, STAGE]);
     }

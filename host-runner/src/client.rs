@@ -298,6 +298,8 @@ pub struct Trace {
     pub spans: Vec<Span>,
     /// Spans before the first of these, for which it had no room.
     pub dropped: u32,
+    /// Time that the tracer took for itself, in no span.
+    pub own: u64,
 }
 
 impl std::fmt::Debug for Inference {
@@ -751,11 +753,12 @@ impl Client {
                     trace.spans.push(span);
                     Ok(None)
                 }
-                Reply::Traced { dropped } => Ok(Some(dropped)),
+                Reply::Traced { dropped, own } => Ok(Some((dropped, own))),
                 other => Err(out_of_turn(device, "the end of the trace", &other)),
             })??;
-            if let Some(dropped) = end {
+            if let Some((dropped, own)) = end {
                 trace.dropped = dropped;
+                trace.own = own;
                 return Ok(trace);
             }
         }

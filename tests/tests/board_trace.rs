@@ -81,9 +81,10 @@ fn the_trace_agrees_with_the_stages_and_costs_little() {
     assert!(traced.memory.static_bytes + traced.memory.stack_peak_bytes <= 512 * 1024);
     let begun: u64 = trace.spans.iter().map(|s| u64::from(s.count)).sum();
     println!(
-        "{spans} spans of work begun {begun} times, {ring} bytes; {with} instructions with, \
+        "{spans} spans of work begun {begun} times, {ring} bytes; {} for \
+         the tracer itself; {with} instructions with, \
          {without_total} without; stack {} with, {} without",
-        traced.memory.stack_peak_bytes, without.memory.stack_peak_bytes
+        trace.own, traced.memory.stack_peak_bytes, without.memory.stack_peak_bytes
     );
 }
 

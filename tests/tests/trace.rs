@@ -47,7 +47,7 @@ fn every_moment_of_an_inference_belongs_to_one_span() {
     }
     let busy: u64 = spans.iter().map(|s| u64::from(s.busy)).sum();
     let end = spans.iter().map(|s| s.end()).max().unwrap();
-    assert_eq!(busy, end - spans[0].start);
+    assert_eq!(busy + trace.own, end - spans[0].start);
 
     // Every limb of the schedule, and every stage that needs no upload.
     let place = |place| spans.iter().filter(move |s| s.place == place);
@@ -124,7 +124,7 @@ fn a_session_without_a_tracer_says_so() {
 
     let mut ring = Ring::<4>::new();
     let mut session = Session::traced(plan, model(), &mut arena, &mut ring).unwrap();
-    let nothing = said(Reply::Traced { dropped: 0 });
+    let nothing = said(Reply::Traced { dropped: 0, own: 0 });
     assert_eq!(ask(&mut session, Request::Trace), nothing);
     assert_eq!(ask(&mut session, begin(true)), said(Reply::Ready));
     // Not while an inference is running; that one is dropped.
