@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 3.
+//! The messages between client and evaluator, protocol version 4.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::trace::Span;
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
