@@ -5,9 +5,11 @@ use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
 pub(crate) use he_nn::message::Reply;
 use he_nn::message::{Memory, Request, TimeUnit};
 use he_nn::session::Platform;
+use he_nn::trace::Tracer as _;
 
 use crate::board::{self, Board};
 use crate::evaluator::Evaluator;
+use crate::tracer::Tracer;
 use crate::{fault, log, stack};
 
 /// Chunks that the client may have in flight; the board's receive ring holds
@@ -15,7 +17,25 @@ use crate::{fault, log, stack};
 pub(crate) const WINDOW: u8 = 4;
 
 /// What the session asks of the board that it runs on.
-struct Device;
+struct Device {
+    /// Time in [`board`]'s `wait` that the session has not asked for; counted
+    /// only for a tracer.
+    waited: u64,
+}
+
+impl Device {
+    fn wait(&mut self, board: &Board) {
+        if Tracer::ON {
+            let start = board::now();
+            board.wait();
+            self.waited = self
+                .waited
+                .saturating_add(board::now().saturating_sub(start));
+        } else {
+            board.wait();
+        }
+    }
+}
 
 impl Platform for Device {
     fn board(&self) -> &'static str {
@@ -28,6 +48,10 @@ impl Platform for Device {
 
     fn now(&mut self) -> u64 {
         board::now()
+    }
+
+    fn waited(&mut self) -> u64 {
+        core::mem::take(&mut self.waited)
     }
 
     fn memory(&mut self) -> Memory {
@@ -60,6 +84,7 @@ fn main() -> ! {
         fault::restart();
     };
     let mut evaluator = Evaluator::new();
+    let mut device = Device { waited: 0 };
 
     let mut reply = |reply: Reply<'_>| match link::encode(&reply, outgoing) {
         Ok(frame) => board::send(frame),
@@ -73,13 +98,13 @@ fn main() -> ! {
             Some(Ok(request)) => {
                 #[cfg(feature = "fault-injection")]
                 fault::inject(&request);
-                board::undisturbed(|| evaluator.handle(request, &mut Device, &mut reply));
+                board::undisturbed(|| evaluator.handle(request, &mut device, &mut reply));
             }
             Some(Err(error)) => {
                 log::refused(&error);
                 evaluator.refuse_frame(error.received(), &mut reply);
             }
-            None => board.wait(),
+            None => device.wait(&board),
         }
     }
 }

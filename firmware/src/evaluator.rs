@@ -6,6 +6,8 @@ use he_nn::model::Model;
 use he_nn::plan::{Plan, arena_words};
 use he_nn::session::{Platform, Session};
 
+use crate::tracer::{self, Tracer};
+
 /// The model file. The build script has parsed and planned it. An array, so
 /// that the image has a symbol of its size (`host-runner/src/image.rs`).
 static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
@@ -15,7 +17,7 @@ static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
 const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
 
 /// A session, or the reason to refuse everything.
-pub(crate) struct Evaluator(Option<Session<'static>>);
+pub(crate) struct Evaluator(Option<Session<'static, Tracer>>);
 
 impl Evaluator {
     /// Takes the arena; a second evaluator would get none. Apart, so that what
@@ -28,7 +30,7 @@ impl Evaluator {
             .zip(arena)
             .and_then(|(model, arena)| {
                 let plan = Plan::new(&N4096_DEPTH3, &model).ok()?;
-                Session::new(plan, model, arena).ok()
+                Session::traced(plan, model, arena, tracer::tracer()?).ok()
             });
         if session.is_none() {
             defmt::error!("the model in flash does not fit; every request will be refused");

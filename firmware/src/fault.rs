@@ -157,13 +157,16 @@ pub(crate) fn inject(request: &he_nn::message::Request<'_>) {
     }
 
     match request {
-        Request::Begin { plan: PANIC } => panic!("on request"),
-        Request::Begin { plan: UNDEFINED } => cortex_m::asm::udf(),
-        Request::Begin { plan: OVERFLOW } => {
+        Request::Begin { plan: PANIC, .. } => panic!("on request"),
+        Request::Begin {
+            plan: UNDEFINED, ..
+        } => cortex_m::asm::udf(),
+        Request::Begin { plan: OVERFLOW, .. } => {
             black_box(recurse(0));
         }
         Request::Begin {
             plan: OUT_OF_BOUNDS,
+            ..
         } => {
             let table = [1u8, 2, 3];
             black_box(table[black_box(3)]);

@@ -7,6 +7,7 @@
 //! | `fault` | panics and processor exceptions: report, then restart |
 //! | `log` | defmt frames on the second serial line |
 //! | `stack` | painted stack: its peak, and its guard |
+//! | `tracer` | what keeps timing traces |
 //!
 //! On a host this is a program that says where the real one is built.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -23,6 +24,8 @@ mod fault;
 mod log;
 #[cfg(target_os = "none")]
 mod stack;
+#[cfg(target_os = "none")]
+mod tracer;
 
 #[cfg(not(target_os = "none"))]
 #[expect(

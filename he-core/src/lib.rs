@@ -12,8 +12,9 @@
 //! | [`rlwe`] | secret, public and switching keys (seeded), encryption, gadget product and mod-down; knows no scale |
 //! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, bounds of its noise, decryption |
 //!
-//! Beside them: [`params`] (literal to validated, at compile time), [`error`]
-//! and [`wire`] (bit-packed bytes, specified in `he-core/WIRE.md`).
+//! Beside them: [`params`] (literal to validated, at compile time), [`error`],
+//! [`probe`] (how a device sees what an operation is at) and [`wire`]
+//! (bit-packed bytes, specified in `he-core/WIRE.md`).
 //!
 //! # The first multiplication
 //!
@@ -112,6 +113,7 @@ pub mod benchmarks;
 pub mod ckks;
 pub mod error;
 pub mod params;
+pub mod probe;
 pub mod ring;
 pub mod rlwe;
 mod secret;

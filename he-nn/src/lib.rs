@@ -13,3 +13,4 @@ pub mod packing;
 pub mod plan;
 pub mod sensor;
 pub mod session;
+pub mod trace;

@@ -406,6 +406,7 @@ mod tests {
         Card, Fault, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, Stage,
         StageKind, TimeUnit,
     };
+    use crate::trace::{Place, Span, SpanKind};
 
     fn frame_of<T: Serialize>(message: &T) -> Vec<u8> {
         let mut buffer = [0xAA; MAX_FRAME];
@@ -487,7 +488,10 @@ mod tests {
             Request::Hello {
                 version: PROTOCOL_VERSION,
             },
-            Request::Begin { plan: 0xDEAD_BEEF },
+            Request::Begin {
+                plan: 0xDEAD_BEEF,
+                trace: true,
+            },
             Request::Seed { seed: [0; 32] },
             largest_request(&chunk),
             Request::Data {
@@ -499,6 +503,7 @@ mod tests {
                 bytes: &[],
             },
             Request::Abort,
+            Request::Trace,
         ];
         let wire: Vec<u8> = requests.iter().flat_map(frame_of).collect();
         let mut reader = FrameReader::<MAX_DECODED>::new();
@@ -528,6 +533,18 @@ mod tests {
                 bytes: &chunk,
             },
             done(),
+            Reply::Span(Span {
+                kind: SpanKind::Send,
+                place: Place::Stage(StageKind::Rescale3),
+                count: 255,
+                start: (1 << 48) - 1,
+                length: u32::MAX,
+                busy: 0,
+            }),
+            Reply::Traced {
+                dropped: 1,
+                own: u64::MAX,
+            },
             Reply::Refused(Refusal::Frame { received: 70_000 }),
             Reply::Fault(Fault::Panic {
                 file: "src/main.rs",

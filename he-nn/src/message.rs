@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 3.
+//! The messages between client and evaluator, protocol version 4.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -9,8 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::trace::Span;
+
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -61,6 +63,8 @@ pub enum Request<'a> {
     Begin {
         /// Fingerprint of the plan that the client computed.
         plan: u32,
+        /// Whether to trace it; refused by an evaluator without a tracer.
+        trace: bool,
     },
     /// The seed of the uniform half of the item group that follows: sent
     /// before the first limb of each input ciphertext and of each key.
@@ -82,17 +86,23 @@ pub enum Request<'a> {
     },
     /// Drops a running inference; answered by [`Reply::Aborted`].
     Abort,
+    /// Asks for the trace of the last inference. Answered by any number of
+    /// [`Reply::Span`] and one [`Reply::Traced`], or refused while one is
+    /// running.
+    Trace,
 }
 
 /// What time is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimeUnit {
-    /// No clock (in-process evaluator).
+    /// No clock.
     None,
     /// Executed instructions (emulated board under `-icount`).
     Instructions,
     /// Core cycles (hardware).
     Cycles,
+    /// Nanoseconds of wall-clock time (an evaluator on a host).
+    Nanoseconds,
 }
 
 /// What an evaluator says of itself.
@@ -210,6 +220,8 @@ pub enum Refusal {
     },
     /// The model the evaluator holds does not fit its plan or memory.
     Model,
+    /// The evaluator was built without a tracer.
+    NoTracer,
 }
 
 /// Why an evaluator stopped, sent by firmware just before it restarts.
@@ -265,6 +277,16 @@ pub enum Reply<'a> {
     },
     /// Answer to [`Request::Abort`].
     Aborted,
+    /// One span of a trace, in order of start.
+    Span(Span),
+    /// The trace is complete.
+    Traced {
+        /// Spans before the first that was sent, for which there was no room.
+        dropped: u32,
+        /// Time that the tracer took for itself, see
+        /// [`crate::trace::Tracer::own`].
+        own: u64,
+    },
     /// The request was refused; a running inference is dropped.
     Refused(Refusal),
     /// The evaluator failed and restarts.

@@ -17,13 +17,15 @@ use crate::message::{
 use crate::model::Model;
 use crate::packing;
 use crate::plan::{BIAS_SHIFT, Cursor, Plan, PlanError, Step};
+use crate::trace::{Off, Place, SpanKind, Tracer};
 use core::mem::size_of;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::evaluator::{
-    Due, Switching, Workspace, add_encoded, multiply_encoded, rescale, transform_encoded,
+    Due, Switching, Workspace, add_encoded, multiply_encoded, rescale_probed, transform_encoded,
 };
 use he_core::error::Error;
+use he_core::probe::{Probe, Work};
 use he_core::ring::kernel;
 use he_core::ring::sample::{Uniform, stream};
 use he_core::wire::{pack, packed_len, unpack};
@@ -36,6 +38,11 @@ pub trait Platform {
     fn unit(&self) -> TimeUnit;
     /// A monotonic count.
     fn now(&mut self) -> u64;
+    /// How much of the time since the last call went by in waiting for bytes.
+    /// Only a tracing session asks.
+    fn waited(&mut self) -> u64 {
+        0
+    }
     /// Memory figures up to now.
     fn memory(&mut self) -> Memory;
     /// Chunks that it can take before the first is acknowledged.
@@ -55,9 +62,9 @@ struct Run {
 }
 
 /// The evaluator. Holds the model, the plan and the arena; no secret ever
-/// comes here.
+/// comes here. `T` keeps the trace of an inference whose client asked for one.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct Session<'a, T = Off> {
     model: Model<'a>,
     plan: Plan,
     /// The one ciphertext: accumulator, then operand of every key switch.
@@ -65,6 +72,60 @@ pub struct Session<'a> {
     /// Workspace of key switches, scratch of everything else.
     work: &'a mut [u32],
     run: Option<Run>,
+    trace: Trace<T>,
+}
+
+#[derive(Debug)]
+struct Trace<T> {
+    tracer: T,
+    /// The running inference is traced.
+    on: bool,
+}
+
+impl<T: Tracer> Trace<T> {
+    #[inline(always)]
+    const fn is_on(&self) -> bool {
+        T::ON && self.on
+    }
+
+    #[inline(always)]
+    const fn watch<'w, P>(&'w mut self, platform: &'w mut P) -> Watch<'w, T, P> {
+        Watch {
+            trace: self,
+            platform,
+        }
+    }
+}
+
+/// Clock and tracer, as the work sees them.
+struct Watch<'w, T, P> {
+    trace: &'w mut Trace<T>,
+    platform: &'w mut P,
+}
+
+impl<T: Tracer, P: Platform> Watch<'_, T, P> {
+    /// The work from here on is of this kind.
+    #[inline(always)]
+    fn mark(&mut self, kind: SpanKind) {
+        if self.trace.is_on() {
+            self.note(kind);
+        }
+    }
+
+    #[inline(never)]
+    fn note(&mut self, kind: SpanKind) {
+        let tracer = &mut self.trace.tracer;
+        if !tracer.again(kind) {
+            tracer.mark(kind, self.platform.now());
+        }
+    }
+}
+
+impl<T: Tracer, P: Platform> Probe for Watch<'_, T, P> {
+    #[inline(always)]
+    fn begin(&mut self, work: Work) {
+        self.mark(work.into());
+    }
 }
 
 impl<'a> Session<'a> {
@@ -74,6 +135,21 @@ impl<'a> Session<'a> {
     /// [`PlanError::Memory`] if the arena is shorter than
     /// [`Plan::arena_words`].
     pub fn new(plan: Plan, model: Model<'a>, arena: &'a mut [u32]) -> Result<Self, PlanError> {
+        Session::traced(plan, model, arena, Off)
+    }
+}
+
+impl<'a, T: Tracer> Session<'a, T> {
+    /// As [`Session::new`], with a tracer.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn traced(
+        plan: Plan,
+        model: Model<'a>,
+        arena: &'a mut [u32],
+        tracer: T,
+    ) -> Result<Self, PlanError> {
         let needed = plan.arena_words();
         let short = PlanError::Memory {
             needed: needed * size_of::<u32>(),
@@ -92,6 +168,7 @@ impl<'a> Session<'a> {
             ct,
             work,
             run: None,
+            trace: Trace { tracer, on: false },
         })
     }
 
@@ -108,10 +185,44 @@ impl<'a> Session<'a> {
         platform: &mut P,
         reply: &mut impl FnMut(Reply<'_>),
     ) {
+        if self.trace.is_on() {
+            self.heard(&request, platform);
+        }
         if let Err(refusal) = self.answer(request, platform, reply) {
             self.run = None;
             reply(Reply::Refused(refusal));
         }
+        if self.trace.is_on() {
+            let now = platform.now();
+            if self.run.is_some() {
+                self.trace.tracer.pause(now);
+            } else {
+                self.trace.tracer.end(now);
+                self.trace.on = false;
+            }
+        }
+    }
+
+    /// Tells the tracer that a request came, and what it is for.
+    fn heard<P: Platform>(&mut self, request: &Request<'_>, platform: &mut P) {
+        let next = match (request, &self.run) {
+            (Request::Seed { .. }, Some(run)) => {
+                let mut cursor = run.cursor;
+                cursor.advance(&self.plan);
+                cursor.step(&self.plan)
+            }
+            (Request::Data { item, offset, .. }, _) => {
+                Some(Step::Chunk(*item, usize::from(*offset)))
+            }
+            _ => None,
+        };
+        let tracer = &mut self.trace.tracer;
+        if let Some(Step::Chunk(item, 0)) = next {
+            tracer.group(Place::Item(item), platform.now());
+        }
+        let now = platform.now();
+        tracer.resume(platform.waited(), now);
+        tracer.mark(SpanKind::Decode, now);
     }
 
     /// Answers a frame that was not decodable: whatever it carried is lost, so
@@ -147,13 +258,16 @@ impl<'a> Session<'a> {
                     unit: platform.unit(),
                 }));
             }
-            Request::Begin { plan } => {
+            Request::Begin { plan, trace } => {
                 let evaluator = self.plan.fingerprint();
                 if plan != evaluator {
                     return Err(Refusal::Plan {
                         evaluator,
                         client: plan,
                     });
+                }
+                if trace && !T::ON {
+                    return Err(Refusal::NoTracer);
                 }
                 self.ct
                     .reset(self.plan.input_level(), self.plan.scales().sums1())
@@ -165,6 +279,11 @@ impl<'a> Session<'a> {
                     switching: None,
                     stages: Stages::new(),
                 });
+                if T::ON {
+                    platform.waited();
+                    self.trace.tracer.begin(platform.now());
+                    self.trace.on = trace;
+                }
                 reply(Reply::Ready);
             }
             Request::Seed { seed } => self.take_seed(&seed, platform, reply)?,
@@ -178,6 +297,21 @@ impl<'a> Session<'a> {
             Request::Abort => {
                 self.run = None;
                 reply(Reply::Aborted);
+            }
+            Request::Trace => {
+                if !T::ON {
+                    return Err(Refusal::NoTracer);
+                }
+                if self.run.is_some() {
+                    return Err(Refusal::NotExpected);
+                }
+                for span in self.trace.tracer.spans() {
+                    reply(Reply::Span(span));
+                }
+                reply(Reply::Traced {
+                    dropped: self.trace.tracer.dropped(),
+                    own: self.trace.tracer.own(),
+                });
             }
         }
         Ok(())
@@ -193,6 +327,7 @@ impl<'a> Session<'a> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let kind = match run.cursor.step(&self.plan) {
             Some(Step::InputSeed(index)) => {
+                self.trace.watch(platform).mark(SpanKind::Encode);
                 encode_slots(
                     &self.plan,
                     self.plan.scales().weights1,
@@ -202,11 +337,12 @@ impl<'a> Session<'a> {
                 StageKind::Layer1
             }
             Some(Step::KeySeed(key)) => {
-                let key = self.plan.key_use(key).ok_or(Refusal::NotExpected)?;
-                let switching = Switching::start(self.plan.params(), key.op, &mut self.ct);
+                self.trace.watch(platform).mark(SpanKind::Digit);
+                let used = self.plan.key_use(key).ok_or(Refusal::NotExpected)?;
+                let switching = Switching::start(self.plan.params(), used.op, &mut self.ct);
                 run.switching = Some(switching.map_err(internal)?);
-                self.between_key_limbs(key.level)?;
-                key.stage
+                self.between_key_limbs(key as u8, used.level, platform)?;
+                used.stage
             }
             _ => return Err(Refusal::NotExpected),
         };
@@ -214,6 +350,7 @@ impl<'a> Session<'a> {
         run.seed = *seed;
         run.cursor.advance(&self.plan);
         run.account(kind, platform.now().saturating_sub(start));
+        self.trace.watch(platform).mark(SpanKind::Send);
         reply(Reply::Ack);
         Ok(())
     }
@@ -239,7 +376,7 @@ impl<'a> Session<'a> {
                 got_offset: offset,
             });
         }
-        let kind = self.consume(item, offset, bytes)?;
+        let kind = self.consume(item, offset, bytes, platform)?;
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(&self.plan);
         let after = run.cursor.step(&self.plan);
@@ -256,6 +393,7 @@ impl<'a> Session<'a> {
         if let Some(stage) = ended {
             self.between_stages(stage, platform)?;
         }
+        self.trace.watch(platform).mark(SpanKind::Send);
         reply(Reply::Ack);
         if after.is_none() {
             self.send_result(platform, reply)
@@ -265,7 +403,13 @@ impl<'a> Session<'a> {
     }
 
     /// Takes what a chunk carries, and does what can be done before the next.
-    fn consume(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<StageKind, Refusal> {
+    fn consume<P: Platform>(
+        &mut self,
+        item: Item,
+        offset: u16,
+        bytes: &[u8],
+        platform: &mut P,
+    ) -> Result<StageKind, Refusal> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let (limb, digit) = match item {
             Item::Input { limb, .. } => (usize::from(limb), 0),
@@ -289,30 +433,50 @@ impl<'a> Session<'a> {
                 if offset == 0 {
                     let (buffer, weights) = two_limbs(self.work, params.n())?;
                     let coefficients = bytemuck::cast_slice(buffer);
-                    transform_encoded(params, limb, coefficients, weights).map_err(internal)?;
+                    let mut watch = self.trace.watch(platform);
+                    transform_encoded(params, limb, coefficients, weights, &mut watch)
+                        .map_err(internal)?;
                 }
-                self.multiply(item, offset, bytes)?;
+                self.multiply(item, offset, bytes, platform)?;
                 Ok(StageKind::Layer1)
             }
             Item::Key { key, .. } => {
-                let key = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
-                self.multiply(item, offset, bytes)?;
-                self.between_key_limbs(key.level)?;
-                Ok(key.stage)
+                let used = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                self.multiply(item, offset, bytes, platform)?;
+                self.between_key_limbs(key, used.level, platform)?;
+                Ok(used.stage)
             }
         }
     }
 
     /// What the running key switch does before it can take more of its key:
     /// the next digit, or after the last limb the division.
-    fn between_key_limbs(&mut self, level: usize) -> Result<(), Refusal> {
+    fn between_key_limbs<P: Platform>(
+        &mut self,
+        key: u8,
+        level: usize,
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
         let params = self.plan.params();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
         let mut work = Workspace::new(params, level, self.work).map_err(internal)?;
+        let ct = &mut self.ct;
         match switching.due() {
-            Some(Due::Digit(_)) => switching.digit(params, &mut self.ct, &mut work),
-            Some(Due::Division) => switching.divide(params, &mut self.ct, &mut work),
+            Some(Due::Digit(at)) => {
+                let (limb, digit) = (at.target as u8, at.digit as u8);
+                if self.trace.is_on() {
+                    let place = Place::Item(Item::Key { key, limb, digit });
+                    self.trace.tracer.group(place, platform.now());
+                    self.trace.tracer.mark(SpanKind::Digit, platform.now());
+                }
+                let mut watch = self.trace.watch(platform);
+                switching.digit(params, ct, &mut work, &mut watch)
+            }
+            Some(Due::Division) => {
+                let mut watch = self.trace.watch(platform);
+                switching.divide(params, ct, &mut work, &mut watch)
+            }
             Some(Due::Key(_)) | None => Ok(()),
         }
         .map_err(internal)
@@ -321,7 +485,15 @@ impl<'a> Session<'a> {
     /// Unpacks and expands a chunk, multiplies and adds. Apart, so that its
     /// buffers are on the stack only as long as that takes.
     #[inline(never)]
-    fn multiply(&mut self, item: Item, offset: u16, bytes: &[u8]) -> Result<(), Refusal> {
+    fn multiply<P: Platform>(
+        &mut self,
+        item: Item,
+        offset: u16,
+        bytes: &[u8],
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        let mut watch = self.trace.watch(platform);
+        watch.mark(SpanKind::Decode);
         let (Item::Input { limb, .. } | Item::Key { limb, .. }) = item;
         let limb = usize::from(limb);
         let params = self.plan.params();
@@ -336,9 +508,11 @@ impl<'a> Session<'a> {
         })?;
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let uniform = run.uniform.as_mut().ok_or(Refusal::NotExpected)?;
+        watch.mark(SpanKind::Expand);
         uniform.fill(&mut expanded);
         match item {
             Item::Input { .. } => {
+                watch.mark(SpanKind::MultiplyAccumulate);
                 let n = params.n();
                 let (_, weights) = two_limbs(self.work, n)?;
                 let first = usize::from(offset);
@@ -354,6 +528,7 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Item::Key { key, .. } => {
+                watch.mark(SpanKind::KeyProduct);
                 let key = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
                 let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
                 let mut work = Workspace::new(params, key.level, self.work).map_err(internal)?;
@@ -370,63 +545,80 @@ impl<'a> Session<'a> {
         ended: StageKind,
         platform: &mut P,
     ) -> Result<(), Refusal> {
-        let mut start = platform.now();
-        let mut lap = |run: &mut Option<Run>, kind| {
-            let now = platform.now();
-            if let Some(run) = run {
-                run.account(kind, now.saturating_sub(start));
-            }
-            start = now;
-        };
+        use StageKind as S;
         match ended {
-            StageKind::Layer1 => {
-                self.add_bias(packing::bias1_slots)?;
-                lap(&mut self.run, StageKind::Layer1);
+            S::Layer1 => self.stage(
+                S::Layer1,
+                SpanKind::Encode,
+                platform,
+                |session, platform| session.add_bias(packing::bias1_slots, platform),
+            ),
+            S::Sum1 => self.stage(S::Rescale1, SpanKind::Rescale, platform, Self::rescale),
+            S::Activation => {
+                self.stage(S::Rescale2, SpanKind::Rescale, platform, Self::rescale)?;
+                self.stage(S::Layer2, SpanKind::Encode, platform, Self::layer2)
             }
-            StageKind::Sum1 => {
-                self.rescale()?;
-                lap(&mut self.run, StageKind::Rescale1);
-            }
-            StageKind::Activation => {
-                self.rescale()?;
-                lap(&mut self.run, StageKind::Rescale2);
-                self.layer2()?;
-                lap(&mut self.run, StageKind::Layer2);
-            }
-            StageKind::Sum2 => {
-                self.rescale()?;
-                lap(&mut self.run, StageKind::Rescale3);
-            }
-            StageKind::Rescale1 | StageKind::Rescale2 | StageKind::Layer2 | StageKind::Rescale3 => {
-            }
+            S::Sum2 => self.stage(S::Rescale3, SpanKind::Rescale, platform, Self::rescale),
+            S::Rescale1 | S::Rescale2 | S::Layer2 | S::Rescale3 => Ok(()),
+        }
+    }
+
+    /// Does the work of a stage, or the end of it, which begins with `first`,
+    /// and accounts for its time.
+    fn stage<P: Platform>(
+        &mut self,
+        kind: StageKind,
+        first: SpanKind,
+        platform: &mut P,
+        work: impl FnOnce(&mut Self, &mut P) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let start = platform.now();
+        if self.trace.is_on() {
+            self.trace.tracer.group(Place::Stage(kind), start);
+            self.trace.tracer.mark(first, platform.now());
+        }
+        work(self, platform)?;
+        if let Some(run) = &mut self.run {
+            run.account(kind, platform.now().saturating_sub(start));
         }
         Ok(())
     }
 
     /// Adds the constants that `fill` writes into the slots.
-    fn add_bias(&mut self, fill: fn(&Plan, &Model<'_>, &mut [f32])) -> Result<(), Refusal> {
+    fn add_bias<P: Platform>(
+        &mut self,
+        fill: fn(&Plan, &Model<'_>, &mut [f32]),
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        let mut watch = self.trace.watch(platform);
+        watch.mark(SpanKind::Encode);
         let scale = self.ct.scale() / f64::from(1u32 << BIAS_SHIFT);
         let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |re, _| {
             fill(&self.plan, &self.model, re);
         })?;
         let params = self.plan.params();
-        add_encoded(params, &mut self.ct, coefficients, BIAS_SHIFT, scratch).map_err(internal)
+        let ct = &mut self.ct;
+        add_encoded(params, ct, coefficients, BIAS_SHIFT, scratch, &mut watch).map_err(internal)
     }
 
-    fn rescale(&mut self) -> Result<(), Refusal> {
+    fn rescale<P: Platform>(&mut self, platform: &mut P) -> Result<(), Refusal> {
         let params = self.plan.params();
         let scratch = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
-        rescale(params, &mut self.ct, scratch).map_err(internal)
+        let mut watch = self.trace.watch(platform);
+        rescale_probed(params, &mut self.ct, scratch, &mut watch).map_err(internal)
     }
 
-    fn layer2(&mut self) -> Result<(), Refusal> {
+    fn layer2<P: Platform>(&mut self, platform: &mut P) -> Result<(), Refusal> {
+        let mut watch = self.trace.watch(platform);
+        watch.mark(SpanKind::Encode);
         let scale = self.plan.scales().weights2;
         let (coefficients, scratch) = encode_slots(&self.plan, scale, self.work, |re, _| {
             packing::weight2_slots(&self.plan, &self.model, re);
         })?;
         let params = self.plan.params();
-        multiply_encoded(params, &mut self.ct, coefficients, scale, scratch).map_err(internal)?;
-        self.add_bias(packing::bias2_slots)
+        let ct = &mut self.ct;
+        multiply_encoded(params, ct, coefficients, scale, scratch, &mut watch).map_err(internal)?;
+        self.add_bias(packing::bias2_slots, platform)
     }
 
     /// Apart for the same reason as [`Self::consume`].

@@ -16,6 +16,7 @@ use he_nn::message::{
 };
 use he_nn::packing;
 use he_nn::plan::{Cursor, Plan, Step};
+use he_nn::trace::Span;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
@@ -26,6 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long an evaluator may take to answer the first message.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Most spans of a trace that are taken from an evaluator.
+const MAX_SPANS: usize = 1 << 16;
 
 /// Above this share of the modulus a result counts as wrapped around: values
 /// within the plan's ranges reach a quarter of it.
@@ -188,6 +192,9 @@ impl std::fmt::Display for RefusalSentence {
                 "coefficient {index} of {} is not below its prime; run again",
                 Place(item)
             ),
+            Refusal::NoTracer => f.write_str(
+                "it was built without a tracer; build its firmware with the feature `trace`, or leave --trace out",
+            ),
             Refusal::Model => {
                 f.write_str("its model does not fit its plan or memory; build the firmware again")
             }
@@ -242,6 +249,7 @@ pub struct Client {
     switching: Vec<PackedKey>,
     rng: ChaCha20Rng,
     patience: Duration,
+    tracing: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -277,8 +285,21 @@ pub struct Inference {
     pub memory: Memory,
     /// Time per stage.
     pub stages: Vec<Stage>,
+    /// What the evaluator did when, if that was asked for.
+    pub trace: Option<Trace>,
     /// From the first message to the decrypted result.
     pub wall: Duration,
+}
+
+/// What an evaluator did when, by its own account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// In order of start.
+    pub spans: Vec<Span>,
+    /// Spans before the first of these, for which it had no room.
+    pub dropped: u32,
+    /// Time that the tracer took for itself, in no span.
+    pub own: u64,
 }
 
 impl std::fmt::Debug for Inference {
@@ -404,12 +425,18 @@ impl Client {
             switching,
             rng,
             patience: PATIENCE,
+            tracing: false,
         })
     }
 
     /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
     pub const fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// From now on has every inference traced, or not; not at first.
+    pub const fn set_tracing(&mut self, tracing: bool) {
+        self.tracing = tracing;
     }
 
     /// The plan.
@@ -461,6 +488,7 @@ impl Client {
         let (window, board, unit) = self.greet(link, &device)?;
         link.send(&Request::Begin {
             plan: self.plan.fingerprint(),
+            trace: self.tracing,
         })?;
         self.await_readiness(link, &device)?;
 
@@ -517,6 +545,11 @@ impl Client {
         let (result, done) = self.collect(link, &device, in_flight)?;
         let logits = self.decrypt(result, f64::from_bits(done.scale_bits), &device)?;
         let after = link.traffic();
+        let wall = start.elapsed();
+        let trace = match self.tracing {
+            true => Some(self.fetch_trace(link, &device)?),
+            false => None,
+        };
         Ok(Inference {
             logits,
             bytes: Bytes {
@@ -528,7 +561,8 @@ impl Client {
             unit,
             memory: done.memory,
             stages: done.stages.into_iter().collect(),
-            wall: start.elapsed(),
+            trace,
+            wall,
         })
     }
 
@@ -705,6 +739,31 @@ impl Client {
         }
     }
 
+    /// Asks for the trace of the inference that has just ended.
+    fn fetch_trace<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<Trace, ClientError> {
+        link.send(&Request::Trace)?;
+        let mut trace = Trace::default();
+        loop {
+            let end = link.receive(self.patience, |reply| match reply {
+                Reply::Span(span) if trace.spans.len() < MAX_SPANS => {
+                    trace.spans.push(span);
+                    Ok(None)
+                }
+                Reply::Traced { dropped, own } => Ok(Some((dropped, own))),
+                other => Err(out_of_turn(device, "the end of the trace", &other)),
+            })??;
+            if let Some((dropped, own)) = end {
+                trace.dropped = dropped;
+                trace.own = own;
+                return Ok(trace);
+            }
+        }
+    }
+
     fn decrypt(
         &self,
         result: ResultHalves,
@@ -841,6 +900,8 @@ fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_>) -> Clien
         Reply::Result { .. } => turn(device_name, expected, "a part of a result"),
         Reply::Done { .. } => turn(device_name, expected, "an end"),
         Reply::Aborted => turn(device_name, expected, "an abort"),
+        Reply::Span(_) => turn(device_name, expected, "a span of a trace"),
+        Reply::Traced { .. } => turn(device_name, expected, "the end of a trace"),
     }
 }
 

@@ -2,8 +2,10 @@
 //! behind TCP.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use he_core::Params;
 use he_core::params::N4096_DEPTH3;
@@ -11,6 +13,7 @@ use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, ModelError};
 use he_nn::plan::{Plan, PlanError};
 use he_nn::session::{Platform, Session};
+use he_nn::trace::Ring;
 
 use crate::device::stream::Stream;
 use crate::device::{DeviceError, Duplex, Transport, duplex, serve};
@@ -27,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(600);
 
 /// Chunks in flight; a host has room for more than a board.
 const WINDOW: u8 = 16;
+
+/// Spans that a trace keeps: twice those of an inference.
+const TRACE_SPANS: usize = 4096;
 
 /// Why an evaluator cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +64,12 @@ pub enum EvaluatorError {
     },
 }
 
-/// A host has no instruction counter; its memory is the arena's.
+/// A host has no instruction counter, but a clock; its memory is the arena's.
 struct Host {
     arena_bytes: u32,
+    start: Instant,
+    /// Nanoseconds that [`Timed`] has waited, until they are asked for.
+    waited: Arc<AtomicU64>,
 }
 
 impl Platform for Host {
@@ -68,10 +77,13 @@ impl Platform for Host {
         "inproc"
     }
     fn unit(&self) -> TimeUnit {
-        TimeUnit::None
+        TimeUnit::Nanoseconds
     }
     fn now(&mut self) -> u64 {
-        0
+        nanoseconds(self.start)
+    }
+    fn waited(&mut self) -> u64 {
+        self.waited.swap(0, Ordering::Relaxed)
     }
     fn memory(&mut self) -> Memory {
         Memory {
@@ -84,6 +96,38 @@ impl Platform for Host {
     }
 }
 
+/// Nanoseconds since `start`, of which 64 bits hold centuries.
+fn nanoseconds(start: Instant) -> u64 {
+    start.elapsed().as_nanos() as u64
+}
+
+/// A transport that measures how long it is waited at.
+struct Timed<'t, T> {
+    transport: &'t mut T,
+    waited: Arc<AtomicU64>,
+}
+
+impl<T: Transport> Transport for Timed<'_, T> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.transport.send(bytes)
+    }
+
+    fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> Result<usize, DeviceError> {
+        let start = Instant::now();
+        let received = self.transport.receive(buffer, timeout);
+        self.waited.fetch_add(nanoseconds(start), Ordering::Relaxed);
+        received
+    }
+
+    fn name(&self) -> String {
+        self.transport.name()
+    }
+}
+
 /// Evaluates `model` for the client behind `transport` until it closes.
 ///
 /// # Errors
@@ -92,11 +136,16 @@ pub fn evaluate<T: Transport>(model: &[u8], transport: &mut T) -> Result<(), Eva
     let model = Model::parse(model)?;
     let plan = Plan::new(PARAMS, &model)?;
     let mut arena = vec![0; plan.arena_words()];
+    let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
+    let waited = Arc::new(AtomicU64::new(0));
     let mut host = Host {
         arena_bytes: size_of_val(arena.as_slice()) as u32,
+        start: Instant::now(),
+        waited: waited.clone(),
     };
-    let mut session = Session::new(plan, model, &mut arena)?;
-    serve(transport, |request, mut reply| match request {
+    let mut session = Session::traced(plan, model, &mut arena, ring.as_mut())?;
+    let mut transport = Timed { transport, waited };
+    serve(&mut transport, |request, mut reply| match request {
         Ok(request) => session.handle(request, &mut host, &mut reply),
         Err(error) => session.refuse_frame(error.received(), &mut reply),
     })?;

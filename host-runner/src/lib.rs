@@ -9,5 +9,6 @@ pub mod device;
 pub mod evaluator;
 pub mod image;
 pub mod sensor;
+pub mod trace;
 #[cfg(feature = "train")]
 pub mod train;

@@ -947,7 +947,7 @@ fn small_model() -> Vec<u8> {
 fn requests_that_are_refused() {
     let mut setup = Setup::new();
     let plan = setup.reference.plan.fingerprint();
-    let begin = Request::Begin { plan };
+    let begin = Request::Begin { plan, trace: false };
     let seed = Request::Seed {
         seed: [7; SEED_BYTES],
     };
@@ -983,7 +983,10 @@ fn requests_that_are_refused() {
         }),
     );
     setup.ask(
-        &[Request::Begin { plan: plan ^ 1 }],
+        &[Request::Begin {
+            plan: plan ^ 1,
+            trace: false,
+        }],
         refused(Refusal::Plan {
             evaluator: plan,
             client: plan ^ 1,

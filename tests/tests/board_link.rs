@@ -82,7 +82,10 @@ impl Board {
     /// The order to fail, and the report that comes back.
     fn fail<R>(&mut self, order: u32, take: impl FnOnce(Fault<'_>) -> R) -> R {
         self.connection
-            .send(&Request::Begin { plan: order })
+            .send(&Request::Begin {
+                plan: order,
+                trace: false,
+            })
             .unwrap();
         self.receive(|reply| match reply {
             Reply::Fault(fault) => take(fault),

@@ -475,11 +475,28 @@ fn what_has_no_plan_yet_is_refused_by_name() {
         (&["plan", "--weights", "encrypted"][..], "encrypted weights"),
         (&["infer", "--weights", "encrypted"], "encrypted weights"),
         (&["infer", "--packing", "batch"], "batch packing"),
-        (&["infer", "--trace", "trace.json"], "timing traces"),
     ] {
         let sentence = fails(2, arguments);
         assert!(sentence.contains(what), "{sentence}");
     }
+}
+
+#[test]
+fn a_trace_is_a_file_and_a_picture_beside_it() {
+    let directory = TempDir::new().unwrap();
+    let trace = path(&directory, "trace.json");
+    succeeds(&["infer", "--count", "1", "--trace", &trace]);
+    let events: Value = serde_json::from_str(&fs::read_to_string(&trace).unwrap()).unwrap();
+    assert!(events["traceEvents"].as_array().unwrap().len() > 1000);
+    let picture = fs::read_to_string(path(&directory, "trace.svg")).unwrap();
+    assert!(picture.starts_with("<svg"));
+    for name in ["-", "picture.svg"] {
+        let sentence = fails(1, &["infer", "--trace", name]);
+        assert!(sentence.contains("trace.json"), "{sentence}");
+    }
+    let nowhere = path(&directory, "no/trace.json");
+    let sentence = fails(1, &["infer", "--count", "1", "--trace", &nowhere]);
+    assert!(sentence.contains("cannot be written"), "{sentence}");
 }
 
 #[test]

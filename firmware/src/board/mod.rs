@@ -16,6 +16,7 @@
 //! | `mailbox_bytes()` | memory of the link outside the RAM region |
 //! | `undisturbed(work)` | does the work with nothing else running, see below |
 //! | `now()` | time since start in `TIME_UNIT`, also with interrupts off |
+//! | `TRACE_SPANS` | how many spans a trace keeps, with the feature `trace` |
 //! | `is_ram(address, bytes)` | whether a fault handler may read the words there |
 //!
 //! Requests are carried out in `undisturbed`, so that the times of an inference

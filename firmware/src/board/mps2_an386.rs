@@ -41,6 +41,15 @@ pub(crate) const NAME: &str = env!("HE_EDGE_BOARD");
 /// The emulator counts instructions; it has no model of the pipeline.
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
 
+/// Spans that a trace keeps, 20 bytes each: those of an inference of the
+/// reference network, or what fits beside it.
+#[cfg(feature = "trace")]
+pub(crate) const TRACE_SPANS: usize = if cfg!(board = "mps2-an386-256k") {
+    256
+} else {
+    2048
+};
+
 /// Both UARTs and SysTick run from this.
 const SYSTEM_HZ: u32 = 25_000_000;
 

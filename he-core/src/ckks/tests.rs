@@ -223,9 +223,9 @@ fn constants_are_added_at_large_scales() {
     let mut buffer: Vec<f32> = c.iter().map(|&x| x as f32).collect();
     buffer.resize(N, 0.0);
     encode_in_place(&mut buffer, SCALE).unwrap();
-    add_encoded(&P, &mut ct, &buffer, 20, &mut vec![0; N]).unwrap();
+    add_encoded(&P, &mut ct, &buffer, 20, &mut vec![0; N], &mut ()).unwrap();
     assert!(max_error(&t.decrypt(&ct), |i| v[i] * v[i] + c[i]) < 5e-3);
-    assert!(add_encoded(&P, &mut ct, &buffer, 31, &mut vec![0; N]).is_err());
+    assert!(add_encoded(&P, &mut ct, &buffer, 31, &mut vec![0; N], &mut ()).is_err());
 }
 
 #[test]
@@ -394,9 +394,9 @@ fn keys_are_consumed_in_any_chunks() {
             .unwrap();
             let early = run.absorb(&P, &mut ct, &mut work, b, b);
             assert!(matches!(early, Err(Error::Turn { .. })), "{early:?}");
-            run.digit(&P, &mut ct, &mut work).unwrap();
+            run.digit(&P, &mut ct, &mut work, &mut ()).unwrap();
             assert_eq!(run.due(), Some(Due::Key(at)));
-            let again = run.digit(&P, &mut ct, &mut work);
+            let again = run.digit(&P, &mut ct, &mut work, &mut ());
             assert!(matches!(again, Err(Error::Turn { .. })), "{again:?}");
             let m = P.prime(at.target).unwrap().modulus();
             let mut u = crate::ring::sample::Uniform::new(
@@ -411,7 +411,7 @@ fn keys_are_consumed_in_any_chunks() {
             }
         }
         assert_eq!(run.due(), Some(Due::Division));
-        run.divide(&P, &mut ct, &mut work).unwrap();
+        run.divide(&P, &mut ct, &mut work, &mut ()).unwrap();
         assert_eq!(run.due(), None);
         assert_eq!(
             run.absorb(&P, &mut ct, &mut work, &[0; 8], &[0; 8]),
@@ -420,7 +420,7 @@ fn keys_are_consumed_in_any_chunks() {
                 got: "a chunk of the key"
             })
         );
-        assert!(run.divide(&P, &mut ct, &mut work).is_err());
+        assert!(run.divide(&P, &mut ct, &mut work, &mut ()).is_err());
         results.push(ct.into_storage());
     }
     assert!(results.windows(2).all(|w| w[0] == w[1]));

@@ -24,6 +24,7 @@
 
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
+use crate::probe::{Probe, Work};
 use crate::ring::{copy, kernel, ntt};
 
 /// One limb of a switching key, both halves: digit `digit` modulo the prime
@@ -280,7 +281,12 @@ impl KeySwitch {
     ///
     /// # Errors
     /// As [`Self::begin_own_digit`].
-    pub fn begin_digit(&mut self, params: &Params, work: &mut Workspace<'_>) -> Result<()> {
+    pub fn begin_digit(
+        &mut self,
+        params: &Params,
+        work: &mut Workspace<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<()> {
         let at = self.digit_due()?;
         if at.is_own() {
             return Err(self.out_of_turn("another prime's digit"));
@@ -289,13 +295,17 @@ impl KeySwitch {
         let m = to.modulus();
         let (source, spare) = work.source_and_spare(at.digit)?;
         if at.leaves_its_prime(params, self.level) {
+            probe.begin(Work::Ntt);
             ntt::inverse_from_mont(source, from)?;
         }
+        probe.begin(Work::Digit);
         if at.target == params.special() {
             lift_in_place(source, from, m.r2(), to);
+            probe.begin(Work::Ntt);
             ntt::forward(source, to)?;
         } else {
             kernel::lift(source, from.modulus(), spare, m.r2(), m);
+            probe.begin(Work::Ntt);
             ntt::forward(spare, to)?;
         }
         self.begin_key(at);
@@ -391,6 +401,7 @@ impl KeySwitch {
         x0: &mut [u32],
         x1: &mut [u32],
         work: &mut Workspace<'_>,
+        probe: &mut impl Probe,
     ) -> Result<()> {
         if self.due != Some(Due::Division) {
             return Err(self.out_of_turn("the division"));
@@ -402,12 +413,11 @@ impl KeySwitch {
         let scratch = limb(rest, n, 0)?;
         for (x, r) in [(x0, &mut **spare), (x1, acc1)] {
             check_len("half", x.len(), (self.level + 1) * n)?;
+            probe.begin(Work::Ntt);
             ntt::inverse(r, special)?;
             for (i, x) in x.chunks_exact_mut(n).enumerate() {
                 let to = params.prime(i)?;
-                let m = to.modulus();
-                let factor = m.to_mont(m.inv(m.reduce(special.modulus().value() as i32)));
-                divide_by(x, r, special, to, factor, scratch)?;
+                divide_by(x, r, special, to, scratch, Work::ModDown, probe)?;
             }
         }
         self.due = None;
@@ -438,8 +448,8 @@ fn lift_in_place(limb: &mut [u32], from: &Prime, factor: i32, to: &Prime) {
 }
 
 /// `x = (x - [r]_to) / p` with `r` in the coefficient domain modulo `from`,
-/// centred: the common step of mod-down and rescale (`factor = p^-1`,
-/// Montgomery form; `scratch` is one limb).
+/// whose prime is `p`, centred: the common step of mod-down and rescale
+/// (`work` is which of them; `scratch` is one limb).
 ///
 /// # Errors
 /// [`Error::Length`].
@@ -448,12 +458,17 @@ pub fn divide_by(
     r: &[u32],
     from: &Prime,
     to: &Prime,
-    factor: i32,
     scratch: &mut [u32],
+    work: Work,
+    probe: &mut impl Probe,
 ) -> Result<()> {
+    probe.begin(work);
     let m = to.modulus();
+    let factor = m.to_mont(m.inv(m.reduce(from.modulus().value() as i32)));
     kernel::lift(r, from.modulus(), scratch, m.r(), m);
+    probe.begin(Work::Ntt);
     ntt::forward(scratch, to)?;
+    probe.begin(work);
     kernel::sub_scale(x, scratch, factor, m);
     Ok(())
 }

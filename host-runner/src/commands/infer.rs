@@ -1,6 +1,6 @@
 //! `he-edge infer`: remote encrypted inference.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -19,6 +19,7 @@ use crate::device::emulator::Emulator;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, Transport, firmware_build, stream};
 use crate::evaluator;
+use crate::trace::{Timeline, TracedImage};
 
 /// Arguments of `infer`.
 #[derive(Debug, Args)]
@@ -49,8 +50,10 @@ pub struct InferArguments {
     /// How values are laid out in slots.
     #[arg(long, value_enum, default_value = "latency")]
     pub packing: Packing,
-    /// Write a timeline of the stages to this file; refused so far.
-    #[arg(long, value_name = "FILE")]
+    /// Write what the evaluator did when to this file, as trace-event JSON for
+    /// Perfetto or chrome://tracing, and a picture of the first image's beside
+    /// it, with the ending `.svg`. Firmware is built with its tracer for it.
+    #[arg(long, value_name = "FILE", value_parser = trace_path)]
     pub trace: Option<PathBuf>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
@@ -58,6 +61,17 @@ pub struct InferArguments {
     /// Show the board's log on standard error.
     #[arg(long)]
     pub log: bool,
+}
+
+fn trace_path(name: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    let svg = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("svg"));
+    match path.file_name() {
+        Some(_) if name != "-" && !svg => Ok(path),
+        _ => Err("the trace is JSON and its picture is put beside it with the ending .svg: name a file such as trace.json".to_owned()),
+    }
 }
 
 /// The parameter set in use.
@@ -191,6 +205,19 @@ pub fn open(
     model: &ModelFile,
     log: bool,
 ) -> Result<Connection<Box<dyn Transport>>, Failure> {
+    open_with(device, model, log, &[])
+}
+
+/// As [`open`], with these cargo features of the firmware where it is built.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    device: &Device,
+    model: &ModelFile,
+    log: bool,
+    features: &[&str],
+) -> Result<Connection<Box<dyn Transport>>, Failure> {
     let transport: Box<dyn Transport> = match device {
         Device::InProcess => Box::new(evaluator::in_process(model.bytes())?),
         Device::Emulator { board } => {
@@ -198,7 +225,7 @@ pub fn open(
             let options = firmware_build::Options {
                 board,
                 model: model.path(),
-                features: &[],
+                features,
             };
             let spinner = ProgressBar::new_spinner().with_message("building the firmware");
             spinner.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -404,12 +431,6 @@ fn select(
 /// [`Failure`].
 pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     check_planned(arguments.weights, arguments.packing)?;
-    if arguments.trace.is_some() {
-        return Err(Failure::Unplanned {
-            what: "timing traces",
-            instead: "--json, which has the time of each stage",
-        });
-    }
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
     let plan = file.plan(&model)?;
@@ -426,9 +447,37 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     };
     let count = arguments.count as usize;
     let images = select(dataset, arguments.offset, count)?;
-    let mut link = open(&arguments.device, &file, arguments.log)?;
+    let tracing = arguments.trace.is_some();
+    let features: &[&str] = if tracing { &["trace"] } else { &[] };
+    let mut link = open_with(&arguments.device, &file, arguments.log, features)?;
     let mut client = Client::new(plan, &model)?;
-    let collected = run_images(&mut client, &mut link, &model, images, count, |_, _| {})?;
+    client.set_tracing(tracing);
+    let mut timeline = Timeline {
+        plan,
+        board: String::new(),
+        unit: TimeUnit::None,
+        images: Vec::new(),
+    };
+    let collected = run_images(
+        &mut client,
+        &mut link,
+        &model,
+        images,
+        count,
+        |report, inference| {
+            if let Some(trace) = &inference.trace {
+                timeline.board.clone_from(&inference.board);
+                timeline.unit = inference.unit;
+                timeline.images.push(TracedImage {
+                    index: report.index,
+                    trace: trace.clone(),
+                });
+            }
+        },
+    )?;
+    if let Some(path) = &arguments.trace {
+        write_timeline(path, &timeline)?;
+    }
     let max_error = collected.max_logit_error();
     let report = collected.report(arguments.device.to_string(), &arguments.model, &plan);
     if let Some(path) = &arguments.json {
@@ -438,6 +487,26 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         }
     }
     output::print(&text(&report, max_error))
+}
+
+/// Writes a timeline and its picture.
+fn write_timeline(path: &Path, timeline: &Timeline) -> Result<(), Failure> {
+    let write = |path: &Path, text: std::io::Result<String>| {
+        text.and_then(|text| std::fs::write(path, text))
+            .map_err(|source| Failure::Write {
+                path: path.into(),
+                source,
+            })
+    };
+    write(path, timeline.json().map_err(Into::into))?;
+    let picture = timeline
+        .picture()
+        .map_err(std::io::Error::other)
+        .transpose();
+    match picture {
+        Some(picture) => write(&path.with_extension("svg"), picture),
+        None => Ok(()),
+    }
 }
 
 /// The report for people.

@@ -5,6 +5,7 @@ use crate::ckks::ciphertext::check_scale;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
+use crate::probe::{Probe, Work};
 use crate::ring::ntt;
 use crate::rlwe::gadget::divide_by;
 
@@ -17,6 +18,19 @@ pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     params: &Params,
     ct: &mut Ciphertext<S, PARTS>,
     scratch: &mut [u32],
+) -> Result<()> {
+    rescale_probed(params, ct, scratch, &mut ())
+}
+
+/// [`rescale`] under a probe.
+///
+/// # Errors
+/// As [`rescale`].
+pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    scratch: &mut [u32],
+    probe: &mut impl Probe,
 ) -> Result<()> {
     ct.check_params(params)?;
     check_len("scratch", scratch.len(), params.n())?;
@@ -35,12 +49,11 @@ pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         let Some((kept, dropped)) = part.split_at_mut_checked(level * n) else {
             continue;
         };
+        probe.begin(Work::Ntt);
         ntt::inverse(dropped, last)?;
         for (i, limb) in kept.chunks_exact_mut(n).enumerate() {
             let prime = params.prime(i)?;
-            let m = prime.modulus();
-            let factor = m.to_mont(m.inv(m.reduce(q as i32)));
-            divide_by(limb, dropped, last, prime, factor, scratch)?;
+            divide_by(limb, dropped, last, prime, scratch, Work::Rescale, probe)?;
         }
     }
     ct.set(level - 1, ct.scale() / f64::from(q));

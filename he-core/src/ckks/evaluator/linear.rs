@@ -6,6 +6,7 @@ use crate::ckks::ciphertext::check_same_scale;
 use crate::ckks::{Ciphertext, Constant, Plaintext};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
+use crate::probe::{Probe, Work};
 use crate::ring::{kernel, ntt};
 
 /// A plaintext's words are in Montgomery form, and multiplied by these lose it.
@@ -191,6 +192,7 @@ pub fn add_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     coefficients: &[f32],
     shift: u32,
     scratch: &mut [u32],
+    probe: &mut impl Probe,
 ) -> Result<()> {
     ct.check_params(params)?;
     check_len("coefficients", coefficients.len(), params.n())?;
@@ -205,8 +207,11 @@ pub fn add_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         let prime = params.prime(i)?;
         let m = prime.modulus();
         let factor = m.to_mont(m.reduce(1i32 << shift));
+        probe.begin(Work::Encode);
         kernel::lift_f32(coefficients, scratch, factor, m);
+        probe.begin(Work::Ntt);
         ntt::forward(scratch, prime)?;
+        probe.begin(Work::Multiply);
         if let Some(c0) = ct.limbs_mut(i)?.first_mut() {
             kernel::add(c0, scratch, m);
         }

@@ -83,7 +83,7 @@ pub mod linear;
 pub mod product;
 pub mod switching;
 
-pub use level::{align_scale, drop_level, rescale, scale_towards};
+pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards};
 pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
 pub use product::{
     multiply, multiply_constant, multiply_encoded, multiply_plain, multiply_plain_add, square,

@@ -6,6 +6,7 @@ use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::ckks::{Ciphertext, Constant, Plaintext};
 use crate::error::{Result, check_len};
 use crate::params::Params;
+use crate::probe::{Probe, Work};
 use crate::ring::{kernel, ntt};
 
 /// Words that a product of ciphertexts keeps of the second one in Montgomery
@@ -198,6 +199,7 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     coefficients: &[f32],
     plain_scale: f64,
     scratch: &mut [u32],
+    probe: &mut impl Probe,
 ) -> Result<()> {
     ct.check_params(params)?;
     check_scale("plaintext", plain_scale)?;
@@ -205,7 +207,8 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     check_len("scratch", scratch.len(), params.n())?;
     for i in 0..=ct.level() {
         let m = params.prime(i)?.modulus();
-        transform_encoded(params, i, coefficients, scratch)?;
+        transform_encoded(params, i, coefficients, scratch, probe)?;
+        probe.begin(Work::Multiply);
         for limb in ct.limbs_mut(i)? {
             kernel::mul(limb, scratch, m);
         }
@@ -224,9 +227,12 @@ pub fn transform_encoded(
     i: usize,
     coefficients: &[f32],
     limb: &mut [u32],
+    probe: &mut impl Probe,
 ) -> Result<()> {
     let prime = params.prime(i)?;
     let m = prime.modulus();
+    probe.begin(Work::Encode);
     kernel::lift_f32(coefficients, limb, m.r2(), m);
+    probe.begin(Work::Ntt);
     ntt::forward(limb, prime)
 }

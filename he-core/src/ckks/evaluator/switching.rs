@@ -8,6 +8,7 @@ use crate::ckks::ciphertext::check_scale;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
+use crate::probe::{Probe, Work};
 use crate::ring::{automorphism, copy, kernel};
 use crate::rlwe::gadget::KeySwitch;
 pub use crate::rlwe::gadget::{Due, Workspace, workspace_words};
@@ -114,12 +115,14 @@ impl Switching {
         params: &Params,
         ct: &mut Ciphertext<S, PARTS>,
         work: &mut Workspace<'_>,
+        probe: &mut impl Probe,
     ) -> Result<()> {
         ct.check_params(params)?;
         let at = match self.due() {
             Some(Due::Digit(at)) if at.is_own() => at,
-            _ => return self.run.begin_digit(params, work),
+            _ => return self.run.begin_digit(params, work, probe),
         };
+        probe.begin(Work::Digit);
         let m = params.prime(at.target)?.modulus();
         let mut parts = ct.limbs_mut(at.target)?;
         let (c0, c1, c2) = split(&mut parts);
@@ -176,11 +179,12 @@ impl Switching {
         params: &Params,
         ct: &mut Ciphertext<S, PARTS>,
         work: &mut Workspace<'_>,
+        probe: &mut impl Probe,
     ) -> Result<()> {
         ct.check_params(params)?;
         let mut parts = ct.parts_mut();
         let (c0, c1, _) = split(&mut parts);
-        self.run.divide(params, c0, c1, work)
+        self.run.divide(params, c0, c1, work, probe)
     }
 }
 
@@ -217,9 +221,9 @@ where
     let mut run = Switching::start(params, op, ct)?;
     while let Some(due) = run.due() {
         match due {
-            Due::Digit(_) => run.digit(params, ct, work)?,
+            Due::Digit(_) => run.digit(params, ct, work, &mut ())?,
             Due::Key(at) => key.feed(params, at, |b, a| run.absorb(params, ct, work, b, a))?,
-            Due::Division => run.divide(params, ct, work)?,
+            Due::Division => run.divide(params, ct, work, &mut ())?,
         }
     }
     Ok(())
