@@ -65,6 +65,8 @@ impl Board {
         hardware::start_clock(core.DCB, core.DWT, core.SYST);
 
         let mut config = uarte::Config::default();
+        // By its name: the peripheral knows a few rates only.
+        const { assert!(hardware::LINK_BAUD == 921_600) };
         config.baudrate = Baudrate::Baud921600;
         let link = BufferedUarteRx::new(
             board.UARTE0,
