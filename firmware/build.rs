@@ -4,17 +4,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use he_core::params::N4096_DEPTH3;
+use he_core::Params;
+use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
 use he_nn::model::Model;
 use he_nn::plan::Plan;
 
 const DEFAULT_BOARD: &str = "mps2-an386";
+const DEFAULT_PARAMS: &str = "n4096-depth3";
 const DEFAULT_MODEL: &str = "../host-runner/assets/models/mnist-mlp64.hemodel";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=HE_EDGE_BOARD");
     println!("cargo:rerun-if-env-changed=HE_EDGE_MODEL");
+    println!("cargo:rerun-if-env-changed=HE_EDGE_PARAMS");
+    println!("cargo:rustc-check-cfg=cfg(params, values(any()))");
     println!("cargo:rustc-check-cfg=cfg(board, values(any()))");
     // On a host there is nothing to link and no model to hold.
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
@@ -37,10 +41,28 @@ fn main() {
         );
     };
     fs::write(out.join("memory.x"), map).expect("the build directory is writable");
-    // Interrupt handlers are named in each board's vector table, not here.
-    fs::write(out.join("device.x"), "").expect("the build directory is writable");
+    // The names of interrupt handlers come with a board's abstraction layer; a
+    // board without one has them in its vector table.
+    let layer = format!("CARGO_FEATURE_{}", board.replace('-', "_").to_uppercase());
+    if env::var_os(layer).is_none() {
+        fs::write(out.join("device.x"), "").expect("the build directory is writable");
+    }
+    println!("cargo:rustc-check-cfg=cfg(armv8m)");
+    if env::var("TARGET").is_ok_and(|target| target.starts_with("thumbv8m")) {
+        println!("cargo:rustc-cfg=armv8m");
+    }
     println!("cargo:rustc-cfg=board=\"{board}\"");
     println!("cargo:rustc-env=HE_EDGE_BOARD={board}");
+    let params = env::var("HE_EDGE_PARAMS").unwrap_or_else(|_| DEFAULT_PARAMS.into());
+    // As `src/evaluator.rs` chooses.
+    let set = match params.as_str() {
+        DEFAULT_PARAMS => &N4096_DEPTH3,
+        "n8192-depth5" => &N8192_DEPTH5,
+        _ => {
+            panic!("the parameter set {params} is not known: use {DEFAULT_PARAMS} or n8192-depth5")
+        }
+    };
+    println!("cargo:rustc-cfg=params=\"{params}\"");
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=--nmagic");
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
@@ -58,7 +80,7 @@ fn main() {
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
-    if let Err(reason) = check(&model) {
+    if let Err(reason) = check(set, &model) {
         println!("cargo::error={reason}");
     }
     println!(
@@ -78,11 +100,11 @@ fn compiler() -> String {
 }
 
 /// Refuses here what the board could only refuse at run time.
-fn check(path: &Path) -> Result<(), String> {
+fn check(set: &'static Params, path: &Path) -> Result<(), String> {
     let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
     let model = Model::parse(&bytes).map_err(|e| failed(&e))?;
-    Plan::new(&N4096_DEPTH3, &model).map_err(|e| failed(&e))?;
+    Plan::new(set, &model).map_err(|e| failed(&e))?;
     Ok(())
 }
 

@@ -1,6 +1,11 @@
 //! The session, its model in flash and its arena in RAM.
 
-use he_core::params::N4096_DEPTH3;
+use core::mem::MaybeUninit;
+
+#[cfg(not(params = "n8192-depth5"))]
+use he_core::params::N4096_DEPTH3 as PARAMS;
+#[cfg(params = "n8192-depth5")]
+use he_core::params::N8192_DEPTH5 as PARAMS;
 use he_nn::message::{Refusal, Reply, Request};
 use he_nn::model::Model;
 use he_nn::plan::{Plan, arena_words};
@@ -13,8 +18,25 @@ use crate::tracer::{self, Tracer};
 static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
     *include_bytes!(env!("HE_EDGE_MODEL"));
 
-/// The arena; a set that does not fit the RAM is a link error.
-const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
+const ARENA_WORDS: usize = arena_words(&PARAMS);
+
+/// The arena; a set that does not fit its memory is a link error. The section is
+/// one of `.bss`, and lies in the RAM unless the board's memory map has another
+/// place for it, which the start-up code does not clear.
+#[unsafe(link_section = ".bss.arena")]
+static mut ARENA: MaybeUninit<[u32; ARENA_WORDS]> = MaybeUninit::uninit();
+
+/// The arena, once.
+fn take_arena() -> Option<&'static mut [u32]> {
+    let _once = cortex_m::singleton!(: () = ())?;
+    let arena = (&raw mut ARENA).cast::<u32>();
+    // SAFETY: all words are written before the reference is made, which is the
+    // only one: this line is reached once.
+    unsafe {
+        arena.write_bytes(0, ARENA_WORDS);
+        Some(core::slice::from_raw_parts_mut(arena, ARENA_WORDS))
+    }
+}
 
 /// A session, or the reason to refuse everything.
 pub(crate) struct Evaluator(Option<Session<'static, Tracer>>);
@@ -24,12 +46,12 @@ impl Evaluator {
     /// it is made from is off the stack again.
     #[inline(never)]
     pub(crate) fn new() -> Self {
-        let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
+        let arena = take_arena();
         let session = Model::parse(&MODEL)
             .ok()
             .zip(arena)
             .and_then(|(model, arena)| {
-                let plan = Plan::new(&N4096_DEPTH3, &model).ok()?;
+                let plan = Plan::new(&PARAMS, &model).ok()?;
                 Session::traced(plan, model, arena, tracer::tracer()?).ok()
             });
         if session.is_none() {

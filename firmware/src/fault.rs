@@ -11,8 +11,8 @@ use cortex_m::peripheral::{MPU, SCB};
 use he_nn::link::{self, DELIMITER};
 use he_nn::message::Fault;
 
-use crate::board;
 use crate::device::Reply;
+use crate::{board, stack};
 
 /// A report with the longest source path that is sent whole.
 const REPORT_BYTES: usize = 256;
@@ -100,8 +100,8 @@ extern "C" fn exception(frame: *const u32) -> ! {
     const PC: usize = 6;
     /// Words of that frame, floating-point registers aside.
     const FRAME_WORDS: usize = 8;
-    /// `MSTKERR` and `STKERR`: the frame could not be pushed.
-    const NOT_PUSHED: u32 = 1 << 4 | 1 << 12;
+    /// `MSTKERR`, `STKERR` and, on Armv8-M, `STKOF`: the frame could not be pushed.
+    const NOT_PUSHED: u32 = 1 << 4 | 1 << 12 | 1 << 20;
 
     cortex_m::interrupt::disable();
     // SAFETY: the handler has the core to itself and never returns; without
@@ -115,9 +115,9 @@ extern "C" fn exception(frame: *const u32) -> ! {
         cortex_m::peripheral::scb::VectActive::Exception(_) => 3,
         cortex_m::peripheral::scb::VectActive::ThreadMode => 0,
     };
-    let readable = board::is_ram(frame as usize, FRAME_WORDS * size_of::<u32>());
+    let readable = stack::holds(frame as usize, FRAME_WORDS * size_of::<u32>());
     let pc = if cfsr & NOT_PUSHED == 0 && readable {
-        // SAFETY: the processor has just pushed its frame there, in RAM.
+        // SAFETY: the processor has just pushed its frame there, on the stack.
         unsafe { frame.add(PC).read_volatile() }
     } else {
         0

@@ -1,12 +1,13 @@
 //! The stack: painted at reset (cortex-m-rt's `paint-stack`), measured here, and
-//! guarded by the memory protection unit.
+//! guarded by the memory protection unit or the stack limit of Armv8-M.
 //!
-//! Every board's memory map puts the stack at the start of the RAM, so that
-//! what outgrows it leaves the RAM. The guard makes that a fault on processors
+//! Every board's memory map puts the stack at the start of a memory, so that
+//! what outgrows it leaves that memory. The guard makes that a fault on processors
 //! and emulators that would let it pass.
 
 use core::ptr::addr_of;
 
+#[cfg(not(armv8m))]
 use cortex_m::peripheral::MPU;
 use cortex_m_rt::STACK_PAINT_VALUE;
 
@@ -38,12 +39,21 @@ pub(crate) fn peak() -> u32 {
     top.wrapping_sub(word as u32)
 }
 
-/// Makes the 256 MB below the RAM inaccessible, as far as the code does not lie
-/// there. The stack grows into it where it overflows.
+/// Whether these bytes are words of the stack.
+pub(crate) fn holds(address: usize, bytes: usize) -> bool {
+    let stack = addr_of!(_stack_end) as usize..addr_of!(_stack_start) as usize;
+    let end = address.checked_add(bytes);
+    address.is_multiple_of(4) && stack.contains(&address) && end.is_some_and(|end| end <= stack.end)
+}
+
+/// Makes what lies below the stack inaccessible, so that a stack that outgrows
+/// its region faults: the 512 KB there, which hold no program, no statics and no
+/// registers on any board.
+#[cfg(not(armv8m))]
 pub(crate) fn guard() {
-    const REGION: u32 = 0x1000_0000;
-    /// `ENABLE`, 2^(27 + 1) bytes, no access, never executable.
-    const ATTRIBUTES: u32 = 1 | 27 << 1 | 1 << 28;
+    const BYTES: u32 = 512 * 1024;
+    /// `ENABLE`, 2^(18 + 1) bytes, no access, never executable.
+    const ATTRIBUTES: u32 = 1 | 18 << 1 | 1 << 28;
     /// `ENABLE` and `PRIVDEFENA`: everything else stays as it is without MPU.
     const CONTROL: u32 = 1 | 1 << 2;
 
@@ -52,10 +62,18 @@ pub(crate) fn guard() {
     unsafe {
         let mpu = &*MPU::PTR;
         mpu.rnr.write(0);
-        mpu.rbar.write(REGION);
+        mpu.rbar
+            .write((addr_of!(_stack_end) as u32).wrapping_sub(BYTES));
         mpu.rasr.write(ATTRIBUTES);
         mpu.ctrl.write(CONTROL);
     }
     cortex_m::asm::dsb();
     cortex_m::asm::isb();
+}
+
+/// Sets the processor's own limit: a stack that outgrows its region faults.
+#[cfg(armv8m)]
+pub(crate) fn guard() {
+    // SAFETY: the stack lies above, with all that it holds now.
+    unsafe { cortex_m::register::msplim::write(addr_of!(_stack_end) as u32) };
 }

@@ -418,6 +418,31 @@ parameter_set! {
         n: 4096, security: Security::Classical128,
         data: [134_176_769, 1_032_193, 974_849, 925_697], special: 270_337
     };
+
+    /// N = 8192, depth 5: for networks of three layers with two activations
+    /// (convolution, square, dense, square, dense).
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 909 249 | 27.47 | base: the result and its headroom |
+    /// | 16 760 833 | 24.00 | fifth rescale |
+    /// | 16 580 609 | 23.98 | fourth rescale |
+    /// | 16 515 073 | 23.98 | third rescale |
+    /// | 16 465 921 | 23.97 | second rescale |
+    /// | 16 384 001 | 23.97 | first rescale |
+    /// | 185 745 409 | 27.47 | special: wider than a digit, so that key-switching noise stays small also where scales are not doubled |
+    ///
+    /// log2(QP) = 174.84, and the table's row is 214. The rest is left: a board
+    /// encodes weights in single precision, of 24 bits, and above 1.86 * 10^8 a
+    /// transform needs reductions between its layers.
+    pub static N8192_DEPTH5 = {
+        n: 8192, security: Security::Classical128,
+        data: [
+            185_909_249, 16_760_833, 16_580_609,
+            16_515_073, 16_465_921, 16_384_001,
+        ],
+        special: 185_745_409
+    };
 }
 
 #[cfg(test)]
@@ -438,6 +463,18 @@ mod tests {
         );
         assert!((p.log_q(3) + p.prime(4).unwrap().modulus().value().ilog2() as f64) < p.log_qp());
         assert!(p.prime(5).is_err() && p.check_level("x", 4).is_err());
+    }
+
+    #[test]
+    fn the_larger_set_serves_depth_five() {
+        let p = &N8192_DEPTH5;
+        let max = p.security().max_log_qp(p.n()).unwrap();
+        assert_eq!((max, p.security().bits()), (214, 128));
+        assert!(p.log_qp() <= f64::from(max) - 1.0, "{}", p.log_qp());
+        assert_eq!((p.max_level(), p.slots()), (5, 4096));
+        let largest = p.primes.iter().map(|p| p.modulus.value()).max().unwrap();
+        assert!(largest <= crate::ring::kernel::portable::MAX_UNREDUCED);
+        assert_ne!(p.fingerprint(), N4096_DEPTH3.fingerprint());
     }
 
     #[test]

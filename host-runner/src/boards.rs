@@ -1,4 +1,5 @@
-//! What the host knows of each board: for plans, and to emulate it.
+//! What the host knows of each board: for plans, to build its image, to emulate
+//! it or to put the image on it.
 
 /// A board that the firmware can be built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,19 +8,44 @@ pub struct Board {
     pub name: &'static str,
     /// Its processor.
     pub core: &'static str,
+    /// The compiler's name for that.
+    pub target: &'static str,
+    /// The firmware's feature that the image needs, for a board with a hardware
+    /// abstraction layer.
+    pub feature: Option<&'static str>,
     /// QEMU's machine, if it has one.
     pub machine: Option<Machine>,
+    /// What probe-rs calls its chip, if there is one to put an image on.
+    pub chip: Option<&'static str>,
+    /// Flash for the image: `FLASH` of the memory map.
+    pub flash_bytes: usize,
     /// RAM that an image may take, stack included: `STACK` and `RAM` of the
     /// board's memory map, `firmware/src/board/NAME.x`. A test compares them.
     pub ram_bytes: usize,
-    /// Of that, the stack: `STACK` of the memory map.
+    /// Memory beside it that holds the arena and nothing else, 0 if the arena lies
+    /// in the RAM: `ARENA` of the memory map.
+    pub external_bytes: usize,
+    /// Of the RAM, the stack: `STACK` of the memory map.
     pub stack_bytes: usize,
-    /// Of that, what lies beside the arena: receive ring, frame buffers, fault
+    /// Of the RAM, what lies beside the arena: receive ring, frame buffers, fault
     /// stack, log, and the emulator's mailbox. A test compares it with a
     /// running board.
     pub fixed_bytes: usize,
     /// What an inference costs.
     pub cost: Cost,
+}
+
+impl Board {
+    /// Room for an arena.
+    #[must_use]
+    pub const fn arena_bytes(&self) -> usize {
+        match self.external_bytes {
+            0 => self
+                .ram_bytes
+                .saturating_sub(self.stack_bytes + self.fixed_bytes),
+            external => external,
+        }
+    }
 }
 
 /// What QEMU makes of a board.
@@ -53,18 +79,19 @@ pub const DEFAULT_BOARD: &str = "mps2-an386";
 const MPS2_AN386: Board = Board {
     name: "mps2-an386",
     core: "Cortex-M4F",
+    target: ARMV7E_M_TARGET,
+    feature: None,
     machine: Some(Machine {
         name: "mps2-an386",
         memory_bytes: 16 << 20,
     }),
+    chip: None,
+    flash_bytes: 4 << 20,
     ram_bytes: 512 * 1024,
+    external_bytes: 0,
     stack_bytes: 32 * 1024,
     fixed_bytes: 24 * 1024,
-    cost: Cost {
-        butterfly_x100: 930,
-        coefficient: 70,
-        encode: 120,
-    },
+    cost: ARMV7E_M,
 };
 
 /// All boards.
@@ -77,7 +104,66 @@ pub const BOARDS: &[Board] = &[
         stack_bytes: 16 * 1024,
         ..MPS2_AN386
     },
+    Board {
+        name: "mps2-an500",
+        core: "Cortex-M7",
+        machine: Some(Machine {
+            name: "mps2-an500",
+            memory_bytes: 16 << 20,
+        }),
+        external_bytes: 15 << 20,
+        ..MPS2_AN386
+    },
+    Board {
+        name: "nrf52840-dk",
+        core: "Cortex-M4F",
+        feature: Some("nrf52840-dk"),
+        machine: None,
+        chip: Some("nRF52840_xxAA"),
+        flash_bytes: 1 << 20,
+        ram_bytes: 256 * 1024,
+        stack_bytes: 16 * 1024,
+        fixed_bytes: 20 * 1024,
+        ..MPS2_AN386
+    },
+    Board {
+        name: "nucleo-h743zi",
+        core: "Cortex-M7",
+        target: ARMV7E_M_TARGET,
+        feature: Some("nucleo-h743zi"),
+        machine: None,
+        chip: Some("STM32H743ZITx"),
+        flash_bytes: 2 << 20,
+        ram_bytes: 640 * 1024,
+        external_bytes: 0,
+        stack_bytes: 128 * 1024,
+        fixed_bytes: 20 * 1024,
+        cost: ARMV7E_M,
+    },
+    Board {
+        name: "pico2",
+        core: "Cortex-M33",
+        target: "thumbv8m.main-none-eabihf",
+        feature: Some("pico2"),
+        machine: None,
+        chip: Some("RP235x"),
+        flash_bytes: 4 << 20,
+        ram_bytes: 520 * 1024,
+        external_bytes: 0,
+        stack_bytes: 32 * 1024,
+        fixed_bytes: 20 * 1024,
+        cost: ARMV7E_M,
+    },
 ];
+
+const ARMV7E_M_TARGET: &str = "thumbv7em-none-eabihf";
+
+/// The kernels for the Cortex-M4 and M7, whose instructions are the same.
+const ARMV7E_M: Cost = Cost {
+    butterfly_x100: 930,
+    coefficient: 70,
+    encode: 120,
+};
 
 /// A board that is not in [`BOARDS`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +173,24 @@ pub struct UnknownBoard {
 }
 
 fn names() -> String {
-    BOARDS.iter().map(|b| b.name).collect::<Vec<_>>().join(", ")
+    list(|_| true)
+}
+
+/// The names of the boards that QEMU emulates.
+#[must_use]
+pub fn emulated() -> String {
+    list(|board| board.machine.is_some())
+}
+
+/// The names of the boards that an image can be put on.
+#[must_use]
+pub fn physical() -> String {
+    list(|board| board.chip.is_some())
+}
+
+fn list(which: impl Fn(&Board) -> bool) -> String {
+    let chosen = BOARDS.iter().filter(|&board| which(board));
+    chosen.map(|b| b.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Looks a board up.
@@ -141,9 +244,29 @@ mod tests {
             let stack = length(&map, "STACK");
             assert_eq!(board.stack_bytes, stack, "{name}");
             assert_eq!(board.ram_bytes, stack + length(&map, "RAM"), "{name}");
+            let external = match board.external_bytes {
+                0 => 0,
+                _ => length(&map, "ARENA"),
+            };
+            assert_eq!(board.external_bytes, external, "{name}");
+            assert_eq!(board.flash_bytes, length(&map, "FLASH"), "{name}");
             maps += 1;
         }
         assert_eq!(maps, BOARDS.len());
+    }
+
+    #[test]
+    fn features_are_those_of_the_firmware() {
+        let manifest = fs::read_to_string(firmware().join("Cargo.toml")).unwrap();
+        let modules = fs::read_to_string(firmware().join("src/board/mod.rs")).unwrap();
+        for board in BOARDS {
+            // The build script takes the feature for that of the same name.
+            assert!(board.feature.is_none_or(|feature| feature == board.name));
+            let line = format!("\n{} = [", board.name);
+            assert_eq!(manifest.contains(&line), board.feature.is_some());
+            assert!(modules.contains(&format!("board = \"{}\"", board.name)));
+            assert!(board.machine.is_none() || board.chip.is_none());
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use he_core::Params;
-use he_core::params::N4096_DEPTH3;
+use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, ModelError};
 use he_nn::plan::{Plan, PlanError};
@@ -18,8 +18,34 @@ use he_nn::trace::Ring;
 use crate::device::stream::Stream;
 use crate::device::{DeviceError, Duplex, Transport, duplex, serve};
 
-/// The parameter set of the two-layer networks.
+/// The parameter set of the two-layer networks: what is meant where none is
+/// named. The firmware's build script has the same.
 pub static PARAMS: &Params = &N4096_DEPTH3;
+
+/// All parameter sets that can be asked for by name.
+static SETS: [&Params; 2] = [&N4096_DEPTH3, &N8192_DEPTH5];
+
+/// A set that is none of [`SETS`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no parameter set {name}: use one of {}", SETS.map(params_name).join(", "))]
+pub struct UnknownParams {
+    name: String,
+}
+
+/// The name of a set on the command line, such as `n4096-depth3`.
+#[must_use]
+pub fn params_name(params: &Params) -> String {
+    params.name().to_lowercase().replace('_', "-")
+}
+
+/// Looks a set up by that name.
+///
+/// # Errors
+/// [`UnknownParams`].
+pub fn params(name: &str) -> Result<&'static Params, UnknownParams> {
+    let found = SETS.into_iter().find(|set| params_name(set) == name);
+    found.ok_or_else(|| UnknownParams { name: name.into() })
+}
 
 /// Pause after a connection that could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -133,8 +159,16 @@ impl<T: Transport> Transport for Timed<'_, T> {
 /// # Errors
 /// [`EvaluatorError`].
 pub fn evaluate<T: Transport>(model: &[u8], transport: &mut T) -> Result<(), EvaluatorError> {
+    evaluate_under(PARAMS, model, transport)
+}
+
+fn evaluate_under<T: Transport>(
+    params: &'static Params,
+    model: &[u8],
+    transport: &mut T,
+) -> Result<(), EvaluatorError> {
     let model = Model::parse(model)?;
-    let plan = Plan::new(PARAMS, &model)?;
+    let plan = Plan::new(params, &model)?;
     let mut arena = vec![0; plan.arena_words()];
     let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
     let waited = Arc::new(AtomicU64::new(0));
@@ -158,12 +192,20 @@ pub fn evaluate<T: Transport>(model: &[u8], transport: &mut T) -> Result<(), Eva
 /// # Errors
 /// [`EvaluatorError`] if the model is unusable.
 pub fn in_process(model: &[u8]) -> Result<Duplex, EvaluatorError> {
-    Plan::new(PARAMS, &Model::parse(model)?)?;
+    in_process_under(PARAMS, model)
+}
+
+/// As [`in_process`], under another set.
+///
+/// # Errors
+/// [`EvaluatorError`] if the model is unusable.
+pub fn in_process_under(params: &'static Params, model: &[u8]) -> Result<Duplex, EvaluatorError> {
+    Plan::new(params, &Model::parse(model)?)?;
     let (client, mut end) = duplex();
     let model = model.to_vec();
     // The model was checked above; should the thread fail all the same, its
     // end closes and the client is told.
-    thread::spawn(move || evaluate(&model, &mut end));
+    thread::spawn(move || evaluate_under(params, &model, &mut end));
     Ok(client)
 }
 

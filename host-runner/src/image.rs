@@ -75,6 +75,9 @@ impl Sizes {
 pub struct Image {
     /// How large its parts are.
     pub sizes: Sizes,
+    /// The version of the compiler that made it, such as `1.96.0`; empty if the
+    /// image does not say.
+    pub compiler: String,
     /// What a release image must not hold, one line each: functions that panic,
     /// allocators, texts of panics, paths of sources. Sorted.
     pub unwanted: Vec<String>,
@@ -131,7 +134,13 @@ impl Image {
         sizes.tables = sizes.tables.saturating_sub(sizes.model);
         unwanted.sort();
         unwanted.dedup();
-        Ok(Self { sizes, unwanted })
+        let comment = elf.section_by_name(".comment");
+        let compiler = comment.map_or(Ok(String::new()), |c| c.data().map(compiler))?;
+        Ok(Self {
+            sizes,
+            compiler,
+            unwanted,
+        })
     }
 }
 
@@ -145,6 +154,13 @@ fn loaded(section: &ElfSection32<'_, '_, Endianness>) -> Option<u32> {
         }
         _ => None,
     }
+}
+
+/// The version in a comment such as `rustc version 1.96.0 (..)`.
+fn compiler(comment: &[u8]) -> String {
+    let text = String::from_utf8_lossy(comment);
+    let version = text.split("rustc version ").nth(1).unwrap_or_default();
+    version.split_whitespace().next().unwrap_or_default().into()
 }
 
 /// Texts of panics and paths of sources.
@@ -183,6 +199,13 @@ mod tests {
             ]
         );
         assert_eq!(texts(b"\x00\x03.rs\x00a.rs and the like"), [""; 0]);
+    }
+
+    #[test]
+    fn the_compiler_is_in_the_comment() {
+        let comment = b"Linker: LLD 22\0rustc version 1.96.0 (ac68faa20 2026-05-25)\0";
+        assert_eq!(compiler(comment), "1.96.0");
+        assert_eq!(compiler(b"Linker: LLD 22\0"), "");
     }
 
     #[test]

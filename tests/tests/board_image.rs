@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use host_runner::device::DEFAULT_BOARD;
 use host_runner::device::firmware_build::{self, Options};
+use host_runner::evaluator::PARAMS;
 use host_runner::image::Image;
 
 const MAX_CODE: u64 = 96 * 1024;
@@ -12,6 +13,7 @@ fn build(features: &[&str]) -> PathBuf {
     let options = Options {
         board: DEFAULT_BOARD,
         model: None,
+        params: PARAMS,
         features,
     };
     firmware_build::build(&options).unwrap()

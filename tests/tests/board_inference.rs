@@ -10,8 +10,9 @@ use host_runner::boards::{self, Board};
 use host_runner::bundled;
 use host_runner::client::{Client, Inference};
 use host_runner::commands::plan;
-use host_runner::device::emulator::{Emulator, LogSink};
+use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
+use host_runner::device::log::LogSink;
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError, Transport};
 use host_runner::evaluator::{self, PARAMS};
 
@@ -50,6 +51,7 @@ fn on_board(start: Start, board: &str, images: usize) -> Vec<Inference> {
     let options = Options {
         board,
         model: None,
+        params: PARAMS,
         features: &[],
     };
     let image = firmware_build::build(&options).unwrap();
@@ -125,6 +127,17 @@ fn a_board_of_256_kb_computes_the_same() {
         assert_eq!(bits(&host.logits), bits(&small.logits));
         check_memory(small.memory, board);
     }
+}
+
+#[test]
+fn another_processor_computes_the_same() {
+    const NAME: &str = "mps2-an500";
+    let board = boards::find(NAME).unwrap();
+    let (host, other) = (in_process(1), on_board(Emulator::start, NAME, 1));
+    let (host, other) = (&host[0], &other[0]);
+    assert_eq!(other.board, NAME);
+    assert_eq!(bits(&host.logits), bits(&other.logits));
+    check_memory(other.memory, board);
 }
 
 /// Takes one to three minutes: the emulated serial port is slow.

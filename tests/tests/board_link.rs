@@ -9,9 +9,11 @@ use he_nn::link::{self, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{
     Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request, TimeUnit,
 };
-use host_runner::device::emulator::{Emulator, LogLine, LogSink};
+use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
+use host_runner::device::log::{LogLine, LogSink};
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError};
+use host_runner::evaluator::PARAMS;
 
 /// Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +45,7 @@ impl Board {
         let options = Options {
             board: DEFAULT_BOARD,
             model: None,
+            params: PARAMS,
             features,
         };
         let image = firmware_build::build(&options).unwrap();

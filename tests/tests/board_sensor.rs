@@ -12,8 +12,9 @@ use std::time::Duration;
 use he_nn::message::TimeUnit;
 use he_nn::sensor::{ENTROPY_BYTES, Refusal, Reply, Request};
 use host_runner::commands::sense::{PROGRAM, steps};
-use host_runner::device::emulator::{Emulator, LogLine};
+use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
+use host_runner::device::log::LogLine;
 use host_runner::device::{Connection, DEFAULT_BOARD, Transport};
 use host_runner::evaluator::PARAMS;
 use host_runner::sensor::{Line, Measurement, RefusalSentence, SensorError, first_key, in_process};
@@ -82,6 +83,7 @@ impl Board {
         let options = Options {
             board: DEFAULT_BOARD,
             model: None,
+            params: PARAMS,
             features: &[],
         };
         let image = firmware_build::build_program(&options, PROGRAM).unwrap();

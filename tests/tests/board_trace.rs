@@ -10,6 +10,7 @@ use host_runner::client::{ClientError, Inference};
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD};
+use host_runner::evaluator::PARAMS;
 use host_runner::trace::stage;
 
 /// Bytes of a span on the board.
@@ -19,6 +20,7 @@ fn infer(reference: &Reference, features: &[&str], traced: bool) -> Result<Infer
     let options = Options {
         board: DEFAULT_BOARD,
         model: None,
+        params: PARAMS,
         features,
     };
     let image = firmware_build::build(&options).unwrap();

@@ -508,6 +508,24 @@ fn training_needs_its_feature() {
     assert!(sentence.contains("--features train"), "{sentence}");
 }
 
+#[test]
+fn flashing_says_what_is_missing() {
+    let sentence = fails(1, &["flash", "--board", "mps2-an386"]);
+    assert!(
+        sentence.contains("infer --device qemu:mps2-an386"),
+        "{sentence}"
+    );
+    let sentence = fails(1, &["flash", "--board", "toaster"]);
+    assert!(sentence.contains("there is no board toaster"), "{sentence}");
+    let sentence = fails(1, &["flash", "--board", "pico2"]);
+    assert!(sentence.contains("--features flash"), "{sentence}");
+    let sentence = fails(1, &["infer", "--device", "qemu:pico2"]);
+    assert!(
+        sentence.contains("no emulator has the board pico2"),
+        "{sentence}"
+    );
+}
+
 /// A server that ends with the test.
 struct Server {
     process: Child,

@@ -38,7 +38,7 @@ mod board {
 
     impl Port {
         fn start() {
-            // SAFETY: registers of UART0 (see `board/mps2_an386.rs`).
+            // SAFETY: registers of UART0 (see `board/mps2.rs`).
             unsafe {
                 ptr::with_exposed_provenance_mut::<u32>(UART_DIVISOR).write_volatile(217);
                 ptr::with_exposed_provenance_mut::<u32>(UART_CONTROL).write_volatile(1);

@@ -52,7 +52,7 @@ mod device {
 
         fn memory(&mut self) -> Memory {
             Memory {
-                static_bytes: stack::static_bytes().saturating_add(board::mailbox_bytes()),
+                static_bytes: stack::static_bytes().saturating_add(board::outside_bytes()),
                 stack_peak_bytes: stack::peak(),
             }
         }

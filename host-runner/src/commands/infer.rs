@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use he_core::Params;
 use he_nn::message::{Memory, StageKind, TimeUnit};
 use he_nn::model::Model;
 use he_nn::plan::Plan;
@@ -11,13 +12,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::output::{self, grouped};
-use super::{Failure, ModelFile, Packing, SplitName, Weights, check_planned, parse_device};
+use super::{
+    DEFAULT_PARAMS, Failure, ModelFile, Packing, SplitName, Weights, check_planned, parse_device,
+    parse_params,
+};
 use crate::bundled;
 use crate::client::{Client, Inference, argmax};
 use crate::data::{self, Dataset};
 use crate::device::emulator::Emulator;
+use crate::device::log::LogSink;
 use crate::device::serial::Serial;
-use crate::device::{Connection, Device, Transport, firmware_build, stream};
+use crate::device::{Connection, Device, DeviceError, Transport, firmware_build, stream};
 use crate::evaluator;
 use crate::trace::{Timeline, TracedImage};
 
@@ -32,6 +37,9 @@ pub struct InferArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
+    /// The parameter set.
+    #[arg(long, default_value = DEFAULT_PARAMS, value_parser = parse_params)]
+    pub params: &'static Params,
     /// Directory of the IDX files; the bundled digits if left out.
     #[arg(long)]
     pub data: Option<PathBuf>,
@@ -219,18 +227,10 @@ pub fn open_with(
     features: &[&str],
 ) -> Result<Connection<Box<dyn Transport>>, Failure> {
     let transport: Box<dyn Transport> = match device {
-        Device::InProcess => Box::new(evaluator::in_process(model.bytes())?),
+        Device::InProcess => Box::new(evaluator::in_process_under(model.params(), model.bytes())?),
         Device::Emulator { board } => {
-            crate::boards::find(board)?;
-            let options = firmware_build::Options {
-                board,
-                model: model.path(),
-                features,
-            };
-            let spinner = ProgressBar::new_spinner().with_message("building the firmware");
-            spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-            let image = firmware_build::build(&options)?;
-            spinner.finish_and_clear();
+            check_emulated(board)?;
+            let image = build_firmware(board, model, features)?;
             Box::new(Emulator::start(board, &image, log_sink(log))?)
         }
         Device::Tcp { address } => Box::new(stream::connect(address)?),
@@ -239,11 +239,45 @@ pub fn open_with(
     Ok(Connection::new(transport))
 }
 
+/// Refuses a board that nothing emulates, before an image is built for it.
+pub(super) fn check_emulated(board: &str) -> Result<(), Failure> {
+    match crate::boards::find(board)?.machine {
+        Some(_) => Ok(()),
+        None => Err(DeviceError::UnknownBoard {
+            board: board.into(),
+        }
+        .into()),
+    }
+}
+
+/// Builds the evaluator for a board, with these cargo features.
+///
+/// # Errors
+/// [`Failure::Firmware`].
+pub fn build_firmware(
+    board: &str,
+    model: &ModelFile,
+    features: &[&str],
+) -> Result<PathBuf, Failure> {
+    let options = firmware_build::Options {
+        board,
+        model: model.path(),
+        params: model.params(),
+        features,
+    };
+    let spinner = ProgressBar::new_spinner().with_message("building the firmware");
+    spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+    let image = firmware_build::build(&options)?;
+    spinner.finish_and_clear();
+    Ok(image)
+}
+
+/// Takes a board's log, and writes it to standard error if it is to be shown.
 #[expect(
     clippy::print_stderr,
     reason = "the log goes where the user asked for it"
 )]
-pub(super) fn log_sink(show: bool) -> crate::device::emulator::LogSink {
+pub(super) fn log_sink(show: bool) -> LogSink {
     Box::new(move |line| {
         if show {
             eprintln!("board {} {} {}", line.time, line.level, line.message);
@@ -431,7 +465,7 @@ fn select(
 /// [`Failure`].
 pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     check_planned(arguments.weights, arguments.packing)?;
-    let file = ModelFile::open(&arguments.model)?;
+    let file = ModelFile::open(&arguments.model)?.under(arguments.params);
     let model = file.parse()?;
     let plan = file.plan(&model)?;
     if model.inputs() != data::PIXELS {

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod flash;
 pub mod infer;
 pub mod output;
 pub mod plan;
@@ -13,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use he_core::Params;
 use he_nn::model::{Model, ModelError};
 use he_nn::plan::PlanError;
 
@@ -21,7 +23,7 @@ use crate::client::ClientError;
 use crate::data::{DataError, Split};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
-use crate::evaluator::EvaluatorError;
+use crate::evaluator::{EvaluatorError, PARAMS};
 use crate::sensor::SensorError;
 
 /// Neural networks on encrypted data on a microcontroller.
@@ -53,6 +55,9 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
     Serve(serve::ServeArguments),
+    /// Build the firmware, put it on a board by a debug probe and read its log
+    /// (needs the feature `flash`).
+    Flash(flash::FlashArguments),
 }
 
 /// How weights are held by the evaluator.
@@ -187,6 +192,25 @@ pub enum Failure {
         "this build has no training in it: run `cargo run --release --features train -- train ..`"
     )]
     NoTraining,
+    /// A board that is only emulated.
+    #[error(
+        "{board} is emulated and has no flash: use `he-edge infer --device qemu:{board}`, or one of the boards {}",
+        crate::boards::physical()
+    )]
+    NotPhysical {
+        /// The board.
+        board: &'static str,
+    },
+    /// The debug probe did not do it.
+    #[cfg(feature = "flash")]
+    #[error(transparent)]
+    Probe(#[from] crate::device::probe::ProbeError),
+    /// This build has no debug probes in it.
+    #[cfg(not(feature = "flash"))]
+    #[error(
+        "this build has no debug probes in it: run `cargo run --release --features flash -- flash ..`"
+    )]
+    NoFlashing,
     /// A file cannot be written.
     #[error("{} cannot be written ({source}): name another file", path.display())]
     Write {
@@ -223,6 +247,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Sense(arguments)) => sense::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
+        Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }
 
@@ -232,6 +257,7 @@ pub struct ModelFile {
     bytes: Vec<u8>,
     name: String,
     path: Option<PathBuf>,
+    params: &'static Params,
 }
 
 impl ModelFile {
@@ -246,6 +272,7 @@ impl ModelFile {
                 bytes: bytes.to_vec(),
                 name,
                 path: None,
+                params: PARAMS,
             });
         }
         let path = PathBuf::from(&name);
@@ -254,9 +281,22 @@ impl ModelFile {
                 bytes,
                 name,
                 path: Some(path),
+                params: PARAMS,
             }),
             Err(source) => Err(Failure::NoModel { name, source }),
         }
+    }
+
+    /// The same under another parameter set.
+    #[must_use]
+    pub fn under(self, params: &'static Params) -> Self {
+        Self { params, ..self }
+    }
+
+    /// The parameter set.
+    #[must_use]
+    pub const fn params(&self) -> &'static Params {
+        self.params
     }
 
     /// The bytes.
@@ -288,12 +328,12 @@ impl ModelFile {
         })
     }
 
-    /// Plans it under the set of the two-layer networks.
+    /// Plans it under its set.
     ///
     /// # Errors
     /// [`Failure::Plan`].
     pub fn plan(&self, model: &Model<'_>) -> Result<he_nn::plan::Plan, Failure> {
-        he_nn::plan::Plan::new(crate::evaluator::PARAMS, model).map_err(|source| Failure::Plan {
+        he_nn::plan::Plan::new(self.params, model).map_err(|source| Failure::Plan {
             model: self.name.clone(),
             source,
         })
@@ -313,6 +353,14 @@ fn check_planned(weights: Weights, packing: Packing) -> Result<(), Failure> {
             instead: "--packing latency",
         }),
     }
+}
+
+/// The name of the set that is meant where none is named; a test compares it
+/// with [`PARAMS`].
+const DEFAULT_PARAMS: &str = "n4096-depth3";
+
+fn parse_params(name: &str) -> Result<&'static Params, String> {
+    crate::evaluator::params(name).map_err(|e| e.to_string())
 }
 
 fn parse_device(name: &str) -> Result<Device, String> {
@@ -335,5 +383,21 @@ impl From<SplitName> for Split {
             SplitName::Train => Self::Train,
             SplitName::Test => Self::Test,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluator;
+
+    #[test]
+    fn the_default_set_has_its_name() {
+        assert_eq!(evaluator::params_name(PARAMS), DEFAULT_PARAMS);
+        assert!(std::ptr::eq(parse_params(DEFAULT_PARAMS).unwrap(), PARAMS));
+        assert_eq!(
+            parse_params("n16").unwrap_err(),
+            "there is no parameter set n16: use one of n4096-depth3, n8192-depth5"
+        );
     }
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use he_core::Params;
 use he_nn::plan::{Plan, PlanError};
 use serde::Serialize;
 
 use super::infer::{ParamsReport, stage_name};
 use super::output::{self, bytes, grouped};
-use super::{Failure, ModelFile, Packing, Weights, check_planned};
+use super::{DEFAULT_PARAMS, Failure, ModelFile, Packing, Weights, check_planned, parse_params};
 use crate::boards::{self, Board};
 
 /// Arguments of `plan`.
@@ -20,6 +21,9 @@ pub struct PlanArguments {
     /// The board.
     #[arg(long, default_value = boards::DEFAULT_BOARD)]
     pub board: String,
+    /// The parameter set.
+    #[arg(long, default_value = DEFAULT_PARAMS, value_parser = parse_params)]
+    pub params: &'static Params,
     /// How the evaluator holds its weights.
     #[arg(long, value_enum, default_value = "plain")]
     pub weights: Weights,
@@ -104,9 +108,7 @@ pub struct PlanReport {
 /// [`PlanError::Memory`] if the arena does not fit beside stack and buffers.
 pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanReport, PlanError> {
     let arena_bytes = plan.arena_words() * size_of::<u32>();
-    let available = board
-        .ram_bytes
-        .saturating_sub(board.stack_bytes + board.fixed_bytes);
+    let available = board.arena_bytes();
     if arena_bytes > available {
         return Err(PlanError::Memory {
             needed: arena_bytes,
@@ -142,7 +144,7 @@ pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanRepo
             .map(|(name, bytes)| MemoryReport { name, bytes })
             .into(),
         ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
-        ram_available: board.ram_bytes,
+        ram_available: board.ram_bytes + board.external_bytes,
         transforms: plan.transforms(),
         instructions_estimate: instructions(plan, board),
     })
@@ -205,7 +207,7 @@ fn instructions(plan: &Plan, board: &Board) -> u64 {
 pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     check_planned(arguments.weights, arguments.packing)?;
     let board = boards::find(&arguments.board)?;
-    let file = ModelFile::open(&arguments.model)?;
+    let file = ModelFile::open(&arguments.model)?.under(arguments.params);
     let model = file.parse()?;
     let plan = file.plan(&model)?;
     let report = report(&arguments.model, &plan, board).map_err(|source| Failure::Plan {

@@ -121,10 +121,11 @@ fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Fa
     let transport: Box<dyn Transport> = match &arguments.device {
         Device::InProcess => Box::new(sensor::in_process()),
         Device::Emulator { board } => {
-            crate::boards::find(board)?;
+            super::infer::check_emulated(board)?;
             let options = firmware_build::Options {
                 board,
                 model: None,
+                params: PARAMS,
                 features: &[],
             };
             let spinner = ProgressBar::new_spinner().with_message("building the firmware");

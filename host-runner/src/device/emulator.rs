@@ -22,9 +22,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use defmt_decoder::{DecodeError, Table};
 use he_nn::mailbox;
 
+use super::log::{self, LogSink};
 use super::stream::Stream;
 use super::{DeviceError, Transport};
 use crate::boards;
@@ -45,20 +45,6 @@ const FULL_PAUSE: Duration = Duration::from_micros(500);
 /// How long the board may leave the mailbox full.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One line of a board's log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or nothing.
-    pub level: String,
-    /// The board's time, in its unit.
-    pub time: String,
-    /// What it says.
-    pub message: String,
-}
-
-/// Takes log lines as they come, in a thread of its own.
-pub type LogSink = Box<dyn FnMut(LogLine) + Send>;
-
 /// A running emulator. Dropping it ends QEMU.
 #[derive(Debug)]
 pub struct Emulator {
@@ -77,8 +63,8 @@ impl Emulator {
     /// # Errors
     /// [`DeviceError::UnknownBoard`], [`DeviceError::Image`],
     /// [`DeviceError::EmulatorMissing`] or [`DeviceError::EmulatorEnded`].
-    pub fn start(board: &str, image: &Path, log: LogSink) -> Result<Self, DeviceError> {
-        Self::launch(board, image, log, true)
+    pub fn start(board: &str, image: &Path, sink: LogSink) -> Result<Self, DeviceError> {
+        Self::launch(board, image, sink, true)
     }
 
     /// As [`Self::start`], with every byte of the link on the serial port, as
@@ -86,14 +72,14 @@ impl Emulator {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_serial(board: &str, image: &Path, log: LogSink) -> Result<Self, DeviceError> {
-        Self::launch(board, image, log, false)
+    pub fn start_serial(board: &str, image: &Path, sink: LogSink) -> Result<Self, DeviceError> {
+        Self::launch(board, image, sink, false)
     }
 
     fn launch(
         board: &str,
         image: &Path,
-        log: LogSink,
+        sink: LogSink,
         with_mailbox: bool,
     ) -> Result<Self, DeviceError> {
         let known = boards::find(board).ok().and_then(|known| known.machine);
@@ -102,7 +88,7 @@ impl Emulator {
                 board: board.into(),
             });
         };
-        let table = log_table(image)?;
+        let table = log::table(image)?;
 
         let name = format!("qemu:{board}");
         let failed = |source| DeviceError::Absent {
@@ -129,7 +115,7 @@ impl Emulator {
         };
         let link = process.accept(&link).map_err(ended)?;
         let log_port = process.accept(&log_port).map_err(ended)?;
-        let log = thread::spawn(move || decode_log(&table, log_port, log));
+        let log = thread::spawn(move || log::decode(&table, log_port, sink));
         let link = Stream::new(link, name)?;
         Ok(Self {
             process,
@@ -482,46 +468,6 @@ impl Drop for Watch {
     }
 }
 
-/// The format strings of an image's log.
-fn log_table(image: &Path) -> Result<Table, DeviceError> {
-    let wrong = |reason: String| DeviceError::Image {
-        path: image.into(),
-        reason,
-    };
-    let elf = std::fs::read(image).map_err(|error| wrong(error.to_string()))?;
-    match Table::parse(&elf) {
-        Ok(Some(table)) => Ok(table),
-        Ok(None) => Err(wrong("it has no log table".into())),
-        Err(error) => Err(wrong(error.to_string())),
-    }
-}
-
-fn decode_log(table: &Table, mut port: UnixStream, mut sink: LogSink) {
-    let mut decoder = table.new_stream_decoder();
-    let mut buffer = [0; 1024];
-    while let Ok(count @ 1..) = port.read(&mut buffer) {
-        decoder.received(buffer.get(..count).unwrap_or_default());
-        loop {
-            match decoder.decode() {
-                Ok(frame) => sink(LogLine {
-                    level: frame
-                        .level()
-                        .map(|level| level.as_str().into())
-                        .unwrap_or_default(),
-                    time: frame
-                        .display_timestamp()
-                        .map(|t| t.to_string())
-                        .unwrap_or_default(),
-                    message: frame.display_message().to_string(),
-                }),
-                Err(DecodeError::UnexpectedEof) => break,
-                // A frame that a reset cut off; the next one is whole again.
-                Err(DecodeError::Malformed) => {}
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -557,7 +503,7 @@ mod tests {
         let error = Emulator::start("toaster", Path::new("none"), sink()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no emulator has the board toaster: use mps2-an386"
+            "no emulator has the board toaster: use one of mps2-an386, mps2-an500"
         );
         let error = Emulator::start("mps2-an386", Path::new("none"), sink()).unwrap_err();
         assert!(

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-const TARGET: &str = "thumbv7em-none-eabihf";
-const LINKER_VARIABLE: &str = "CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER";
+use he_core::Params;
+
+use crate::boards::{self, Board, UnknownBoard};
+use crate::evaluator::{PARAMS, params_name};
+
 const PROFILE: &str = "firmware";
 const EVALUATOR: &str = "firmware";
 
@@ -24,6 +27,8 @@ pub struct Options<'a> {
     pub board: &'a str,
     /// The model file that the image holds; the bundled one if `None`.
     pub model: Option<&'a Path>,
+    /// The parameter set that it plans under.
+    pub params: &'a Params,
     /// Cargo features of the firmware.
     pub features: &'a [&'a str],
 }
@@ -42,14 +47,22 @@ pub enum FirmwareError {
         /// What the system said.
         reason: String,
     },
+    /// There is no such board.
+    #[error(transparent)]
+    Board(#[from] UnknownBoard),
     /// No compiler can build for the board.
     #[error(
-        "no Rust compiler here can build for the board: run tests/setup, or `rustup target add {TARGET}`"
+        "no Rust compiler here can build for {board}: run tests/setup, or `rustup target add {target}`"
     )]
-    NoCompiler,
+    NoCompiler {
+        /// The board.
+        board: &'static str,
+        /// The compiler's name for its processor.
+        target: &'static str,
+    },
     /// The only compiler that could build for the board is too old.
     #[error(
-        "{} is Rust {found} and the firmware needs {WANTED}: run tests/setup, or `rustup target add {TARGET}`",
+        "{} is Rust {found} and the firmware needs {WANTED}: run tests/setup, or `rustup target add {target}`",
         rustc.display()
     )]
     OldCompiler {
@@ -57,6 +70,8 @@ pub enum FirmwareError {
         rustc: PathBuf,
         /// Its version.
         found: String,
+        /// Its name for the board's processor.
+        target: &'static str,
     },
     /// No linker can link for the board.
     #[error("no linker for the board was found: run tests/setup, or install `lld`")]
@@ -105,6 +120,7 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
+    let board = boards::find(options.board)?;
     let root = workspace()?;
     let model = match options.model {
         None => None,
@@ -117,10 +133,10 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
             )
         }
     };
-    let toolchain = find_toolchain(&root)?;
+    let toolchain = find_toolchain(&root, board)?;
     let target_directory = root.join("target").join("firmware");
 
-    let mut command = toolchain.command();
+    let mut command = toolchain.command(board.target);
     command
         .current_dir(&root)
         .args([
@@ -131,9 +147,16 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
             "--bin",
             program,
         ])
-        .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
+        .args([
+            "--target",
+            board.target,
+            "--profile",
+            PROFILE,
+            "--target-dir",
+        ])
         .arg(&target_directory)
         .env("HE_EDGE_BOARD", options.board)
+        .env("HE_EDGE_PARAMS", params_name(options.params))
         // What the surrounding build was told does not hold for the board.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -143,8 +166,14 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
         Some(model) => command.env("HE_EDGE_MODEL", model),
         None => command.env_remove("HE_EDGE_MODEL"),
     };
-    if !options.features.is_empty() {
-        command.arg("--features").arg(options.features.join(","));
+    let features: Vec<_> = board
+        .feature
+        .iter()
+        .chain(options.features)
+        .copied()
+        .collect();
+    if !features.is_empty() {
+        command.arg("--features").arg(features.join(","));
     }
 
     let failed = |reason: String, command: &Command| FirmwareError::Failed {
@@ -162,7 +191,10 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
         ));
     }
 
-    let built = target_directory.join(TARGET).join(PROFILE).join(program);
+    let built = target_directory
+        .join(board.target)
+        .join(PROFILE)
+        .join(program);
     let image = target_directory
         .join("images")
         .join(image_name(options, program));
@@ -182,6 +214,9 @@ fn image_name(options: &Options<'_>, program: &str) -> String {
         .and_then(Path::file_stem)
         .map_or("default".into(), OsStr::to_string_lossy);
     let mut name = format!("{}-{model}", options.board);
+    if options.params.fingerprint() != PARAMS.fingerprint() {
+        name = format!("{name}-{}", params_name(options.params));
+    }
     if program != EVALUATOR {
         name = format!("{name}-{program}");
     }
@@ -202,7 +237,7 @@ fn workspace() -> Result<PathBuf, FirmwareError> {
 }
 
 impl Toolchain {
-    fn command(&self) -> Command {
+    fn command(&self, target: &str) -> Command {
         match self {
             Self::Target => Command::new("cargo"),
             Self::Source {
@@ -220,19 +255,26 @@ impl Toolchain {
                 command
                     .args(["-Z", "build-std=core"])
                     .env("RUSTC_BOOTSTRAP", "1")
-                    .env(LINKER_VARIABLE, linker);
+                    .env(linker_variable(target), linker);
                 command
             }
         }
     }
 }
 
-fn find_toolchain(root: &Path) -> Result<Toolchain, FirmwareError> {
+/// The variable by which cargo takes a linker.
+fn linker_variable(target: &str) -> String {
+    let name = target.replace(['-', '.'], "_").to_uppercase();
+    format!("CARGO_TARGET_{name}_LINKER")
+}
+
+fn find_toolchain(root: &Path, board: &Board) -> Result<Toolchain, FirmwareError> {
+    let target = board.target;
     let installed = sysroot(root, Path::new("rustc"));
     if let Some(sysroot) = &installed {
         if sysroot
             .join("lib/rustlib")
-            .join(TARGET)
+            .join(target)
             .join("lib")
             .is_dir()
         {
@@ -255,7 +297,11 @@ fn find_toolchain(root: &Path) -> Result<Toolchain, FirmwareError> {
         Some(packaged) if cargo.is_file() && has_source(&packaged) => {
             let found = version(root, &rustc).unwrap_or_default();
             if !is_recent(&found) {
-                return Err(FirmwareError::OldCompiler { rustc, found });
+                return Err(FirmwareError::OldCompiler {
+                    rustc,
+                    found,
+                    target,
+                });
             }
             let sysroots: Vec<_> = [Some(&packaged), installed.as_ref()]
                 .into_iter()
@@ -268,7 +314,10 @@ fn find_toolchain(root: &Path) -> Result<Toolchain, FirmwareError> {
                 linker,
             })
         }
-        _ => Err(FirmwareError::NoCompiler),
+        _ => Err(FirmwareError::NoCompiler {
+            board: board.name,
+            target,
+        }),
     }
 }
 
@@ -372,9 +421,18 @@ mod tests {
         let error = FirmwareError::OldCompiler {
             rustc: "/usr/bin/rustc".into(),
             found: "1.63.0".into(),
+            target: "thumbv7em-none-eabihf",
         };
         let start = format!("/usr/bin/rustc is Rust 1.63.0 and the firmware needs {WANTED}: ");
         assert!(error.to_string().starts_with(&start), "{error}");
+    }
+
+    #[test]
+    fn cargo_takes_the_linker_by_the_targets_name() {
+        assert_eq!(
+            linker_variable("thumbv8m.main-none-eabihf"),
+            "CARGO_TARGET_THUMBV8M_MAIN_NONE_EABIHF_LINKER"
+        );
     }
 
     #[test]
@@ -382,6 +440,7 @@ mod tests {
         let plain = Options {
             board: "b",
             model: None,
+            params: PARAMS,
             features: &[],
         };
         let model = Some(Path::new("/m/net.hemodel"));
@@ -389,6 +448,7 @@ mod tests {
         let other = Options {
             board: "b",
             model,
+            params: PARAMS,
             features: &["fault-injection"],
         };
         assert_eq!(image_name(&other, EVALUATOR), "b-net-fault-injection.elf");
@@ -400,6 +460,7 @@ mod tests {
         let error = build(&Options {
             board: "mps2-an386",
             model,
+            params: PARAMS,
             features: &[],
         })
         .unwrap_err();

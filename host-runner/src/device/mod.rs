@@ -8,14 +8,19 @@
 //! | [`mod@duplex`] | a transport within the process |
 //! | [`stream`] | sockets |
 //! | [`serial`] | serial ports and pseudo terminals |
-//! | [`emulator`] | QEMU with the firmware in it, and its log |
+//! | [`emulator`] | QEMU with the firmware in it |
+//! | [`log`] | what a board says on the side |
 //! | [`firmware_build`] | builds the image for a board |
+//! | `probe` | puts it on the board by a debug probe (feature `flash`) |
 
 pub mod connection;
 pub mod duplex;
 #[cfg(unix)]
 pub mod emulator;
 pub mod firmware_build;
+pub mod log;
+#[cfg(feature = "flash")]
+pub mod probe;
 pub mod serial;
 pub mod server;
 pub mod stream;
@@ -196,7 +201,10 @@ pub enum DeviceError {
         reason: String,
     },
     /// No emulator has this board.
-    #[error("no emulator has the board {board}: use {DEFAULT_BOARD}")]
+    #[error(
+        "no emulator has the board {board}: use one of {}",
+        crate::boards::emulated()
+    )]
     UnknownBoard {
         /// The name that was given.
         board: String,

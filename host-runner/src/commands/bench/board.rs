@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::boards;
 use crate::commands::Failure;
+use crate::commands::infer::check_emulated;
 use crate::device::emulator;
 use crate::device::firmware_build::{self, Options};
+use crate::evaluator::PARAMS;
 
 /// What was counted: of how many butterflies or coefficients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +40,11 @@ pub struct Report {
 /// [`Failure::Board`], [`Failure::Firmware`], [`Failure::Device`];
 /// [`Failure::BoardBench`] where it ended early.
 pub fn run(board: &str) -> Result<Report, Failure> {
-    boards::find(board)?;
+    check_emulated(board)?;
     let options = Options {
         board,
         model: None,
+        params: PARAMS,
         features: &["bench"],
     };
     let image = firmware_build::build_program(&options, "bench")?;

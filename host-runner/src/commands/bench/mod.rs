@@ -180,6 +180,7 @@ fn on_board(device: String, board: &str) -> Result<BenchReport, Failure> {
     let options = Options {
         board,
         model: None,
+        params: PARAMS,
         features: &[],
     };
     let image = Image::read(&firmware_build::build(&options)?)?.sizes;

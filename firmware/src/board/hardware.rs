@@ -1,0 +1,128 @@
+//! What boards of real hardware share: the cycle counter as the clock, the log
+//! over RTT, and the way from a DMA buffer to the main loop.
+//!
+//! A board here receives by DMA and may be disturbed at any time by no more than
+//! SysTick and its DMA controller's few interrupts, so requests are carried out
+//! with interrupts on.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use cortex_m::peripheral::syst::SystClkSource;
+use cortex_m::peripheral::{DCB, DWT, SYST};
+use cortex_m_rt::exception;
+use firmware::ring::{Drain, Ring};
+use he_nn::link::MAX_FRAME;
+use he_nn::message::TimeUnit;
+use rtt_target::{ChannelMode, UpChannel, rtt_init};
+
+use crate::device::WINDOW;
+
+pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Cycles;
+
+/// Spans that a trace keeps, 20 bytes each: those of an inference of the
+/// reference network, or what fits beside it.
+#[cfg(feature = "trace")]
+pub(crate) const TRACE_SPANS: usize = if cfg!(board = "nrf52840-dk") {
+    256
+} else {
+    2048
+};
+
+/// What debug probes and USB bridges with a serial port manage.
+pub(super) const LINK_BAUD: u32 = 921_600;
+
+/// What may arrive while a request is carried out: a full window.
+pub(super) const DMA_BYTES: usize = 8192;
+
+const _: () = assert!(WINDOW as usize * MAX_FRAME <= DMA_BYTES);
+
+/// Bytes on the way from the DMA buffer to the main loop; the window is held
+/// there, not here.
+pub(super) const RING_BYTES: usize = 512;
+
+static RECEIVED: Ring<RING_BYTES> = Ring::new();
+
+/// The cycle counter's last reading, and how often it has wrapped.
+static LAST: AtomicU32 = AtomicU32::new(0);
+static WRAPS: AtomicU32 = AtomicU32::new(0);
+
+/// Starts the clock.
+pub(super) fn start_clock(mut dcb: DCB, mut dwt: DWT, mut systick: SYST) {
+    /// The longest pause between two interrupts; the cycle counter wraps after
+    /// 256 of them.
+    const RELOAD: u32 = 0x00FF_FFFF;
+
+    dcb.enable_trace();
+    DWT::unlock();
+    dwt.set_cycle_count(0);
+    dwt.enable_cycle_counter();
+    systick.set_clock_source(SystClkSource::Core);
+    systick.set_reload(RELOAD);
+    systick.clear_current();
+    systick.enable_interrupt();
+    systick.enable_counter();
+}
+
+/// Cycles of the core since start.
+pub(crate) fn now() -> u64 {
+    cortex_m::interrupt::free(|_| {
+        let cycles = DWT::cycle_count();
+        let mut wraps = WRAPS.load(Ordering::Relaxed);
+        if cycles < LAST.load(Ordering::Relaxed) {
+            wraps = wraps.wrapping_add(1);
+            WRAPS.store(wraps, Ordering::Relaxed);
+        }
+        LAST.store(cycles, Ordering::Relaxed);
+        u64::from(wraps) << 32 | u64::from(cycles)
+    })
+}
+
+/// Sees every wrap of the cycle counter.
+#[exception]
+fn SysTick() {
+    now();
+}
+
+/// Sets up the channel that a debug probe finds by its name.
+pub(super) fn start_log() {
+    rtt_init! {
+        up: {
+            0: {
+                size: 1024,
+                mode: ChannelMode::NoBlockSkip,
+                name: "defmt"
+            }
+        }
+    };
+}
+
+/// Hands bytes to a debug probe. What it does not fetch in time is left out.
+pub(crate) fn log(bytes: &[u8]) {
+    // SAFETY: `crate::log` writes one frame at a time, with interrupts off.
+    if let Some(mut channel) = unsafe { UpChannel::conjure(0) } {
+        channel.write(bytes);
+    }
+}
+
+/// Carries out `work`; see [`super`].
+pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+/// Static memory outside the RAM region.
+pub(crate) fn outside_bytes() -> u32 {
+    super::selected::OUTSIDE_BYTES
+}
+
+/// What has arrived: `take` moves bytes out of the DMA buffer as far as there is
+/// space, and says how many.
+pub(super) fn receive(take: impl FnOnce(&mut [u8]) -> usize) -> Drain<'static, RING_BYTES> {
+    let mut bytes = [0; RING_BYTES];
+    if let Some(space) = bytes.get_mut(..RECEIVED.room()) {
+        let taken = take(space);
+        for &byte in space.iter().take(taken) {
+            RECEIVED.push_with(|| byte);
+        }
+    }
+    RECEIVED.drain()
+}

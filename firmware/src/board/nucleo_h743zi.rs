@@ -1,0 +1,189 @@
+//! ST's Nucleo-H743ZI: STM32H743, a Cortex-M7 at 480 MHz.
+//!
+//! | port | is |
+//! |---|---|
+//! | USART3, PD8 and PD9 | the link: the virtual serial port of the ST-Link |
+//! | DMA1, first stream | receives into SRAM4 |
+//! | RTT | the log |
+//! | DWT | the clock, in cycles |
+//! | RNG | entropy |
+//!
+//! Registers and clocks from ST's reference manual RM0433, pins from the board's
+//! user manual UM1974. The stack lies in the DTCM. Data caches are on; SRAM4,
+//! which DMA writes, is kept out of them.
+
+use core::cell::RefCell;
+use core::mem::MaybeUninit;
+
+use cortex_m::peripheral::MPU;
+use embassy_stm32::mode::Async;
+use embassy_stm32::pac;
+use embassy_stm32::peripherals::{DMA1_CH0, DMA1_CH1, RNG, USART3};
+use embassy_stm32::rcc::{
+    AHBPrescaler, APBPrescaler, HSIPrescaler, Hsi48Config, Pll, PllDiv, PllMul, PllPreDiv,
+    PllSource, Sysclk, VoltageScale,
+};
+use embassy_stm32::rng::{self, Rng};
+use embassy_stm32::usart::{self, RingBufferedUartRx, Uart, UartTx};
+use embassy_stm32::{Config, bind_interrupts, dma};
+use firmware::ring::Drain;
+
+use super::hardware;
+#[cfg(feature = "trace")]
+pub(crate) use super::hardware::TRACE_SPANS;
+pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
+use crate::fault;
+
+/// The DMA buffer lies in SRAM4.
+pub(super) const OUTSIDE_BYTES: u32 = hardware::DMA_BYTES as u32;
+
+/// Where that is.
+const SRAM4: u32 = 0x3800_0000;
+
+#[unsafe(link_section = ".sram4")]
+static mut RECEIVED: MaybeUninit<[u8; hardware::DMA_BYTES]> = MaybeUninit::uninit();
+
+bind_interrupts!(struct Interrupts {
+    USART3 => usart::InterruptHandler<USART3>;
+    DMA1_STREAM0 => dma::InterruptHandler<DMA1_CH0>;
+    DMA1_STREAM1 => dma::InterruptHandler<DMA1_CH1>;
+    RNG => rng::InterruptHandler<RNG>;
+});
+
+/// Clock and ports, started.
+pub(crate) struct Board {
+    link: RefCell<RingBufferedUartRx<'static>>,
+    random: RefCell<Rng<'static, RNG>>,
+    /// Dropping it would stop the port.
+    _sends: UartTx<'static, Async>,
+}
+
+impl Board {
+    pub(crate) fn start() -> Self {
+        hardware::start_log();
+        let Some(mut core) = cortex_m::Peripherals::take() else {
+            // Only a second call gets here.
+            fault::restart();
+        };
+        uncached(&mut core.MPU);
+        core.SCB.enable_icache();
+        core.SCB.enable_dcache(&mut core.CPUID);
+        let board = embassy_stm32::init(clocks());
+        hardware::start_clock(core.DCB, core.DWT, core.SYST);
+
+        let mut config = usart::Config::default();
+        config.baudrate = hardware::LINK_BAUD;
+        let uart = Uart::new(
+            board.USART3,
+            board.PD9,
+            board.PD8,
+            board.DMA1_CH1,
+            board.DMA1_CH0,
+            Interrupts,
+            config,
+        );
+        let Ok(uart) = uart else {
+            // This rate and these pins are what the port has.
+            fault::restart();
+        };
+        let (sends, receives) = uart.split();
+        // SAFETY: every byte is written before the reference is made, and only
+        // the driver gets it: `cortex_m::Peripherals` were there once.
+        let buffer: &'static mut [u8] = unsafe {
+            let buffer = &raw mut RECEIVED;
+            buffer.cast::<u8>().write_bytes(0, hardware::DMA_BYTES);
+            &mut *buffer.cast::<[u8; hardware::DMA_BYTES]>()
+        };
+        let mut link = receives.into_ring_buffered(buffer);
+        link.start_uart();
+        Self {
+            link: RefCell::new(link),
+            random: RefCell::new(Rng::new(board.RNG, Interrupts)),
+            _sends: sends,
+        }
+    }
+
+    /// What has arrived.
+    pub(crate) fn receive(&self) -> Drain<'static, { hardware::RING_BYTES }> {
+        hardware::receive(|space| {
+            let Ok(mut link) = self.link.try_borrow_mut() else {
+                return 0;
+            };
+            match embassy_futures::poll_once(link.read(space)) {
+                core::task::Poll::Ready(Ok(count)) => count,
+                // The frame that lost bytes is refused by its checksum.
+                core::task::Poll::Ready(Err(_)) => {
+                    defmt::warn!("the serial port lost bytes");
+                    0
+                }
+                core::task::Poll::Pending => 0,
+            }
+        })
+    }
+
+    /// Returns at once: DMA says nothing of single bytes.
+    pub(crate) fn wait(&self) {}
+
+    /// Fills `bytes` from the noise source.
+    #[expect(dead_code, reason = "the evaluator draws no random numbers")]
+    pub(crate) fn entropy(&self, bytes: &mut [u8]) {
+        if let Ok(mut random) = self.random.try_borrow_mut() {
+            random.fill_bytes(bytes);
+        }
+    }
+}
+
+/// 480 MHz from the internal oscillator: no solder bridge decides whether the
+/// board starts, and its 1 % is enough for a serial port.
+fn clocks() -> Config {
+    let mut config = Config::default();
+    let rcc = &mut config.rcc;
+    rcc.hsi = Some(HSIPrescaler::DIV1);
+    rcc.hsi48 = Some(Hsi48Config::default());
+    rcc.pll1 = Some(Pll {
+        source: PllSource::HSI,
+        prediv: PllPreDiv::DIV4,
+        mul: PllMul::MUL60,
+        fracn: None,
+        divp: Some(PllDiv::DIV2),
+        divq: None,
+        divr: None,
+    });
+    rcc.sys = Sysclk::PLL1_P;
+    rcc.ahb_pre = AHBPrescaler::DIV2;
+    rcc.apb1_pre = APBPrescaler::DIV2;
+    rcc.apb2_pre = APBPrescaler::DIV2;
+    rcc.apb3_pre = APBPrescaler::DIV2;
+    rcc.apb4_pre = APBPrescaler::DIV2;
+    rcc.voltage_scale = VoltageScale::Scale0;
+    config
+}
+
+/// Keeps SRAM4 out of the data cache.
+fn uncached(mpu: &mut MPU) {
+    /// `ENABLE`, 2^(15 + 1) bytes, normal memory without cache and shared, read
+    /// and written by all, never executed.
+    const ATTRIBUTES: u32 = 1 | 15 << 1 | 1 << 18 | 1 << 19 | 0b011 << 24 | 1 << 28;
+
+    // SAFETY: region 0 is the stack's guard; nothing has used SRAM4 yet.
+    unsafe {
+        mpu.rnr.write(1);
+        mpu.rbar.write(SRAM4);
+        mpu.rasr.write(ATTRIBUTES);
+    }
+    cortex_m::asm::dsb();
+    cortex_m::asm::isb();
+}
+
+/// Sends on the link. By registers, as a fault handler may be the caller.
+pub(crate) fn send(bytes: &[u8]) {
+    for &byte in bytes {
+        while !pac::USART3.isr().read().txe() {}
+        pac::USART3.tdr().write(|w| w.set_dr(byte.into()));
+    }
+}
+
+/// Waits until the link has sent what it was given.
+pub(crate) fn flush() {
+    while !pac::USART3.isr().read().tc() {}
+}

@@ -1,0 +1,145 @@
+//! Raspberry Pi Pico 2: RP2350, of which one Cortex-M33 at 150 MHz is used.
+//!
+//! | port | is |
+//! |---|---|
+//! | UART0, GPIO 0 and 1 | the link, to a debug probe's or another serial port |
+//! | DMA, channel 0 | receives into a ring without end |
+//! | RTT | the log |
+//! | DWT | the clock, in cycles |
+//! | TRNG | entropy |
+//!
+//! Registers from Raspberry Pi's RP2350 datasheet. The abstraction layer has no
+//! endless reception by DMA, so that one channel is set up here.
+
+use core::cell::{Cell, RefCell};
+use core::ptr::addr_of;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use embassy_rp::pac;
+use embassy_rp::pac::dma::vals::{DataSize, TransCountMode, TreqSel};
+use embassy_rp::peripherals::{DMA_CH0, TRNG};
+use embassy_rp::trng::{self, Trng};
+use embassy_rp::uart::{self, Blocking, Uart};
+use embassy_rp::{Peri, bind_interrupts};
+use firmware::ring::Drain;
+
+use super::hardware;
+#[cfg(feature = "trace")]
+pub(crate) use super::hardware::TRACE_SPANS;
+pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
+use crate::fault;
+
+/// All memory of the link is in the RAM region.
+pub(super) const OUTSIDE_BYTES: u32 = 0;
+
+/// What DMA writes. Its address bits below its size wrap, so it is aligned to
+/// it.
+#[repr(align(8192))]
+struct Received([AtomicU8; hardware::DMA_BYTES]);
+
+static RECEIVED: Received = Received([const { AtomicU8::new(0) }; hardware::DMA_BYTES]);
+
+const _: () = assert!(align_of::<Received>() == hardware::DMA_BYTES);
+
+bind_interrupts!(struct Interrupts {
+    TRNG_IRQ => trng::InterruptHandler<TRNG>;
+});
+
+/// Clock and ports, started.
+pub(crate) struct Board {
+    /// Bytes taken so far, as an index of the ring.
+    taken: Cell<usize>,
+    random: RefCell<Trng<'static, TRNG>>,
+    _link: Uart<'static, Blocking>,
+    _channel: Peri<'static, DMA_CH0>,
+}
+
+impl Board {
+    pub(crate) fn start() -> Self {
+        hardware::start_log();
+        let Some(core) = cortex_m::Peripherals::take() else {
+            // Only a second call gets here.
+            fault::restart();
+        };
+        let board = embassy_rp::init(Default::default());
+        hardware::start_clock(core.DCB, core.DWT, core.SYST);
+
+        let mut config = uart::Config::default();
+        config.baudrate = hardware::LINK_BAUD;
+        let link = Uart::new_blocking(board.UART0, board.PIN_0, board.PIN_1, config);
+        let channel = pac::DMA.ch(0);
+        channel
+            .read_addr()
+            .write_value(pac::UART0.uartdr().as_ptr() as u32);
+        channel.write_addr().write_value(addr_of!(RECEIVED) as u32);
+        channel.trans_count().write(|w| {
+            w.set_mode(TransCountMode::ENDLESS);
+            w.set_count(1);
+        });
+        pac::UART0.uartdmacr().write(|w| w.set_rxdmae(true));
+        channel.ctrl_trig().write(|w| {
+            w.set_treq_sel(TreqSel::UART0_RX);
+            w.set_data_size(DataSize::SIZE_BYTE);
+            w.set_incr_write(true);
+            w.set_ring_sel(true);
+            w.set_ring_size(hardware::DMA_BYTES.trailing_zeros() as u8);
+            // To itself is to none.
+            w.set_chain_to(0);
+            w.set_en(true);
+        });
+        Self {
+            taken: Cell::new(0),
+            random: RefCell::new(Trng::new(board.TRNG, Interrupts, trng::Config::default())),
+            _link: link,
+            _channel: board.DMA_CH0,
+        }
+    }
+
+    /// What has arrived. A reception that overtakes this reading loses bytes,
+    /// which the credit window prevents and the checksum detects.
+    pub(crate) fn receive(&self) -> Drain<'static, { hardware::RING_BYTES }> {
+        hardware::receive(|space| {
+            let written = pac::DMA.ch(0).write_addr().read() as usize;
+            let end = written.wrapping_sub(addr_of!(RECEIVED) as usize) % hardware::DMA_BYTES;
+            let mut next = self.taken.get();
+            let mut count = 0;
+            for slot in space {
+                let Some(byte) = RECEIVED.0.get(next) else {
+                    break;
+                };
+                if next == end {
+                    break;
+                }
+                *slot = byte.load(Ordering::Acquire);
+                next = (next + 1) % hardware::DMA_BYTES;
+                count += 1;
+            }
+            self.taken.set(next);
+            count
+        })
+    }
+
+    /// Returns at once: DMA says nothing of single bytes.
+    pub(crate) fn wait(&self) {}
+
+    /// Fills `bytes` from the noise source.
+    #[expect(dead_code, reason = "the evaluator draws no random numbers")]
+    pub(crate) fn entropy(&self, bytes: &mut [u8]) {
+        if let Ok(mut random) = self.random.try_borrow_mut() {
+            random.blocking_fill_bytes(bytes);
+        }
+    }
+}
+
+/// Sends on the link. By registers, as a fault handler may be the caller.
+pub(crate) fn send(bytes: &[u8]) {
+    for &byte in bytes {
+        while pac::UART0.uartfr().read().txff() {}
+        pac::UART0.uartdr().write(|w| w.set_data(byte));
+    }
+}
+
+/// Waits until the link has sent what it was given.
+pub(crate) fn flush() {
+    while pac::UART0.uartfr().read().busy() {}
+}
