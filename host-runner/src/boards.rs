@@ -62,8 +62,8 @@ const MPS2_AN386: Board = Board {
     fixed_bytes: 24 * 1024,
     cost: Cost {
         butterfly_x100: 930,
-        coefficient: 70,
-        encode: 120,
+        coefficient: 52,
+        encode: 100,
     },
 };
 
