@@ -161,8 +161,8 @@ const ARMV7E_M_TARGET: &str = "thumbv7em-none-eabihf";
 /// The kernels for the Cortex-M4 and M7, whose instructions are the same.
 const ARMV7E_M: Cost = Cost {
     butterfly_x100: 930,
-    coefficient: 70,
-    encode: 120,
+    coefficient: 52,
+    encode: 100,
 };
 
 /// A board that is not in [`BOARDS`].
