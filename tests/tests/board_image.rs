@@ -9,29 +9,38 @@ use host_runner::image::Image;
 
 const MAX_CODE: u64 = 96 * 1024;
 
-fn build(features: &[&str]) -> PathBuf {
+fn build(program: &str, features: &[&str]) -> PathBuf {
     let options = Options {
         board: DEFAULT_BOARD,
         model: None,
         params: PARAMS,
         features,
     };
-    firmware_build::build(&options).unwrap()
+    firmware_build::build_program(&options, program).unwrap()
 }
 
 #[test]
 fn the_release_image_cannot_panic_or_allocate() {
-    let image = Image::read(&build(&[])).unwrap();
+    let image = Image::read(&build("firmware", &[])).unwrap();
     assert_eq!(image.unwanted, [""; 0]);
     assert!(image.sizes.code <= MAX_CODE, "{:?}", image.sizes);
     let model = host_runner::bundled::model("mnist-mlp64").unwrap();
     assert_eq!(image.sizes.model, model.len() as u64);
 }
 
+#[test]
+fn the_sensor_cannot_panic_or_allocate() {
+    let image = Image::read(&build("sensor", &[])).unwrap();
+    assert_eq!(image.unwanted, [""; 0]);
+    assert!(image.sizes.code <= MAX_CODE, "{:?}", image.sizes);
+}
+
 /// The same check on an image that panics on request.
 #[test]
 fn what_panics_is_found() {
-    let unwanted = Image::read(&build(&["fault-injection"])).unwrap().unwanted;
+    let unwanted = Image::read(&build("firmware", &["fault-injection"]))
+        .unwrap()
+        .unwanted;
     for part in ["symbol ", "4core9panicking", "firmware/src/fault.rs"] {
         assert!(
             unwanted.iter().any(|line| line.contains(part)),

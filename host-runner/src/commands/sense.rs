@@ -181,7 +181,7 @@ pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
 }
 
 /// Has the sensor encrypt, and checks what it sends.
-fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> {
+pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
     let plan = file.plan(&model)?;
