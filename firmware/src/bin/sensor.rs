@@ -12,6 +12,10 @@ compile_error!(
 );
 
 #[cfg(target_os = "none")]
+#[cfg_attr(
+    feature = "trace",
+    expect(dead_code, reason = "a sensor keeps no traces")
+)]
 #[path = "../board/mod.rs"]
 mod board;
 #[cfg(target_os = "none")]
