@@ -95,6 +95,26 @@ pub enum Error {
         /// The step that came.
         got: &'static str,
     },
+    /// The bound of the noise of a result is none: every ciphertext carries
+    /// some.
+    NoiseBound {
+        /// The bound that came.
+        got: f64,
+    },
+    /// Flooding would leave fewer bits after the binary point than asked for.
+    Precision {
+        /// Bits that were asked for.
+        asked: f64,
+        /// Bits that would be left.
+        left: f64,
+    },
+    /// Values and noise together do not fit the modulus.
+    Headroom {
+        /// log2 of the magnitude they can reach.
+        needed_log2: f64,
+        /// log2 of the magnitude there is room for.
+        room_log2: f64,
+    },
     /// Bytes that are not a serialised object.
     Wire {
         /// What is wrong with them.
@@ -197,6 +217,20 @@ impl fmt::Display for Error {
             Self::Turn { due, got } => {
                 write!(f, "{got} came where {due} is due in a key switch")
             }
+            Self::NoiseBound { got } => {
+                write!(f, "{got:e} is not the bound of a result's noise")
+            }
+            Self::Precision { asked, left } => write!(
+                f,
+                "{asked:.1} bits of precision were asked for, flooding leaves {left:.1}"
+            ),
+            Self::Headroom {
+                needed_log2,
+                room_log2,
+            } => write!(
+                f,
+                "values and noise reach 2^{needed_log2:.1}, there is room for 2^{room_log2:.1}"
+            ),
             Self::Wire { what } => match what {
                 WireError::Magic => f.write_str("these bytes are no he-edge object"),
                 WireError::Version { expected, got } => {

@@ -10,7 +10,7 @@
 //! | [`arith`] | one prime modulus below 2^30: Montgomery reduction with its bounds stated, const prime and root checks |
 //! | [`ring`] | limbs of polynomials modulo X^N + 1 over a chain of primes: NTT, automorphism, base extension, samplers; [`ring::kernel`] is where machine-specific code goes |
 //! | [`rlwe`] | secret, public and switching keys (seeded), encryption, gadget product and mod-down; knows no scale |
-//! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, bounds of its noise, decryption |
+//! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, bounds of its noise, decryption, publication |
 //!
 //! Beside them: [`params`] (literal to validated, at compile time), [`error`],
 //! [`probe`] (how a device sees what an operation is at) and [`wire`]

@@ -1,6 +1,7 @@
 //! What the `he-edge` command is made of.
 
 pub mod boards;
+pub mod budget;
 pub mod bundled;
 pub mod client;
 pub mod commands;

@@ -5,7 +5,9 @@
 //! must have the level and scale that the client computed beforehand, no
 //! part may be zero, and what comes out stays in a type that can be neither
 //! printed nor serialised; single slots are taken out of it by name
-//! (Li, Micciancio, Eurocrypt 2021).
+//! (Li, Micciancio, Eurocrypt 2021). What may be given to others is a label
+//! ([`publish_label`]) or, flooded with noise and counted, values (the module
+//! `publish`, with the feature of that name).
 
 use super::ciphertext::{Ciphertext, check_same_scale};
 use super::encode::decode_in_place;
@@ -16,6 +18,8 @@ use crate::rlwe::{self, SecretKey};
 use crate::secret::Erased;
 use core::fmt;
 use zeroize::Zeroize;
+
+const OP: &str = "decryption";
 
 /// Decrypted slots. They belong to the holder of the key: the type has no
 /// serialisation, its `Debug` shows nothing, and it is erased when dropped.
@@ -83,7 +87,27 @@ where
     S: AsRef<[u32]> + AsMut<[u32]>,
     K: AsRef<[u32]> + AsMut<[u32]>,
 {
-    const OP: &str = "decryption";
+    check_answer(params, ct, level, scale, scratch, slots)?;
+    let scratch = Erased::new(scratch);
+    match fill(params, key, ct.parts(), scale, scratch.0, slots) {
+        Ok(largest) => Ok(Decrypted { slots, largest }),
+        Err(error) => {
+            slots.zeroize();
+            Err(error)
+        }
+    }
+}
+
+/// Refuses what an evaluator may not have returned, and memory of the wrong
+/// size, before the key is touched.
+pub(super) fn check_answer<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &Ciphertext<S, PARTS>,
+    level: usize,
+    scale: f64,
+    scratch: &[u32],
+    slots: &[f64],
+) -> Result<()> {
     ct.check_params(params)?;
     if ct.level() != level {
         return Err(Error::Level {
@@ -93,21 +117,46 @@ where
         });
     }
     check_same_scale(OP, scale, ct.scale())?;
-    let parts = ct.parts();
-    if parts.iter().any(|part| part.iter().all(|&x| x == 0)) {
+    let transparent = |part: &[u32]| part.iter().all(|&x| x == 0);
+    if ct.parts().into_iter().any(transparent) {
         return Err(Error::Transparent);
     }
     let n = params.n();
     check_len("slots", slots.len(), n)?;
-    check_len("decryption scratch", scratch.len(), (level + 1) * n)?;
-    let scratch = Erased::new(scratch);
-    match fill(params, key, parts, scale, scratch.0, slots) {
-        Ok(largest) => Ok(Decrypted { slots, largest }),
-        Err(error) => {
-            slots.zeroize();
-            Err(error)
-        }
+    check_len("decryption scratch", scratch.len(), (level + 1) * n)
+}
+
+/// The index, among `slots`, of the slot with the largest real part; the first
+/// of equals. This is all of the result that leaves: it spends no budget, and
+/// the running time does not depend on the values.
+///
+/// A label tells about the noise only where two values lie closer together
+/// than their errors. Nothing here holds off an evaluator that makes such
+/// ciphertexts on purpose and learns the labels of many of them.
+///
+/// # Errors
+/// [`Error::Length`] if there is no slot to choose from or one is not below
+/// `N / 2`.
+pub fn publish_label(result: &Decrypted<'_>, slots: &[usize]) -> Result<usize> {
+    let (mut best, mut label) = (f64::NEG_INFINITY, 0);
+    for (i, &slot) in slots.iter().enumerate() {
+        let value = result.slot(slot).ok_or(Error::Length {
+            what: "label",
+            expected: result.slots.len() >> 1,
+            got: slot,
+        })?;
+        let larger = core::hint::black_box(u64::from(value > best)).wrapping_neg();
+        best = f64::from_bits((value.to_bits() & larger) | (best.to_bits() & !larger));
+        label = (i & larger as usize) | (label & !(larger as usize));
     }
+    if slots.is_empty() {
+        return Err(Error::Length {
+            what: "label",
+            expected: 1,
+            got: 0,
+        });
+    }
+    Ok(label)
 }
 
 /// Decrypts into `slots` and returns the share of the modulus that is filled.

@@ -6,10 +6,12 @@ pub mod decrypt;
 pub mod encode;
 pub mod evaluator;
 pub mod noise;
+#[cfg(feature = "publish")]
+pub mod publish;
 
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use constant::Constant;
-pub use decrypt::{Decrypted, decrypt};
+pub use decrypt::{Decrypted, decrypt, publish_label};
 pub use noise::Noise;
 
 #[cfg(test)]

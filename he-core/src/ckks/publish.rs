@@ -1,0 +1,843 @@
+//! Publication of decrypted values to others than the holder of the key.
+//!
+//! The error of a CKKS ciphertext is a linear function of the key, and whoever
+//! sees an exact decryption sees that error (Li, Micciancio, Eurocrypt 2021,
+//! ePrint 2020/1533). So [`publish_values`] drowns it: noise is added to every
+//! coefficient before anything is decoded.
+//!
+//! # How much noise
+//!
+//! Let `d` bound the Euclidean norm of the errors of the coefficients. A
+//! polynomial with errors up to `bound` in every slot has
+//! `sum e_k^2 = (1 / N) sum |e(zeta_j)|^2 <= bound^2` (Parseval), and rounding
+//! the exact result to integers adds `sqrt(N) / 2`, so `d = bound + sqrt(N) / 2`.
+//! The noise has the standard deviation
+//!
+//! ```text
+//! sigma >= d sqrt(24 q) 2^(s / 2)
+//! ```
+//!
+//! in each coefficient, for `q` publications in all under one key and `s` bits
+//! of statistical security. This is the rule of Li, Micciancio, Schultz,
+//! Sorrell (Crypto 2022, ePrint 2022/816, section 4.4), which has
+//! `sqrt(24 N q) 2^(s / 2)` before the largest error of a coefficient; here the
+//! norm stands for that times `sqrt(N)`.
+//!
+//! What it gives, for the noise drawn here: the square of the Hellinger
+//! distance of a probability on the integers and itself moved by `e` is at most
+//! `J e^2 / 8` with `J = 4 sum (sqrt p(x) - sqrt p(x - 1))^2` (the triangle
+//! inequality), it adds up over independent coefficients, and over queries that
+//! depend on each other's answers. A sum of eight or more uniform integers has
+//! `J sigma^2 < 1.01` (a test computes it). So all that is published is within
+//! the total variation `sqrt(1.01 q) d / (2 sigma) < 2^(-s / 2 - 3)` of exact
+//! results with the same noise, which tell nothing about the key. `s` counts as
+//! Micciancio and Walter do (Eurocrypt 2018), by the square of an advantage: 30
+//! bits are an advantage of `2^-18`, and an advantage of `2^-40` takes 74.
+//!
+//! The other way, of publishing rounded results (Bossuat, Costache, Mouchet,
+//! Nuernberger, Troncoso-Pastoriza, ePrint 2024/853), needs less precision and
+//! a bound on the probability that the average-case bounds of the noise fail;
+//! the bounds of [`Noise`] have no such proof.
+//!
+//! # What it does not give
+//!
+//! The bound is that of a circuit honestly evaluated on honest encryptions. An
+//! evaluator that returns something else gets a decryption of what it made, up
+//! to the noise; level, scale, size, transparent parts and the budget are what
+//! limits that. Publish values of evaluators that are known to compute what
+//! they say, or labels.
+//!
+//! # The noise
+//!
+//! It comes from a ChaCha20 stream whose key is HMAC-SHA-256 of the ciphertext
+//! and the size of the noise, under a [`NoiseKey`] that stays with the secret
+//! key. So a ciphertext published twice gives the same values, and averaging
+//! over repetitions gains nothing. Repetitions are counted all the same.
+//!
+//! It is added to the residues, before anything is turned into floating point:
+//! noise in floating point would be a multiple of some power of two, and leave
+//! lower bits of the error as they are (Mironov, CCS 2012).
+
+use super::ciphertext::Ciphertext;
+use super::decrypt::{check_answer, decode};
+use super::noise::Noise;
+use crate::arith::Modulus;
+use crate::error::{Error, Result};
+use crate::params::Params;
+use crate::ring::crt::Crt;
+use crate::rlwe::{self, SecretKey};
+use crate::secret::Erased;
+use chacha20::ChaCha20Rng;
+use core::fmt;
+use hmac::{Hmac, KeyInit, Mac};
+use rand_core::{Rng, SeedableRng};
+use sha2::Sha256;
+use zeroize::Zeroize;
+
+/// Fewest uniform integers that are added up to one of noise.
+const MIN_TERMS: f64 = 8.0;
+
+/// Most bits of one of these integers.
+const MAX_WIDTH: f64 = 118.0;
+
+/// Standard deviations of the noise in a slot that a published value keeps
+/// within, either part but for a probability of 2^-50.
+const TAIL: f64 = 6.0;
+
+/// What one key may publish in all its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Publications of values; the noise of each is made for that many.
+    pub queries: u32,
+    /// Bits `s` of statistical security, see the module.
+    pub statistical_bits: u32,
+}
+
+impl Allowance {
+    /// log2 of what the publications, all together, can add to the advantage
+    /// of whoever sees them.
+    #[must_use]
+    pub fn advantage_log2(&self) -> f64 {
+        -0.5 * f64::from(self.statistical_bits) - 3.0
+    }
+
+    /// Standard deviation of the noise for errors of the norm `distance`.
+    fn sigma(&self, distance: f64) -> f64 {
+        let queries = f64::from(self.queries.max(1));
+        distance * libm::sqrt(24.0 * queries) * libm::exp2(0.5 * f64::from(self.statistical_bits))
+    }
+}
+
+/// Name of a secret key in a budget. It tells nothing about the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId(pub [u8; 16]);
+
+/// The count of what a key has published.
+///
+/// An implementation keeps the count where it outlives the process, and never
+/// gives anything back: a publication that failed after it was counted stays
+/// counted.
+pub trait Budget {
+    /// Why nothing can be spent.
+    type Error;
+
+    /// What the key may publish, the same for all its life.
+    fn allowance(&self) -> Allowance;
+
+    /// Counts one publication under `key`. When this returns, the count is
+    /// durable: the values are decrypted afterwards.
+    ///
+    /// # Errors
+    /// Where the allowance is used up, the budget is another key's, or the
+    /// count could not be stored. Nothing is published then.
+    fn spend(&mut self, key: &KeyId) -> core::result::Result<(), Self::Error>;
+}
+
+/// Why values were not published.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PublishError<E> {
+    /// The ciphertext or the request is at fault; nothing was decrypted and
+    /// nothing spent.
+    Refused(Error),
+    /// The budget did not allow it; nothing was decrypted.
+    Budget(E),
+}
+
+impl<E> From<Error> for PublishError<E> {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for PublishError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Budget(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for PublishError<E> {}
+
+/// What the holder of the key knows of a result from the circuit and the range
+/// of its inputs, before there is a ciphertext. Nothing of it may be taken from
+/// the ciphertext or from whoever sent it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Expected {
+    /// Level.
+    pub level: usize,
+    /// Scale.
+    pub scale: f64,
+    /// The error, tracked through the circuit. Only `bound` counts.
+    pub noise: Noise,
+    /// Largest magnitude of a slot, in units of the result.
+    pub magnitude: f64,
+    /// Bits that published values must have after the binary point.
+    pub precision_bits: f64,
+}
+
+/// The key of the pseudorandom function that the noise comes from: 32 bytes of
+/// entropy, kept as the secret key is. Erased when dropped, never printed.
+///
+/// The bytes are held as one block of the hash, padded with zeros, which is what
+/// HMAC makes of them.
+pub struct NoiseKey([u8; 64]);
+
+impl NoiseKey {
+    /// Takes 32 bytes from a cryptographic generator.
+    #[must_use]
+    pub fn new(mut bytes: [u8; 32]) -> Self {
+        let mut key = Self([0; 64]);
+        for (to, from) in key.0.iter_mut().zip(&bytes) {
+            *to = *from;
+        }
+        bytes.zeroize();
+        key
+    }
+
+    /// The name of `key` in a budget, as long as this noise key is used.
+    ///
+    /// # Errors
+    /// [`Error::Params`].
+    pub fn id<K: AsRef<[u32]> + AsMut<[u32]>>(
+        &self,
+        params: &Params,
+        key: &SecretKey<K>,
+    ) -> Result<KeyId> {
+        let mut mac = self.mac(b"he-edge key id 1");
+        absorb(&mut mac, &[params.fingerprint()]);
+        absorb(&mut mac, key.limb(params, 0)?);
+        let [tag @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = finish(mac);
+        Ok(KeyId(tag))
+    }
+
+    /// The generator of the noise of size `flood` for `ct`.
+    fn stream<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+        &self,
+        params: &Params,
+        ct: &Ciphertext<S, PARTS>,
+        flood: &Flood,
+    ) -> ChaCha20Rng {
+        let mut mac = self.mac(b"he-edge noise  1");
+        let scale = ct.scale().to_bits();
+        absorb(
+            &mut mac,
+            &[
+                params.fingerprint(),
+                PARTS as u32,
+                ct.level() as u32,
+                scale as u32,
+                (scale >> 32) as u32,
+                flood.width,
+                flood.terms,
+            ],
+        );
+        for part in ct.parts() {
+            absorb(&mut mac, part);
+        }
+        let mut seed = finish(mac);
+        let rng = ChaCha20Rng::from_seed(seed);
+        seed.zeroize();
+        rng
+    }
+
+    fn mac(&self, purpose: &[u8; 16]) -> Hmac<Sha256> {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new((&self.0).into());
+        mac.update(purpose);
+        mac
+    }
+}
+
+impl fmt::Debug for NoiseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NoiseKey(..)")
+    }
+}
+
+impl Drop for NoiseKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+fn absorb(mac: &mut Hmac<Sha256>, words: &[u32]) {
+    for word in words {
+        mac.update(&word.to_le_bytes());
+    }
+}
+
+fn finish(mac: Hmac<Sha256>) -> [u8; 32] {
+    mac.finalize().into_bytes().into()
+}
+
+/// The sum of `terms` uniform integers of `width` bits, less its mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Flood {
+    width: u32,
+    terms: u32,
+}
+
+impl Flood {
+    /// The smallest of a standard deviation of at least `sigma`, which is above
+    /// 2 and below 2^118: from 8 to 33 terms, so that it is exceeded by a
+    /// sixteenth at most.
+    fn new(sigma: f64) -> Self {
+        let width = libm::floor(libm::log2(sigma * libm::sqrt(12.0 / MIN_TERMS)));
+        let one = (libm::exp2(2.0 * width) - 1.0) / 12.0;
+        Self {
+            width: width as u32,
+            terms: libm::ceil(sigma * sigma / one).max(MIN_TERMS) as u32,
+        }
+    }
+
+    fn sigma(&self) -> f64 {
+        let one = (libm::exp2(2.0 * f64::from(self.width)) - 1.0) / 12.0;
+        libm::sqrt(f64::from(self.terms) * one)
+    }
+
+    /// Largest magnitude.
+    fn bound(&self) -> f64 {
+        0.5 * f64::from(self.terms) * libm::exp2(f64::from(self.width))
+    }
+
+    /// Draws one, in constant time.
+    fn draw(&self, rng: &mut ChaCha20Rng) -> i128 {
+        let mask = (1u128 << self.width) - 1;
+        let mut sum = 0;
+        for _ in 0..self.terms {
+            let low = u128::from(rng.next_u64());
+            let high = if self.width > u64::BITS {
+                u128::from(rng.next_u64()) << u64::BITS
+            } else {
+                0
+            };
+            sum += ((low | high) & mask) as i128;
+        }
+        sum - ((u128::from(self.terms) * mask) >> 1) as i128
+    }
+}
+
+/// The residue of an integer below 2^125 in magnitude, in constant time.
+fn residue(mut x: i128, m: &Modulus) -> u32 {
+    let digits = [(); 4].map(|()| {
+        let digit = x as i32;
+        // What is left is a multiple of 2^32.
+        x = (x - i128::from(digit)) >> u32::BITS;
+        digit
+    });
+    digits.into_iter().rev().fold(0, |high, digit| {
+        m.add(m.canon(m.mont(high as i32, m.r2())), m.reduce(digit))
+    })
+}
+
+/// Values that have been flooded with noise and paid for: they may be given
+/// to others.
+#[derive(Debug)]
+pub struct Published<'a> {
+    slots: &'a [f64],
+    precision_bits: f64,
+    fill: f64,
+}
+
+impl Published<'_> {
+    /// Real parts of the `N / 2` slots.
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
+        self.slots.split_at(self.slots.len() >> 1).0
+    }
+
+    /// Imaginary parts of the `N / 2` slots.
+    #[must_use]
+    pub fn imaginary(&self) -> &[f64] {
+        self.slots.split_at(self.slots.len() >> 1).1
+    }
+
+    /// Bits after the binary point that are right, noise included: an error is
+    /// below `2^-bits`.
+    #[must_use]
+    pub const fn precision_bits(&self) -> f64 {
+        self.precision_bits
+    }
+
+    /// As [`super::Decrypted::fill`], noise included.
+    #[must_use]
+    pub const fn fill(&self) -> f64 {
+        self.fill
+    }
+}
+
+/// Decrypts `ct`, floods all its coefficients with noise made for the worst
+/// case of `expected.noise` and the budget's allowance, and gives the values
+/// out. Everything is checked first, then the budget is spent, and only then
+/// the key is used. Memory as for [`super::decrypt()`].
+///
+/// # Errors
+/// [`PublishError::Refused`] with [`Error::Level`], [`Error::Scale`],
+/// [`Error::Transparent`], [`Error::Params`], [`Error::Length`],
+/// [`Error::NoiseBound`], [`Error::Headroom`] or [`Error::Precision`];
+/// [`PublishError::Budget`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two keys, the budget, the request, and memory"
+)]
+pub fn publish_values<'a, S, K, B, const PARTS: usize>(
+    params: &Params,
+    key: &SecretKey<K>,
+    noise_key: &NoiseKey,
+    budget: &mut B,
+    ct: &Ciphertext<S, PARTS>,
+    expected: &Expected,
+    scratch: &mut [u32],
+    slots: &'a mut [f64],
+) -> core::result::Result<Published<'a>, PublishError<B::Error>>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    K: AsRef<[u32]> + AsMut<[u32]>,
+    B: Budget,
+{
+    check_answer(params, ct, expected.level, expected.scale, scratch, slots)?;
+    let (flood, precision_bits) = plan(params, expected, &budget.allowance())?;
+    let id = noise_key.id(params, key)?;
+    let mut rng = noise_key.stream(params, ct, &flood);
+    budget.spend(&id).map_err(PublishError::Budget)?;
+
+    let scratch = Erased::new(scratch);
+    rlwe::decrypt(params, key, ct.parts(), scratch.0)?;
+    add(params, &flood, &mut rng, scratch.0)?;
+    let fill = decode(params, scratch.0, expected.scale, slots)?;
+    Ok(Published {
+        slots,
+        precision_bits,
+        fill,
+    })
+}
+
+/// The noise for a result, and the bits after the binary point that it leaves.
+fn plan(params: &Params, expected: &Expected, allowance: &Allowance) -> Result<(Flood, f64)> {
+    let (n, bound, scale) = (params.n() as f64, expected.noise.bound, expected.scale);
+    if !(bound >= 1.0 && bound.is_finite()) {
+        return Err(Error::NoiseBound { got: bound });
+    }
+    let sigma = allowance.sigma(bound + 0.5 * libm::sqrt(n));
+    let message = scale * libm::fabs(expected.magnitude) + bound;
+    let room = 0.5 * Crt::new(params, expected.level + 1)?.modulus();
+    let headroom = |needed: f64, room_log2: f64| Error::Headroom {
+        needed_log2: libm::log2(needed),
+        room_log2,
+    };
+    if !(sigma < libm::exp2(MAX_WIDTH)) {
+        return Err(headroom(sigma, MAX_WIDTH));
+    }
+    let flood = Flood::new(sigma);
+    let needed = message + flood.bound();
+    if !(needed < room) {
+        return Err(headroom(needed, libm::log2(room)));
+    }
+    let error = bound + TAIL * flood.sigma() * libm::sqrt(n);
+    let left = libm::log2(scale / error);
+    if !(left >= expected.precision_bits) {
+        return Err(Error::Precision {
+            asked: expected.precision_bits,
+            left,
+        });
+    }
+    Ok((flood, left))
+}
+
+/// Adds noise to every coefficient.
+fn add(params: &Params, flood: &Flood, rng: &mut ChaCha20Rng, limbs: &mut [u32]) -> Result<()> {
+    let n = params.n();
+    for k in 0..n {
+        let noise = flood.draw(rng);
+        for (i, limb) in limbs.chunks_exact_mut(n).enumerate() {
+            let m = params.prime(i)?.modulus();
+            if let Some(x) = limb.get_mut(k) {
+                *x = m.add(*x, residue(noise, m));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encode::encode_in_place;
+    use super::super::{decrypt, publish_label};
+    use super::*;
+    use crate::testing::{N16, N64};
+
+    const N: usize = 64;
+    const LEVEL: usize = 2;
+    const SCALE: f64 = (1u64 << 28) as f64;
+
+    /// Counts in memory; fails without counting or after it.
+    struct Counted {
+        allowance: Allowance,
+        spent: u32,
+        key: Option<KeyId>,
+        crash: bool,
+    }
+
+    impl Budget for Counted {
+        type Error = &'static str;
+        fn allowance(&self) -> Allowance {
+            self.allowance
+        }
+        fn spend(&mut self, key: &KeyId) -> core::result::Result<(), Self::Error> {
+            if *self.key.get_or_insert(*key) != *key {
+                return Err("another key's");
+            }
+            if self.spent >= self.allowance.queries {
+                return Err("used up");
+            }
+            self.spent += 1;
+            if self.crash { Err("crash") } else { Ok(()) }
+        }
+    }
+
+    struct Lab {
+        rng: ChaCha20Rng,
+        key: SecretKey<Vec<u32>>,
+        noise_key: NoiseKey,
+        budget: Counted,
+    }
+
+    impl Lab {
+        fn new(seed: u8) -> Self {
+            let mut rng = ChaCha20Rng::from_seed([seed; 32]);
+            let words = SecretKey::<Vec<u32>>::words(&N64);
+            let key = SecretKey::generate(&N64, vec![0; words], &mut rng).unwrap();
+            let allowance = Allowance {
+                queries: 4,
+                statistical_bits: 8,
+            };
+            Self {
+                rng,
+                key,
+                noise_key: NoiseKey::new([seed; 32]),
+                budget: Counted {
+                    allowance,
+                    spent: 0,
+                    key: None,
+                    crash: false,
+                },
+            }
+        }
+
+        fn encrypt(&mut self, values: &[f64]) -> Ciphertext<Vec<u32>> {
+            let mut buffer = values.to_vec();
+            buffer.resize(N, 0.0);
+            encode_in_place(&mut buffer, SCALE).unwrap();
+            let mut m: Vec<i32> = buffer.iter().map(|&x| x as i32).collect();
+            let mut seed = [0; 32];
+            self.rng.fill_bytes(&mut seed);
+            let (mut c0, mut c1) = (vec![0; (LEVEL + 1) * N], vec![0; (LEVEL + 1) * N]);
+            let (key, rng) = (&self.key, &mut self.rng);
+            rlwe::encrypt(&N64, key, &mut m, LEVEL, &seed, rng, &mut c0).unwrap();
+            rlwe::expand_c1(&N64, &seed, &mut c1).unwrap();
+            Ciphertext::new(&N64, LEVEL, SCALE, c0, c1).unwrap()
+        }
+
+        fn exact(&self, ct: &Ciphertext<Vec<u32>>) -> Vec<f64> {
+            let (mut scratch, mut slots) = (vec![0; (LEVEL + 1) * N], vec![0.0; N]);
+            let d = decrypt(&N64, &self.key, ct, LEVEL, SCALE, &mut scratch, &mut slots).unwrap();
+            let re = (0..N / 2).map(|i| d.slot(i).unwrap());
+            re.chain((0..N / 2).map(|i| d.imaginary(i).unwrap()))
+                .collect()
+        }
+
+        /// All slots, real parts and imaginary parts, and the bits left.
+        fn publish(
+            &mut self,
+            ct: &Ciphertext<Vec<u32>>,
+            expected: &Expected,
+        ) -> core::result::Result<(Vec<f64>, f64), PublishError<&'static str>> {
+            let (mut scratch, mut slots) = (vec![7; (LEVEL + 1) * N], vec![7.0; N]);
+            let result = publish_values(
+                &N64,
+                &self.key,
+                &self.noise_key,
+                &mut self.budget,
+                ct,
+                expected,
+                &mut scratch,
+                &mut slots,
+            )
+            .map(|p| {
+                assert!(p.fill() < 0.01);
+                ([p.values(), p.imaginary()].concat(), p.precision_bits())
+            });
+            // Erased, or never touched.
+            let left = if result.is_ok() { 0 } else { 7 };
+            assert!(scratch.iter().all(|&x| x == left));
+            assert!(result.is_ok() || slots.iter().all(|&x| x == 7.0));
+            result
+        }
+    }
+
+    fn expected() -> Expected {
+        Expected {
+            level: LEVEL,
+            scale: SCALE,
+            noise: Noise::error(&N64).plus(Noise::rounding(&N64)),
+            magnitude: 1.0,
+            precision_bits: 3.0,
+        }
+    }
+
+    fn values() -> Vec<f64> {
+        (0..N / 2).map(|i| (i as f64 * 0.7).sin()).collect()
+    }
+
+    /// Coefficients of the noise that was published with `ct`.
+    fn noise(exact: &[f64], published: &[f64]) -> Vec<f64> {
+        let mut difference: Vec<f64> = published.iter().zip(exact).map(|(a, b)| a - b).collect();
+        encode_in_place(&mut difference, SCALE).unwrap();
+        difference
+    }
+
+    #[test]
+    fn a_shifted_sum_of_eight_is_as_close_as_the_derivation_says() {
+        for (terms, range) in [(8, 4), (8, 16), (8, 64), (8, 128), (33, 16)] {
+            let mut p = vec![1.0f64];
+            for _ in 0..terms {
+                let mut next = vec![0.0; p.len() + range - 1];
+                for (i, x) in p.iter().enumerate() {
+                    for to in &mut next[i..i + range] {
+                        *to += x / range as f64;
+                    }
+                }
+                p = next;
+            }
+            let at = |i: usize| p.get(i).copied().unwrap_or(0.0).sqrt();
+            let step = |i: usize| at(i) - if i == 0 { 0.0 } else { at(i - 1) };
+            let j = 4.0 * (0..=p.len()).map(|i| step(i) * step(i)).sum::<f64>();
+            let variance = terms as f64 * (range * range - 1) as f64 / 12.0;
+            assert!((0.95..1.01).contains(&(j * variance)), "{terms} {range}");
+        }
+    }
+
+    #[test]
+    fn the_noise_has_the_size_asked_for_down_to_its_lowest_bits() {
+        let mut rng = ChaCha20Rng::from_seed([9; 32]);
+        for sigma in [15.0, 1000.0, 1.7e9, 3e18, 5e19, 1e25, 1e35] {
+            let flood = Flood::new(sigma);
+            assert!((8..=33).contains(&flood.terms), "{flood:?}");
+            let excess = flood.sigma() / sigma;
+            assert!((1.0..1.07).contains(&excess), "{sigma} {excess}");
+            let count = 20_000;
+            let (mut square, mut odd) = (0.0, 0);
+            for _ in 0..count {
+                let x = flood.draw(&mut rng);
+                assert!((x as f64).abs() <= flood.bound());
+                square += (x as f64 / flood.sigma()).powi(2);
+                odd += x & 1;
+            }
+            let count = f64::from(count);
+            assert!((square / count - 1.0).abs() < 0.05, "{sigma}");
+            assert!((odd as f64 / count - 0.5).abs() < 0.02, "{sigma}");
+        }
+    }
+
+    #[test]
+    fn residues_of_the_noise_are_right() {
+        let limit = (1i128 << 124) - 1;
+        for i in 0..5 {
+            let m = N16.prime(i).unwrap().modulus();
+            for x in [
+                0,
+                1,
+                -1,
+                1 << 31,
+                1 << 95,
+                -(1 << 95),
+                1 << 63,
+                limit,
+                -limit,
+            ] {
+                let expected = x.rem_euclid(i128::from(m.value()));
+                assert_eq!(i128::from(residue(x, m)), expected, "{x}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_coefficient_is_flooded_and_the_values_are_as_exact_as_promised() {
+        let mut lab = Lab::new(1);
+        let ct = lab.encrypt(&values());
+        let exact = lab.exact(&ct);
+        let (got, bits) = lab.publish(&ct, &expected()).unwrap();
+        assert_eq!(lab.budget.spent, 1);
+        assert!(bits > 3.0);
+        for (got, value) in got.iter().zip(values()) {
+            assert!((got - value).abs() < (-bits).exp2());
+        }
+        // d = 64 * 21 + 64 / 2 + 4 = 1380, sqrt(24 * 4) 2^4 = 156.8.
+        let sigma = 1380.0 * 156.767;
+        let noise = noise(&exact, &got);
+        assert!(noise.iter().all(|x| x.abs() > 1.0 && x.abs() < 6.0 * sigma));
+        let rms = (noise.iter().map(|x| x * x).sum::<f64>() / N as f64).sqrt();
+        assert!((0.7..1.4).contains(&(rms / sigma)), "{}", rms / sigma);
+    }
+
+    #[test]
+    fn the_noise_depends_on_ciphertext_and_key_alone() {
+        let mut lab = Lab::new(2);
+        let (a, b) = (lab.encrypt(&values()), lab.encrypt(&values()));
+        let first = lab.publish(&a, &expected()).unwrap().0;
+        let other = lab.publish(&b, &expected()).unwrap().0;
+        let again = lab.publish(&a, &expected()).unwrap().0;
+        assert_eq!(first, again);
+        assert_eq!(lab.budget.spent, 3, "a repetition is counted");
+        let near = |x: &[f64], y: &[f64]| x.iter().zip(y).any(|(x, y)| (x - y).abs() < 1.0);
+        let noises = [noise(&lab.exact(&a), &first), noise(&lab.exact(&b), &other)];
+        assert!(!near(&noises[0], &noises[1]), "two ciphertexts share noise");
+        // Noise of another size is drawn anew, or their difference would tell.
+        let mut wider = expected();
+        wider.noise.bound *= 2.0;
+        wider.precision_bits = 0.0;
+        let double = noise(&lab.exact(&a), &lab.publish(&a, &wider).unwrap().0);
+        let halved: Vec<f64> = double.iter().map(|x| x / 2.0).collect();
+        assert!(!near(&noises[0], &double) && !near(&noises[0], &halved));
+        let mut lab = Lab::new(2);
+        let (a, _) = (lab.encrypt(&values()), ());
+        lab.noise_key = NoiseKey::new([3; 32]);
+        assert_ne!(first, lab.publish(&a, &expected()).unwrap().0);
+    }
+
+    #[test]
+    fn a_budget_ends_and_is_of_one_key() {
+        let mut lab = Lab::new(3);
+        let ct = lab.encrypt(&values());
+        for _ in 0..4 {
+            lab.publish(&ct, &expected()).unwrap();
+        }
+        let end = lab.publish(&ct, &expected()).unwrap_err();
+        assert_eq!(end, PublishError::Budget("used up"));
+        assert_eq!(end.to_string(), "used up");
+        let other = Lab::new(4);
+        let ids = [&lab, &other].map(|l| lab.noise_key.id(&N64, &l.key).unwrap());
+        assert_ne!(ids[0], ids[1]);
+        assert_ne!(ids[0], other.noise_key.id(&N64, &lab.key).unwrap());
+        lab.key = other.key;
+        let foreign = lab.publish(&ct, &expected()).unwrap_err();
+        assert_eq!(foreign, PublishError::Budget("another key's"));
+    }
+
+    #[test]
+    fn what_failed_after_it_was_spent_stays_spent() {
+        let mut lab = Lab::new(5);
+        let ct = lab.encrypt(&values());
+        lab.budget.crash = true;
+        let crash = lab.publish(&ct, &expected()).unwrap_err();
+        assert_eq!(crash, PublishError::Budget("crash"));
+        assert_eq!(lab.budget.spent, 1);
+        lab.budget.crash = false;
+        lab.publish(&ct, &expected()).unwrap();
+        assert_eq!(lab.budget.spent, 2);
+    }
+
+    #[test]
+    fn too_little_precision_is_refused_with_both_numbers() {
+        let mut lab = Lab::new(6);
+        let ct = lab.encrypt(&values());
+        let left = lab.publish(&ct, &expected()).unwrap().1;
+        let mut request = expected();
+        request.precision_bits = left + 0.5;
+        let refusal = lab.publish(&ct, &request).unwrap_err();
+        let asked = request.precision_bits;
+        assert_eq!(
+            refusal,
+            PublishError::Refused(Error::Precision { asked, left })
+        );
+        let text = refusal.to_string();
+        for number in [asked, left] {
+            assert!(text.contains(&format!("{number:.1}")), "{text}");
+        }
+        // A larger allowance or more security costs its bits.
+        lab.budget.allowance.queries *= 16;
+        lab.budget.allowance.statistical_bits += 2;
+        let Err(PublishError::Refused(Error::Precision { left: less, .. })) =
+            lab.publish(&ct, &request)
+        else {
+            panic!("published");
+        };
+        assert!((left - less - 3.0).abs() < 0.1, "{left} {less}");
+        assert_eq!(lab.budget.spent, 1, "a refusal spends nothing");
+    }
+
+    #[test]
+    fn bad_requests_and_ciphertexts_are_refused_before_anything_is_spent() {
+        let mut lab = Lab::new(7);
+        let ct = lab.encrypt(&values());
+        let mut refused = |ct: &Ciphertext<Vec<u32>>, change: &dyn Fn(&mut Expected)| {
+            let mut request = expected();
+            change(&mut request);
+            match lab.publish(ct, &request) {
+                Err(PublishError::Refused(error)) => error,
+                other => panic!("{other:?}"),
+            }
+        };
+        for bound in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let error = refused(&ct, &|e| e.noise.bound = bound);
+            assert!(matches!(error, Error::NoiseBound { .. }), "{bound}");
+        }
+        let error = refused(&ct, &|e| e.level = 1);
+        let (expected, got) = (1, LEVEL);
+        assert!(
+            matches!(error, Error::Level { expected: a, got: b, .. } if (a, b) == (expected, got))
+        );
+        let error = refused(&ct, &|e| e.scale *= 2.0);
+        assert!(matches!(error, Error::Scale { .. }));
+        let error = refused(&ct, &|e| e.precision_bits = f64::NAN);
+        assert!(matches!(error, Error::Precision { .. }));
+        // Q is about 2^82.
+        for magnitude in [2f64.powi(53), -2f64.powi(53), f64::NAN, f64::INFINITY] {
+            let error = refused(&ct, &|e| e.magnitude = magnitude);
+            assert!(matches!(error, Error::Headroom { .. }), "{magnitude}");
+        }
+        for bound in [2f64.powi(73), 2f64.powi(1000)] {
+            let error = refused(&ct, &|e| e.noise.bound = bound);
+            assert!(matches!(error, Error::Headroom { .. }), "{bound}");
+        }
+        let (c0, c1) = ct.into_storage();
+        let zero = || vec![0; (LEVEL + 1) * N];
+        for halves in [(zero(), c1), (c0, zero())] {
+            let ct = Ciphertext::new(&N64, LEVEL, SCALE, halves.0, halves.1).unwrap();
+            assert_eq!(refused(&ct, &|_| ()), Error::Transparent);
+        }
+        let part = || vec![1; (LEVEL + 1) * N];
+        let ct = Ciphertext::new(&N16, LEVEL, SCALE, part(), part()).unwrap();
+        assert!(matches!(refused(&ct, &|_| ()), Error::Params { .. }));
+        assert_eq!(lab.budget.spent, 0);
+    }
+
+    #[test]
+    fn a_label_is_the_largest_of_the_slots_named_and_spends_nothing() {
+        let mut lab = Lab::new(8);
+        let mut v = vec![-0.9; N / 2];
+        (v[3], v[7], v[9]) = (-0.25, -0.5, 0.75);
+        let ct = lab.encrypt(&v);
+        let (mut scratch, mut slots) = (vec![0; (LEVEL + 1) * N], vec![0.0; N]);
+        let (s, key) = (&mut scratch, &lab.key);
+        let result = decrypt(&N64, key, &ct, LEVEL, SCALE, s, &mut slots).unwrap();
+        assert_eq!(publish_label(&result, &[0, 3, 7, 9]), Ok(3));
+        assert_eq!(publish_label(&result, &[0, 3, 7]), Ok(1), "all negative");
+        assert_eq!(
+            publish_label(&result, &[9, 9]),
+            Ok(0),
+            "the first of equals"
+        );
+        assert!(matches!(
+            publish_label(&result, &[]),
+            Err(Error::Length { expected: 1, .. })
+        ));
+        assert!(matches!(
+            publish_label(&result, &[0, N / 2]),
+            Err(Error::Length { got: 32, .. })
+        ));
+        assert_eq!(lab.budget.spent, 0);
+        assert_eq!(format!("{:?}", lab.noise_key), "NoiseKey(..)");
+    }
+}
