@@ -100,6 +100,8 @@ struct Other<'a> {
     units_per_microsecond: u32,
     /// Spans that the evaluator had no room for, over all images.
     dropped: u64,
+    /// What its tracer took for itself, in `unit`, over all images.
+    tracer: u64,
 }
 
 #[derive(Serialize)]
@@ -181,6 +183,7 @@ impl Timeline {
             trace_events.extend(image.trace.spans.iter().map(|span| self.event(span, pid)));
         }
         let dropped = |image: &TracedImage| u64::from(image.trace.dropped);
+        let own = self.images.iter().map(|image| image.trace.own);
         serde_json::to_string(&File {
             trace_events,
             display_time_unit: "ns",
@@ -189,6 +192,7 @@ impl Timeline {
                 unit: unit_name(self.unit),
                 units_per_microsecond: UNITS_PER_MICROSECOND,
                 dropped: self.images.iter().map(dropped).sum(),
+                tracer: own.fold(0, u64::saturating_add),
             },
         })
     }
