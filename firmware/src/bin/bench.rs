@@ -281,7 +281,11 @@ mod board {
 
     /// The board's PSRAM: keys and operands of whole operations take more than
     /// an evaluator's RAM. What an instruction reads does not change its count.
-    const PSRAM: usize = 0x2100_0000;
+    const PSRAM: usize = if cfg!(board = "mps2-an500") {
+        0x6000_0000
+    } else {
+        0x2100_0000
+    };
 
     /// The next `count` elements of the PSRAM, zero.
     fn psram<T: bytemuck::Pod>(at: &mut usize, count: usize) -> &'static mut [T] {
