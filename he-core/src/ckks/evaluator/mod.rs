@@ -78,11 +78,15 @@
 //! # Ok::<(), he_core::Error>(())
 //! ```
 
+pub mod hoisting;
 pub mod level;
 pub mod linear;
 pub mod product;
 pub mod switching;
 
+pub use hoisting::{
+    Hoisted, Weight, hoisting_words, inner_sum_hoisted, inner_sum_hoisted_keys, rotate_many,
+};
 pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards};
 pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
 pub use product::{
