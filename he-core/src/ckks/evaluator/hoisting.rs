@@ -22,7 +22,7 @@
 //! This takes more memory than a rotation by a streamed key does
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
 
-use super::check_level;
+use super::{check_level, limb, limb_mut};
 use crate::ckks::Ciphertext;
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::error::{Error, Result, check_len, check_params};
@@ -215,16 +215,6 @@ impl<'w> Work<'w> {
         self.digits.sum(params, j, None, elements, keys, special)?;
         self.divide(params, x)
     }
-}
-
-/// Limb `j` of a half.
-fn limb(half: &[u32], n: usize, j: usize) -> &[u32] {
-    half.get(j * n..(j + 1) * n).unwrap_or_default()
-}
-
-/// Limb `j` of a half.
-fn limb_mut(half: &mut [u32], n: usize, j: usize) -> &mut [u32] {
-    half.get_mut(j * n..(j + 1) * n).unwrap_or_default()
 }
 
 impl Digits<'_> {
