@@ -4,7 +4,7 @@
 use super::*;
 use crate::ckks::encode::encode_complex;
 use crate::ckks::{Ciphertext, decrypt};
-use crate::params::{Params, Security};
+use crate::params::Security;
 use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
 use crate::rlwe::keys::switching_key_words;
@@ -355,7 +355,7 @@ fn hoisting_names_what_is_missing_before_anything_changes() {
     );
 }
 
-/// In the clear, and how far errors of the powers carry: `sum (k + 1) |c_k|`.
+/// The polynomial of a value in the clear, by Horner.
 fn in_the_clear(p: &[f64], x: Complex) -> Complex {
     p.iter()
         .rev()
@@ -381,7 +381,6 @@ fn check_polynomial(lab: &mut Lab, p: &[f64], level: usize, target: f64) -> Poly
     let expected: Vec<_> = values.iter().map(|&x| in_the_clear(p, x)).collect();
     let weight: f64 = p.iter().zip(1..).map(|(c, k)| c.abs() * f64::from(k)).sum();
     let error = lab.error(&ct, &expected) / (1.0 + weight);
-    println!("degree {degree} {error:e}");
     assert!(
         error < 1e-5,
         "degree {degree}: {error:e} per unit of weight"
@@ -417,5 +416,170 @@ proptest! {
             let outcome = check_polynomial(&mut lab, &monomial, level, target);
             prop_assert!(outcome.products <= 2 * degree.ilog2());
         }
+    }
+}
+
+#[test]
+fn products_are_few_and_known_beforehand() {
+    let counts = |p: &[f64]| {
+        let o = polynomial_outcome(&P, p, TOP, SCALE, SCALE).unwrap();
+        (o.products, o.relinearizations, TOP - o.level)
+    };
+    assert_eq!(counts(&[1.0, 2.0]), (0, 0, 1));
+    assert_eq!(counts(&[1.0, 2.0, 3.0]), (1, 1, 2));
+    assert_eq!(counts(&[1.0; 4]), (2, 2, 2));
+    // Only x^2, x^4, x^8 and x^16.
+    let mut monomial = [0.0; 17];
+    monomial[16] = 1.0;
+    assert_eq!(counts(&monomial), (4, 4, 5));
+    // One by one a dense polynomial of degree 15 takes 14 products.
+    let (products, relinearizations, levels) = counts(&[1.0; 16]);
+    assert!(products < 10 && relinearizations <= products, "{products}");
+    assert_eq!(levels, 4);
+}
+
+#[test]
+fn polynomials_that_cannot_be_evaluated_name_both_sides() {
+    let mut lab = Lab::new(2);
+    let values = lab.values();
+    let mut ct = lab.encrypt(&values, 3);
+    let before = ct.halves().0.to_vec();
+    let keys = lab.keys([SwitchTarget::Square, SwitchTarget::Galois(5)]);
+    let [square, galois] = &keys[..] else {
+        unreachable!()
+    };
+    let mut words = vec![0; polynomial_words(&P, 3, 8)];
+    let mut run = |p: &[f64], target, key, words: &mut [u32]| {
+        let simulated = polynomial_outcome(&P, p, 3, SCALE, target).map(|_| ());
+        let done = with_workspace(3, |work| {
+            evaluate_polynomial(&P, &mut ct, p, target, key, words, work)
+        });
+        assert!(simulated.is_ok() || simulated == done);
+        assert_eq!(ct.halves().0, before);
+        done.unwrap_err()
+    };
+    let operation = "polynomial";
+    assert_eq!(
+        run(&[1.0; 9], SCALE, square, &mut words),
+        Error::Level {
+            operation,
+            expected: 4,
+            got: 3
+        }
+    );
+    for p in [&[][..], &[0.0; 3], &[1.0], &[1.0, 0.0]] {
+        let error = run(p, SCALE, square, &mut words);
+        assert!(
+            matches!(error, Error::Length { expected: 2, .. }),
+            "{error}"
+        );
+    }
+    let q = |level| f64::from(P.prime(level).unwrap().modulus().value());
+    // The sum would be at a lower scale than x itself.
+    assert_eq!(
+        run(&[0.0, 1.0], 0.5, square, &mut words),
+        Error::Scale {
+            operation,
+            expected: SCALE,
+            got: 0.5 * q(3)
+        }
+    );
+    let error = run(&[0.0, 1.0], 2f64.powi(100), square, &mut words);
+    assert!(matches!(error, Error::Scale { got, .. } if got == 2f64.powi(100) * q(3)));
+    assert_eq!(
+        run(&[0.0, f64::NAN], SCALE, square, &mut words),
+        Error::NotFinite { index: 0 }
+    );
+    let error = run(&[0.0, 1e12], SCALE, square, &mut words);
+    assert!(matches!(error, Error::Range { .. }), "{error}");
+    assert_eq!(
+        run(&[0.0, 1.0, 1.0], SCALE, galois, &mut words),
+        Error::Key {
+            target: SwitchTarget::Square,
+            level: 3
+        }
+    );
+    let expected = polynomial_words(&P, 3, 7);
+    assert_eq!(
+        run(&[1.0; 8], SCALE, square, &mut words[..expected - 1]),
+        Error::Length {
+            what: "polynomial workspace",
+            expected,
+            got: expected - 1
+        }
+    );
+    assert!(lab.error(&ct, &values) < SMALL);
+}
+
+/// Microseconds of separate and hoisted rotations on the device's set, for a
+/// person to read: `cargo test --release -p he-core hoisting_takes -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints times and checks nothing"]
+fn hoisting_takes() {
+    use crate::params::N4096_DEPTH3 as D;
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let words = SecretKey::<Vec<u32>>::words(&D);
+    let secret = SecretKey::generate(&D, vec![0; words], &mut rng).unwrap();
+    let (n, level) = (D.n(), D.max_level());
+    let steps = [1, 2, 3, 4, 5, 6, 7, 8];
+    let limbs = || vec![1; (level + 1) * n];
+    let new = || Ciphertext::new(&D, level, SCALE, limbs(), limbs()).unwrap();
+    let time = |name: &str, f: &mut dyn FnMut()| {
+        let least = (0..20).map(|_| {
+            let start = std::time::Instant::now();
+            f();
+            start.elapsed().as_secs_f64() * 1e6
+        });
+        println!("  {name:<28}{:8.0} us", least.fold(f64::MAX, f64::min));
+    };
+    for expanded in [false, true] {
+        let keys: Vec<_> = steps
+            .map(|s| SwitchTarget::Galois(rotation(n, s)))
+            .into_iter()
+            .map(|target| {
+                let storage = || vec![0; switching_key_words(&D, level)];
+                let mut errors = vec![0; n];
+                let key = SwitchKey::generate(
+                    &D,
+                    &secret,
+                    target,
+                    level,
+                    &mut rng,
+                    &mut errors,
+                    storage(),
+                )
+                .unwrap();
+                if expanded {
+                    key.expanded(&D, storage()).unwrap()
+                } else {
+                    key
+                }
+            })
+            .collect();
+        println!("uniform half kept: {expanded}");
+        let keys = KeySet::new(&keys);
+        let mut words = vec![0; hoisting_words(&D, level)];
+        let mut switching = vec![0; workspace_words(&D, level)];
+        let mut work = Workspace::new(&D, level, &mut switching).unwrap();
+        let (mut ct, source) = (new(), new());
+        let mut out: Vec<_> = steps.iter().map(|_| new()).collect();
+        time("8 rotations, separate", &mut || {
+            for &s in &steps {
+                rotate(&D, &mut ct, s, keys, &mut work).unwrap();
+            }
+        });
+        time("8 rotations, hoisted", &mut || {
+            rotate_many(&D, &source, &steps, keys, &mut out, &mut words).unwrap();
+        });
+        time("sum of 8, one division", &mut || {
+            let mut run = Hoisted::new(&D, &source, &mut words).unwrap();
+            run.sum(&D, &steps, keys, &mut out[0]).unwrap();
+        });
+        time("inner sum of 4, by two", &mut || {
+            inner_sum(&D, &mut ct, 1, 4, keys, &mut work).unwrap();
+        });
+        time("inner sum of 4, by four", &mut || {
+            inner_sum_hoisted(&D, &mut ct, 1, 4, keys, &mut words).unwrap();
+        });
     }
 }
