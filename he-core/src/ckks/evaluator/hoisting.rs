@@ -630,10 +630,10 @@ pub fn inner_sum_hoisted_keys(
 /// ([`inner_sum_hoisted_keys`]), and two at a time where not. `words` are
 /// [`hoisting_words`].
 ///
-/// A step of four saves half of the transforms of two steps of two, and costs a
-/// third key, half as much again to multiply by: it pays where keys keep their
-/// uniform half ([`SwitchKey::expanded`]) or transforms are slow beside its
-/// expansion.
+/// A step of four takes half the transforms of two steps of two, but three keys
+/// instead of two and more permutations. Measure before supplying the third
+/// key: at N = 4096 and level 3 it gained nothing on the one host it was timed on
+/// (`ARCHITECTURE.md`).
 ///
 /// # Errors
 /// As [`super::inner_sum`]; [`Error::Length`] for `words`. The ciphertext is
