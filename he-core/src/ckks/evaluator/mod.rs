@@ -2,7 +2,8 @@
 //!
 //! They work in place, on two parts or three alike, and check that levels and
 //! scales agree: [`linear`] adds, [`product`] multiplies, [`level`] divides,
-//! [`switching`] relinearises and rotates.
+//! [`switching`] relinearises and rotates, [`hoisting`] rotates one ciphertext
+//! several times, [`polynomial`] evaluates one.
 //!
 //! # A product of two ciphertexts, and the sum of its slots
 //!
@@ -78,13 +79,21 @@
 //! # Ok::<(), he_core::Error>(())
 //! ```
 
+pub mod hoisting;
 pub mod level;
 pub mod linear;
+pub mod polynomial;
 pub mod product;
 pub mod switching;
 
+pub use hoisting::{
+    Hoisted, Weight, hoisting_words, inner_sum_hoisted, inner_sum_hoisted_keys, rotate_many,
+};
 pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards};
 pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
+pub use polynomial::{
+    PolynomialOutcome, evaluate_polynomial, polynomial_levels, polynomial_outcome, polynomial_words,
+};
 pub use product::{
     multiply, multiply_constant, multiply_encoded, multiply_plain, multiply_plain_add, square,
     transform_encoded,
@@ -108,3 +117,16 @@ fn check_level(operation: &'static str, expected: usize, got: usize) -> Result<(
         })
     }
 }
+
+/// Limb `i` of a part.
+fn limb(part: &[u32], n: usize, i: usize) -> &[u32] {
+    part.get(i * n..(i + 1) * n).unwrap_or_default()
+}
+
+/// The same, mutable.
+fn limb_mut(part: &mut [u32], n: usize, i: usize) -> &mut [u32] {
+    part.get_mut(i * n..(i + 1) * n).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
