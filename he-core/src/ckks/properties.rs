@@ -401,17 +401,25 @@ impl Tracked<3> {
 }
 
 /// Brings two ciphertexts to one level and scale; false where there is no
-/// level left to do it.
+/// level left to do it, or one would not fit there.
 fn meet(x: &mut Tracked, y: &mut Tracked) -> bool {
     let (high, low) = if x.ct.level() >= y.ct.level() {
         (x, y)
     } else {
         (y, x)
     };
-    if (high.ct.scale() / low.ct.scale() - 1.0).abs() > 1e-9 {
-        if high.ct.level() == 0 {
-            return false;
-        }
+    let apart = (high.ct.scale() / low.ct.scale() - 1.0).abs() > 1e-9;
+    let Some(level) = (low.ct.level() + usize::from(high.ct.level() > low.ct.level()))
+        .checked_sub(usize::from(apart))
+    else {
+        return false;
+    };
+    let level = level.min(low.ct.level());
+    let fits = |x: &Tracked| Tracked::<2>::fits(level, x.magnitude(), low.ct.scale());
+    if !fits(high) || !fits(low) {
+        return false;
+    }
+    if apart {
         let above = (low.ct.level() + 1).min(high.ct.level());
         high.drop_level(above);
         high.align(low.ct.scale());
@@ -552,7 +560,8 @@ fn run(lab: &mut Lab, step: Step, x: &mut Tracked, y: &mut Tracked) {
         }
         Step::Align(by) => {
             let target = x.ct.scale() * by;
-            if level > 0 && (2f64.powi(24)..2f64.powi(27)).contains(&target) {
+            let in_range = (2f64.powi(24)..2f64.powi(27)).contains(&target);
+            if level > 0 && in_range && Tracked::<2>::fits(level - 1, x.magnitude(), target) {
                 x.align(target);
             }
         }
