@@ -25,7 +25,7 @@ pub static PARAMS: &Params = &N4096_DEPTH3;
 /// All parameter sets that can be asked for by name.
 static SETS: [&Params; 2] = [&N4096_DEPTH3, &N8192_DEPTH5];
 
-/// A set that is none of [`SETS`].
+/// A set that nobody has made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no parameter set {name}: use one of {}", SETS.map(params_name).join(", "))]
 pub struct UnknownParams {

@@ -426,17 +426,17 @@ fn plan(params: &Params, expected: &Expected, allowance: &Allowance) -> Result<(
         needed_log2: libm::log2(needed),
         room_log2,
     };
-    if !(sigma < libm::exp2(MAX_WIDTH)) {
+    if sigma.is_nan() || sigma >= libm::exp2(MAX_WIDTH) {
         return Err(headroom(sigma, MAX_WIDTH));
     }
     let flood = Flood::new(sigma);
     let needed = message + flood.bound();
-    if !(needed < room) {
+    if needed.is_nan() || needed >= room {
         return Err(headroom(needed, libm::log2(room)));
     }
     let error = bound + TAIL * flood.sigma() * libm::sqrt(n);
     let left = libm::log2(scale / error);
-    if !(left >= expected.precision_bits) {
+    if left.is_nan() || left < expected.precision_bits {
         return Err(Error::Precision {
             asked: expected.precision_bits,
             left,
@@ -761,7 +761,7 @@ mod tests {
         let Err(PublishError::Refused(Error::Precision { left: less, .. })) =
             lab.publish(&ct, &request)
         else {
-            panic!("published");
+            unreachable!("published");
         };
         assert!((left - less - 3.0).abs() < 0.1, "{left} {less}");
         assert_eq!(lab.budget.spent, 1, "a refusal spends nothing");
@@ -776,7 +776,7 @@ mod tests {
             change(&mut request);
             match lab.publish(ct, &request) {
                 Err(PublishError::Refused(error)) => error,
-                other => panic!("{other:?}"),
+                other => unreachable!("{other:?}"),
             }
         };
         for bound in [0.0, -1.0, f64::NAN, f64::INFINITY] {
