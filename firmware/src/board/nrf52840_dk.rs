@@ -25,10 +25,12 @@ use embassy_nrf::{bind_interrupts, pac};
 use firmware::ring::Drain;
 
 use super::hardware;
-#[cfg(feature = "trace")]
-pub(crate) use super::hardware::TRACE_SPANS;
 pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
 use crate::fault;
+
+/// See [`hardware::TRACE_SPANS`].
+#[cfg(feature = "trace")]
+pub(crate) const TRACE_SPANS: usize = hardware::TRACE_SPANS;
 
 /// All memory of the link is in the RAM region.
 pub(super) const OUTSIDE_BYTES: u32 = 0;

@@ -29,10 +29,12 @@ use embassy_stm32::{Config, bind_interrupts, dma};
 use firmware::ring::Drain;
 
 use super::hardware;
-#[cfg(feature = "trace")]
-pub(crate) use super::hardware::TRACE_SPANS;
 pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
 use crate::fault;
+
+/// See [`hardware::TRACE_SPANS`].
+#[cfg(feature = "trace")]
+pub(crate) const TRACE_SPANS: usize = hardware::TRACE_SPANS;
 
 /// The DMA buffer lies in SRAM4.
 pub(super) const OUTSIDE_BYTES: u32 = hardware::DMA_BYTES as u32;
