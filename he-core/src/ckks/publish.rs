@@ -413,6 +413,11 @@ where
     })
 }
 
+/// Whether `x < limit`; what is not a number is not.
+fn below(x: f64, limit: f64) -> bool {
+    x < limit
+}
+
 /// The noise for a result, and the bits after the binary point that it leaves.
 fn plan(params: &Params, expected: &Expected, allowance: &Allowance) -> Result<(Flood, f64)> {
     let (n, bound, scale) = (params.n() as f64, expected.noise.bound, expected.scale);
@@ -426,17 +431,17 @@ fn plan(params: &Params, expected: &Expected, allowance: &Allowance) -> Result<(
         needed_log2: libm::log2(needed),
         room_log2,
     };
-    if sigma.is_nan() || sigma >= libm::exp2(MAX_WIDTH) {
+    if !below(sigma, libm::exp2(MAX_WIDTH)) {
         return Err(headroom(sigma, MAX_WIDTH));
     }
     let flood = Flood::new(sigma);
     let needed = message + flood.bound();
-    if needed.is_nan() || needed >= room {
+    if !below(needed, room) {
         return Err(headroom(needed, libm::log2(room)));
     }
     let error = bound + TAIL * flood.sigma() * libm::sqrt(n);
     let left = libm::log2(scale / error);
-    if left.is_nan() || left < expected.precision_bits {
+    if below(left, expected.precision_bits) || expected.precision_bits.is_nan() || left.is_nan() {
         return Err(Error::Precision {
             asked: expected.precision_bits,
             left,
