@@ -48,6 +48,9 @@ struct Arguments {
     /// Only these operations, named as in the table.
     #[arg(long, value_name = "NAME", value_parser = parse_operation)]
     operation: Vec<Operation>,
+    /// Only he-core, on these kernels (`avx2`): to profile it.
+    #[arg(long, value_name = "KERNELS")]
+    alone: Option<String>,
     /// An interpreter that has TenSEAL; without it TenSEAL is left out.
     #[arg(long, value_name = "PYTHON")]
     tenseal: Option<PathBuf>,
@@ -93,7 +96,12 @@ fn main() -> Result<()> {
         .iter()
         .filter(|c| c.name.starts_with(&arguments.only))
     {
+        let wanted = |backend: &Backend| {
+            let alone = arguments.alone.as_deref();
+            alone.is_none_or(|name| name == backend.name())
+        };
         let ours: Result<Vec<_>> = Backend::available()
+            .filter(wanted)
             .map(|backend| HeEdge::new(chain, backend))
             .collect();
         match ours {
@@ -119,13 +127,17 @@ fn main() -> Result<()> {
 }
 
 fn compare(chain: &Chain, ours: Vec<HeEdge>, arguments: &Arguments) -> Result<Report> {
-    let mut peers: Vec<Box<dyn Peer>> = vec![Box::new(Seal::new(chain)?)];
+    ensure!(!ours.is_empty(), "this processor has no such kernels");
+    let mut peers: Vec<Box<dyn Peer>> = Vec::new();
+    if arguments.alone.is_none() {
+        peers.push(Box::new(Seal::new(chain)?));
+    }
     let interpreters = [
         ("tenseal", &arguments.tenseal),
         ("openfhe", &arguments.openfhe),
     ];
     for (library, interpreter) in interpreters {
-        if let Some(interpreter) = interpreter {
+        if let (Some(interpreter), None) = (interpreter, &arguments.alone) {
             let peer = Python::new(interpreter, library, chain);
             peers.push(Box::new(peer.with_context(|| library)?));
         }
@@ -259,7 +271,13 @@ fn print(report: &Report) {
     let (others, ours): (Vec<&str>, Vec<&str>) =
         others.into_iter().partition(|name| !is_ours(name));
     // Beside the fastest of our kernels all libraries, beside the others SEAL.
-    let compared = |at: usize| &others[..if at == 0 { others.len() } else { 1 }];
+    let compared = |at: usize| {
+        &others[..if at == 0 {
+            others.len()
+        } else {
+            others.len().min(1)
+        }]
+    };
 
     let mut header = vec!["median us"];
     header.extend(&others);
@@ -301,6 +319,9 @@ fn print(report: &Report) {
         }
     }
     println!("{table}");
+    if others.is_empty() {
+        return;
+    }
     println!(
         "times: how often ours goes into {}'s. The mean against TenSEAL is over all rows\n\
          that it has, the others are over the single operations (ntt_forward to rotate).",
