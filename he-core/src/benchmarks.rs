@@ -149,7 +149,7 @@ impl Memory<'_> {
         // Two keys and a third that is generated; the secret and the public
         // key; two ciphertexts, one in three parts, and a plaintext.
         3 * switching_key_words(params, params.max_level())
-            + 2 * (limbs + 1) * n
+            + 2 * params.limbs() * n
             + 6 * limbs * n
             + scratch_words(params)
     }
@@ -159,7 +159,7 @@ impl Memory<'_> {
 const fn scratch_words(params: &Params) -> usize {
     let switch = workspace_words(params, params.max_level());
     let limbs = params.data_limbs() * params.n();
-    let public = 3 * params.n();
+    let public = PublicScratch::words(params);
     let larger = if switch > limbs { switch } else { limbs };
     if larger > public { larger } else { public }
 }
@@ -366,7 +366,10 @@ impl<'a> Operations<'a> {
             Operation::EncryptPublic => {
                 let scratch = PublicScratch {
                     integers: self.integers,
-                    limbs: self.scratch.get_mut(..3 * n).unwrap_or_default(),
+                    limbs: self
+                        .scratch
+                        .get_mut(..PublicScratch::words(params))
+                        .unwrap_or_default(),
                 };
                 let (public, rng, halves) = (&self.public, &mut self.rng, ct.halves_mut());
                 let message = &*self.message;
@@ -409,16 +412,21 @@ impl<'a> Operations<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::N4096_DEPTH3 as P;
+    use crate::params::{N4096_DEPTH3, N8192_SCALE40};
 
     #[test]
     fn every_operation_runs_twice_in_the_memory_it_asks_for() {
-        let n = P.n();
-        let mut words = vec![0; Memory::words(&P)];
+        run_twice(&N4096_DEPTH3);
+        run_twice(&N8192_SCALE40);
+    }
+
+    fn run_twice(params: &'static Params) {
+        let n = params.n();
+        let mut words = vec![0; Memory::words(params)];
         let (mut integers, mut floats, mut doubles) =
             (vec![0; 4 * n], vec![0.0; 2 * n], vec![0.0; n]);
         let mut operations = Operations::new(
-            &P,
+            params,
             Memory {
                 words: &mut words,
                 integers: &mut integers,

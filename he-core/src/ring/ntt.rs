@@ -11,25 +11,41 @@ use crate::error::{Result, check_len};
 use crate::params::Prime;
 
 /// Writes `z[k] = root^brv(k) R mod q`, centred, for a power-of-two length.
+///
+/// The second half of the first `2 count` entries is the first half times one
+/// power of the root, as `brv(count + k) = brv(k) + n / (2 count)` for `k < count`.
+/// The loop is written out, with no call in it: compilers interpret it, for up to
+/// 2^14 entries a prime.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::integer_division_remainder_used,
+    reason = "run by the compiler; indices are below the length"
+)]
 pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
     let n = z.len();
-    let bits = n.trailing_zeros();
-    let step = m.to_mont(root);
-    let mut power = m.to_mont(1);
-    let mut k: usize = 0;
-    while k < n {
-        let at = if bits == 0 {
-            0
-        } else {
-            (k as u32).reverse_bits() >> (32 - bits)
-        };
-        if let Some((_, tail)) = z.split_at_mut_checked(at as usize)
-            && let Some(slot) = tail.first_mut()
-        {
-            *slot = power;
+    if n == 0 {
+        return;
+    }
+    let q = m.value() as u64;
+    z[0] = m.centred(m.canon(m.r()));
+    let mut count = 1;
+    while count < n {
+        let power = m.pow(root, (n / (2 * count)) as u32) as u64;
+        let mut k = 0;
+        while k < count {
+            let mut x = z[k] as i64;
+            if x < 0 {
+                x += q as i64;
+            }
+            let product = x as u64 * power % q;
+            z[count + k] = if product > q / 2 {
+                product as i32 - q as i32
+            } else {
+                product as i32
+            };
+            k += 1;
         }
-        power = m.centre(m.mont(power, step));
-        k += 1;
+        count *= 2;
     }
 }
 
@@ -38,13 +54,10 @@ pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
 /// # Panics
 /// At compile time, if `q` is not an NTT modulus for `N`.
 #[must_use]
-#[expect(clippy::panic, reason = "a compile-time check")]
 pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
     let mut z = [0; N];
-    match root_of(q, N) {
-        Some((m, psi)) => tables(&m, psi, &mut z),
-        None => panic!("a modulus has no primitive 2N-th root of unity"),
-    }
+    let (m, psi) = root_of(q, N);
+    tables(&m, psi, &mut z);
     z
 }
 
@@ -53,24 +66,25 @@ pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
 /// # Panics
 /// As [`forward_table`].
 #[must_use]
-#[expect(clippy::panic, reason = "a compile-time check")]
 pub const fn inverse_table<const N: usize>(q: u32) -> [i32; N] {
     let mut z = [0; N];
-    match root_of(q, N) {
-        Some((m, psi)) => tables(&m, m.inv(psi), &mut z),
-        None => panic!("a modulus has no primitive 2N-th root of unity"),
-    }
+    let (m, psi) = root_of(q, N);
+    tables(&m, m.inv(psi), &mut z);
     z
 }
 
-const fn root_of(q: u32, n: usize) -> Option<(Modulus, u32)> {
+#[expect(clippy::panic, reason = "a compile-time check")]
+const fn root_of(q: u32, n: usize) -> (Modulus, u32) {
     let Some(m) = Modulus::new(q) else {
-        return None;
+        panic!("a modulus is not an odd number below 2^30")
     };
-    let Some(psi) = prime::primitive_root(&m, n as u32) else {
-        return None;
-    };
-    Some((m, psi))
+    // By Fermat: for most others the search for a root would try all bases. The
+    // exact check is that of the prime.
+    assert!(m.pow(2, q - 1) == 1, "a modulus is not prime");
+    match prime::primitive_root(&m, n as u32) {
+        Some(psi) => (m, psi),
+        None => panic!("a modulus has no primitive 2N-th root of unity"),
+    }
 }
 
 /// Coefficients to evaluations, in place.
@@ -98,9 +112,17 @@ pub fn inverse(limb: &mut [u32], prime: &Prime) -> Result<()> {
 /// # Errors
 /// As [`forward`].
 pub fn inverse_from_mont(limb: &mut [u32], prime: &Prime) -> Result<()> {
+    inverse_scaled(limb, prime, 1)
+}
+
+/// As [`inverse`], times a factor in Montgomery form.
+///
+/// # Errors
+/// As [`forward`].
+pub fn inverse_scaled(limb: &mut [u32], prime: &Prime, factor: i32) -> Result<()> {
     check_len("limb", limb.len(), prime.n())?;
     let m = prime.modulus();
-    let scale = m.centre(m.mont(prime.n_inv(), 1));
+    let scale = m.centre(m.mont(prime.n_inv(), factor));
     kernel::inverse(limb, m, prime.inverse_table(), scale);
     Ok(())
 }

@@ -21,6 +21,11 @@
 //! 4. Division by `P`.
 //!
 //! So `level + 2` limbs of memory are enough beside the pair: `s` and one.
+//!
+//! That is for sets with one special prime. With several, whose digits have
+//! several primes, keys are in memory: [`grouped`].
+
+pub(crate) mod grouped;
 
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
@@ -28,8 +33,10 @@ use crate::probe::{Probe, Work};
 use crate::ring::{copy, kernel, ntt};
 
 /// One limb of a switching key, both halves: digit `digit` modulo the prime
-/// `target` ([`Params::special`] or a data prime). The order of these limbs is
-/// that of the stream.
+/// `target` (a data prime or a special one). The order of these limbs is
+/// that of the stream; with several special primes, where there is no stream,
+/// all digits modulo the first prime of [`Params::targets`], then all modulo the
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyLimb {
     /// Index of the prime.
@@ -45,15 +52,37 @@ impl KeyLimb {
         digit: 0,
     };
 
-    /// Whether the digit is that of the target's own prime.
-    #[must_use]
-    pub const fn is_own(self) -> bool {
+    /// Whether the digit is that of the target's own prime, in a stream.
+    pub(crate) const fn is_own(self) -> bool {
         self.target == self.digit
     }
 
     /// The limb after this one in a key for `level`; `None` after the last.
     #[must_use]
     pub const fn next(self, params: &Params, level: usize) -> Option<Self> {
+        if params.special_limbs() == 1 {
+            return self.next_streamed(params, level);
+        }
+        let Self { target, digit } = self;
+        if digit + 1 < params.digits(level) {
+            return Some(Self {
+                target,
+                digit: digit + 1,
+            });
+        }
+        let target = if target == level {
+            params.special()
+        } else {
+            target + 1
+        };
+        if target < params.limbs() {
+            Some(Self { target, digit: 0 })
+        } else {
+            None
+        }
+    }
+
+    const fn next_streamed(self, params: &Params, level: usize) -> Option<Self> {
         let Self { target, digit } = self;
         let special = params.special();
         let (target, digit) = if target == digit {
@@ -90,6 +119,14 @@ impl KeyLimb {
     #[must_use]
     pub const fn index(self, params: &Params, level: usize) -> usize {
         let Self { target, digit } = self;
+        if params.special_limbs() > 1 {
+            let place = if target <= level {
+                target
+            } else {
+                target - params.special() + level + 1
+            };
+            return place * params.digits(level) + digit;
+        }
         let digits = level + 1;
         if target == digit {
             digit
@@ -117,12 +154,26 @@ impl KeyLimb {
 /// Words of memory that a key switch at `level` works in.
 #[must_use]
 pub const fn workspace_words(params: &Params, level: usize) -> usize {
+    if params.special_limbs() > 1 {
+        return fast_workspace_words(params, level);
+    }
     // Mod-down needs the two accumulators and a limb.
     let source = if level == 0 { 2 } else { level + 1 };
     (source + 1) * params.n()
 }
 
-/// The memory of a key switch: the polynomial that is switched and one limb.
+/// Words with which a switch by a key in memory that keeps its uniform half
+/// ([`crate::rlwe::SwitchKey::expanded`]) is faster, with the same result: all digits
+/// modulo one prime are multiplied in one pass. With several special primes there
+/// is no other way, and these are [`workspace_words`].
+#[must_use]
+pub const fn fast_workspace_words(params: &Params, level: usize) -> usize {
+    grouped::workspace_limbs(params, level) * params.n()
+}
+
+/// The memory of a key switch: the polynomial that is switched and one limb; with
+/// several special primes, its digits modulo one prime and the accumulators
+/// modulo the special ones too.
 #[derive(Debug)]
 pub struct Workspace<'a> {
     spare: &'a mut [u32],
@@ -130,24 +181,23 @@ pub struct Workspace<'a> {
 }
 
 impl<'a> Workspace<'a> {
-    /// Divides `words` up; they may be more than needed.
+    /// Divides `words` up; they may be more than needed, see
+    /// [`fast_workspace_words`].
     ///
     /// # Errors
     /// [`Error::Length`] if there are fewer than [`workspace_words`].
     pub fn new(params: &Params, level: usize, words: &'a mut [u32]) -> Result<Self> {
         let expected = workspace_words(params, level);
         let got = words.len();
-        let parts = words
-            .get_mut(..expected)
-            .and_then(|words| words.split_at_mut_checked(params.n()));
-        let Some((spare, source)) = parts else {
-            return Err(Error::Length {
+        let parts = words.split_at_mut_checked(params.n());
+        match parts {
+            Some((spare, source)) if got >= expected => Ok(Self { spare, source }),
+            _ => Err(Error::Length {
                 what: "key-switching workspace",
                 expected,
                 got,
-            });
-        };
-        Ok(Self { spare, source })
+            }),
+        }
     }
 
     /// Checks that there is room for a key switch at `level`.
@@ -163,6 +213,11 @@ impl<'a> Workspace<'a> {
                 got,
             })
         }
+    }
+
+    /// Whether there are [`fast_workspace_words`].
+    pub(crate) const fn is_fast(&self, params: &Params, level: usize) -> bool {
+        self.spare.len() + self.source.len() >= fast_workspace_words(params, level)
     }
 
     /// Limb `i` of the polynomial that is switched, and the spare limb.
@@ -209,9 +264,13 @@ impl KeySwitch {
     /// A key switch of a polynomial at `level`.
     ///
     /// # Errors
-    /// [`Error::Level`].
+    /// [`Error::Level`]; [`Error::Streamed`] for a set with several special primes.
     pub fn new(params: &Params, level: usize) -> Result<Self> {
         params.check_level("key switching", level)?;
+        let special = params.special_limbs();
+        if special != 1 {
+            return Err(Error::Streamed { special });
+        }
         Ok(Self {
             level,
             due: Some(Due::Digit(KeyLimb::FIRST)),
@@ -382,7 +441,7 @@ impl KeySwitch {
         }
         self.absorbed = end;
         if end == n {
-            self.due = Some(match at.next(params, self.level) {
+            self.due = Some(match at.next_streamed(params, self.level) {
                 Some(next) => Due::Digit(next),
                 None => Due::Division,
             });
@@ -477,6 +536,60 @@ pub fn divide_by(
 mod tests {
     use super::*;
     use crate::params::N4096_DEPTH3 as P;
+    use crate::testing::N64_PAIRS as G;
+
+    #[test]
+    fn the_order_of_grouped_keys_is_that_of_the_index() {
+        for level in 0..=G.max_level() {
+            let (mut at, mut count) = (Some(KeyLimb::FIRST), 0);
+            for target in G.targets(level) {
+                for digit in 0..G.digits(level) {
+                    let limb = KeyLimb { target, digit };
+                    assert_eq!(at, Some(limb), "level {level}");
+                    assert_eq!(limb.index(&G, level), count);
+                    count += 1;
+                    at = limb.next(&G, level);
+                }
+            }
+            assert_eq!(at, None, "level {level}");
+            let n = G.n();
+            assert_eq!(
+                count * n,
+                super::super::keys::switching_key_words(&G, level)
+            );
+        }
+    }
+
+    #[test]
+    fn grouped_sets_have_no_stream_and_their_own_memory() {
+        let refused = Err(Error::Streamed { special: 2 });
+        assert_eq!(KeySwitch::new(&G, 1).map(|_| ()), refused);
+        for level in 0..=G.max_level() {
+            // The polynomial, 1 to 3 digits, two times two accumulators, a limb.
+            let digits = [1, 1, 2, 2, 3][level];
+            let expected = (level + 1 + digits + 4 + 1) * G.n();
+            assert_eq!(workspace_words(&G, level), expected, "level {level}");
+            assert_eq!(fast_workspace_words(&G, level), expected);
+            let mut words = vec![0; expected];
+            assert!(Workspace::new(&G, level, &mut words).is_ok());
+            assert_eq!(
+                Workspace::new(&G, level, &mut words[1..]).map(|_| ()),
+                Err(Error::Length {
+                    what: "key-switching workspace",
+                    expected,
+                    got: expected - 1
+                })
+            );
+            // A workspace of a lower level is found too small by the switch.
+            if level > 0 {
+                let mut words = vec![0; workspace_words(&G, level - 1)];
+                let work = Workspace::new(&G, level - 1, &mut words).unwrap();
+                assert!(work.check_level(&G, level).is_err());
+            }
+        }
+        // One prime a digit: more is faster, less is enough.
+        assert!(fast_workspace_words(&P, 3) > workspace_words(&P, 3));
+    }
 
     #[test]
     fn the_order_visits_every_limb_once_where_its_index_says() {
