@@ -9,7 +9,7 @@
 
 use super::gadget::grouped::{self, Form};
 use super::keys::SecretKey;
-use super::subtract_product;
+use super::{Coefficient, subtract_product};
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
@@ -149,11 +149,12 @@ impl PublicScratch<'_> {
 /// for each special prime.
 ///
 /// # Errors
-/// [`Error::Level`], [`Error::Length`] or [`Error::Params`].
-pub fn encrypt_public(
+/// [`Error::Level`], [`Error::Length`] or [`Error::Params`]; [`Error::Range`] for
+/// a coefficient beyond `2^62` in magnitude.
+pub fn encrypt_public<C: Coefficient>(
     params: &Params,
     key: &PublicKey<impl AsRef<[u32]> + AsMut<[u32]>>,
-    message: &[i32],
+    message: &[C],
     level: usize,
     rng: &mut impl CryptoRng,
     scratch: PublicScratch<'_>,
@@ -163,6 +164,7 @@ pub fn encrypt_public(
     check_params(params, key.params)?;
     let n = params.n();
     check_len("message", message.len(), n)?;
+    C::check(message)?;
     check_len("encryption integers", scratch.integers.len(), 3 * n)?;
     let words = PublicScratch::words(params);
     check_len("encryption limbs", scratch.limbs.len(), words)?;
@@ -216,12 +218,16 @@ pub fn encrypt_public(
         // before its transform.
         let product = grouped::special_product(params, m)?;
         let (p_mont, inverse) = (m.to_mont(product), m.to_mont(m.inv(product)));
+        let p_mont = C::factor(p_mont, m);
         for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
             grouped::carry(params, special.clone(), k, j, Form::Plain, u)?;
-            let plain = message.iter().chain(core::iter::repeat(&0));
-            for ((u, &e), &plain) in u.iter_mut().zip(e).zip(plain) {
+            let plain = message
+                .iter()
+                .copied()
+                .chain(core::iter::repeat(C::default()));
+            for ((u, &e), plain) in u.iter_mut().zip(e).zip(plain) {
                 // Below 2 q + 21 < 2^31.
-                let x = (*u as i32).wrapping_sub(m.mont(plain, p_mont));
+                let x = (*u as i32).wrapping_sub(plain.carry(p_mont, m));
                 *u = m.centre(x.wrapping_sub(e)) as u32;
             }
             ntt::forward(u, params.prime(j)?)?;

@@ -29,6 +29,7 @@ use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{automorphism, copy, kernel, ntt};
+use crate::rlwe::Coefficient;
 use crate::rlwe::gadget::grouped::{self, Form};
 use crate::rlwe::keys::{KeySet, SwitchTarget};
 
@@ -74,10 +75,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
     /// `level`.
     ///
     /// # Errors
-    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`].
-    pub fn new(
+    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`]; [`Error::Range`]
+    /// for a coefficient beyond `2^62` in magnitude.
+    pub fn new<C: Coefficient>(
         params: &Params,
-        coefficients: &[i32],
+        coefficients: &[C],
         level: usize,
         scale: f64,
         mut limbs: S,
@@ -86,12 +88,13 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
         check_scale("weight", scale)?;
         let n = params.n();
         check_len("coefficients", coefficients.len(), n)?;
+        C::check(coefficients)?;
         let words = limbs.as_mut();
         check_len("weight", words.len(), Self::words(params, level))?;
         for (limb, j) in words.chunks_exact_mut(n).zip(params.targets(level)) {
             let prime = params.prime(j)?;
             let m = prime.modulus();
-            kernel::lift_i32(coefficients, limb, m.r2(), m);
+            C::lift(coefficients, limb, m.r2(), m);
             ntt::forward(limb, prime)?;
         }
         Ok(Self {
