@@ -543,7 +543,7 @@ fn the_secret_is_the_clients(
     rlwe::decrypt(params, &key, [&c0, &c1], &mut plain).unwrap();
     let crt = Crt::new(params, limbs).unwrap();
     let mut slots: Vec<f64> = (0..n)
-        .map(|k| crt.value(|limb| plain[limb * n + k]).unwrap())
+        .map(|k| crt.value(|limb| plain[limb * n + k]))
         .collect();
     decode_in_place(&mut slots, plan.scales().input).unwrap();
     let expected = input_slots(plan, CIPHERTEXT.into(), image);

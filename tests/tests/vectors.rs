@@ -164,7 +164,7 @@ fn slots(p: &Params, v: &DecryptVector, rotation: Option<u32>) -> Vec<f64> {
     }
     let crt = Crt::new(p, v.moduli.len()).unwrap();
     let mut x: Vec<f64> = (0..v.n)
-        .map(|k| crt.value(|limb| plain[limb * v.n + k]).unwrap())
+        .map(|k| crt.value(|limb| plain[limb * v.n + k]))
         .collect();
     decode_in_place(&mut x, 2f64.powi(v.log2_scale)).unwrap();
     x.truncate(v.n / 2);

@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
-use crate::ring::{kernel, ntt};
+use crate::ring::ntt;
+use crate::rlwe::Coefficient;
 
 /// Two scales are the same if they agree to this relative difference: they
 /// are products and quotients of the same few numbers, in `f64`.
@@ -279,10 +280,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
     /// Transforms integer coefficients (from [`super::encode`]) for `level`.
     ///
     /// # Errors
-    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`].
-    pub fn new(
+    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`]; [`Error::Range`]
+    /// for a coefficient beyond `2^62` in magnitude.
+    pub fn new<C: Coefficient>(
         params: &Params,
-        coefficients: &[i32],
+        coefficients: &[C],
         level: usize,
         scale: f64,
         mut limbs: S,
@@ -291,11 +293,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
         check_scale("plaintext", scale)?;
         let n = params.n();
         check_len("coefficients", coefficients.len(), n)?;
+        C::check(coefficients)?;
         check_len("plaintext", limbs.as_ref().len(), (level + 1) * n)?;
         for (i, limb) in limbs.as_mut().chunks_exact_mut(n).enumerate() {
             let prime = params.prime(i)?;
             let m = prime.modulus();
-            kernel::lift_i32(coefficients, limb, m.r2(), m);
+            C::lift(coefficients, limb, m.r2(), m);
             ntt::forward(limb, prime)?;
         }
         Ok(Self {

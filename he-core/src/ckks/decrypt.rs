@@ -177,12 +177,7 @@ fn fill<K: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
 pub(crate) fn decode(params: &Params, limbs: &[u32], scale: f64, slots: &mut [f64]) -> Result<f64> {
     let n = params.n();
     let crt = Crt::new(params, limbs.len() >> n.trailing_zeros())?;
-    let mut largest = 0.0f64;
-    for (k, x) in slots.iter_mut().enumerate() {
-        let value = crt.value(|limb| limbs.get(limb * n + k).copied().unwrap_or(0))?;
-        largest = largest.max(libm::fabs(value));
-        *x = value;
-    }
+    let largest = crt.values(limbs, slots)?;
     decode_in_place(slots, scale)?;
     Ok(largest / (0.5 * crt.modulus()))
 }

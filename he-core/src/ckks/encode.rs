@@ -13,7 +13,8 @@
 
 use super::ciphertext::check_scale;
 use crate::error::{Error, Result, check_len};
-use crate::ring::kernel;
+use crate::ring::kernel::{self, integers};
+use crate::rlwe::Coefficient;
 use core::ops::{Add, Mul, Sub};
 
 /// Largest number of slots: N = 16384.
@@ -22,8 +23,13 @@ pub const MAX_SLOTS: usize = 8192;
 /// Largest number of slots in single precision: N = 8192.
 pub const MAX_SLOTS_F32: usize = 4096;
 
-/// Coefficients reach at most this power of two in magnitude.
+/// Coefficients in 32-bit words stay below this power of two in magnitude.
 pub const COEFF_LIMIT_LOG2: u32 = 30;
+
+/// Coefficients in 64-bit words, which take double precision, stay below this
+/// power of two in magnitude. From 2^53 on they are multiples of the unit of
+/// their binade, so their errors are those of the slots' double precision.
+pub const WIDE_LIMIT_LOG2: u32 = integers::LIMIT_LOG2;
 
 mod sealed {
     pub trait Sealed {}
@@ -43,11 +49,15 @@ pub trait Real:
 {
     /// Zero.
     const ZERO: Self;
+    /// Coefficients of any kind stay below this power of two: what [`Self::round`]
+    /// is right for.
+    const LIMIT_LOG2: u32;
     /// Nearest value of this type.
     fn from_f64(x: f64) -> Self;
     /// Magnitude.
     fn abs(self) -> Self;
-    /// Nearest integer, ties to even, of a number below 2^31 in magnitude.
+    /// Nearest integer, ties to even, of a number below 2^31 in magnitude, and of
+    /// any `f64`.
     fn round(self) -> Self;
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
@@ -59,10 +69,28 @@ pub trait Real:
         let _ = im;
         re.len()
     }
+    /// The inverse transform with its bit reversal, where this machine has a
+    /// kernel for all of it; whether it was done.
+    fn inverse(re: &mut [Self], im: &mut [Self]) -> bool {
+        let _ = (re, im);
+        false
+    }
+    /// The same of the forward transform of `factor` times the input.
+    fn forward(re: &mut [Self], im: &mut [Self], factor: Self) -> bool {
+        let _ = (re, im, factor);
+        false
+    }
+    /// Multiplies by `factor` and rounds as many as this machine has a kernel
+    /// for; how many, and whether all of them were below `limit` in magnitude.
+    fn scale_and_round(buffer: &mut [Self], factor: Self, limit: Self) -> (usize, bool) {
+        let _ = (buffer, factor, limit);
+        (0, true)
+    }
 }
 
 impl Real for f64 {
     const ZERO: Self = 0.0;
+    const LIMIT_LOG2: u32 = WIDE_LIMIT_LOG2;
     fn from_f64(x: f64) -> Self {
         x
     }
@@ -70,10 +98,14 @@ impl Real for f64 {
         libm::fabs(self)
     }
     fn round(self) -> Self {
-        // Without a branch: what is encoded on a host is secret. Right below
-        // 2^51; what is larger is refused.
-        const BINADE: f64 = 6_755_399_441_055_744.0;
-        (self + BINADE) - BINADE
+        // Without a branch: what is encoded on a host is secret. Adding 2^52
+        // leaves no bits below one; from there on a number is an integer already.
+        const UNIT: f64 = 4_503_599_627_370_496.0;
+        let unit = UNIT.copysign(self);
+        let rounded = ((self + unit) - unit).copysign(self);
+        let distance = libm::fabs(self).to_bits().wrapping_sub(UNIT.to_bits());
+        let below = (distance as i64 >> 63) as u64;
+        Self::from_bits((rounded.to_bits() & below) | (self.to_bits() & !below))
     }
     fn is_finite(self) -> bool {
         f64::is_finite(self)
@@ -81,10 +113,20 @@ impl Real for f64 {
     fn twiddles() -> &'static [[Self; 2]] {
         &TWIDDLES_F64
     }
+    fn inverse(re: &mut [Self], im: &mut [Self]) -> bool {
+        kernel::fft_inverse_f64(re, im, split_twiddles())
+    }
+    fn forward(re: &mut [Self], im: &mut [Self], factor: Self) -> bool {
+        kernel::fft_forward_f64(re, im, split_twiddles(), factor)
+    }
+    fn scale_and_round(buffer: &mut [Self], factor: Self, limit: Self) -> (usize, bool) {
+        kernel::scale_and_round(buffer, factor, limit)
+    }
 }
 
 impl Real for f32 {
     const ZERO: Self = 0.0;
+    const LIMIT_LOG2: u32 = COEFF_LIMIT_LOG2;
     fn from_f64(x: f64) -> Self {
         x as Self
     }
@@ -175,6 +217,29 @@ const fn twiddles_f32<const M: usize>() -> [[f32; 2]; M] {
 static TWIDDLES_F64: [[f64; 2]; MAX_SLOTS] = twiddles_f64();
 static TWIDDLES_F32: [[f32; 2]; MAX_SLOTS_F32] = twiddles_f32();
 
+/// One of the two of every entry.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "const code; a panic is a compile error"
+)]
+const fn split<const M: usize>(table: &[[f64; 2]; M], part: usize) -> [f64; M] {
+    let mut t = [0.0; M];
+    let mut i = 0;
+    while i < M {
+        t[i] = table[i][part];
+        i += 1;
+    }
+    t
+}
+
+static COSINES: [f64; MAX_SLOTS] = split(&TWIDDLES_F64, 0);
+static SINES: [f64; MAX_SLOTS] = split(&TWIDDLES_F64, 1);
+
+/// The table for vectors.
+const fn split_twiddles() -> kernel::Twiddles {
+    (&COSINES, &SINES)
+}
+
 /// Brings two arrays of one power-of-two length into bit-reversed order.
 fn bit_reverse<T>(x: &mut [T], y: &mut [T]) {
     let n = x.len().min(y.len());
@@ -226,18 +291,9 @@ fn stage<T: Real>(
     }
 }
 
-/// Turns slots into coefficients, in place: `buffer` holds the real parts of
-/// the `N / 2` slots, then their imaginary parts; afterwards the `N` rounded
-/// coefficients of `scale` times the polynomial, as integers in `T`.
-///
-/// # Errors
-/// [`Error::Scale`]; [`Error::Length`] unless `buffer.len()` is the degree of a
-/// supported ring; [`Error::NotFinite`] or [`Error::Range`] where a coefficient is not below
-/// `2^30` in magnitude.
-pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
-    check_scale("encoding", scale)?;
-    let (re, im) = halves(buffer)?;
-    let slots = re.len();
+/// The inverse transform with its bit reversal, up to its factor, without
+/// [`Real::inverse`].
+fn inverse_by_stages<T: Real>(re: &mut [T], im: &mut [T]) {
     let mut len = T::inverse_stages(re, im);
     while len >= 2 {
         stage(re, im, len, |ra, ia, rb, ib, [c, s]| {
@@ -251,37 +307,93 @@ pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
         len >>= 1;
     }
     bit_reverse(re, im);
+}
+
+/// The forward transform of `factor` times the input, without
+/// [`Real::forward`].
+fn forward_by_stages<T: Real>(re: &mut [T], im: &mut [T], factor: T) {
+    for x in re.iter_mut().chain(im.iter_mut()) {
+        *x = *x * factor;
+    }
+    bit_reverse(re, im);
+    let mut len = 2;
+    while len <= re.len() {
+        stage(re, im, len, |ra, ia, rb, ib, [c, s]| {
+            let (tr, ti) = (*rb * c - *ib * s, *rb * s + *ib * c);
+            (*rb, *ib) = (*ra - tr, *ia - ti);
+            (*ra, *ia) = (*ra + tr, *ia + ti);
+        });
+        len <<= 1;
+    }
+}
+
+/// Turns slots into coefficients, in place: `buffer` holds the real parts of
+/// the `N / 2` slots, then their imaginary parts; afterwards the `N` rounded
+/// coefficients of `scale` times the polynomial, as integers in `T`.
+///
+/// # Errors
+/// [`Error::Scale`]; [`Error::Length`] unless `buffer.len()` is the degree of a
+/// supported ring; [`Error::NotFinite`] or [`Error::Range`] where a coefficient is not below
+/// `2^30` in magnitude.
+pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
+    encode_below(buffer, scale, COEFF_LIMIT_LOG2)
+}
+
+/// As [`encode_in_place`], with another limit of at most `T::LIMIT_LOG2`.
+fn encode_below<T: Real>(buffer: &mut [T], scale: f64, limit_log2: u32) -> Result<()> {
+    check_scale("encoding", scale)?;
+    let (re, im) = halves(buffer)?;
+    let slots = re.len();
+    if !T::inverse(re, im) {
+        inverse_by_stages(re, im);
+    }
     let factor = T::from_f64(scale / slots as f64);
-    let limit = T::from_f64((1u64 << COEFF_LIMIT_LOG2) as f64);
-    for (index, x) in buffer.iter_mut().enumerate() {
-        let scaled = *x * factor;
-        // Neither this nor NaN; rounding does not reach a power of two above
-        // 2^24 from below.
-        if scaled.abs() < limit {
-            *x = scaled.round();
-        } else if scaled.is_finite() {
-            return Err(Error::Range {
-                index,
-                limit_log2: COEFF_LIMIT_LOG2,
-            });
+    let limit = T::from_f64((1u64 << limit_log2) as f64);
+    let refuse = |index, x: T| {
+        if x.is_finite() {
+            Err(Error::Range { index, limit_log2 })
         } else {
-            return Err(Error::NotFinite { index });
+            Err(Error::NotFinite { index })
         }
+    };
+    let (done, below) = T::scale_and_round(buffer, factor, limit);
+    if !below {
+        // Rounding leaves what is not below the limit there.
+        let mut rounded = buffer.iter().enumerate().take(done);
+        if let Some((index, &x)) = rounded.find(|&(_, &x)| !is_below(x, limit)) {
+            return refuse(index, x);
+        }
+    }
+    for (index, x) in buffer.iter_mut().enumerate().skip(done) {
+        let scaled = *x * factor;
+        // Rounding does not reach a power of two above 2^24 from below in single
+        // precision; in double precision that is of no harm.
+        if !is_below(scaled, limit) {
+            return refuse(index, scaled);
+        }
+        *x = scaled.round();
     }
     Ok(())
 }
 
+/// Whether a magnitude is below the limit, which NaN is not.
+fn is_below<T: Real>(x: T, limit: T) -> bool {
+    x.abs() < limit
+}
+
 /// Encodes up to `N / 2` real values (missing ones are zero) at `scale` into
-/// `N` integer coefficients. `buffer` is scratch of `N` numbers.
+/// `N` integer coefficients: `i32` below `2^30`, or `i64` below `2^62` in
+/// magnitude ([`WIDE_LIMIT_LOG2`]; `2^30` from single precision). `buffer` is
+/// scratch of `N` numbers, `to_int` a conversion (`|x| x as i64`).
 ///
 /// # Errors
-/// As [`encode_in_place`]; [`Error::NotFinite`] names the slot.
-pub fn encode<T: Real>(
+/// As [`encode_in_place`], with that limit; [`Error::NotFinite`] names the slot.
+pub fn encode<T: Real, C: Coefficient>(
     values: &[T],
     scale: f64,
     buffer: &mut [T],
-    coefficients: &mut [i32],
-    to_int: impl Fn(T) -> i32,
+    coefficients: &mut [C],
+    to_int: impl Fn(T) -> C,
 ) -> Result<()> {
     encode_complex(values, &[], scale, buffer, coefficients, to_int)
 }
@@ -291,13 +403,13 @@ pub fn encode<T: Real>(
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_complex<T: Real>(
+pub fn encode_complex<T: Real, C: Coefficient>(
     re: &[T],
     im: &[T],
     scale: f64,
     buffer: &mut [T],
-    coefficients: &mut [i32],
-    to_int: impl Fn(T) -> i32,
+    coefficients: &mut [C],
+    to_int: impl Fn(T) -> C,
 ) -> Result<()> {
     check_len("coefficients", coefficients.len(), buffer.len())?;
     let slots = buffer.len() >> 1;
@@ -318,7 +430,7 @@ pub fn encode_complex<T: Real>(
             *x = v;
         }
     }
-    encode_in_place(buffer, scale)?;
+    encode_below(buffer, scale, C::ENCODED_LOG2.min(T::LIMIT_LOG2))?;
     for (c, &x) in coefficients.iter_mut().zip(buffer.iter()) {
         *c = to_int(x);
     }
@@ -335,19 +447,9 @@ pub fn encode_complex<T: Real>(
 pub fn decode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
     check_scale("decoding", scale)?;
     let factor = T::from_f64(1.0 / scale);
-    for x in buffer.iter_mut() {
-        *x = *x * factor;
-    }
     let (re, im) = halves(buffer)?;
-    bit_reverse(re, im);
-    let mut len = 2;
-    while len <= re.len() {
-        stage(re, im, len, |ra, ia, rb, ib, [c, s]| {
-            let (tr, ti) = (*rb * c - *ib * s, *rb * s + *ib * c);
-            (*rb, *ib) = (*ra - tr, *ia - ti);
-            (*ra, *ia) = (*ra + tr, *ia + ti);
-        });
-        len <<= 1;
+    if !T::forward(re, im, factor) {
+        forward_by_stages(re, im, factor);
     }
     Ok(())
 }
@@ -451,6 +553,123 @@ mod tests {
             assert_eq!(Real::round(x), libm::rintf(x), "{x}");
             assert_eq!(Real::round(-x), libm::rintf(-x), "-{x}");
         }
+    }
+
+    /// Every backend's transforms and rounding give the bits of the stages.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn vectors_give_the_bits_of_the_stages() {
+        use kernel::Backend;
+        let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for backend in Backend::available() {
+            for log_slots in 1..=MAX_SLOTS.ilog2() {
+                let slots = 1usize << log_slots;
+                let done = slots >= 16 && backend.name() != "portable";
+                let start: Vec<f64> = crate::testing::random(2 * slots, 1 << 30, 5)
+                    .iter()
+                    .map(|&x| f64::from(x as i32 - (1 << 29)) * 1.1)
+                    .collect();
+                let (mut expected, mut got) = (start.clone(), start.clone());
+                let (re, im) = got.split_at_mut(slots);
+                let ran = kernel::fft_inverse_on(backend, re, im, split_twiddles());
+                assert_eq!(ran, done, "{} {slots}", backend.name());
+                if !done {
+                    continue;
+                }
+                let (re, im) = expected.split_at_mut(slots);
+                inverse_by_stages(re, im);
+                assert_eq!(bits(&got), bits(&expected), "inverse {slots}");
+                let (re, im) = got.split_at_mut(slots);
+                let ran = kernel::fft_forward_on(backend, re, im, split_twiddles(), 0.3);
+                assert!(ran);
+                let (re, im) = expected.split_at_mut(slots);
+                forward_by_stages(re, im, 0.3);
+                assert_eq!(bits(&got), bits(&expected), "forward {slots}");
+            }
+            let mut x = vec![
+                -0.2,
+                0.2,
+                0.5,
+                -1.5,
+                2.5,
+                2f64.powi(52) - 0.5,
+                -(2f64.powi(53)),
+            ];
+            x.extend((0..30).map(|i| f64::from(i * i) * -1.37));
+            let mut got = x.clone();
+            let (done, below) = kernel::scale_and_round_on(backend, &mut got, 1.0, 1e18);
+            assert!(below && (done >= 32) == (backend.name() != "portable"));
+            let rounded: Vec<f64> = x[..done].iter().map(|&x| Real::round(x)).collect();
+            assert_eq!(bits(&got[..done]), bits(&rounded));
+            for bad in [1e18, -1e18, f64::NAN, f64::INFINITY] {
+                let mut y = x.clone();
+                y[9] = bad;
+                let (done, below) = kernel::scale_and_round_on(backend, &mut y, 1.0, 1e18);
+                assert_eq!(below, done == 0, "{bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn double_precision_rounds_as_libm_does() {
+        let mut bits = 1u64;
+        for _ in 0..100_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            // Exponents around those of integers.
+            let x = f64::from_bits(bits & !(0x7ff << 52) | (1000 + (bits >> 57)) << 52);
+            for x in [x, -x] {
+                assert_eq!(Real::round(x).to_bits(), libm::rint(x).to_bits(), "{x}");
+            }
+        }
+    }
+
+    #[test]
+    fn wide_coefficients_carry_double_precision() {
+        for n in [16usize, 1024, 4096] {
+            let (re, im): (Vec<f64>, Vec<f64>) = (0..n / 2)
+                .map(|i| ((i as f64 * 0.7).sin() * 3.0, (i as f64 * 1.3).cos()))
+                .unzip();
+            for log_scale in [31, 40, 50, 55] {
+                let scale = 2f64.powi(log_scale);
+                let (mut buffer, mut wide) = (vec![0.0; n], vec![0i64; n]);
+                encode_complex(&re, &im, scale, &mut buffer, &mut wide, |x| x as i64).unwrap();
+                for (b, &w) in buffer.iter_mut().zip(&wide) {
+                    assert_eq!(*b, w as f64);
+                    *b = w as f64;
+                }
+                decode_in_place(&mut buffer, scale).unwrap();
+                // Half a unit in every coefficient, and some roundings to 53 bits.
+                let slack = n as f64 / scale + 3.0 * 2f64.powi(-48);
+                for (x, v) in buffer.iter().zip(re.iter().chain(&im)) {
+                    assert!((x - v).abs() < slack, "{n} {log_scale} {x} {v}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn coefficients_are_limited_by_words_and_precision() {
+        let refused = |limit_log2| {
+            Err(Error::Range {
+                index: 0,
+                limit_log2,
+            })
+        };
+        let (mut b, mut narrow, mut wide) = ([0.0f64; 64], [0i32; 64], [0i64; 64]);
+        let r = encode(&[1.0; 32], 2f64.powi(30), &mut b, &mut narrow, |x| x as i32);
+        assert_eq!(r, refused(30));
+        let r = encode(&[1.0; 32], 2f64.powi(62), &mut b, &mut wide, |x| x as i64);
+        assert_eq!(r, refused(62));
+        encode(&[-1.0; 32], 2f64.powi(61), &mut b, &mut wide, |x| x as i64).unwrap();
+        assert_eq!(wide[0], -1 << 61);
+        let r = encode(
+            &[1.0f32; 32],
+            2f64.powi(30),
+            &mut [0.0; 64],
+            &mut wide,
+            |x| x as i64,
+        );
+        assert_eq!(r, refused(30));
     }
 
     #[test]

@@ -5,27 +5,32 @@
 //! `|v_i| <= q_i / 2`, so its sign needs no comparison, a small value has
 //! zero high digits, and the whole runs in constant time.
 
-use crate::error::{Error, Result};
+use super::kernel;
+use crate::arith::Modulus;
+use crate::error::{Error, Result, check_len};
 use crate::params::{MAX_LIMBS, Params};
+
+/// Pairs of primes of a chain.
+const MAX_PAIRS: usize = (MAX_LIMBS * (MAX_LIMBS - 1)) >> 1;
 
 /// Constants for the first `limbs` primes of a set.
 #[derive(Clone, Debug)]
-pub struct Crt<'p> {
-    params: &'p Params,
+pub struct Crt {
     limbs: usize,
-    /// `(q_0 .. q_{i-1})^-1 mod q_i`, Montgomery form.
-    inverse: [i32; MAX_LIMBS],
+    moduli: [Option<Modulus>; MAX_LIMBS],
+    /// `q_j^-1 mod q_i` for `j < i`, at `i (i - 1) / 2 + j`, in Montgomery form.
+    inverses: [i32; MAX_PAIRS],
     /// `q_0 .. q_{i-1}` as a float.
-    weight: [f64; MAX_LIMBS],
+    weights: [f64; MAX_LIMBS],
     modulus: f64,
 }
 
-impl<'p> Crt<'p> {
+impl Crt {
     /// Prepares for values modulo the product of the first `limbs` primes.
     ///
     /// # Errors
     /// [`Error::Level`] if the chain is shorter.
-    pub fn new(params: &'p Params, limbs: usize) -> Result<Self> {
+    pub fn new(params: &Params, limbs: usize) -> Result<Self> {
         if limbs == 0 || limbs > params.data_limbs() {
             return Err(Error::Level {
                 operation: "reconstruction",
@@ -33,27 +38,26 @@ impl<'p> Crt<'p> {
                 got: limbs,
             });
         }
-        let mut inverse = [0; MAX_LIMBS];
-        let mut weight = [1.0; MAX_LIMBS];
-        let mut w = 1.0;
-        for (i, (inv, wt)) in inverse.iter_mut().zip(&mut weight).take(limbs).enumerate() {
-            let m = params.prime(i)?.modulus();
-            let mut product = 1;
-            for lower in 0..i {
-                let q = params.prime(lower)?.modulus().value();
-                product = m.mul(product, m.reduce(q as i32));
-            }
-            *inv = m.to_mont(m.inv(product));
-            *wt = w;
-            w *= f64::from(m.value());
-        }
-        Ok(Self {
-            params,
+        let mut crt = Self {
             limbs,
-            inverse,
-            weight,
-            modulus: w,
-        })
+            moduli: [None; MAX_LIMBS],
+            inverses: [0; MAX_PAIRS],
+            weights: [1.0; MAX_LIMBS],
+            modulus: 1.0,
+        };
+        let mut inverses = crt.inverses.iter_mut();
+        let places = crt.moduli.iter_mut().zip(&mut crt.weights);
+        for (i, (modulus, weight)) in places.take(limbs).enumerate() {
+            let m = params.prime(i)?.modulus();
+            for (lower, inverse) in (0..i).zip(&mut inverses) {
+                let q = params.prime(lower)?.modulus().value();
+                *inverse = m.to_mont(m.inv(m.reduce(q as i32)));
+            }
+            *modulus = Some(*m);
+            *weight = crt.modulus;
+            crt.modulus *= f64::from(m.value());
+        }
+        Ok(crt)
     }
 
     /// The product of the primes, as a float.
@@ -62,31 +66,61 @@ impl<'p> Crt<'p> {
         self.modulus
     }
 
+    /// Number of primes.
+    #[must_use]
+    pub const fn limbs(&self) -> usize {
+        self.limbs
+    }
+
+    /// For every prime, in order: it, the product of the lower ones, and their
+    /// inverses modulo it in centred Montgomery form.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (&Modulus, f64, &[i32])> {
+        let moduli = self.moduli.iter().flatten();
+        let mut first = 0;
+        moduli
+            .zip(&self.weights)
+            .enumerate()
+            .map(move |(i, (m, &weight))| {
+                let inverses = self.inverses.get(first..first + i).unwrap_or_default();
+                first += i;
+                (m, weight, inverses)
+            })
+    }
+
     /// The centred value with residues `residue(i)` for limb `i`, as a float.
-    ///
-    /// # Errors
-    /// None for residues that are canonical; the result type is that of the
-    /// parameter lookup.
-    pub fn value(&self, residue: impl Fn(usize) -> u32) -> Result<f64> {
+    pub fn value(&self, residue: impl Fn(usize) -> u32) -> f64 {
         let mut digits = [0i32; MAX_LIMBS];
         let mut value = 0.0;
-        let constants = self.inverse.iter().zip(&self.weight).take(self.limbs);
-        for (i, (&inverse, &weight)) in constants.enumerate() {
-            let m = self.params.prime(i)?.modulus();
-            // Horner over the digits found so far, modulo q_i.
-            let mut lower = 0;
-            for (j, &digit) in digits.iter().enumerate().take(i).rev() {
-                let q = self.params.prime(j)?.modulus().value();
-                lower = m.add(m.mul(lower, m.reduce(q as i32)), m.reduce(digit));
+        for (i, (m, weight, inverses)) in self.steps().enumerate() {
+            let mut x = residue(i) as i32;
+            // At most 0.75 q + 1 less a digit of another prime: below 2^31.
+            for (&digit, &inverse) in digits.iter().zip(inverses) {
+                x = m.mont(x.wrapping_sub(digit), inverse);
             }
-            let rest = m.sub(residue(i), lower);
-            let digit = m.centred(m.canon(m.mont(rest as i32, inverse)));
-            if let Some(d) = digits.get_mut(i) {
-                *d = digit;
+            let x = m.centred(m.canon(x));
+            if let Some(digit) = digits.get_mut(i) {
+                *digit = x;
             }
-            value += f64::from(digit) * weight;
+            value += f64::from(x) * weight;
         }
-        Ok(value)
+        value
+    }
+
+    /// The centred values of all coefficients, from limbs in the coefficient
+    /// domain; returns the largest magnitude.
+    ///
+    /// # Errors
+    /// [`Error::Length`] unless there are as many limbs of `out.len()` residues as
+    /// primes.
+    pub fn values(&self, residues: &[u32], out: &mut [f64]) -> Result<f64> {
+        let n = out.len();
+        check_len("residues", residues.len(), self.limbs * n)?;
+        let (done, mut largest) = kernel::reconstruct(self, residues, out);
+        for (k, x) in out.iter_mut().enumerate().skip(done) {
+            *x = self.value(|limb| residues.get(limb * n + k).copied().unwrap_or(0));
+            largest = f64::max(largest, libm::fabs(*x));
+        }
+        Ok(largest)
     }
 }
 
@@ -104,12 +138,50 @@ mod tests {
             let crt = Crt::new(&N16, limbs).unwrap();
             let q: i128 = moduli[..limbs].iter().product();
             for v in [0, 1, -1, 12_345, -99_999, q / 2, -(q / 2), q / 3, -(q / 3)] {
-                let got = crt.value(|i| v.rem_euclid(moduli[i]) as u32).unwrap();
+                let got = crt.value(|i| v.rem_euclid(moduli[i]) as u32);
                 let err = (got - v as f64).abs();
                 assert!(err <= v.unsigned_abs() as f64 * 1e-15, "{limbs} {v} {got}");
             }
         }
         assert!(Crt::new(&N16, 0).is_err());
         assert!(Crt::new(&N16, N16.data_limbs() + 1).is_err());
+    }
+
+    /// All at once is, on every backend, what one by one is, bit for bit.
+    #[test]
+    fn limbs_of_values_come_back() {
+        use crate::params::{N4096_DEPTH3, N8192_DEPTH5};
+        use crate::testing::random;
+        for (params, limbs) in [(&N16, 4), (&N4096_DEPTH3, 4), (&N8192_DEPTH5, 6), (&N16, 1)] {
+            let n = params.n();
+            let crt = Crt::new(params, limbs).unwrap();
+            let mut residues = vec![];
+            for i in 0..limbs {
+                let q = params.prime(i).unwrap().modulus().value();
+                let mut limb = random(n, q, i as u64 + 9);
+                limb[..4].copy_from_slice(&[0, q - 1, q / 2, q / 2 + 1]);
+                residues.extend(limb);
+            }
+            let expected: Vec<f64> = (0..n).map(|k| crt.value(|i| residues[i * n + k])).collect();
+            let largest = expected.iter().fold(0.0, |a, x| f64::max(a, x.abs()));
+            assert!(largest <= 0.5 * crt.modulus() * (1.0 + 1e-15));
+            let check = |got: &[f64]| {
+                for (x, y) in got.iter().zip(&expected) {
+                    assert_eq!(x.to_bits(), y.to_bits());
+                }
+            };
+            let mut out = vec![0.0; n];
+            assert_eq!(crt.values(&residues, &mut out).unwrap(), largest);
+            check(&out);
+            assert!(crt.values(&residues[1..], &mut out).is_err());
+            #[cfg(target_arch = "x86_64")]
+            for backend in kernel::Backend::available() {
+                let mut out = vec![0.0; n];
+                let (done, most) = kernel::reconstruct_on(backend, &crt, &residues, &mut out);
+                assert_eq!(done, if backend.name() == "portable" { 0 } else { n });
+                check(&out[..done]);
+                assert!(done == 0 || most == largest);
+            }
+        }
     }
 }

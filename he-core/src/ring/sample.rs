@@ -163,6 +163,31 @@ mod tests {
     }
     impl<I: Iterator<Item = u64>> rand_core::TryCryptoRng for Words<I> {}
 
+    /// Residues as the definition has them, over moduli that refuse words rarely
+    /// and often, in pieces of all lengths.
+    #[test]
+    fn uniform_residues_are_as_defined() {
+        for q in [12_289, 134_176_769, 185_909_249, 1_073_643_521, 536_887_297] {
+            let m = Modulus::new(q).unwrap();
+            let mut words = ChaCha8Rng::from_seed([7; 32]);
+            words.set_stream(3);
+            let mut expected = || loop {
+                let wide = u64::from(words.next_u32()) * u64::from(q);
+                if u64::from(wide as u32) >= (1 << 32) % u64::from(q) {
+                    return (wide >> 32) as u32;
+                }
+            };
+            let mut uniform = Uniform::new(&[7; 32], 3, &m);
+            for length in [1, 7, 64, 8, 100, 1000, 63, 4096] {
+                let mut out = vec![0; length];
+                uniform.fill(&mut out);
+                for x in out {
+                    assert_eq!(x, expected(), "{q}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_error_is_the_difference_of_its_coins() {
         let all = (1u64 << (2 * ERROR_COINS)) - 1;

@@ -7,7 +7,7 @@
 //! limb at a time: three limbs of memory in all. With equal randomness the
 //! ciphertexts are those of [`super::encrypt`], bit by bit.
 
-use super::{add_errors, encrypt_limb};
+use super::{Coefficient, add_errors, encrypt_limb};
 use crate::error::{Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{
@@ -98,23 +98,22 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> Drop for CompactKey<S> {
 /// One encryption in progress: the message with its errors, and the seed of
 /// the uniform half. Both are drawn here, so that a seed serves one message. The
 /// message and the scratch are erased when this is dropped.
-pub struct Encryption<'a> {
+pub struct Encryption<'a, C: Coefficient = i32> {
     params: &'static Params,
-    message: Erased<'a, i32>,
+    message: Erased<'a, C>,
     scratch: Erased<'a, u32>,
     seed: [u8; SEED_LEN],
 }
 
-impl<'a> Encryption<'a> {
+impl<'a, C: Coefficient> Encryption<'a, C> {
     /// Draws the seed, then an error for every coefficient, which is added to
     /// `message` (N integers). `scratch` has N words.
     ///
     /// # Errors
-    /// [`crate::Error::Length`]; [`crate::Error::Range`] for a coefficient within 21 of the
-    /// range of `i32`.
+    /// [`crate::Error::Length`]; [`crate::Error::Range`] as for [`super::encrypt`].
     pub fn start(
         params: &'static Params,
-        message: &'a mut [i32],
+        message: &'a mut [C],
         scratch: &'a mut [u32],
         rng: &mut impl CryptoRng,
     ) -> Result<Self> {
@@ -164,7 +163,7 @@ impl<'a> Encryption<'a> {
     }
 }
 
-impl fmt::Debug for Encryption<'_> {
+impl<C: Coefficient> fmt::Debug for Encryption<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Encryption(..)")
     }

@@ -2,11 +2,13 @@
 //! scale and no slots: a message is integers, a ciphertext `(c0, c1)`
 //! decrypts to `c0 + c1 s`.
 
+mod coefficient;
 pub mod compact;
 pub mod gadget;
 pub mod keys;
 pub mod public;
 
+pub use coefficient::Coefficient;
 pub use compact::{CompactKey, Encryption};
 pub use gadget::{KeyLimb, KeySwitch};
 pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
@@ -20,7 +22,7 @@ use crate::ring::{
 };
 use rand_core::CryptoRng;
 
-/// Encrypts integers under a secret key: writes `c0 = m + e - a s`, NTT
+/// Encrypts integers ([`Coefficient`]) under a secret key: writes `c0 = m + e - a s`, NTT
 /// domain, for the limbs `0 ..= level` into `c0`; the other half is
 /// `c1 = a`, expanded from `seed` (see [`expand_c1`]).
 ///
@@ -32,11 +34,12 @@ use rand_core::CryptoRng;
 ///
 /// # Errors
 /// [`Error::Level`] or [`Error::Length`]; [`Error::Range`] for a message
-/// coefficient within 21 of the range of `i32`.
-pub fn encrypt(
+/// coefficient within 21 of the range of `i32`, or for one that its error takes
+/// farther from zero than `2^62`.
+pub fn encrypt<C: Coefficient>(
     params: &Params,
     key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
-    message: &mut [i32],
+    message: &mut [C],
     level: usize,
     seed: &[u8; SEED_LEN],
     rng: &mut impl CryptoRng,
@@ -56,11 +59,11 @@ pub fn encrypt(
 }
 
 /// Adds an error to every coefficient.
-fn add_errors(message: &mut [i32], rng: &mut impl CryptoRng) -> Result<()> {
+fn add_errors<C: Coefficient>(message: &mut [C], rng: &mut impl CryptoRng) -> Result<()> {
     for (index, m) in message.iter_mut().enumerate() {
-        *m = m.checked_add(sample::error(rng)).ok_or(Error::Range {
+        *m = m.plus(sample::error(rng)).ok_or(Error::Range {
             index,
-            limit_log2: 31,
+            limit_log2: C::LIMIT_LOG2,
         })?;
     }
     Ok(())
@@ -68,17 +71,17 @@ fn add_errors(message: &mut [i32], rng: &mut impl CryptoRng) -> Result<()> {
 
 /// Limb `i` of `c0` for a message that has its errors; `s_mont` is that limb of
 /// the key.
-fn encrypt_limb(
+fn encrypt_limb<C: Coefficient>(
     params: &Params,
     s_mont: &[u32],
-    message: &[i32],
+    message: &[C],
     i: usize,
     seed: &[u8; SEED_LEN],
     limb: &mut [u32],
 ) -> Result<()> {
     let prime = params.prime(i)?;
     let m = prime.modulus();
-    kernel::lift_i32(message, limb, m.r(), m);
+    C::lift(message, limb, m.r(), m);
     ntt::forward(limb, prime)?;
     let mut a = Uniform::new(seed, sample::stream(0, i), m);
     subtract_product(limb, &mut a, s_mont, m);

@@ -8,7 +8,7 @@
 //! for the others.
 
 use super::keys::SecretKey;
-use super::subtract_product;
+use super::{Coefficient, subtract_product};
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
@@ -138,11 +138,12 @@ pub struct PublicScratch<'a> {
 /// whose coefficients have the variance `(1 + 2 N / 3) / 12` of a rounding.
 ///
 /// # Errors
-/// [`Error::Level`], [`Error::Length`] or [`Error::Params`].
-pub fn encrypt_public(
+/// [`Error::Level`], [`Error::Length`] or [`Error::Params`]; [`Error::Range`] for
+/// a coefficient beyond `2^62` in magnitude.
+pub fn encrypt_public<C: Coefficient>(
     params: &Params,
     key: &PublicKey<impl AsRef<[u32]> + AsMut<[u32]>>,
-    message: &[i32],
+    message: &[C],
     level: usize,
     rng: &mut impl CryptoRng,
     scratch: PublicScratch<'_>,
@@ -152,6 +153,7 @@ pub fn encrypt_public(
     check_params(params, key.params)?;
     let n = params.n();
     check_len("message", message.len(), n)?;
+    C::check(message)?;
     check_len("encryption integers", scratch.integers.len(), 3 * n)?;
     check_len("encryption limbs", scratch.limbs.len(), 3 * n)?;
     for half in &halves {
@@ -196,14 +198,17 @@ pub fn encrypt_public(
         key.multiply(j, u, [&mut *c0, &mut *c1], m);
         // (x - [k]_P) / P with x = c + e + P m; what is integer there joins k
         // before its transform.
-        let p_mont = m.to_mont(m.reduce(p.value() as i32));
+        let p_mont = C::factor(m.to_mont(m.reduce(p.value() as i32)), m);
         let inverse = m.to_mont(m.inv(m.reduce(p.value() as i32)));
         for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
             kernel::lift(k, p, u, m.r(), m);
-            let plain = message.iter().chain(core::iter::repeat(&0));
-            for ((u, &e), &plain) in u.iter_mut().zip(e).zip(plain) {
+            let plain = message
+                .iter()
+                .copied()
+                .chain(core::iter::repeat(C::default()));
+            for ((u, &e), plain) in u.iter_mut().zip(e).zip(plain) {
                 // Below 2 q + 21 < 2^31.
-                let x = (*u as i32).wrapping_sub(m.mont(plain, p_mont));
+                let x = (*u as i32).wrapping_sub(plain.carry(p_mont, m));
                 *u = m.centre(x.wrapping_sub(e)) as u32;
             }
             ntt::forward(u, params.prime(j)?)?;

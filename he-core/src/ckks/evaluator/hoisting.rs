@@ -29,6 +29,7 @@ use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::probe;
 use crate::ring::{automorphism, copy, kernel, ntt};
+use crate::rlwe::Coefficient;
 use crate::rlwe::gadget::{KeyLimb, divide_by};
 use crate::rlwe::keys::{KeySet, SwitchKey, SwitchTarget};
 
@@ -64,10 +65,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
     /// `level`.
     ///
     /// # Errors
-    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`].
-    pub fn new(
+    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`]; [`Error::Range`]
+    /// for a coefficient beyond `2^62` in magnitude.
+    pub fn new<C: Coefficient>(
         params: &Params,
-        coefficients: &[i32],
+        coefficients: &[C],
         level: usize,
         scale: f64,
         mut limbs: S,
@@ -76,12 +78,13 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
         check_scale("weight", scale)?;
         let n = params.n();
         check_len("coefficients", coefficients.len(), n)?;
+        C::check(coefficients)?;
         let words = limbs.as_mut();
         check_len("weight", words.len(), Self::words(params, level))?;
         for (j, limb) in words.chunks_exact_mut(n).enumerate() {
             let prime = params.prime(target(params, level, j))?;
             let m = prime.modulus();
-            kernel::lift_i32(coefficients, limb, m.r2(), m);
+            C::lift(coefficients, limb, m.r2(), m);
             ntt::forward(limb, prime)?;
         }
         Ok(Self {

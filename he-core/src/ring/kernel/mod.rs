@@ -30,6 +30,7 @@ pub(crate) use of_width;
 
 #[cfg(cortex_m_dsp)]
 pub mod cortex_m;
+pub mod integers;
 #[cfg(any(not(cortex_m_dsp), feature = "kernel-comparison"))]
 pub mod portable;
 
@@ -38,10 +39,50 @@ pub mod x86;
 
 #[cfg(cortex_m_dsp)]
 pub use cortex_m::*;
+#[cfg(not(target_arch = "x86_64"))]
+pub use integers::lift_i64;
 #[cfg(not(any(cortex_m_dsp, target_arch = "x86_64")))]
 pub use portable::*;
 #[cfg(target_arch = "x86_64")]
 pub use x86::*;
+
+/// Cosines and sines of the special FFT (see [`crate::ckks::encode`]): entry
+/// `len / 2 + j` belongs to stage `len`.
+pub(crate) type Twiddles = (&'static [f64], &'static [f64]);
+
+/// What only hosts have kernels for; here each does nothing and says so.
+#[cfg(not(target_arch = "x86_64"))]
+mod absent {
+    use super::Twiddles;
+    use crate::ring::crt::Crt;
+
+    pub(crate) fn fft_forward_f64(
+        re: &mut [f64],
+        im: &mut [f64],
+        twiddles: Twiddles,
+        factor: f64,
+    ) -> bool {
+        let _ = (re, im, twiddles, factor);
+        false
+    }
+
+    pub(crate) fn fft_inverse_f64(re: &mut [f64], im: &mut [f64], twiddles: Twiddles) -> bool {
+        let _ = (re, im, twiddles);
+        false
+    }
+
+    pub(crate) fn scale_and_round(x: &mut [f64], factor: f64, limit: f64) -> (usize, bool) {
+        let _ = (x, factor, limit);
+        (0, true)
+    }
+
+    pub(crate) fn reconstruct(crt: &Crt, residues: &[u32], out: &mut [f64]) -> (usize, f64) {
+        let _ = (crt, residues, out);
+        (0, 0.0)
+    }
+}
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use absent::*;
 
 /// Nearest integer, ties to even, of a number below 2^31 in magnitude: without
 /// a branch, as what is encoded is secret.

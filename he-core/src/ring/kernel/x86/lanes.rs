@@ -29,6 +29,12 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// `COUNT` values must be readable at `p`.
     unsafe fn load_f32(p: *const f32) -> Self;
+    /// Integers up to `2^62` in magnitude as `high 2^32 + low` with signed `low`:
+    /// `(high, low)`.
+    ///
+    /// # Safety
+    /// `COUNT` integers must be readable at `p`.
+    unsafe fn load_i64(p: *const i64) -> (Self, Self);
     /// # Safety
     /// `COUNT` words must be writable at `p`.
     unsafe fn store(self, p: *mut u32);
@@ -46,6 +52,10 @@ pub(super) trait Lanes: Copy {
     /// # Safety
     /// The processor has the instruction.
     unsafe fn mul_even(self, other: Self) -> Self;
+    /// Unsigned 64-bit products of the even words.
+    fn mul_even_unsigned(self, other: Self) -> Self;
+    /// The number of words before the first that is at most `limit`, unsigned.
+    fn before_at_most(self, limit: Self) -> usize;
     /// The odd words in the places of the even ones (odd places: anything).
     fn odd(self) -> Self;
     /// Difference of 64-bit words.
@@ -75,7 +85,7 @@ pub(super) trait Lanes: Copy {
 
 /// Eight words; needs AVX2.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(__m256i);
+pub(super) struct Avx2(pub(super) __m256i);
 
 /// One intrinsic.
 macro_rules! op {
@@ -84,6 +94,7 @@ macro_rules! op {
         unsafe { $e }
     };
 }
+pub(super) use op;
 
 impl Lanes for Avx2 {
     const COUNT: usize = 8;
@@ -101,6 +112,26 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn load_f32(p: *const f32) -> Self {
         Self(op!(_mm256_cvttps_epi32(_mm256_loadu_ps(p))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i64(p: *const i64) -> (Self, Self) {
+        let [a, b] = op!([
+            _mm256_loadu_si256(p.cast()),
+            _mm256_loadu_si256(p.add(4).cast())
+        ]);
+        // Rounds to a multiple of 2^32.
+        let round = op!(_mm256_set1_epi64x(1 << 31));
+        let (c, d) = op!((_mm256_add_epi64(a, round), _mm256_add_epi64(b, round)));
+        let [a, b, c, d] = [a, b, c, d].map(|x| op!(_mm256_castsi256_ps(x)));
+        let low = op!(_mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)));
+        let high = op!(_mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(c, d)));
+        let [high, low] = [high, low].map(|x| {
+            Self(op!(_mm256_castpd_si256(_mm256_permute4x64_pd::<
+                0b11_01_10_00,
+            >(x))))
+        });
+        (high, low)
     }
 
     #[inline(always)]
@@ -146,6 +177,21 @@ impl Lanes for Avx2 {
             );
         }
         Self(product)
+    }
+
+    #[inline(always)]
+    fn mul_even_unsigned(self, other: Self) -> Self {
+        Self(op!(_mm256_mul_epu32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn before_at_most(self, limit: Self) -> usize {
+        let at_most = op!(_mm256_cmpeq_epi32(
+            _mm256_min_epu32(self.0, limit.0),
+            self.0
+        ));
+        let mask = op!(_mm256_movemask_ps(_mm256_castsi256_ps(at_most)));
+        (mask | 1 << Self::COUNT).trailing_zeros() as usize
     }
 
     #[inline(always)]
@@ -259,7 +305,7 @@ impl Avx2 {
 
 /// Sixteen words; needs AVX-512F.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(__m512i);
+pub(super) struct Avx512(pub(super) __m512i);
 
 impl Lanes for Avx512 {
     const COUNT: usize = 16;
@@ -277,6 +323,27 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn load_f32(p: *const f32) -> Self {
         Self(op!(_mm512_cvttps_epi32(_mm512_loadu_ps(p))))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i64(p: *const i64) -> (Self, Self) {
+        let [a, b] = op!([
+            _mm512_loadu_si512(p.cast()),
+            _mm512_loadu_si512(p.add(8).cast())
+        ]);
+        // Rounds to a multiple of 2^32.
+        let round = op!(_mm512_set1_epi64(1 << 31));
+        let (c, d) = op!((_mm512_add_epi64(a, round), _mm512_add_epi64(b, round)));
+        let even = op!(_mm512_setr_epi32(
+            0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+        ));
+        let odd = op!(_mm512_setr_epi32(
+            1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+        ));
+        op!((
+            Self(_mm512_permutex2var_epi32(c, odd, d)),
+            Self(_mm512_permutex2var_epi32(a, even, b))
+        ))
     }
 
     #[inline(always)]
@@ -322,6 +389,17 @@ impl Lanes for Avx512 {
             );
         }
         Self(product)
+    }
+
+    #[inline(always)]
+    fn mul_even_unsigned(self, other: Self) -> Self {
+        Self(op!(_mm512_mul_epu32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn before_at_most(self, limit: Self) -> usize {
+        let mask = op!(_mm512_cmple_epu32_mask(self.0, limit.0));
+        (u32::from(mask) | 1 << Self::COUNT).trailing_zeros() as usize
     }
 
     #[inline(always)]

@@ -4,11 +4,14 @@
 //! Results are those of `portable`, word for word. What has no
 //! vector form here is `portable`'s.
 
+mod doubles;
 mod lanes;
+mod slots;
 mod vector;
 
-use super::portable;
+use super::{Twiddles, portable};
 use crate::arith::Modulus;
+use crate::ring::crt::Crt;
 use core::sync::atomic::{AtomicU8, Ordering};
 use lanes::{Avx2, Avx512};
 
@@ -118,7 +121,69 @@ kernel!(sub_scale, sub_scale_on(a: &mut [u32], b: &[u32], factor: i32, m: &Modul
 kernel!(square, square_on(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modulus));
 kernel!(lift, lift_on(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modulus));
 kernel!(lift_i32, lift_i32_on(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus));
+kernel!(lift_i64, lift_i64_on(src: &[i64], dst: &mut [u32], factor: i32, m: &Modulus));
 kernel!(lift_f32, lift_f32_on(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus));
+
+/// A kernel with a result behind the choice of backend; `$none` where that is
+/// `portable`.
+macro_rules! kernel_or {
+    ($(#[$meta:meta])* $vis:vis $name:ident, $on:ident, $module:ident::$of:ident
+        ($($arg:ident : $ty:ty),*) -> $result:ty, $none:expr) => {
+        $(#[$meta])*
+        #[inline]
+        $vis fn $name($($arg: $ty),*) -> $result {
+            $on(Backend::current(), $($arg),*)
+        }
+
+        $vis fn $on(backend: Backend, $($arg: $ty),*) -> $result {
+            #[target_feature(enable = "avx2")]
+            fn eight($($arg: $ty),*) -> $result {
+                $module::$of::<Avx2>($($arg),*)
+            }
+            #[target_feature(enable = "avx512f")]
+            fn sixteen($($arg: $ty),*) -> $result {
+                $module::$of::<Avx512>($($arg),*)
+            }
+            match backend.0 {
+                // SAFETY: a backend exists only where its instructions do.
+                Kind::Avx512 => unsafe { sixteen($($arg),*) },
+                // SAFETY: as above.
+                Kind::Avx2 => unsafe { eight($($arg),*) },
+                Kind::Portable => $none,
+            }
+        }
+    };
+}
+
+kernel_or!(
+    /// The decoder's transform of `factor` times its input; whether it was done.
+    pub(crate) fft_forward_f64, fft_forward_on,
+    slots::fft_forward(re: &mut [f64], im: &mut [f64], twiddles: Twiddles, factor: f64) -> bool, false
+);
+kernel_or!(
+    /// The encoder's transform up to its factor; whether it was done.
+    pub(crate) fft_inverse_f64, fft_inverse_on,
+    slots::fft_inverse(re: &mut [f64], im: &mut [f64], twiddles: Twiddles) -> bool, false
+);
+kernel_or!(
+    /// Multiplies by `factor` and rounds: how many were done, and whether the
+    /// magnitudes of their products were below `limit`.
+    pub(crate) scale_and_round, scale_and_round_on,
+    slots::scale_and_round(x: &mut [f64], factor: f64, limit: f64) -> (usize, bool), (0, true)
+);
+kernel_or!(
+    /// Centred values of coefficients ([`Crt::values`]): how many were done, and
+    /// the largest magnitude among them.
+    pub(crate) reconstruct, reconstruct_on,
+    slots::reconstruct(crt: &Crt, residues: &[u32], out: &mut [f64]) -> (usize, f64), (0, 0.0)
+);
+
+kernel_or!(
+    /// See [`portable::residues`].
+    pub residues, residues_on,
+    vector::residues(words: &[u32], out: &mut [u32], q: u32, reject_below: u32) -> usize,
+    portable::residues(words, out, q, reject_below)
+);
 
 #[cfg(test)]
 mod tests {
@@ -198,6 +263,12 @@ mod tests {
                     let [a, b, x, y] = [1, 2, 3, 4].map(|seed| words(n, q, seed));
                     let ints: Vec<i32> = a.iter().map(|&x| (x << 2) as i32).collect();
                     let floats: Vec<f32> = ints.iter().map(|&x| (x >> 3) as f32).collect();
+                    let edges = [0, 1 << 62, -(1 << 62), -1, 1 << 31, -(1 << 31)];
+                    let wide = a
+                        .iter()
+                        .zip(&b)
+                        .map(|(&x, &y)| i64::from((x << 2) as i32) << 30 ^ i64::from(y));
+                    let wide: Vec<i64> = edges.into_iter().chain(wide).take(n).collect();
                     let f = m.to_mont(q / 3);
                     // Each kernel as (portable, this backend) over the same state.
                     type State = [Vec<u32>; 3];
@@ -222,6 +293,7 @@ mod tests {
                         run!(lift, lift_on, |s| &a, &m, &mut s[0], other.r2(), &other),
                         run!(lift_i32, lift_i32_on, |s| &ints, &mut s[0], m.r(), &m),
                         run!(lift_f32, lift_f32_on, |s| &floats, &mut s[0], m.r2(), &m),
+                        run!(lift_i64, lift_i64_on, |s| &wide, &mut s[0], m.r2(), &m),
                     ];
                     let start = [x.clone(), y.clone(), a.clone()];
                     let check = |name, run: &dyn Fn(&mut State, Option<Backend>)| {

@@ -17,11 +17,12 @@
 
 use super::lanes::Lanes;
 use crate::arith::Modulus;
+use crate::ring::kernel::integers;
 use crate::ring::kernel::portable::{self, MAX_UNREDUCED};
 
 /// A modulus in every lane.
 #[derive(Clone, Copy)]
-struct Q<L> {
+pub(super) struct Q<L> {
     q: L,
     /// `q^-1 mod 2^32`.
     inv: L,
@@ -29,7 +30,7 @@ struct Q<L> {
 
 /// A factor and `factor * q^-1 mod 2^32`.
 #[derive(Clone, Copy)]
-struct Factor<L> {
+pub(super) struct Factor<L> {
     w: L,
     /// The odd lanes of `w` in the even ones.
     odd: L,
@@ -39,7 +40,7 @@ struct Factor<L> {
 impl<L: Lanes> Factor<L> {
     /// The same factor in every lane.
     #[inline(always)]
-    fn all(w: i32, m: &Modulus) -> Self {
+    pub(super) fn all(w: i32, m: &Modulus) -> Self {
         let w_m = w.wrapping_mul(m.neg_inv().wrapping_neg());
         let w = L::splat(w);
         Self {
@@ -52,7 +53,7 @@ impl<L: Lanes> Factor<L> {
 
 impl<L: Lanes> Q<L> {
     #[inline(always)]
-    fn new(m: &Modulus) -> Self {
+    pub(super) fn new(m: &Modulus) -> Self {
         Self {
             q: L::splat(m.value() as i32),
             inv: L::splat(m.neg_inv().wrapping_neg()),
@@ -70,7 +71,7 @@ impl<L: Lanes> Q<L> {
 
     /// `b w / 2^32 mod q`.
     #[inline(always)]
-    fn times(self, b: L, f: Factor<L>) -> L {
+    pub(super) fn times(self, b: L, f: Factor<L>) -> L {
         let m = b.mul_low(f.m);
         // SAFETY: by the contract of `Lanes`.
         unsafe {
@@ -97,7 +98,7 @@ impl<L: Lanes> Q<L> {
 
     /// From `-q < x < q` to `0 <= x < q`.
     #[inline(always)]
-    fn canon(self, x: L) -> L {
+    pub(super) fn canon(self, x: L) -> L {
         x.min(x.add(self.q))
     }
 
@@ -570,4 +571,57 @@ pub(super) fn lift_f32<L: Lanes>(src: &[f32], dst: &mut [u32], factor: i32, m: &
     if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
         portable::lift_f32(src, dst, factor, m);
     }
+}
+
+/// See [`portable::lift_i64`].
+#[inline(always)]
+pub(super) fn lift_i64<L: Lanes>(src: &[i64], dst: &mut [u32], factor: i32, m: &Modulus) {
+    let q = Q::<L>::new(m);
+    let f = Factor::<L>::all(factor, m);
+    let f_high = Factor::<L>::all(integers::high_factor(factor, m), m);
+    let done = whole::<L>(&[src.len(), dst.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let (high, low) = L::load_i64(src.as_ptr().add(i));
+            let sum = q.add(q.canon(q.times(high, f_high)), q.canon(q.times(low, f)));
+            sum.store(dst.as_mut_ptr().add(i));
+        }
+    }
+    if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
+        portable::lift_i64(src, dst, factor, m);
+    }
+}
+
+/// See [`portable::residues`]. Up to the last whole vector, or to the first word
+/// that gives no residue; behind that, words of `out` are overwritten.
+#[inline(always)]
+pub(super) fn residues<L: Lanes>(
+    words: &[u32],
+    out: &mut [u32],
+    q: u32,
+    reject_below: u32,
+) -> usize {
+    let (factor, last) = (
+        L::splat(q as i32),
+        // Not zero, as the modulus is odd.
+        L::splat(reject_below.wrapping_sub(1) as i32),
+    );
+    let done = whole::<L>(&[words.len(), out.len()]);
+    for i in (0..done).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let w = L::load(words.as_ptr().add(i));
+            let (even, odd) = (
+                w.mul_even_unsigned(factor),
+                w.odd().mul_even_unsigned(factor),
+            );
+            L::high(even, odd).store(out.as_mut_ptr().add(i));
+            let accepted = w.mul_low(factor).before_at_most(last);
+            if accepted < L::COUNT {
+                return i + accepted;
+            }
+        }
+    }
+    done
 }
