@@ -157,9 +157,10 @@ impl Prime {
 /// prime. The special primes follow the data primes: they have the indices from
 /// `data_limbs()` to `limbs() - 1`.
 ///
-/// A digit of key switching has as many primes as there are special ones, the
-/// last digit of a level what is left: digit `d` at level `l` has the primes
-/// from `d special_limbs()` on ([`Self::digit`]).
+/// A digit of key switching has at most as many primes as there are special ones:
+/// as few as leave the number of digits at the highest level as it is
+/// ([`Self::digit_limbs`]), the last digit of a level what is left. Digit `d` at level
+/// `l` has the primes from `d digit_limbs()` on ([`Self::digit`]).
 #[derive(Debug)]
 pub struct Params {
     name: &'static str,
@@ -262,10 +263,27 @@ impl Params {
         self.data_limbs
     }
 
-    /// Number of special primes, and of primes of a digit.
+    /// Number of special primes.
     #[must_use]
     pub const fn special_limbs(&self) -> usize {
         self.primes.len() - self.data_limbs
+    }
+
+    /// Number of primes of a digit: digits are as many as if each had
+    /// [`Self::special_limbs`], and as equal as that allows. Four data primes and
+    /// three special ones make two digits of two, below `P` by a whole prime.
+    #[must_use]
+    pub const fn digit_limbs(&self) -> usize {
+        // The least size whose digits cover the data primes.
+        let mut digits = 1;
+        while digits * self.special_limbs() < self.data_limbs {
+            digits += 1;
+        }
+        let mut size = 1;
+        while size * digits < self.data_limbs {
+            size += 1;
+        }
+        size
     }
 
     /// Number of all primes.
@@ -295,7 +313,7 @@ impl Params {
     /// The digit that data prime `i` belongs to.
     #[must_use]
     pub const fn digit_of(&self, i: usize) -> usize {
-        let size = self.special_limbs();
+        let size = self.digit_limbs();
         let (mut digit, mut end) = (0, size);
         while end <= i {
             digit += 1;
@@ -307,8 +325,9 @@ impl Params {
     /// The primes of a digit at `level`: none beyond the last digit.
     #[must_use]
     pub const fn digit(&self, digit: usize, level: usize) -> Range<usize> {
-        let (start, limbs) = (digit * self.special_limbs(), level + 1);
-        let end = start + self.special_limbs();
+        let (size, limbs) = (self.digit_limbs(), level + 1);
+        let start = digit * size;
+        let end = start + size;
         start..if end < limbs { end } else { limbs }
     }
 
@@ -455,7 +474,8 @@ const fn product_bits(primes: &[Prime]) -> u32 {
 /// }
 /// ```
 ///
-/// With several special primes, `special: [p, q]`, digits have as many.
+/// With several special primes, `special: [p, q]`, digits have as many, or fewer where
+/// that makes them equal ([`crate::params::Params::digit_limbs`]).
 #[macro_export]
 macro_rules! parameter_set {
     ($(

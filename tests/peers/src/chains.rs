@@ -11,26 +11,25 @@ he_core::parameter_set! {
         data: [82_616_321, 82_493_441, 82_444_289], special: 125_157_377
     };
 
-    /// Against {60, 34, 34, 60}: scales 2^34, 2^41.2, 2^55.6, one prime a level,
-    /// and four primes left.
+    /// Against {60, 34, 34, 60}: scales 2^34, 2^38, 2^48.5, one prime a level, and two
+    /// primes left. A square has the scale 2^76 below log2(Q) = 82.4. Two digits of
+    /// two primes; no prime but the first to go is above 1.86 * 10^8, where
+    /// transforms reduce between their layers.
     static N8192 = {
         n: 8192, security: Security::Classical128,
-        data: [
-            116_801_537, 116_736_001, 116_686_849,
-            116_310_017, 116_211_713, 116_195_329,
-        ],
-        special: 184_467_457
+        data: [185_909_249, 185_745_409, 185_597_953, 1_073_692_673],
+        special: [38_535_169, 38_305_793, 38_289_409]
     };
 
-    /// Against {60, 40, 40, 60}: scales 2^40, 2^51.7, 2^46.7, one prime for the
-    /// first level and two for the second, and three primes left.
+    /// Against {60, 40, 40, 60}: scales 2^40, 2^51.4, 2^75.3, one prime a level, and
+    /// three primes left. A square has the scale 2^102.8 below log2(Q) = 109.9.
+    /// Three digits, of two, two and one prime.
     static N8192_WIDE = {
         n: 8192, security: Security::Classical128,
         data: [
-            342_048_769, 342_016_001, 341_999_617,
-            341_819_393, 341_770_241, 341_655_553,
+            185_909_249, 185_745_409, 185_597_953, 185_499_649, 406_208_513,
         ],
-        special: 1_001_684_993
+        special: [1_073_692_673, 1_073_643_521]
     };
 }
 
@@ -53,7 +52,7 @@ const fn power_of_two(bits: u32) -> f64 {
     (1u64 << bits) as f64
 }
 
-/// All of them. One whose message he-core cannot encode is named and left out.
+/// All of them.
 pub const CHAINS: [Chain; 3] = [
     Chain {
         name: "n4096-scale34",
@@ -74,7 +73,7 @@ pub const CHAINS: [Chain; 3] = [
         params: &N8192_WIDE,
         bits: &[60, 40, 40, 60],
         scale: power_of_two(40),
-        drops: &[1, 2],
+        drops: &[1, 1],
     },
 ];
 

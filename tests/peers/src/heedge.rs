@@ -7,7 +7,7 @@ use chacha20::ChaCha20Rng;
 use he_core::ckks::encode::encode;
 use he_core::ckks::evaluator::{
     Workspace, add, inner_sum, multiply, multiply_plain, relinearize, rescale, rotate, square,
-    workspace_words,
+    fast_workspace_words,
 };
 use he_core::ckks::{Ciphertext, Plaintext, decrypt};
 use he_core::params::Params;
@@ -39,7 +39,7 @@ pub struct HeEdge {
     relin: SwitchKey<Words>,
     rotations: Vec<SwitchKey<Words>>,
     /// The first values, encoded.
-    integers: Vec<i32>,
+    integers: Vec<i64>,
     plain: Plaintext<Words>,
     /// The values, encrypted.
     fresh: [Ciphertext<Words>; 2],
@@ -94,12 +94,10 @@ impl HeEdge {
 
         let values = [chain.values(1), chain.values(2)];
         let mut floats = vec![0.0; n];
-        let mut integers = vec![0; n];
+        let mut integers = vec![0i64; n];
         let mut fresh = Vec::new();
         for values in values.iter().rev() {
-            encode(values, chain.scale, &mut floats, &mut integers, |x| {
-                x as i32
-            })?;
+            encode(values, chain.scale, &mut floats, &mut integers, |x| x as i64)?;
             let (mut c0, mut c1) = (words(half), words(half));
             rng.fill_bytes(&mut seed);
             let mut message = integers.clone();
@@ -138,7 +136,9 @@ impl HeEdge {
             scratch: Scratch {
                 floats,
                 integers: vec![0; 3 * n],
-                words: words(workspace_words(params, level).max(half).max(3 * n)),
+                words: words(fast_workspace_words(params, level)
+                    .max(half)
+                    .max(PublicScratch::words(params))),
                 slots: vec![0.0; n],
             },
         })
@@ -221,9 +221,9 @@ impl Peer for HeEdge {
             }),
             Operation::Encode => measure(
                 runs,
-                || Ok((words(half), vec![1; n])),
+                || Ok((words(half), vec![1i64; n])),
                 |(out, integers)| {
-                    encode(values, scale, &mut scratch.floats, integers, |x| x as i32)?;
+                    encode(values, scale, &mut scratch.floats, integers, |x| x as i64)?;
                     Plaintext::new(params, integers, level, scale, &mut out[..])?;
                     Ok(())
                 },
@@ -240,10 +240,10 @@ impl Peer for HeEdge {
             ),
             Operation::EncodeEncryptSecret => measure(
                 runs,
-                || Ok((vec![1; n], words(half))),
+                || Ok((vec![1i64; n], words(half))),
                 |(message, c0)| {
                     let seed = seed(rng);
-                    encode(values, scale, &mut scratch.floats, message, |x| x as i32)?;
+                    encode(values, scale, &mut scratch.floats, message, |x| x as i64)?;
                     Ok(rlwe::encrypt(
                         params, secret, message, level, &seed, rng, c0,
                     )?)
@@ -253,10 +253,10 @@ impl Peer for HeEdge {
                 measure(runs, halves, |[c0, c1]| {
                     let memory = PublicScratch {
                         integers: &mut scratch.integers,
-                        limbs: &mut scratch.words[..3 * n],
+                        limbs: &mut scratch.words[..PublicScratch::words(params)],
                     };
                     if operation == Operation::EncodeEncryptPublic {
-                        encode(values, scale, &mut scratch.floats, integers, |x| x as i32)?;
+                        encode(values, scale, &mut scratch.floats, integers, |x| x as i64)?;
                     }
                     let halves = [&mut c0[..], &mut c1[..]];
                     Ok(encrypt_public(
@@ -309,7 +309,7 @@ impl Peer for HeEdge {
                 runs,
                 || Ok((copy(params, x)?, words(half))),
                 |(ct, out)| {
-                    encode(values, scale, &mut scratch.floats, integers, |x| x as i32)?;
+                    encode(values, scale, &mut scratch.floats, integers, |x| x as i64)?;
                     let plain = Plaintext::new(params, integers, level, scale, &mut out[..])?;
                     multiply_plain(params, ct, &plain)?;
                     rescale_level(params, ct, primes, &mut scratch.words)
@@ -351,7 +351,7 @@ impl Peer for HeEdge {
                 square(params, ct, third)?
             };
             let level = product.level();
-            let count = workspace_words(params, level);
+            let count = fast_workspace_words(params, level);
             let mut work = Workspace::new(params, level, &mut self.scratch.words[..count])?;
             ct = relinearize(params, product, &self.relin, &mut work)?.0;
             rescale_level(params, &mut ct, primes, &mut self.scratch.words)?;
