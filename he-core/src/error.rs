@@ -133,7 +133,10 @@ pub enum Error {
 #[non_exhaustive]
 pub enum WireError {
     /// They do not start with the magic number.
-    Magic,
+    Magic {
+        /// What they start with.
+        got: [u8; 4],
+    },
     /// They were written by another version of the format.
     Version {
         /// Version this code reads.
@@ -148,10 +151,21 @@ pub enum WireError {
         /// Kind in the bytes.
         got: u8,
     },
-    /// Reserved bits or padding are not zero.
-    Padding,
-    /// A scale that is not a positive finite number.
-    Scale,
+    /// A kind of object that this version does not have.
+    UnknownKind {
+        /// Kind in the bytes.
+        got: u8,
+    },
+    /// A field that must be zero is not.
+    Padding {
+        /// Where it begins.
+        offset: usize,
+    },
+    /// A scale that is not a positive, finite, normal number.
+    Scale {
+        /// IEEE 754 binary64.
+        bits: u64,
+    },
 }
 
 impl fmt::Display for Error {
@@ -242,15 +256,26 @@ impl fmt::Display for Error {
                 "values and noise reach 2^{needed_log2:.1}, there is room for 2^{room_log2:.1}"
             ),
             Self::Wire { what } => match what {
-                WireError::Magic => f.write_str("these bytes are no he-edge object"),
+                WireError::Magic { got } => {
+                    write!(f, "bytes that start with {got:02x?} are no he-edge object")
+                }
                 WireError::Version { expected, got } => {
                     write!(f, "format version {got}, this code reads {expected}")
                 }
                 WireError::Kind { expected, got } => {
                     write!(f, "an object of kind {got} where kind {expected} is needed")
                 }
-                WireError::Padding => f.write_str("padding bits are not zero"),
-                WireError::Scale => f.write_str("the scale is not a positive finite number"),
+                WireError::UnknownKind { got } => {
+                    write!(f, "objects of kind {got} are not known here")
+                }
+                WireError::Padding { offset } => {
+                    write!(f, "the field at byte {offset} must be zero and is not")
+                }
+                WireError::Scale { bits } => write!(
+                    f,
+                    "the scale {:e} is not a positive, finite, normal number",
+                    f64::from_bits(bits)
+                ),
             },
         }
     }

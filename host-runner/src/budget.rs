@@ -43,7 +43,7 @@ pub enum BudgetError {
         what: String,
     },
     /// It counts for another key.
-    #[error("the budget {} is of key {expected}, not of {got}", path.display())]
+    #[error("the budget {} is of key {expected}, not of {got}: use the one that was made with this key", path.display())]
     Key {
         /// The file.
         path: PathBuf,
@@ -200,7 +200,11 @@ fn checksum(count: &Count) -> serde_json::Result<u32> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Count, String> {
-    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    // Not serde_json's sentence, which may quote anything that the file holds.
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        format!("what stands at line {line}, column {column} does not belong there")
+    })?;
     let count = stored.budget;
     if count.version != VERSION {
         return Err(format!(
@@ -214,6 +218,10 @@ fn parse(bytes: &[u8]) -> Result<Count, String> {
             "its checksum is {:08x}, what it holds has {expected:08x}",
             stored.crc32
         ));
+    }
+    let digit = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+    if count.key.len() != 32 || !count.key.chars().all(digit) {
+        return Err("its key is not named by 32 hexadecimal digits".into());
     }
     if count.spent > count.queries {
         return Err(format!(
@@ -315,6 +323,19 @@ mod tests {
         budget.spend(&KEY).unwrap();
         drop(budget);
         let good = std::fs::read_to_string(&path).unwrap();
+        // With the right checksum.
+        let with_key = |key: &str| {
+            let count = format!(
+                r#"{{"version":1,"key":"{key}","queries":3,"statistical_bits":2,"spent":1}}"#
+            );
+            let count: Count = serde_json::from_str(&count).unwrap();
+            let crc32 = checksum(&count).unwrap();
+            serde_json::to_string(&Stored {
+                budget: count,
+                crc32,
+            })
+            .unwrap()
+        };
         let changed = [
             String::new(),
             good[..good.len() / 2].to_owned(),
@@ -322,12 +343,17 @@ mod tests {
             good.replace("\"queries\": 3", "\"queries\": 300"),
             good.replace("\"version\": 1", "\"version\": 2"),
             good.replace("\"spent\"", "\"more\": 1, \"spent\""),
+            good.replace("\"spent\"", "\"\\u001b[31m\": 1, \"spent\""),
+            with_key("\\u001b[31m"),
+            with_key("ABABABABABABABABABABABABABABABAB"),
         ];
         for bad in changed {
             assert_ne!(bad, good);
             std::fs::write(&path, &bad).unwrap();
             let refusal = FileBudget::open(&path).unwrap_err();
             assert!(matches!(refusal, BudgetError::Damaged { .. }), "{bad}");
+            // It quotes nothing that could steer a terminal.
+            assert!(!refusal.to_string().contains(char::is_control));
         }
         std::fs::write(&path, good).unwrap();
         assert_eq!(FileBudget::open(&path).unwrap().spent(), 1);

@@ -97,7 +97,11 @@ impl Image {
         Self::parse(&bytes).map_err(|error| wrong(error.to_string()))
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, object::Error> {
+    /// As [`Self::read`], of bytes.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(bytes: &[u8]) -> Result<Self, object::Error> {
         let elf = ElfFile32::<Endianness>::parse(bytes)?;
         let mut sizes = Sizes::default();
         let mut unwanted = Vec::new();
@@ -190,12 +194,13 @@ mod tests {
 
     #[test]
     fn texts_of_panics_are_found() {
-        let data = b"\x01\x02he-core/src/wire.rs\x00called `Option::unwrap()` on a `None` value";
+        let data =
+            b"\x01\x02he-core/src/wire/mod.rs\x00called `Option::unwrap()` on a `None` value";
         assert_eq!(
             texts(data),
             [
                 "text \"called `Option::unwrap()`\"",
-                "path he-core/src/wire.rs"
+                "path he-core/src/wire/mod.rs"
             ]
         );
         assert_eq!(texts(b"\x00\x03.rs\x00a.rs and the like"), [""; 0]);

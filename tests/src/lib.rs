@@ -10,6 +10,7 @@ use host_runner::client::{Client, Inference, argmax};
 use host_runner::data::Image;
 use host_runner::{bundled, evaluator};
 
+pub mod golden;
 pub mod mangler;
 
 /// The reference network, its plan and the bundled digits.

@@ -227,7 +227,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
         self.parts
     }
 
-    pub(super) fn check_params(&self, params: &Params) -> Result<()> {
+    pub(crate) fn check_params(&self, params: &Params) -> Result<()> {
         check_params(params, self.params)
     }
 

@@ -5,7 +5,7 @@ use super::decrypt::{Decrypted, decrypt};
 use super::encode::{encode_complex, encode_in_place};
 use super::evaluator::*;
 use super::{Ciphertext, Noise, Plaintext};
-use crate::error::{Error, WireError};
+use crate::error::Error;
 use crate::params::N4096_DEPTH3 as P;
 use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
@@ -13,7 +13,6 @@ use crate::rlwe::keys::{switching_key, switching_key_words};
 use crate::rlwe::{
     self, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
 };
-use crate::wire;
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -381,75 +380,6 @@ fn a_hostile_answer_is_refused_before_decryption() {
 }
 
 #[test]
-fn bytes_have_one_encoding() {
-    let mut t = Bench::new(8);
-    let v = t.values();
-    let ct = t.encrypt(&v, 3);
-    let (c0, _) = ct.halves();
-    let mut bytes = vec![0; wire::half_len(&P, 3)];
-    wire::pack_half(&P, c0, &mut bytes).unwrap();
-    assert_eq!(bytes.len(), N / 8 * (27 + 20 + 20 + 20));
-    let mut back = vec![0; 4 * N];
-    wire::unpack_half(&P, &bytes, &mut back).unwrap();
-    assert_eq!(c0, back);
-    // All ones is above every prime.
-    bytes[N / 8 * 27..][..20].fill(0xff);
-    assert_eq!(
-        wire::unpack_half(&P, &bytes, &mut back),
-        Err(Error::Residue { limb: 1, index: 0 })
-    );
-    assert!(wire::unpack_half(&P, &bytes[1..], &mut back).is_err());
-    assert!(wire::pack_half(&P, &back[1..], &mut bytes).is_err());
-
-    let header = wire::Header {
-        kind: wire::Kind::Ciphertext,
-        level: 3,
-        params: P.fingerprint(),
-        scale: ct.scale(),
-    };
-    let good = header.to_bytes();
-    let parse = |b: &[u8]| wire::Header::parse(b, wire::Kind::Ciphertext, &P);
-    assert_eq!(parse(&good), Ok(header));
-    for (at, what) in [
-        (0, WireError::Magic),
-        (
-            4,
-            WireError::Version {
-                expected: 1,
-                got: 2,
-            },
-        ),
-        (
-            5,
-            WireError::Kind {
-                expected: 1,
-                got: 2,
-            },
-        ),
-        (7, WireError::Padding),
-    ] {
-        let mut bad = good;
-        bad[at] = if at == 0 { b'h' } else { 2 };
-        assert_eq!(parse(&bad), Err(Error::Wire { what }));
-    }
-    let mut bad = good;
-    bad[6] = 4;
-    assert!(matches!(parse(&bad), Err(Error::Level { .. })));
-    bad = good;
-    bad[8] ^= 1;
-    assert!(matches!(parse(&bad), Err(Error::Params { .. })));
-    bad = good;
-    bad[12..].fill(0xff);
-    assert_eq!(
-        parse(&bad),
-        Err(Error::Wire {
-            what: WireError::Scale
-        })
-    );
-    assert!(matches!(parse(&good[..19]), Err(Error::Length { .. })));
-}
-
-#[test]
 fn keys_are_consumed_in_any_chunks() {
     let mut t = Bench::new(9);
     let v = t.values();
@@ -546,54 +476,6 @@ fn key_switches_give_the_same_bits_in_any_order() {
         .map(|b| format!("{b:02x}"))
         .collect();
     assert_eq!(hex, "beade9bf493c575a");
-}
-
-#[test]
-fn objects_round_trip_and_keep_their_bytes() {
-    use sha2::{Digest, Sha256};
-    let mut t = Bench::new(10);
-    let v: Vec<f64> = (0..SLOTS).map(|i| i as f64 / 4096.0).collect();
-    let mut m = coefficients(&v, SCALE);
-    let seed = [3; SEED_LEN];
-    let mut c0 = vec![0; 2 * N];
-    rlwe::encrypt(&P, &t.key, &mut m, 1, &seed, &mut t.rng, &mut c0).unwrap();
-    let mut seeded = vec![0; wire::seeded_len(&P, 1)];
-    wire::write_seeded(&P, SCALE, &seed, &c0, &mut seeded).unwrap();
-    // Storage may be larger than the level needs.
-    let ct = wire::read_seeded(&P, &seeded, vec![0; 4 * N], vec![0; 4 * N]).unwrap();
-    assert!(max_error(&t.decrypt(&ct), |i| v[i]) < 2e-3);
-    let mut full = vec![0; wire::ciphertext_len(&P, 1)];
-    wire::write_ciphertext(&P, &ct, &mut full).unwrap();
-    let again = wire::read_ciphertext(&P, &full, vec![0; 2 * N], vec![0; 2 * N]).unwrap();
-    assert_eq!(again.halves(), ct.halves());
-
-    // Format 1 for ever: other bytes need another version.
-    let hex = |bytes: &[u8]| -> String {
-        Sha256::digest(bytes)
-            .iter()
-            .take(8)
-            .map(|b| format!("{b:02x}"))
-            .collect()
-    };
-    assert_eq!(
-        (hex(&seeded).as_str(), hex(&full).as_str()),
-        ("621108e53c418ce9", "242ef231e047a576")
-    );
-
-    for cut in [0, 19, 20, 51, 52, seeded.len() - 1] {
-        assert!(wire::read_seeded(&P, &seeded[..cut], vec![0; 2 * N], vec![0; 2 * N]).is_err());
-        assert!(wire::read_ciphertext(&P, &full[..cut], vec![0; 2 * N], vec![0; 2 * N]).is_err());
-    }
-    let short = wire::read_ciphertext(&P, &full, vec![0; N], vec![0; N]).unwrap_err();
-    assert_eq!(
-        short,
-        Error::Length {
-            what: "ciphertext half",
-            expected: 2 * N,
-            got: N
-        }
-    );
-    assert!(wire::read_seeded(&P, &full, vec![0; 2 * N], vec![0; 2 * N]).is_err());
 }
 
 #[test]

@@ -112,6 +112,10 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
         self.b.as_ref()
     }
 
+    pub(crate) fn check_params(&self, params: &Params) -> Result<()> {
+        check_params(params, self.params)
+    }
+
     /// `(b_j, a_j)` times `u`, which is in the NTT domain and Montgomery form.
     fn multiply(&self, j: usize, u: &[u32], out: [&mut [u32]; 2], m: &Modulus) {
         let [x0, x1] = out;

@@ -1,0 +1,250 @@
+//! Bit-packed residues, and the limbs of one polynomial.
+
+use crate::arith::Modulus;
+use crate::error::{Error, Result, check_len};
+use crate::params::Params;
+use crate::ring::kernel;
+
+/// Bytes of `count` residues of `bits` bits. `count` is a multiple of 8, so
+/// that no bits are left over.
+#[must_use]
+pub const fn packed_len(count: usize, bits: u32) -> usize {
+    (count >> 3) * bits as usize
+}
+
+/// Packs canonical residues, least significant bit first, without gaps.
+///
+/// # Errors
+/// [`Error::Length`] unless `src` is a multiple of 8 and `out` has exactly
+/// [`packed_len`] bytes.
+pub fn pack(src: &[u32], m: &Modulus, out: &mut [u8]) -> Result<()> {
+    check_len("residues to pack", src.len(), src.len() & !7)?;
+    check_len(
+        "packed residues",
+        out.len(),
+        packed_len(src.len(), m.bits()),
+    )?;
+    macro_rules! width {
+        ($bits:literal) => {
+            pack_width::<$bits>(src, out)
+        };
+    }
+    if kernel::of_width!(m.bits(), width).is_none() {
+        pack_any(src, m.bits(), out);
+    }
+    Ok(())
+}
+
+/// Packs residues of a width known here.
+fn pack_width<const BITS: usize>(src: &[u32], out: &mut [u8]) {
+    for (group, eight) in out
+        .as_chunks_mut::<BITS>()
+        .0
+        .iter_mut()
+        .zip(src.as_chunks::<8>().0)
+    {
+        // Eight residues are `BITS` bytes: whole words, and up to three bytes.
+        for (word, k) in group.chunks_mut(4).zip(0..) {
+            let mut bits = 0;
+            for (&x, i) in eight.iter().zip(0..) {
+                // Where the residue begins, relative to this word.
+                let place = (i * BITS) as i32 - 32 * k;
+                if (0..32).contains(&place) {
+                    bits |= x << place;
+                } else if (-(BITS as i32)..0).contains(&place) {
+                    bits |= x >> -place;
+                }
+            }
+            for (byte, b) in word.iter_mut().zip(bits.to_le_bytes()) {
+                *byte = b;
+            }
+        }
+    }
+}
+
+/// Packs residues of any width.
+fn pack_any(src: &[u32], bits: u32, out: &mut [u8]) {
+    let mut out = out.iter_mut();
+    let (mut window, mut filled) = (0u64, 0);
+    for &x in src {
+        window |= u64::from(x) << filled;
+        filled += bits;
+        while filled >= 8 {
+            if let Some(byte) = out.next() {
+                *byte = window as u8;
+            }
+            window >>= 8;
+            filled -= 8;
+        }
+    }
+}
+
+/// Unpacks residues and checks that they are canonical.
+///
+/// # Errors
+/// [`Error::Length`] as in [`pack`]; [`Error::Residue`] with the index in this
+/// call (and limb 0) where one is not below the modulus. `out` is then
+/// undefined.
+pub fn unpack(bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Result<()> {
+    check_len("residues to unpack", out.len(), out.len() & !7)?;
+    check_len(
+        "packed residues",
+        bytes.len(),
+        packed_len(out.len(), m.bits()),
+    )?;
+    let canonical = kernel::unpack(bytes, m, out)
+        .unwrap_or_else(|| unpack_any(bytes, m.bits(), m.value(), out));
+    if canonical {
+        return Ok(());
+    }
+    match out.iter().position(|&x| x >= m.value()) {
+        None => Ok(()),
+        Some(index) => Err(Error::Residue { limb: 0, index }),
+    }
+}
+
+/// Unpacks residues of any width; whether all are below `q`.
+fn unpack_any(bytes: &[u8], bits: u32, q: u32, out: &mut [u32]) -> bool {
+    let mask = (1u64 << bits) - 1;
+    let mut bytes = bytes.iter();
+    let (mut window, mut filled) = (0u64, 0);
+    let mut canonical = true;
+    for x in out {
+        while filled < bits {
+            window |= u64::from(bytes.next().copied().unwrap_or(0)) << filled;
+            filled += 8;
+        }
+        *x = (window & mask) as u32;
+        window >>= bits;
+        filled -= bits;
+        canonical &= *x < q;
+    }
+    canonical
+}
+
+/// Bytes of one limb for each of these primes.
+pub(super) fn limbs_len(params: &Params, primes: impl Iterator<Item = usize>) -> usize {
+    primes
+        .map_while(|i| params.prime(i).ok())
+        .map(|p| packed_len(params.n(), p.modulus().bits()))
+        .sum()
+}
+
+/// Packs one limb for each of these primes. The caller has checked the length
+/// of `out`; one too short is [`Error::Length`] all the same.
+pub(super) fn pack_limbs(
+    params: &Params,
+    primes: impl Iterator<Item = usize>,
+    words: &[u32],
+    out: &mut [u8],
+) -> Result<()> {
+    let mut rest = out;
+    for (i, limb) in primes.zip(words.chunks_exact(params.n())) {
+        let m = params.prime(i)?.modulus();
+        let (head, tail) = rest
+            .split_at_mut_checked(packed_len(params.n(), m.bits()))
+            .unwrap_or_default();
+        pack(limb, m, head)?;
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Unpacks what [`pack_limbs`] wrote; in [`Error::Residue`] limbs are counted in
+/// the order of `primes`.
+pub(super) fn unpack_limbs(
+    params: &Params,
+    primes: impl Iterator<Item = usize>,
+    bytes: &[u8],
+    words: &mut [u32],
+) -> Result<()> {
+    let mut rest = bytes;
+    for (at, (i, limb)) in primes.zip(words.chunks_exact_mut(params.n())).enumerate() {
+        let m = params.prime(i)?.modulus();
+        let (head, tail) = rest
+            .split_at_checked(packed_len(params.n(), m.bits()))
+            .unwrap_or_default();
+        unpack(head, m, limb).map_err(|e| match e {
+            Error::Residue { index, .. } => Error::Residue { limb: at, index },
+            other => other,
+        })?;
+        rest = tail;
+    }
+    Ok(())
+}
+
+/// Bytes of one packed half at `level`.
+#[must_use]
+pub fn half_len(params: &Params, level: usize) -> usize {
+    limbs_len(params, 0..=level)
+}
+
+/// Packs the limbs of one half (level `half.len() / N - 1`).
+///
+/// # Errors
+/// [`Error::Length`] or [`Error::Level`].
+pub fn pack_half(params: &Params, half: &[u32], out: &mut [u8]) -> Result<()> {
+    let level = level_of("packing", params, half)?;
+    check_len("packed half", out.len(), half_len(params, level))?;
+    pack_limbs(params, 0..=level, half, out)
+}
+
+/// Unpacks what [`pack_half`] wrote.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::Level`] or [`Error::Residue`].
+pub fn unpack_half(params: &Params, bytes: &[u8], half: &mut [u32]) -> Result<()> {
+    let level = level_of("unpacking", params, half)?;
+    check_len("packed half", bytes.len(), half_len(params, level))?;
+    unpack_limbs(params, 0..=level, bytes, half)
+}
+
+/// The level of a half, which has at least one limb and whole ones.
+pub(super) fn level_of(operation: &'static str, params: &Params, half: &[u32]) -> Result<usize> {
+    let limbs = (half.len() >> params.n().trailing_zeros()).max(1);
+    check_len("half", half.len(), limbs * params.n())?;
+    params.check_level(operation, limbs - 1)?;
+    Ok(limbs - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::random;
+
+    #[test]
+    fn every_width_is_packed_as_specified() {
+        for bits in 2..=30u32 {
+            let q = (1 << bits) - 1;
+            let m = Modulus::new(q).unwrap();
+            assert_eq!(m.bits(), bits);
+            let mut src = random(32, q, u64::from(bits));
+            src[..4].copy_from_slice(&[q - 1, 0, q - 1, 1]);
+            let mut expected = vec![0u8; packed_len(32, bits)];
+            for (i, &x) in src.iter().enumerate() {
+                for b in 0..bits as usize {
+                    let at = i * bits as usize + b;
+                    expected[at >> 3] |= ((x >> b & 1) as u8) << (at & 7);
+                }
+            }
+            let mut bytes = vec![0xA5; expected.len()];
+            pack(&src, &m, &mut bytes).unwrap();
+            assert_eq!(bytes, expected, "{bits} bits");
+            let mut back = vec![7; 32];
+            unpack(&bytes, &m, &mut back).unwrap();
+            assert_eq!(back, src, "{bits} bits");
+            // q itself, the one value of this width that is not a residue.
+            for index in [0, 5, 31] {
+                let mut bytes = bytes.clone();
+                for b in 0..bits as usize {
+                    let at = index * bits as usize + b;
+                    bytes[at >> 3] |= 1 << (at & 7);
+                }
+                assert_eq!(
+                    unpack(&bytes, &m, &mut back),
+                    Err(Error::Residue { limb: 0, index })
+                );
+            }
+        }
+    }
+}

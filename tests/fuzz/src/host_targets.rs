@@ -1,0 +1,276 @@
+//! Decoders of host-runner.
+
+use crate::script::{RECORDING, frame, play};
+use crc::{CRC_32_ISO_HDLC, Crc};
+use he_core::ckks::publish::{Allowance, Budget, KeyId};
+use he_core::wire::packed_len;
+use he_edge_tests::assert_one_sentence;
+use he_nn::message::{Reply, SEED_BYTES, TimeUnit};
+use he_nn::trace::Span;
+use host_runner::budget::FileBudget;
+use host_runner::client::{Client, ClientError, Sealed, Trace};
+use host_runner::data;
+use host_runner::device::{Connection, DeviceError, Transport};
+use host_runner::image::Image;
+use host_runner::trace::{Timeline, TracedImage};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+/// An evaluator that has said everything beforehand, and hangs up.
+struct Said {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Transport for Said {
+    fn send(&mut self, _: &[u8]) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], _: Option<Duration>) -> Result<usize, DeviceError> {
+        let left = self.bytes.get(self.at..).unwrap_or_default();
+        let count = left.len().min(buffer.len());
+        if count == 0 {
+            return Err(DeviceError::Closed {
+                device: self.name(),
+                detail: String::new(),
+            });
+        }
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.at += count;
+        Ok(count)
+    }
+
+    fn name(&self) -> String {
+        "the fuzzer".into()
+    }
+}
+
+/// The client against any evaluator: a changed recording of a good one.
+pub(crate) fn client(script: &[u8]) {
+    static CLIENT: LazyLock<Mutex<(Client, Sealed)>> = LazyLock::new(|| {
+        let reference = &RECORDING.reference;
+        let plan = &reference.plan;
+        let params = plan.params();
+        let limbs = (0..=plan.input_level())
+            .filter_map(|i| params.prime(i).ok())
+            .map(|prime| vec![0; packed_len(params.n(), prime.modulus().bits())]);
+        let sealed = Sealed {
+            seed: [9; SEED_BYTES],
+            limbs: limbs.collect(),
+        };
+        let mut client = reference.client(1);
+        client.set_tracing(true);
+        Mutex::new((client, sealed))
+    });
+    let mut bytes = Vec::new();
+    play(&RECORDING.down, script, |message| {
+        if let Ok(frame) = frame(message) {
+            bytes.extend(frame);
+        }
+        true
+    });
+    let mut guard = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let (client, sealed) = &mut *guard;
+    let mut link = Connection::new(Said { bytes, at: 0 });
+    let seal = |_: &mut Client, _| Ok::<_, ClientError>(sealed.clone());
+    match client.infer_sealed(&mut link, seal, |_, _| {}) {
+        Ok(inference) => assert!(inference.logits.iter().all(|x| x.is_finite())),
+        Err(error) => assert_one_sentence("an evaluator's lie", &error),
+    }
+}
+
+/// Two IDX files, of images and of labels: the first two bytes say where the
+/// second begins.
+pub(crate) fn idx(bytes: &[u8]) {
+    let &[low, high, ref rest @ ..] = bytes else {
+        return;
+    };
+    let at = usize::from(u16::from_le_bytes([low, high])).min(rest.len());
+    let (images, labels) = rest.split_at(at);
+    let names = [Path::new("images"), Path::new("labels")];
+    match data::parse((names[0], images), (names[1], labels)) {
+        Ok(data) => {
+            assert_eq!(data.images.len(), data.labels.len());
+            assert!(data.images.len() * 784 < images.len());
+        }
+        Err(error) => assert_one_sentence("data", &error),
+    }
+}
+
+pub(crate) fn idx_files() -> Vec<Vec<u8>> {
+    let file = |head: &[u32], content: &[u8]| {
+        let words = head.iter().flat_map(|word| word.to_be_bytes());
+        words.chain(content.iter().copied()).collect::<Vec<u8>>()
+    };
+    let images = file(&[2051, 1, 28, 28], &[128; 784]);
+    let labels = file(&[2049, 1], &[7]);
+    let both = [&(images.len() as u16).to_le_bytes()[..], &images, &labels].concat();
+    let none = [&16u16.to_le_bytes()[..], &images[..16], &labels].concat();
+    vec![both, none]
+}
+
+/// A firmware image.
+pub(crate) fn image(bytes: &[u8]) {
+    if let Ok(image) = Image::parse(bytes) {
+        assert!(image.unwanted.len() <= 16 * bytes.len());
+        assert!(image.sizes.flash() >= image.sizes.model.min(image.sizes.tables));
+    }
+}
+
+/// A little-endian ELF32 for Arm with sections of each sort and one symbol.
+pub(crate) fn images() -> Vec<Vec<u8>> {
+    let names = b"\0.text\0.data\0.bss\0.symtab\0.strtab\0.shstrtab\0.comment\0";
+    let name = |text: &[u8]| {
+        let at = names.windows(text.len()).position(|part| part == text);
+        at.unwrap_or_default() as u32
+    };
+    let mut symbols = vec![0; 16];
+    symbols.extend([1u32, 0x1000, 4].iter().flat_map(|word| word.to_le_bytes()));
+    symbols.extend([0x12, 0, 1, 0]);
+    // Name, type, flags, data, entry size, link.
+    let sections: [(&[u8], u32, u32, &[u8], u32, u32); 7] = [
+        (b".text", 1, 6, b"core::panicking \x70\x47 src/lib.rs", 0, 0),
+        (b".data", 1, 3, b"1234", 0, 0),
+        (b".bss", 8, 3, b"", 0, 0),
+        (b".symtab", 2, 0, &symbols, 16, 5),
+        (b".strtab", 3, 0, b"\0rust_begin_unwind\0", 0, 0),
+        (b".shstrtab", 3, 0, names, 0, 0),
+        (b".comment", 1, 0, b"rustc version 1.95.0 (x)\0", 0, 0),
+    ];
+    let mut body = Vec::new();
+    let mut headers = vec![0; 40];
+    for (text, kind, flags, data, entry, link) in sections {
+        let offset = 52 + body.len() as u32;
+        let size = if kind == 8 { 64 } else { data.len() as u32 };
+        let fields = [
+            name(text),
+            kind,
+            flags,
+            0x1000,
+            offset,
+            size,
+            link,
+            0,
+            1,
+            entry,
+        ];
+        headers.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
+        body.extend_from_slice(data);
+    }
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x28\0\x01\0\0\0".to_vec();
+    let headers_at = 52 + body.len() as u32;
+    let words = [0x1000, 0, headers_at, 0x0500_0200];
+    elf.extend(words.iter().flat_map(|word: &u32| word.to_le_bytes()));
+    let halves = [52, 0, 0, 40, 8, 6];
+    elf.extend(halves.iter().flat_map(|half: &u16| half.to_le_bytes()));
+    elf.extend(body);
+    elf.extend(headers);
+    vec![elf]
+}
+
+/// A budget file; and one with these numbers and the right checksum.
+pub(crate) fn budget(bytes: &[u8]) {
+    // Its folder is removed with the process's others.
+    static FOLDER: LazyLock<Option<tempfile::TempDir>> = LazyLock::new(|| tempfile::tempdir().ok());
+    let Some(folder) = &*FOLDER else {
+        panic!("no folder for temporary files");
+    };
+    let path: PathBuf = folder.path().join(format!("{}.json", std::process::id()));
+    open(&path, bytes);
+    if let Some((numbers, key)) = bytes.split_first_chunk::<16>() {
+        let number = |at: usize| {
+            let four = numbers.get(at..at + 4).and_then(|b| b.first_chunk());
+            u32::from_le_bytes(four.copied().unwrap_or_default())
+        };
+        let key: String = key.iter().take(16).map(|b| format!("{b:02x}")).collect();
+        let count = format!(
+            r#"{{"version":{},"key":"{key}","queries":{},"statistical_bits":{},"spent":{}}}"#,
+            number(0),
+            number(4),
+            number(8),
+            number(12)
+        );
+        let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(count.as_bytes());
+        let file = format!(r#"{{"budget":{count},"crc32":{crc}}}"#);
+        open(&path, file.as_bytes());
+    }
+}
+
+fn open(path: &Path, bytes: &[u8]) {
+    if let Err(error) = fs::write(path, bytes) {
+        panic!("{error}");
+    }
+    let mut budget = match FileBudget::open(path) {
+        Ok(budget) => budget,
+        Err(error) => {
+            assert_one_sentence("a budget", &error);
+            return;
+        }
+    };
+    let (before, Allowance { queries, .. }) = (budget.spent(), budget.allowance());
+    assert!(before <= queries);
+    match budget.spend(&KeyId([0xab; 16])) {
+        Ok(()) => assert!(budget.spent() == before + 1 && before < queries),
+        Err(error) => {
+            assert_one_sentence("a budget", &error);
+            assert_eq!(budget.spent(), before);
+        }
+    }
+}
+
+pub(crate) fn budgets() -> Vec<Vec<u8>> {
+    let seeds = || -> Option<Vec<Vec<u8>>> {
+        let folder = tempfile::tempdir().ok()?;
+        let path = folder.path().join("budget.json");
+        let allowance = Allowance {
+            queries: 3,
+            statistical_bits: 2,
+        };
+        drop(FileBudget::create(&path, &KeyId([0xab; 16]), allowance).ok()?);
+        let file = fs::read(&path).ok()?;
+        let numbers: Vec<u8> = [1u32, 3, 2, 1].map(u32::to_le_bytes).concat();
+        Some(vec![file, [&numbers[..], &[0xab; 16]].concat()])
+    };
+    seeds().unwrap_or_default()
+}
+
+/// The spans of a trace, one after the other, as an evaluator sends them.
+pub(crate) fn timeline(bytes: &[u8]) {
+    let (mut rest, mut spans) = (bytes, Vec::new());
+    while let Ok((span, tail)) = postcard::take_from_bytes::<Span>(rest) {
+        spans.push(span);
+        rest = tail;
+    }
+    let trace = Trace {
+        spans,
+        dropped: 1,
+        own: u64::MAX,
+    };
+    let timeline = Timeline {
+        plan: RECORDING.reference.plan,
+        board: String::from_utf8_lossy(rest).into(),
+        unit: TimeUnit::Nanoseconds,
+        images: vec![TracedImage { index: 0, trace }],
+    };
+    assert!(timeline.json().is_ok());
+    // A picture of nonsense may be refused.
+    let _ = timeline.picture();
+}
+
+pub(crate) fn spans() -> Vec<Vec<u8>> {
+    let mut spans = Vec::new();
+    for message in &RECORDING.down {
+        if let Ok((Reply::Span(span), [])) = postcard::take_from_bytes(message) {
+            spans.extend(postcard::to_stdvec(&span));
+        }
+    }
+    assert!(spans.len() > 100);
+    vec![
+        spans[..1].concat(),
+        spans[..20].concat(),
+        spans[spans.len() - 40..].concat(),
+    ]
+}
