@@ -12,7 +12,9 @@ pub mod publish;
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use constant::Constant;
 pub use decrypt::{Decrypted, decrypt, publish_label};
-pub use noise::Noise;
+pub use noise::{Message, Noise};
+
+mod track;
 
 #[cfg(test)]
 mod properties;

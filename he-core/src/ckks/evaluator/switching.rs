@@ -5,6 +5,7 @@
 
 use super::product::multiply_constant;
 use crate::ckks::ciphertext::check_scale;
+use crate::ckks::track::Known;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
@@ -46,6 +47,16 @@ impl SwitchOp {
             Self::Square => "square",
             Self::Relinearize => "relinearisation",
         }
+    }
+
+    /// What an operand becomes that carries `known`.
+    fn track(self, params: &Params, level: usize, known: Known) -> Known {
+        match self {
+            Self::Rotate(_) | Self::Relinearize => known,
+            Self::RotateAdd(g) => known.images([1, g].into_iter()),
+            Self::Square => known.square(),
+        }
+        .switched(params, level)
     }
 
     const fn parts(self) -> usize {
@@ -94,6 +105,8 @@ impl Switching {
             SwitchOp::Relinearize => {}
             SwitchOp::Rotate(g) | SwitchOp::RotateAdd(g) => automorphism::check(g, params.n())?,
         }
+        let level = ct.level();
+        ct.update(|known| op.track(params, level, known));
         Ok(Self { op, run })
     }
 
@@ -165,7 +178,7 @@ impl Switching {
         a: &[u32],
     ) -> Result<()> {
         ct.check_params(params)?;
-        let mut parts = ct.parts_mut();
+        let mut parts = ct.words_mut();
         let (c0, c1, _) = split(&mut parts);
         self.run.absorb(params, c0, c1, b, a, work)
     }
@@ -182,7 +195,7 @@ impl Switching {
         probe: &mut impl Probe,
     ) -> Result<()> {
         ct.check_params(params)?;
-        let mut parts = ct.parts_mut();
+        let mut parts = ct.words_mut();
         let (c0, c1, _) = split(&mut parts);
         self.run.divide(params, c0, c1, work, probe)
     }
