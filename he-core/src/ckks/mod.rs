@@ -16,7 +16,7 @@ pub use noise::{Message, Noise};
 
 mod track;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "noise"))]
 mod properties;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@
 //! are independent. A polynomial whose coefficients are bounded is bounded in
 //! every slot, and slots multiply one by one, so bounds need no expansion
 //! factor (Cheon, Kim, Kim, Song 2017, section 3.4; Costache, Curtis, Hales,
-//! Murphy, Ogilvie, Player, ePrint 2020/1481).
+//! Murphy, Ogilvie, Player, ePrint 2022/162).
 
 use crate::error::Result;
 use crate::params::Params;
