@@ -40,11 +40,11 @@ use crate::message::{CHUNK_COEFFS, Item, SEED_BYTES, StageKind};
 use crate::model::Model;
 use core::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use core::fmt;
+use he_core::ckks::Noise;
 use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 use he_core::ckks::evaluator::{SwitchOp, workspace_words};
 use he_core::params::{Params, fnv};
 use he_core::ring::automorphism;
-use he_core::ring::sample::{ERROR_COINS, ERROR_VARIANCE};
 use he_core::rlwe::KeyLimb;
 use he_core::rlwe::keys::SwitchTarget;
 use he_core::wire::packed_len;
@@ -558,35 +558,6 @@ fn largest(values: impl Iterator<Item = f32>) -> f64 {
     values.fold(0.0, |max, x| max.max(f64::from(x.abs())))
 }
 
-/// A pair of error figures: bound and standard deviation.
-#[derive(Clone, Copy)]
-struct Err2 {
-    bound: f64,
-    sigma: f64,
-}
-
-impl Err2 {
-    const fn new(bound: f64, sigma: f64) -> Self {
-        Self { bound, sigma }
-    }
-
-    fn times(self, bound: f64, sigma: f64) -> Self {
-        Self::new(self.bound * bound, self.sigma * sigma)
-    }
-
-    /// Of the product of two errors.
-    fn product(self, other: Self) -> Self {
-        self.times(other.bound, other.sigma)
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self::new(
-            self.bound + other.bound,
-            libm::hypot(self.sigma, other.sigma),
-        )
-    }
-}
-
 impl Circuit {
     fn of(params: &'static Params, model: &Model<'_>, lanes: usize) -> Self {
         let r = model.ranges();
@@ -620,9 +591,6 @@ impl Circuit {
         }
     }
 
-    fn n(&self) -> f64 {
-        self.params.n() as f64
-    }
 
     fn q(&self, i: usize) -> f64 {
         self.params
@@ -630,46 +598,9 @@ impl Circuit {
             .map_or(1.0, |p| f64::from(p.modulus().value()))
     }
 
-    /// Error in a slot of a fresh encryption: N coefficients of the error.
-    fn fresh(&self) -> Err2 {
-        Err2::new(
-            self.n() * f64::from(ERROR_COINS),
-            libm::sqrt(self.n() * ERROR_VARIANCE),
-        )
-    }
-
-    /// Error in a slot of rounding coefficients: at most 1/2 each.
-    fn rounding(&self) -> Err2 {
-        Err2::new(self.n() / 2.0, libm::sqrt(self.n() / 12.0))
-    }
-
-    /// Error in a slot of encoding values of up to `magnitude` in single
-    /// precision: rounding, and one more unit or 2^-18 of the magnitude (eleven
-    /// stages of four roundings to 24 bits).
-    fn encoding_f32(&self, magnitude: f64) -> Err2 {
-        let unit = libm::fmax(1.0, libm::ldexp(magnitude, -18));
-        self.rounding().plus(Err2::new(self.n() * unit, 0.0))
-    }
-
-    /// Error in a slot of dividing a ciphertext by a modulus: both halves are
-    /// rounded, one of them is multiplied by a ternary secret.
-    fn division(&self) -> Err2 {
-        let secret = Err2::new(1.0 + self.n(), libm::sqrt(1.0 + 2.0 * self.n() / 3.0));
-        self.rounding().times(secret.bound, secret.sigma)
-    }
-
-    /// Error in a slot of a key switch at `level`: digits up to `q_i / 2`
-    /// times the key's errors, divided by `P`.
-    fn key_switch(&self, level: usize) -> Err2 {
-        let p = self.q(self.params.special());
-        let (mut bound, mut variance) = (0.0, 0.0);
-        for i in 0..=level {
-            bound += self.q(i) / 2.0;
-            variance += self.q(i) * self.q(i) / 12.0;
-        }
-        let e = self.fresh();
-        e.times(self.n() * bound / p, libm::sqrt(self.n() * variance) / p)
-            .plus(self.division())
+    /// Error in a slot of a key switch at `level`, a level of the circuit.
+    fn key_switch(&self, level: usize) -> Noise {
+        Noise::key_switch(self.params, level).unwrap_or(Noise::UNKNOWN)
     }
 
     /// Largest pre-activation of any image, pixels being at most 1. Partial
@@ -683,24 +614,28 @@ impl Circuit {
     /// The bound holds for every image and every outcome of the sampling, as
     /// long as nothing wraps around; sigma takes the values seen in training.
     fn logit_error(&self, s: &Scales) -> LogitError {
-        let at = |e: Err2, scale: f64| e.times(1.0 / scale, 1.0 / scale);
+        let at = |e: Noise, scale: f64| e.times(1.0 / scale, 1.0 / scale);
         // A sum over `count` terms adds the noise of each rotation (or
         // conjugation), doubled by every later one: count - 1 of them in all.
-        let summed = |e: Err2, count: f64| e.times(count - 1.0, libm::sqrt(count - 1.0));
+        let summed = |e: Noise, count: f64| e.times(count - 1.0, libm::sqrt(count - 1.0));
         // Constants are rounded at the smaller scale; the sum over blocks or
         // lanes adds the rounding of as many slots.
+        let encoded =
+            |value: f64, scale: f64| at(Noise::rounding_f32(self.params, value * scale), scale);
         let bias = |value: f64, scale: f64, count: f64| {
             let scale = libm::ldexp(scale, -(BIAS_SHIFT as i32));
-            at(self.encoding_f32(value * scale), scale).times(count, libm::sqrt(count))
+            encoded(value, scale).times(count, libm::sqrt(count))
         };
+        let of_both = |a: Noise, b: Noise| a.times(b.bound, b.sigma);
+        let division = Noise::division(self.params, 2);
         let (x, h, _) = self.ranges;
         let x_bound = self.x_bound();
         let pairs = libm::ceil(self.inputs / 2.0);
         // Every block holds a sum and its conjugate.
         let terms = 2.0 * self.blocks;
         // Both errors of an input: encryption and the rounding of its encoding.
-        let pixel = at(self.fresh().plus(self.rounding()), s.input);
-        let weight1 = at(self.encoding_f32(self.w_max.0 * s.weights1), s.weights1);
+        let pixel = at(Noise::fresh(self.params), s.input);
+        let weight1 = encoded(self.w_max.0, s.weights1);
         // An error e of a product's slot becomes 2 Re(e): at most twice as large,
         // and sqrt(2) times for sigma, which counts both parts of e. With the
         // weights' half that is 1 / sqrt(2) for a pixel's error; a pair of pixels
@@ -710,29 +645,27 @@ impl Circuit {
             .times(self.w1.0, self.w1.1 * FRAC_1_SQRT_2)
             .plus(weight1.times(2.0 * SQRT_2 * pairs, libm::sqrt(self.inputs / 2.0)))
             .plus(
-                pixel
-                    .product(weight1)
+                of_both(pixel, weight1)
                     .times(self.padded, libm::sqrt(self.padded)),
             )
             .plus(bias(self.b_max.0, s.sums1(), terms))
             .plus(at(summed(self.key_switch(DEPTH), terms), s.sums1()))
-            .plus(at(self.division(), s.preactivation));
+            .plus(at(division, s.preactivation));
         let h_bound = x_bound * x_bound;
         let square = preactivation
             .times(2.0 * x_bound, x)
-            .plus(preactivation.product(preactivation))
+            .plus(of_both(preactivation, preactivation))
             .plus(at(
                 self.key_switch(DEPTH - 1),
                 s.preactivation * s.preactivation,
             ))
-            .plus(at(self.division(), s.square));
-        let weight2 = at(self.encoding_f32(self.w_max.1 * s.weights2), s.weights2);
+            .plus(at(division, s.square));
+        let weight2 = encoded(self.w_max.1, s.weights2);
         let logit = square
             .times(self.w2.0, self.w2.1)
             .plus(weight2.times(self.hidden * h_bound, libm::sqrt(self.hidden) * h / 4.0))
             .plus(
-                square
-                    .product(weight2)
+                of_both(square, weight2)
                     .times(self.lanes, libm::sqrt(self.lanes)),
             )
             .plus(bias(self.b_max.1, s.sums2(), self.lanes))
@@ -740,7 +673,7 @@ impl Circuit {
                 summed(self.key_switch(DEPTH - 2), self.lanes),
                 s.sums2(),
             ))
-            .plus(at(self.division(), s.output));
+            .plus(at(division, s.output));
         LogitError {
             worst_case: logit.bound,
             six_sigma: 6.0 * logit.sigma,

@@ -1,5 +1,7 @@
 //! Ciphertexts and plaintexts with level and scale.
 
+use super::noise::{Message, Noise};
+use super::track::{Known, Track};
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::ntt;
@@ -57,10 +59,12 @@ pub struct Ciphertext<S, const PARTS: usize = 2> {
     /// product of encoding scales divided by the primes rescaled by), never
     /// reset to a nominal value.
     scale: f64,
+    track: Track,
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
-    /// Takes two halves of `level + 1` limbs or more.
+    /// Takes two halves of `level + 1` limbs or more, of unknown noise and
+    /// message.
     ///
     /// # Errors
     /// [`Error::Level`], [`Error::Scale`], [`Error::Length`] or
@@ -76,7 +80,9 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
     pub fn zero(params: &Params, level: usize, scale: f64, mut c0: S, mut c1: S) -> Result<Self> {
         c0.as_mut().fill(0);
         c1.as_mut().fill(0);
-        Self::new(params, level, scale, c0, c1)
+        let mut ct = Self::new(params, level, scale, c0, c1)?;
+        ct.track = Track::ZERO;
+        Ok(ct)
     }
 
     /// The halves, `level + 1` limbs each.
@@ -85,7 +91,8 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
         self.parts().into()
     }
 
-    /// The halves, mutable. Whoever writes keeps the residues canonical.
+    /// The halves, mutable. Whoever writes keeps the residues canonical. Noise
+    /// and message are unknown from here on.
     pub fn halves_mut(&mut self) -> (&mut [u32], &mut [u32]) {
         self.parts_mut().into()
     }
@@ -105,6 +112,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S> {
             n: self.n,
             level: self.level,
             scale: self.scale,
+            track: self.track,
         })
     }
 }
@@ -130,13 +138,14 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S, 3> {
             n: self.n,
             level: self.level,
             scale: self.scale,
+            track: self.track,
         };
         Ok((two, c2))
     }
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
-    /// Takes parts of `level + 1` limbs or more.
+    /// Takes parts of `level + 1` limbs or more, of unknown noise and message.
     ///
     /// # Errors
     /// [`Error::Level`], [`Error::Scale`], [`Error::Length`] or
@@ -172,7 +181,22 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
             n,
             level,
             scale,
+            track: Track::UNKNOWN,
         })
+    }
+
+    /// States the noise, in slots times the scale, and the message, in units of
+    /// the slots: for a fresh encryption [`Noise::fresh`] or
+    /// [`Noise::fresh_public`], and the range that inputs are known to have
+    /// whatever they are. Operations go on from there.
+    ///
+    /// A statement is as good as whoever makes it: an evaluator's must not reach
+    /// what a key holder decides. Without the feature `noise` it is dropped.
+    #[must_use]
+    pub fn with_noise(mut self, noise: Noise, message: Message) -> Self {
+        let scale = self.scale;
+        self.track = Track::of(|| Known::at_scale(noise, message, scale));
+        self
     }
 
     /// Makes this the zero ciphertext of another level and scale, in the same
@@ -190,7 +214,24 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
             }
         }
         self.set(level, scale);
+        self.track = Track::ZERO;
         Ok(())
+    }
+
+    /// The noise that it carries, in slots times the scale: what the operations
+    /// made here have come to. [`Noise::UNKNOWN`] if it began with something of
+    /// which nothing was stated, or without the feature `noise`; an infinite bound
+    /// alone where the worst case may wrap around the modulus.
+    #[must_use]
+    pub fn noise(&self) -> Noise {
+        self.track.get().noise
+    }
+
+    /// The message that it carries, in units of the slots; as [`Self::noise`].
+    #[must_use]
+    pub fn message(&self) -> Message {
+        let unit = 1.0 / self.scale;
+        self.track.get().message.times(unit, unit)
     }
 
     /// Level: the index of the last prime of its modulus.
@@ -214,8 +255,15 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
             .map(|part| part.as_ref().get(..words).unwrap_or_default())
     }
 
-    /// The parts, mutable. Whoever writes keeps the residues canonical.
+    /// The parts, mutable. Whoever writes keeps the residues canonical. Noise
+    /// and message are unknown from here on.
     pub fn parts_mut(&mut self) -> [&mut [u32]; PARTS] {
+        self.track = Track::UNKNOWN;
+        self.words_mut()
+    }
+
+    /// The parts, mutable, for operations that bring the noise forward.
+    pub(super) fn words_mut(&mut self) -> [&mut [u32]; PARTS] {
         let words = (self.level + 1) * self.n;
         self.parts
             .each_mut()
@@ -236,6 +284,21 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
         self.scale = scale;
     }
 
+    /// What is carried.
+    pub(super) const fn track(&self) -> Track {
+        self.track
+    }
+
+    /// Brings what is carried forward.
+    pub(super) fn update(&mut self, f: impl FnOnce(Known) -> Known) {
+        self.track.update(f);
+    }
+
+    /// Replaces what is carried.
+    pub(super) const fn set_track(&mut self, track: Track) {
+        self.track = track;
+    }
+
     /// Limb `i` of every part.
     pub(super) fn limbs_mut(&mut self, i: usize) -> Result<[&mut [u32]; PARTS]> {
         let (n, level) = (self.n, self.level);
@@ -248,7 +311,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
         }
         let range = i * n..(i + 1) * n;
         Ok(self
-            .parts_mut()
+            .words_mut()
             .map(|part| part.get_mut(range.clone()).unwrap_or_default()))
     }
 }
@@ -274,10 +337,15 @@ pub struct Plaintext<S> {
     params: u32,
     level: usize,
     scale: f64,
+    track: Track,
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
     /// Transforms integer coefficients (from [`super::encode`]) for `level`.
+    ///
+    /// Its noise is the rounding of an encoding in double precision, its message
+    /// what the coefficients show of the slots: their root mean square, and a
+    /// bound up to `sqrt(N / 2)` times that ([`Self::with_noise`] states better).
     ///
     /// # Errors
     /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`]; [`Error::Range`]
@@ -301,12 +369,30 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
             C::lift(coefficients, limb, m.r2(), m);
             ntt::forward(limb, prime)?;
         }
+        let track = Track::of(|| {
+            let values = coefficients.iter().map(|&c| f64::from(c));
+            Known::encoded(params, values, |_| Noise::rounding(params))
+        });
         Ok(Self {
             limbs,
             params: params.fingerprint(),
             level,
             scale,
+            track,
         })
+    }
+
+    /// States the rounding, in slots times the scale, and the values, in units of
+    /// the slots, as [`Ciphertext::with_noise`] does.
+    #[must_use]
+    pub fn with_noise(mut self, noise: Noise, message: Message) -> Self {
+        let scale = self.scale;
+        self.track = Track::of(|| Known::at_scale(noise, message, scale));
+        self
+    }
+
+    pub(super) const fn track(&self) -> Track {
+        self.track
     }
 
     /// Gives the storage back.

@@ -1,6 +1,8 @@
 //! Constants: the same value in every slot, encoded without a transform.
 
 use super::ciphertext::check_scale;
+use super::noise::{Message, Noise};
+use super::track::Known;
 use crate::arith::Modulus;
 use crate::error::{Error, Result};
 use crate::params::Prime;
@@ -17,6 +19,8 @@ pub struct Constant {
     re: i64,
     im: i64,
     scale: f64,
+    /// Magnitude of what rounding to integers changed.
+    rounding: f64,
 }
 
 impl Constant {
@@ -35,11 +39,26 @@ impl Constant {
     /// As [`Self::real`]; the index is 0 for the real part, 1 for the other.
     pub fn complex(re: f64, im: f64, scale: f64) -> Result<Self> {
         check_scale("constant", scale)?;
+        let (a, b) = (integer(re, scale, 0)?, integer(im, scale, 1)?);
         Ok(Self {
-            re: integer(re, scale, 0)?,
-            im: integer(im, scale, 1)?,
+            re: a,
+            im: b,
             scale,
+            rounding: libm::hypot(a as f64 - re * scale, b as f64 - im * scale),
         })
+    }
+
+    /// The constant in every slot, and how far it is from the value encoded.
+    pub(super) fn known(&self) -> Known {
+        let rounding = self.rounding;
+        let size = libm::hypot(self.re as f64, self.im as f64) + rounding;
+        Known {
+            noise: Noise {
+                bound: rounding,
+                sigma: rounding,
+            },
+            message: Message::within(size),
+        }
     }
 
     /// Scale it was encoded at.

@@ -11,6 +11,7 @@
 
 use super::ciphertext::{Ciphertext, check_same_scale};
 use super::encode::decode_in_place;
+use super::noise::Noise;
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::crt::Crt;
@@ -26,6 +27,7 @@ const OP: &str = "decryption";
 pub struct Decrypted<'a> {
     slots: &'a mut [f64],
     largest: f64,
+    noise: Noise,
 }
 
 impl Decrypted<'_> {
@@ -52,6 +54,14 @@ impl Decrypted<'_> {
     #[must_use]
     pub const fn fill(&self) -> f64 {
         self.largest
+    }
+
+    /// The noise of the slots, in their units, as the ciphertext carried it: of a
+    /// computation made here. Of one that came from elsewhere it is unknown, that
+    /// is infinite, unless its holder stated it ([`Ciphertext::with_noise`]).
+    #[must_use]
+    pub const fn noise(&self) -> Noise {
+        self.noise
     }
 }
 
@@ -90,7 +100,14 @@ where
     check_answer(params, ct, level, scale, scratch, slots)?;
     let scratch = Erased::new(scratch);
     match fill(params, key, ct.parts(), scale, scratch.0, slots) {
-        Ok(largest) => Ok(Decrypted { slots, largest }),
+        Ok(largest) => {
+            let noise = ct.track().get().within(params, level).noise;
+            Ok(Decrypted {
+                slots,
+                largest,
+                noise: noise.times(1.0 / scale, 1.0 / scale),
+            })
+        }
         Err(error) => {
             slots.zeroize();
             Err(error)

@@ -12,9 +12,11 @@ pub mod publish;
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use constant::Constant;
 pub use decrypt::{Decrypted, decrypt, publish_label};
-pub use noise::Noise;
+pub use noise::{Message, Noise};
 
-#[cfg(test)]
+mod track;
+
+#[cfg(all(test, feature = "noise"))]
 mod properties;
 #[cfg(test)]
 mod tests;

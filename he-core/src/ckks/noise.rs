@@ -1,11 +1,16 @@
 //! Bounds of the error that a computation carries along.
 //!
+//! Every ciphertext carries a [`Noise`] and a [`Message`], which every operation
+//! brings forward (`track.rs`; the feature `noise`). They are figures of the
+//! computation that was made here, for whoever makes it: no ciphertext that came
+//! from elsewhere has any until [`super::Ciphertext::with_noise`] states them.
+//!
 //! Errors are counted in slots before division by the scale: `N` coefficients
 //! of magnitude `e` give at most `N e` in a slot, and about `sqrt(N) e` if they
 //! are independent. A polynomial whose coefficients are bounded is bounded in
 //! every slot, and slots multiply one by one, so bounds need no expansion
 //! factor (Cheon, Kim, Kim, Song 2017, section 3.4; Costache, Curtis, Hales,
-//! Murphy, Ogilvie, Player, ePrint 2020/1481).
+//! Murphy, Ogilvie, Player, ePrint 2022/162).
 
 use crate::error::Result;
 use crate::params::Params;
@@ -19,13 +24,115 @@ use crate::ring::sample::{ERROR_COINS, ERROR_VARIANCE};
 /// top, about 2^-50 of the magnitude in double precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Noise {
-    /// Largest magnitude.
+    /// Largest magnitude of the complex error. A sum of a ciphertext with itself
+    /// `n` times has `n` times the bound.
     pub bound: f64,
-    /// Standard deviation.
+    /// Standard deviation of the complex error, the root of the mean square of
+    /// its magnitude: real parts alone have `1 / sqrt(2)` of it. An estimate for
+    /// operands with independent errors and independent values: a sum of a
+    /// ciphertext with itself `n` times has `n`, not the `sqrt(n)` counted here.
     pub sigma: f64,
 }
 
+/// What is said of the values in the slots: of the exact ones, without noise. It
+/// is public, a statement of whoever encrypts about the range of his inputs, and
+/// never computed from what is secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Message {
+    /// Largest magnitude of a slot. Bounds of noise rely on it.
+    pub bound: f64,
+    /// Root mean square of the slots. Estimates of noise rely on it.
+    pub rms: f64,
+}
+
+impl Message {
+    /// Zero in every slot.
+    pub const ZERO: Self = Self {
+        bound: 0.0,
+        rms: 0.0,
+    };
+
+    /// Values of which nothing is said.
+    pub const UNKNOWN: Self = Self {
+        bound: f64::INFINITY,
+        rms: f64::INFINITY,
+    };
+
+    /// Values up to `bound` in magnitude, all of them that large on average.
+    #[must_use]
+    pub const fn within(bound: f64) -> Self {
+        Self { bound, rms: bound }
+    }
+
+    /// The sum of two: the bounds add, and mean squares do as for values of
+    /// independent sign.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let bound = self.bound + other.bound;
+        Self {
+            bound,
+            rms: libm::hypot(self.rms, other.rms).min(bound),
+        }
+    }
+
+    /// The product of two, slot by slot, of independent values.
+    #[must_use]
+    pub fn product(self, other: Self) -> Self {
+        self.times(other.bound, other.rms)
+    }
+
+    /// The square: the mean of fourth powers is that of Gaussian values, or what
+    /// the bound leaves of it.
+    #[must_use]
+    pub fn square(self) -> Self {
+        self.times(self.bound, self.bound.min(core::f64::consts::SQRT_2 * self.rms))
+    }
+
+    /// Times a value of up to `bound` in magnitude and of the root mean square
+    /// `rms`.
+    #[must_use]
+    pub fn times(self, bound: f64, rms: f64) -> Self {
+        Self {
+            bound: multiply(self.bound, bound),
+            rms: multiply(self.rms, rms),
+        }
+    }
+}
+
+/// The product of two magnitudes, of which one may be infinite, that is unknown:
+/// zero times that is zero.
+fn multiply(a: f64, b: f64) -> f64 {
+    if a == 0.0 || b == 0.0 { 0.0 } else { a * b }
+}
+
 impl Noise {
+    /// No error.
+    pub const ZERO: Self = Self {
+        bound: 0.0,
+        sigma: 0.0,
+    };
+
+    /// An error of which nothing is said.
+    pub const UNKNOWN: Self = Self {
+        bound: f64::INFINITY,
+        sigma: f64::INFINITY,
+    };
+
+    /// A fresh encryption under the secret key, resident or compact: its error,
+    /// and the rounding of the encoding in double precision.
+    #[must_use]
+    pub fn fresh(params: &Params) -> Self {
+        Self::error(params).plus(Self::rounding(params))
+    }
+
+    /// The same under the public key.
+    ///
+    /// # Errors
+    /// As [`Self::public_key`].
+    pub fn fresh_public(params: &Params) -> Result<Self> {
+        Ok(Self::public_key(params)?.plus(Self::rounding(params)))
+    }
+
     /// Rounding coefficients to integers: by 1/2 at most.
     #[must_use]
     pub fn rounding(params: &Params) -> Self {
@@ -34,6 +141,18 @@ impl Noise {
             bound: n / 2.0,
             sigma: libm::sqrt(n / 12.0),
         }
+    }
+
+    /// Rounding coefficients that were computed in single precision, for values of
+    /// up to `magnitude` times their scale: one more unit, or 2^-18 of the
+    /// magnitude (at most sixteen stages of four roundings to 24 bits).
+    #[must_use]
+    pub fn rounding_f32(params: &Params, magnitude: f64) -> Self {
+        let unit = libm::fmax(1.0, libm::ldexp(magnitude, -18));
+        Self::rounding(params).plus(Self {
+            bound: params.n() as f64 * unit,
+            sigma: 0.0,
+        })
     }
 
     /// One polynomial of errors: what secret-key encryption adds.
@@ -73,22 +192,33 @@ impl Noise {
         Self::rounding(params).times(s.bound, s.sigma)
     }
 
-    /// Dividing a ciphertext of two parts by `P`: as by a prime, once for each
-    /// special prime, as the remainder is carried over with a multiple of `P`
-    /// up to half their number ([`crate::rlwe::gadget`]).
+    /// Dividing a ciphertext of two parts by `P`, which ends a key switch, or
+    /// several whose sum is wanted: as by a prime, once for each special prime, as
+    /// the remainder is carried over with a multiple of `P` up to half their number
+    /// ([`crate::rlwe::gadget`]).
     #[must_use]
     pub fn mod_down(params: &Params) -> Self {
         let primes = params.special_limbs() as f64;
         Self::division(params, 2).times(primes, libm::sqrt(primes))
     }
 
-    /// A key switch at `level`: digits times the key's errors, divided by `P`. A
-    /// digit of the primes whose product is `D` is a sum of one value up to `D / 2`
-    /// for each of them.
+    /// A key switch at `level`: digits times the key's errors, divided by `P`, and
+    /// the rounding of that.
     ///
     /// # Errors
     /// [`crate::Error::Level`].
     pub fn key_switch(params: &Params, level: usize) -> Result<Self> {
+        Ok(Self::key_product(params, level)?.plus(Self::mod_down(params)))
+    }
+
+    /// What the product with the key adds in a key switch at `level`, as it is
+    /// after the division by `P`: digits times the key's errors. A digit of the
+    /// primes whose product is `D` is a sum of one value up to `D / 2` for each of
+    /// them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Level`].
+    pub fn key_product(params: &Params, level: usize) -> Result<Self> {
         params.check_level("key switching", level)?;
         let n = params.n() as f64;
         let (mut bound, mut variance) = (0.0, 0.0);
@@ -104,8 +234,7 @@ impl Noise {
         }
         let p = special(params)?;
         Ok(Self::error(params)
-            .times(n * bound / p, libm::sqrt(n * variance) / p)
-            .plus(Self::mod_down(params)))
+            .times(n * bound / p, libm::sqrt(n * variance) / p))
     }
 
     /// The error of a sum.
@@ -122,17 +251,17 @@ impl Noise {
     #[must_use]
     pub fn times(self, bound: f64, sigma: f64) -> Self {
         Self {
-            bound: self.bound * bound,
-            sigma: self.sigma * sigma,
+            bound: multiply(self.bound, bound),
+            sigma: multiply(self.sigma, sigma),
         }
     }
 
-    /// The error of a product whose factors are up to `a` and `b` in magnitude
-    /// (times their scales) and carry `self` and `other`.
+    /// The error of a product of `a` and `b` (times their scales), which carry
+    /// `self` and `other`.
     #[must_use]
-    pub fn product(self, a: f64, other: Self, b: f64) -> Self {
-        self.times(b, b)
-            .plus(other.times(a, a))
+    pub fn product(self, a: Message, other: Self, b: Message) -> Self {
+        self.times(b.bound, b.rms)
+            .plus(other.times(a.bound, a.rms))
             .plus(self.times(other.bound, other.sigma))
     }
 }

@@ -1,10 +1,10 @@
 //! Homomorphisms as properties: programs of random operations, compared slot
 //! by slot with the same operations in the clear, to within the worst-case
-//! bound of [`Noise`].
+//! bound that the ciphertexts carry, and with the bound of the message.
 
 use super::encode::encode_complex;
 use super::evaluator::*;
-use super::{Ciphertext, Constant, Noise, Plaintext, decrypt};
+use super::{Ciphertext, Constant, Message, Noise, Plaintext, decrypt};
 use crate::error::Error;
 use crate::ring::automorphism::rotation;
 use crate::ring::sample::SEED_LEN;
@@ -24,6 +24,12 @@ const SCALE: f64 = (1u64 << 26) as f64;
 
 type Complex = [f64; 2];
 
+/// Of [`Lab::values`].
+const UNIT: Message = Message {
+    bound: 1.0,
+    rms: core::f64::consts::FRAC_1_SQRT_2,
+};
+
 fn times(a: Complex, b: Complex) -> Complex {
     [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]]
 }
@@ -41,11 +47,10 @@ struct Lab {
     keys: Vec<SwitchKey<Vec<u32>>>,
 }
 
-/// A ciphertext, what it should hold, and how far it may be off.
+/// A ciphertext and what it should hold.
 struct Tracked<const PARTS: usize = 2> {
     ct: Ciphertext<Vec<u32>, PARTS>,
     values: Vec<Complex>,
-    noise: Noise,
 }
 
 impl Lab {
@@ -110,7 +115,7 @@ impl Lab {
             )
             .unwrap();
             assert!(integers.iter().all(|&x| x == 0) && limbs.iter().all(|&x| x == 0));
-            Noise::public_key(&P).unwrap()
+            Noise::fresh_public(&P).unwrap()
         } else {
             let mut seed = [0; SEED_LEN];
             self.rng.fill_bytes(&mut seed);
@@ -125,12 +130,13 @@ impl Lab {
             )
             .unwrap();
             rlwe::expand_c1(&P, &seed, &mut c1).unwrap();
-            Noise::error(&P)
+            Noise::fresh(&P)
         };
         Tracked {
-            ct: Ciphertext::new(&P, level, SCALE, c0, c1).unwrap(),
+            ct: Ciphertext::new(&P, level, SCALE, c0, c1)
+                .unwrap()
+                .with_noise(noise, UNIT),
             values,
-            noise: noise.plus(Noise::rounding(&P)),
         }
     }
 
@@ -140,7 +146,9 @@ impl Lab {
         let (mut scratch, mut slots) = (vec![0; (level + 1) * N], vec![0.0; N]);
         let d = decrypt(&P, &self.key, &x.ct, level, scale, &mut scratch, &mut slots).unwrap();
         assert!(d.fill() < 0.5, "the test's values are too large");
-        let tolerance = x.noise.bound / scale + 1e-12 * largest(&x.values);
+        let tolerance = x.bound() / scale + 1e-12 * largest(&x.values);
+        assert!((d.noise().bound * scale / x.bound() - 1.0).abs() < 1e-12);
+        assert!(largest(&x.values) <= x.magnitude() * (1.0 + 1e-9));
         // A bound that nothing can exceed would test nothing.
         assert!(tolerance < 0.02, "tolerance {tolerance}");
         for (i, v) in x.values.iter().enumerate() {
@@ -179,12 +187,19 @@ fn coefficients(values: &[Complex], scale: f64) -> Vec<i32> {
 
 fn plaintext(values: &[Complex], scale: f64, level: usize) -> Plaintext<Vec<u32>> {
     let c = coefficients(values, scale);
-    Plaintext::new(&P, &c, level, scale, vec![0; (level + 1) * N]).unwrap()
+    let plain = Plaintext::new(&P, &c, level, scale, vec![0; (level + 1) * N]).unwrap();
+    plain.with_noise(Noise::rounding(&P), UNIT)
 }
 
 impl<const PARTS: usize> Tracked<PARTS> {
+    /// Of the message, as it is carried.
     fn magnitude(&self) -> f64 {
-        largest(&self.values)
+        self.ct.message().bound
+    }
+
+    /// Of the noise, as it is carried.
+    fn bound(&self) -> f64 {
+        self.ct.noise().bound
     }
 
     /// Whether a value of `magnitude` at `scale` fits the modulus twice over.
@@ -207,7 +222,6 @@ impl<const PARTS: usize> Tracked<PARTS> {
         for (v, w) in self.values.iter_mut().zip(&other.values) {
             *v = [v[0] + sign * w[0], v[1] + sign * w[1]];
         }
-        self.noise = self.noise.plus(other.noise);
     }
 
     fn negate(&mut self) {
@@ -229,43 +243,30 @@ impl<const PARTS: usize> Tracked<PARTS> {
         for (v, w) in self.values.iter_mut().zip(values) {
             *v = [v[0] + sign * w[0], v[1] + sign * w[1]];
         }
-        self.noise = self.noise.plus(Noise::rounding(&P));
     }
 
     fn add_constant(&mut self, c: Complex) {
         let constant = Constant::complex(c[0], c[1], self.ct.scale()).unwrap();
         add_constant(&P, &mut self.ct, &constant).unwrap();
         self.each(|[re, im]| [re + c[0], im + c[1]]);
-        self.noise = self.noise.plus(ROUNDED_CONSTANT);
     }
 
     fn multiply_constant(&mut self, c: Complex, scale: f64) {
-        let size = c[0].hypot(c[1]);
         let constant = Constant::complex(c[0], c[1], scale).unwrap();
-        let before = self.magnitude() * self.ct.scale();
         multiply_constant(&P, &mut self.ct, &constant).unwrap();
         self.each(|v| times(v, c));
-        self.noise = self.noise.product(before, ROUNDED_CONSTANT, size * scale);
     }
 
     fn multiply_plain(&mut self, values: &[Complex], scale: f64) {
-        let before = self.magnitude() * self.ct.scale();
         let plain = plaintext(values, scale, self.ct.level());
         multiply_plain(&P, &mut self.ct, &plain).unwrap();
         for (v, w) in self.values.iter_mut().zip(values) {
             *v = times(*v, *w);
         }
-        let rounding = Noise::rounding(&P);
-        self.noise = self
-            .noise
-            .product(before, rounding, largest(values) * scale);
     }
 
     fn rescale(&mut self) {
-        let q = f64::from(P.prime(self.ct.level()).unwrap().modulus().value());
         rescale(&P, &mut self.ct, &mut [0; N]).unwrap();
-        self.noise = self.noise.times(1.0 / q, 1.0 / q);
-        self.noise = self.noise.plus(Noise::division(&P, PARTS));
     }
 
     fn drop_level(&mut self, level: usize) {
@@ -273,47 +274,25 @@ impl<const PARTS: usize> Tracked<PARTS> {
     }
 
     fn align(&mut self, target: f64) {
-        let level = self.ct.level();
-        let factor = scale_towards(&P, level, self.ct.scale(), target).unwrap();
-        let before = self.magnitude() * self.ct.scale();
         align_scale(&P, &mut self.ct, target, &mut [0; N]).unwrap();
-        let q = f64::from(P.prime(level).unwrap().modulus().value());
-        self.noise = self
-            .noise
-            .product(before, ROUNDED_CONSTANT, factor)
-            .times(1.0 / q, 1.0 / q)
-            .plus(Noise::division(&P, PARTS));
         assert!((self.ct.scale() / target - 1.0).abs() < 1e-12);
     }
 }
 
-/// Each of the two integers of a constant is off by half at most.
-const ROUNDED_CONSTANT: Noise = Noise {
-    bound: core::f64::consts::FRAC_1_SQRT_2,
-    sigma: 0.41,
-};
-
 impl Tracked {
     fn tensor(self, other: &Tracked) -> Tracked<3> {
-        let (a, b) = (
-            self.magnitude() * self.ct.scale(),
-            other.magnitude() * other.ct.scale(),
-        );
         let c2 = vec![9; (self.ct.level() + 1) * N];
         let values = self.values.iter().zip(&other.values);
         Tracked {
             values: values.map(|(&v, &w)| times(v, w)).collect(),
-            noise: self.noise.product(a, other.noise, b),
             ct: multiply(&P, self.ct, &other.ct, c2).unwrap(),
         }
     }
 
     fn square(self) -> Tracked<3> {
-        let a = self.magnitude() * self.ct.scale();
         let c2 = vec![9; (self.ct.level() + 1) * N];
         Tracked {
             values: self.values.iter().map(|&v| times(v, v)).collect(),
-            noise: self.noise.product(a, self.noise, a),
             ct: square(&P, self.ct, c2).unwrap(),
         }
     }
@@ -326,27 +305,19 @@ impl Tracked {
         .unwrap();
         let steps = steps.rem_euclid(SLOTS as i32);
         self.values.rotate_left(steps as usize);
-        let switches = if steps == 13 { 1 } else { steps.count_ones() };
-        for _ in 0..switches {
-            self.noise = self.noise.plus(Noise::key_switch(&P, level).unwrap());
-        }
     }
 
     fn conjugate(&mut self, lab: &Lab) {
         let level = self.ct.level();
         with_workspace(level, |work| conjugate(&P, &mut self.ct, lab.keys(), work)).unwrap();
         self.each(|[re, im]| [re, -im]);
-        self.noise = self.noise.plus(Noise::key_switch(&P, level).unwrap());
     }
 
-    /// The noise after a sum of `count` slots: every switch's is doubled by
-    /// every later step, and the terms are not independent.
-    fn summed(&self, count: usize) -> Noise {
+    /// The bound of the noise after a sum of `count` slots: every switch's is
+    /// doubled by every later step, and the terms are not independent.
+    fn summed(&self, count: usize) -> f64 {
         let one = Noise::key_switch(&P, self.ct.level()).unwrap();
-        let (terms, switches) = (count as f64, count as f64 - 1.0);
-        self.noise
-            .times(terms, terms)
-            .plus(one.times(switches, switches))
+        count as f64 * self.bound() + (count as f64 - 1.0) * one.bound
     }
 
     /// In the clear: each slot plus the one `steps` further.
@@ -359,11 +330,12 @@ impl Tracked {
     }
 
     fn inner_sum(&mut self, lab: &Lab, stride: i32, count: usize) {
-        self.noise = self.summed(count);
+        let summed = self.summed(count);
         with_workspace(self.ct.level(), |work| {
             inner_sum(&P, &mut self.ct, stride, count, lab.keys(), work)
         })
         .unwrap();
+        assert!(self.bound() <= summed * (1.0 + 1e-12));
         let old = self.values.clone();
         for (i, v) in self.values.iter_mut().enumerate() {
             *v = (0..count as i32).fold([0.0; 2], |sum, k| {
@@ -378,9 +350,10 @@ impl Tracked {
         let (c0, c1) = self.ct.halves();
         let (level, scale) = (self.ct.level(), self.ct.scale());
         Self {
-            ct: Ciphertext::new(&P, level, scale, c0.to_vec(), c1.to_vec()).unwrap(),
+            ct: Ciphertext::new(&P, level, scale, c0.to_vec(), c1.to_vec())
+                .unwrap()
+                .with_noise(self.ct.noise(), self.ct.message()),
             values: self.values.clone(),
-            noise: self.noise,
         }
     }
 }
@@ -395,7 +368,6 @@ impl Tracked<3> {
         Tracked {
             ct,
             values: self.values,
-            noise: self.noise.plus(Noise::key_switch(&P, level).unwrap()),
         }
     }
 }
@@ -486,7 +458,7 @@ fn product_fits(x: &Tracked, y: &Tracked) -> bool {
 /// no level left or the result would not fit.
 fn run(lab: &mut Lab, step: Step, x: &mut Tracked, y: &mut Tracked) {
     // So that one more step stays within what `check` allows.
-    if x.noise.bound.max(y.noise.bound) > 0.003 * x.ct.scale().min(y.ct.scale()) {
+    if x.bound().max(y.bound()) > 0.003 * x.ct.scale().min(y.ct.scale()) {
         return;
     }
     let level = x.ct.level();
@@ -520,10 +492,10 @@ fn run(lab: &mut Lab, step: Step, x: &mut Tracked, y: &mut Tracked) {
         }
         Step::MultiplyInteger(k) => {
             if k != 0 && room(f64::from(k).abs(), x) {
-                let noise = x.noise;
+                let before = x.bound();
                 x.multiply_constant([f64::from(k), 0.0], 1.0);
                 // Integers are not rounded.
-                x.noise = noise.times(f64::from(k).abs(), f64::from(k).abs());
+                assert_eq!(x.bound(), before * f64::from(k).abs());
             }
         }
         Step::MultiplyPlain => {
@@ -549,7 +521,7 @@ fn run(lab: &mut Lab, step: Step, x: &mut Tracked, y: &mut Tracked) {
         Step::Conjugate => x.conjugate(lab),
         Step::InnerSum(stride, log) => {
             let count = 1 << log;
-            if room(f64::from(count), x) && x.summed(count as usize).bound < 0.01 * x.ct.scale() {
+            if room(f64::from(count), x) && x.summed(count as usize) < 0.01 * x.ct.scale() {
                 x.inner_sum(lab, stride, count as usize);
             }
         }
@@ -619,9 +591,9 @@ proptest! {
                 product.ct.scale(),
                 product.ct.parts().map(<[u32]>::to_vec),
             )
-            .unwrap(),
+            .unwrap()
+            .with_noise(product.ct.noise(), product.ct.message()),
             values: product.values.clone(),
-            noise: product.noise,
         }
         .relinearize(&lab);
         two.rotate(&lab, 7);
@@ -693,7 +665,7 @@ fn keys_serve_lower_levels_and_may_keep_their_uniform_half() {
             }
             done.unwrap();
             y.add_values(3);
-            y.noise = y.summed(2);
+            assert!((y.bound() / x.summed(2) - 1.0).abs() < 1e-12);
             lab.check(&y);
             // From its parts, and with both halves: the same bits.
             let words = switching_key_words(&P, key_level);
@@ -819,7 +791,7 @@ fn fresh_noise_has_its_standard_deviation() {
                 let (re, im) = (d.slot(i).unwrap() - v[0], d.imaginary(i).unwrap() - v[1]);
                 square += (re * re + im * im) * SCALE * SCALE;
             }
-            sigma = x.noise.sigma;
+            sigma = x.ct.noise().sigma;
         }
         let ratio = (square / (200.0 * SLOTS as f64)).sqrt() / sigma;
         assert!((ratio - 1.0).abs() < 0.05, "public key {publicly}: {ratio}");

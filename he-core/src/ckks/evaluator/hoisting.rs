@@ -24,7 +24,8 @@
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
 
 use super::{check_level, limb, limb_mut};
-use crate::ckks::Ciphertext;
+use crate::ckks::track::{Known, Track};
+use crate::ckks::{Ciphertext, Message, Noise};
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
@@ -62,6 +63,7 @@ pub struct Weight<S> {
     params: u32,
     level: usize,
     scale: f64,
+    track: Track,
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
@@ -72,7 +74,8 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
     }
 
     /// Transforms integer coefficients (from [`crate::ckks::encode`]) for
-    /// `level`.
+    /// `level`, of the noise and message that
+    /// [`Plaintext::new`](crate::ckks::Plaintext::new) finds.
     ///
     /// # Errors
     /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`]; [`Error::Range`]
@@ -97,12 +100,26 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
             C::lift(coefficients, limb, m.r2(), m);
             ntt::forward(limb, prime)?;
         }
+        let track = Track::of(|| {
+            let values = coefficients.iter().map(|&c| f64::from(c));
+            Known::encoded(params, values, |_| Noise::rounding(params))
+        });
         Ok(Self {
             limbs,
             params: params.fingerprint(),
             level,
             scale,
+            track,
         })
+    }
+
+    /// States rounding and values as
+    /// [`Plaintext::with_noise`](crate::ckks::Plaintext::with_noise) does.
+    #[must_use]
+    pub fn with_noise(mut self, noise: Noise, message: Message) -> Self {
+        let scale = self.scale;
+        self.track = Track::of(|| Known::at_scale(noise, message, scale));
+        self
     }
 
     /// Gives the storage back.
@@ -501,6 +518,16 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         let scale = self.ct.scale() * first.scale;
         let elements = steps.iter().map(|&s| automorphism::rotation(n, s));
         self.prepare(params, elements.clone(), keys, scale, out)?;
+        let of_the_sum = Track::of(|| {
+            let one = self.ct.track().get();
+            let product = Noise::key_product(params, level).unwrap_or(Noise::UNKNOWN);
+            let terms = elements.clone().zip(weights);
+            let sum = terms.fold(Known::ZERO, |sum, (g, weight)| {
+                let image = if g == 1 { one } else { one.with(product) };
+                sum.plus(image.product(weight.track.get()), 0.0)
+            });
+            sum.with(Noise::mod_down(params))
+        });
 
         let Work {
             digits,
@@ -508,7 +535,8 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
             special,
         } = &mut self.work;
         let source: [&[u32]; 2] = self.ct.halves().into();
-        let mut x: [&mut [u32]; 2] = out.halves_mut().into();
+        out.set_track(of_the_sum);
+        let mut x = out.words_mut();
         for s in special.iter_mut() {
             s.fill(0);
         }
@@ -542,7 +570,8 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         K: AsRef<[u32]> + AsMut<[u32]>,
     {
         self.prepare(params, elements.clone(), keys, self.ct.scale(), out)?;
-        let (source, x) = (self.ct.halves().into(), out.halves_mut().into());
+        out.set_track(after_images(params, self.ct, elements.clone()));
+        let (source, x) = (self.ct.halves().into(), out.words_mut());
         self.work.sum(params, source, elements, keys, x)
     }
 
@@ -565,6 +594,19 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         check_keys(params, level, elements, keys)?;
         out.reset(level, scale)
     }
+}
+
+/// What the sum of a ciphertext's images carries, with one division.
+fn after_images<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    ct: &Ciphertext<S>,
+    elements: impl Iterator<Item = u32> + Clone,
+) -> Track {
+    ct.track().after(|known| {
+        known
+            .images(elements.clone())
+            .hoisted(params, ct.level(), elements)
+    })
 }
 
 fn check_some(what: &'static str, got: usize) -> Result<()> {
@@ -677,7 +719,9 @@ where
         for &step in steps.unwrap_or_default() {
             work.digits.decompose(params, ct.halves().1)?;
             let elements = (0..terms).map(|k| element(step, k));
-            work.sum_in_place(params, elements, keys, ct.halves_mut().into())?;
+            let track = after_images(params, ct, elements.clone());
+            work.sum_in_place(params, elements, keys, ct.words_mut())?;
+            ct.set_track(track);
         }
     }
     Ok(())

@@ -45,7 +45,7 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     let n = params.n();
     let last = params.prime(level)?;
     let q = last.modulus().value();
-    for part in ct.parts_mut() {
+    for part in ct.words_mut() {
         let Some((kept, dropped)) = part.split_at_mut_checked(level * n) else {
             continue;
         };
@@ -57,6 +57,7 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         }
     }
     ct.set(level - 1, ct.scale() / f64::from(q));
+    ct.update(|known| known.rescaled(params, level, PARTS));
     Ok(())
 }
 
@@ -79,6 +80,7 @@ pub fn drop_level<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         });
     }
     ct.set(level, ct.scale());
+    ct.update(|known| known.within(params, level));
     Ok(())
 }
 

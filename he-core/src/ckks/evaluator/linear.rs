@@ -3,7 +3,8 @@
 use super::check_level;
 use crate::arith::Modulus;
 use crate::ckks::ciphertext::check_same_scale;
-use crate::ckks::{Ciphertext, Constant, Plaintext};
+use crate::ckks::track::Known;
+use crate::ckks::{Ciphertext, Constant, Noise, Plaintext};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::probe::{Probe, Work};
@@ -64,7 +65,7 @@ where
     check_level(operation, ct.level(), other.level())?;
     check_same_scale(operation, ct.scale(), other.scale())?;
     let n = params.n();
-    for (part, other) in ct.parts_mut().into_iter().zip(other.parts()) {
+    for (part, other) in ct.words_mut().into_iter().zip(other.parts()) {
         for (i, (x, y)) in part
             .chunks_exact_mut(n)
             .zip(other.chunks_exact(n))
@@ -73,7 +74,14 @@ where
             f(x, y, params.prime(i)?.modulus());
         }
     }
+    let off = difference(ct.scale(), other.scale());
+    ct.update(|known| known.plus(other.track().get(), off));
     Ok(())
+}
+
+/// How far a scale that is taken for another is from it, relatively.
+fn difference(scale: f64, other: f64) -> f64 {
+    libm::fabs(scale / other - 1.0)
 }
 
 /// `ct = -ct`.
@@ -150,6 +158,8 @@ where
             }
         }
     }
+    let off = difference(ct.scale(), plain.scale());
+    ct.update(|known| known.plus(plain.track().get(), off));
     Ok(())
 }
 
@@ -176,6 +186,8 @@ pub fn add_constant<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
             }
         }
     }
+    let off = difference(ct.scale(), constant.scale());
+    ct.update(|known| known.plus(constant.known(), off));
     Ok(())
 }
 
@@ -216,5 +228,16 @@ pub fn add_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
             kernel::add(c0, scratch, m);
         }
     }
+    ct.update(|known| {
+        let factor = f64::from(1u32 << shift);
+        let values = coefficients.iter().map(|&c| f64::from(c));
+        let Known { noise, message } =
+            Known::encoded(params, values, |size| Noise::rounding_f32(params, size));
+        let encoded = Known {
+            noise: noise.times(factor, factor),
+            message: message.times(factor, factor),
+        };
+        known.plus(encoded, 0.0)
+    });
     Ok(())
 }

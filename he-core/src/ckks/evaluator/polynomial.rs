@@ -18,6 +18,7 @@
 use super::switching::relinearize;
 use super::{Workspace, limb, limb_mut, rescale};
 use crate::ckks::ciphertext::check_scale;
+use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result};
 use crate::params::Params;
@@ -31,6 +32,9 @@ const BLOCK: usize = 128;
 
 /// Most powers below the first giant step, a power of two.
 const MAX_BABY: usize = 32;
+
+/// Most powers that are kept, and sums that are alive: bits of a `u64`.
+const MAX_KEPT: usize = 64;
 
 /// What a polynomial's evaluation comes to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -293,9 +297,14 @@ impl<'a> Walk<'a> {
         [at, at + words].map(|at| powers.get(at..at + words).unwrap_or_default())
     }
 
+    /// How many powers are kept before `x^k`.
+    fn place(&self, k: usize) -> usize {
+        self.powers().take_while(|&kept| kept < k).count()
+    }
+
     /// The powers that are used, a bit for each that is kept.
     fn used(&self, top: At) -> Result<u64> {
-        let place = |k| self.powers().take_while(|&kept| kept < k).count();
+        let place = |k| self.place(k);
         let mut used = 0u64;
         self.whole(top, &mut |step| {
             if let Step::Term(_, k, _) | Step::Close { k, .. } = step
@@ -560,6 +569,11 @@ where
     let sums = sums_words(params, level, walk.degree());
     let (sums, powers) = rest.split_at_mut_checked(sums).ok_or(too_short)?;
     let x: [&[u32]; 2] = ct.halves().into();
+    let mut tracks = Tracks {
+        x: ct.track(),
+        powers: [Track::UNKNOWN; MAX_KEPT],
+        sums: [Track::ZERO; MAX_KEPT],
+    };
     for k in walk.used_powers(top)? {
         // In the memory of the innermost sum.
         let (a, b) = factors(k);
@@ -573,9 +587,20 @@ where
         for part in &mut parts {
             part.fill(0);
         }
+        let mut track = tracks.power(&walk, a);
+        track.update(|known| {
+            if a == b {
+                known.square()
+            } else {
+                known.product(tracks.power(&walk, b).get())
+            }
+        });
         let (a, b) = (walk.parts(x, powers, a), walk.parts(x, powers, b));
         add_product(params, at.level, a, b, &mut parts)?;
-        let [c0, c1] = finish(params, at, true, parts, key, scratch, work)?;
+        let [c0, c1] = finish(params, at, true, parts, &mut track, key, scratch, work)?;
+        if let Some(kept) = tracks.powers.get_mut(walk.place(k)) {
+            *kept = track;
+        }
         let at = walk.offset(k);
         let words = power_words(params, level, k);
         let place = powers.get_mut(at..).unwrap_or_default();
@@ -590,19 +615,28 @@ where
         match step {
             Step::Begin(at) => {
                 three &= !(1 << at.depth);
+                tracks.sum(at, |_| Known::ZERO);
                 for part in split_sum(params, sums, level, at.level).0 {
                     part.fill(0);
                 }
             }
             Step::Term(at, k, constant) => {
                 let x = (k > 0).then(|| walk.parts(x, powers, k));
+                let power = (k > 0).then(|| tracks.power(&walk, k));
+                tracks.sum(at, |sum| {
+                    let term = constant.known();
+                    sum.plus(power.map_or(term, |x| x.get().product(term)), 0.0)
+                });
                 let parts = split_sum(params, sums, level, at.level).0;
                 add_term(params, at.level, &constant, x, parts)?;
             }
             Step::Close { inner, outer, k } => {
                 let (parts, lower) = split_sum(params, sums, level, inner.level);
                 let product = has_product(three, inner);
-                let [c0, c1] = finish(params, inner, product, parts, key, scratch, work)?;
+                let (mut track, power) = (tracks.of(inner), tracks.power(&walk, k));
+                let [c0, c1] =
+                    finish(params, inner, product, parts, &mut track, key, scratch, work)?;
+                tracks.sum(outer, |sum| sum.plus(track.get().product(power.get()), 0.0));
                 let mut parts = split_sum(params, lower, outer.level, outer.level).0;
                 let x = walk.parts(x, powers, k);
                 add_product(params, outer.level, x, [c0, c1], &mut parts)?;
@@ -612,39 +646,71 @@ where
         Ok(())
     })?;
     let parts = split_sum(params, sums, level, top.level).0;
+    let (mut track, product) = (tracks.of(top), has_product(three, top));
     let result = finish(
-        params,
-        top,
-        has_product(three, top),
-        parts,
-        key,
-        scratch,
-        work,
+        params, top, product, parts, &mut track, key, scratch, work,
     )?;
     ct.set(top.level - 1, target);
-    for (to, from) in ct.parts_mut().into_iter().zip(result) {
+    ct.set_track(track);
+    for (to, from) in ct.words_mut().into_iter().zip(result) {
         copy(to, from);
     }
     Ok(())
 }
 
+/// What powers and sums carry.
+struct Tracks {
+    x: Track,
+    /// By place among the powers that are kept.
+    powers: [Track; MAX_KEPT],
+    /// By depth.
+    sums: [Track; MAX_KEPT],
+}
+
+impl Tracks {
+    fn power(&self, walk: &Walk<'_>, k: usize) -> Track {
+        if k == 1 {
+            return self.x;
+        }
+        let kept = self.powers.get(walk.place(k));
+        kept.copied().unwrap_or(Track::UNKNOWN)
+    }
+
+    fn of(&self, at: At) -> Track {
+        let sum = self.sums.get(at.depth);
+        sum.copied().unwrap_or(Track::UNKNOWN)
+    }
+
+    fn sum(&mut self, at: At, f: impl FnOnce(Known) -> Known) {
+        if let Some(sum) = self.sums.get_mut(at.depth) {
+            sum.update(f);
+        }
+    }
+}
+
 /// Relinearises a sum, if it holds a product, and rescales it, where it is.
+#[expect(clippy::too_many_arguments, reason = "a sum, its key, and memory")]
 fn finish<'s, K: AsRef<[u32]> + AsMut<[u32]>>(
     params: &Params,
     at: At,
     product: bool,
     [c0, c1, c2]: [&'s mut [u32]; 3],
+    track: &mut Track,
     key: &SwitchKey<K>,
     scratch: &mut [u32],
     work: &mut Workspace<'_>,
 ) -> Result<[&'s [u32]; 2]> {
     let mut ct = if product {
-        let ct = Ciphertext::from_parts(params, at.level, at.scale, [c0, c1, c2])?;
+        let mut ct = Ciphertext::from_parts(params, at.level, at.scale, [c0, c1, c2])?;
+        ct.set_track(*track);
         relinearize(params, ct, key, work)?.0
     } else {
-        Ciphertext::new(params, at.level, at.scale, c0, c1)?
+        let mut ct = Ciphertext::new(params, at.level, at.scale, c0, c1)?;
+        ct.set_track(*track);
+        ct
     };
     rescale(params, &mut ct, scratch)?;
+    *track = ct.track();
     let words = (ct.level() + 1) * params.n();
     let (c0, c1) = ct.into_storage();
     Ok([c0, c1].map(|c| c.get(..words).unwrap_or_default()))

@@ -3,7 +3,8 @@
 use super::check_level;
 use crate::arith::Modulus;
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
-use crate::ckks::{Ciphertext, Constant, Plaintext};
+use crate::ckks::track::Known;
+use crate::ckks::{Ciphertext, Constant, Noise, Plaintext};
 use crate::error::{Result, check_len};
 use crate::params::Params;
 use crate::probe::{Probe, Work};
@@ -40,6 +41,7 @@ where
         }
     }
     ct.set(ct.level(), scale);
+    ct.update(|known| known.product(plain.track().get()));
     Ok(())
 }
 
@@ -67,6 +69,7 @@ pub fn multiply_constant<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         }
     }
     ct.set(ct.level(), scale);
+    ct.update(|known| known.product(constant.known()));
     Ok(())
 }
 
@@ -100,6 +103,7 @@ where
         tensor(ct.limbs_mut(i)?, b0, b1, params.prime(i)?.modulus());
     }
     ct.set(ct.level(), scale);
+    ct.update(|known| known.product(other.track().get()));
     Ok(ct)
 }
 
@@ -147,6 +151,7 @@ pub fn square<S: AsRef<[u32]> + AsMut<[u32]>>(
         kernel::square(c0, c1, c2, m);
     }
     ct.set(ct.level(), scale);
+    ct.update(Known::square);
     Ok(ct)
 }
 
@@ -175,7 +180,12 @@ where
     check_same_scale(OP, acc.scale(), ct.scale() * plain.scale())?;
     let n = params.n();
     let (c0, c1) = ct.halves();
-    let (a0, a1) = acc.halves_mut();
+    let off = libm::fabs(acc.scale() / (ct.scale() * plain.scale()) - 1.0);
+    let term = ct
+        .track()
+        .after(|known| known.product(plain.track().get()));
+    acc.update(|known| known.plus(term.get(), off));
+    let [a0, a1] = acc.words_mut();
     for (acc, c) in [(a0, c0), (a1, c1)] {
         let limbs = acc
             .chunks_exact_mut(n)
@@ -214,6 +224,12 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         }
     }
     ct.set(ct.level(), ct.scale() * plain_scale);
+    ct.update(|known| {
+        let values = coefficients.iter().map(|&c| f64::from(c));
+        known.product(Known::encoded(params, values, |size| {
+            Noise::rounding_f32(params, size)
+        }))
+    });
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 use super::product::multiply_constant;
 use crate::arith::Modulus;
 use crate::ckks::ciphertext::check_scale;
+use crate::ckks::track::Known;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
@@ -48,6 +49,16 @@ impl SwitchOp {
             Self::Square => "square",
             Self::Relinearize => "relinearisation",
         }
+    }
+
+    /// What an operand becomes that carries `known`.
+    fn track(self, params: &Params, level: usize, known: Known) -> Known {
+        match self {
+            Self::Rotate(_) | Self::Relinearize => known,
+            Self::RotateAdd(g) => known.images([1, g].into_iter()),
+            Self::Square => known.square(),
+        }
+        .switched(params, level)
     }
 
     const fn parts(self) -> usize {
@@ -156,6 +167,8 @@ impl Switching {
         let scale = op.check(params, ct)?;
         let run = KeySwitch::new(params, ct.level())?;
         ct.set(ct.level(), scale);
+        let level = ct.level();
+        ct.update(|known| op.track(params, level, known));
         Ok(Self { op, run })
     }
 
@@ -209,7 +222,7 @@ impl Switching {
         a: &[u32],
     ) -> Result<()> {
         ct.check_params(params)?;
-        let mut parts = ct.parts_mut();
+        let mut parts = ct.words_mut();
         let (c0, c1, _) = split(&mut parts);
         self.run.absorb(params, c0, c1, b, a, work)
     }
@@ -226,7 +239,7 @@ impl Switching {
         probe: &mut impl Probe,
     ) -> Result<()> {
         ct.check_params(params)?;
-        let mut parts = ct.parts_mut();
+        let mut parts = ct.words_mut();
         let (c0, c1, _) = split(&mut parts);
         self.run.divide(params, c0, c1, work, probe)
     }
@@ -310,6 +323,7 @@ where
     let (c0, c1, _) = split(&mut parts);
     run.divide(key, [c0, c1])?;
     ct.set(level, scale);
+    ct.update(|known| op.track(params, level, known));
     Ok(())
 }
 
