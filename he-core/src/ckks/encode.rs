@@ -14,6 +14,7 @@
 use super::ciphertext::check_scale;
 use crate::error::{Error, Result, check_len};
 use crate::ring::kernel;
+use crate::secret::{declassify, first_negative};
 use core::ops::{Add, Mul, Sub};
 
 /// Largest number of slots: N = 16384.
@@ -33,24 +34,18 @@ mod sealed {
 
 /// `f32` or `f64`.
 pub trait Real:
-    sealed::Sealed
-    + Copy
-    + PartialOrd
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + 'static
+    sealed::Sealed + Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + 'static
 {
     /// Zero.
     const ZERO: Self;
     /// Nearest value of this type.
     fn from_f64(x: f64) -> Self;
-    /// Magnitude.
-    fn abs(self) -> Self;
     /// Nearest integer, ties to even, of a number below 2^31 in magnitude.
     fn round(self) -> Self;
-    /// Neither infinite nor NaN.
-    fn is_finite(self) -> bool;
+    /// The exponent's field: a number is below `2^k` in magnitude if it is less
+    /// than that of `2^k`, and infinities and NaN have the largest. Unlike a
+    /// comparison it has nothing to branch on.
+    fn exponent(self) -> i32;
     /// Twiddle factors: entry `len / 2 + j` belongs to stage `len`.
     fn twiddles() -> &'static [[Self; 2]];
     /// Runs stages of the inverse transform from the longest on, as many as
@@ -66,17 +61,14 @@ impl Real for f64 {
     fn from_f64(x: f64) -> Self {
         x
     }
-    fn abs(self) -> Self {
-        libm::fabs(self)
-    }
     fn round(self) -> Self {
         // Without a branch: what is encoded on a host is secret. Right below
         // 2^51; what is larger is refused.
         const BINADE: f64 = 6_755_399_441_055_744.0;
         (self + BINADE) - BINADE
     }
-    fn is_finite(self) -> bool {
-        f64::is_finite(self)
+    fn exponent(self) -> i32 {
+        (self.to_bits() >> 52) as i32 & 0x7ff
     }
     fn twiddles() -> &'static [[Self; 2]] {
         &TWIDDLES_F64
@@ -88,14 +80,11 @@ impl Real for f32 {
     fn from_f64(x: f64) -> Self {
         x as Self
     }
-    fn abs(self) -> Self {
-        libm::fabsf(self)
-    }
     fn round(self) -> Self {
         kernel::round_f32(self)
     }
-    fn is_finite(self) -> bool {
-        f32::is_finite(self)
+    fn exponent(self) -> i32 {
+        (self.to_bits() >> 23) as i32 & 0xff
     }
     fn twiddles() -> &'static [[Self; 2]] {
         &TWIDDLES_F32
@@ -252,23 +241,45 @@ pub fn encode_in_place<T: Real>(buffer: &mut [T], scale: f64) -> Result<()> {
     }
     bit_reverse(re, im);
     let factor = T::from_f64(scale / slots as f64);
-    let limit = T::from_f64((1u64 << COEFF_LIMIT_LOG2) as f64);
-    for (index, x) in buffer.iter_mut().enumerate() {
-        let scaled = *x * factor;
-        // Neither this nor NaN; rounding does not reach a power of two above
-        // 2^24 from below.
-        if scaled.abs() < limit {
-            *x = scaled.round();
-        } else if scaled.is_finite() {
-            return Err(Error::Range {
-                index,
-                limit_log2: COEFF_LIMIT_LOG2,
-            });
-        } else {
-            return Err(Error::NotFinite { index });
-        }
+    let limit = limit::<T>();
+    let mut below = -1;
+    for x in buffer.iter_mut() {
+        *x = *x * factor;
+        below &= x.exponent() - limit;
+    }
+    // Values are secret; that they cannot be encoded is not.
+    if declassify(below >= 0) {
+        return Err(refusal(buffer));
+    }
+    for x in buffer.iter_mut() {
+        // Does not reach a power of two above 2^24 from below in `f32`.
+        *x = x.round();
     }
     Ok(())
+}
+
+/// The exponent's field of `2^COEFF_LIMIT_LOG2`.
+fn limit<T: Real>() -> i32 {
+    T::from_f64((1u64 << COEFF_LIMIT_LOG2) as f64).exponent()
+}
+
+/// The first number that is not finite, if there is one.
+fn first_not_finite<T: Real>(numbers: &[T]) -> Option<usize> {
+    let infinite = T::from_f64(f64::INFINITY).exponent();
+    first_negative(numbers.iter().map(|x| infinite - 1 - x.exponent()))
+}
+
+/// Why these coefficients are refused.
+#[cold]
+fn refusal<T: Real>(coefficients: &[T]) -> Error {
+    if let Some(index) = first_not_finite(coefficients) {
+        return Error::NotFinite { index };
+    }
+    let margins = coefficients.iter().map(|x| limit::<T>() - 1 - x.exponent());
+    Error::Range {
+        index: first_negative(margins).unwrap_or(coefficients.len()),
+        limit_log2: COEFF_LIMIT_LOG2,
+    }
 }
 
 /// Encodes up to `N / 2` real values (missing ones are zero) at `scale` into
@@ -311,7 +322,7 @@ pub fn encode_complex<T: Real>(
                 got: values.len(),
             });
         }
-        if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+        if let Some(index) = first_not_finite(values) {
             return Err(Error::NotFinite { index });
         }
         for (x, &v) in half.iter_mut().zip(values) {
@@ -434,7 +445,7 @@ mod tests {
         for _ in 0..100_000 {
             bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let x = f32::from_bits(bits);
-            if Real::is_finite(x) {
+            if x.is_finite() {
                 assert_eq!(Real::round(x), libm::rintf(x), "{x}");
             }
         }

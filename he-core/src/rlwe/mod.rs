@@ -18,6 +18,7 @@ use crate::ring::{
     kernel, ntt,
     sample::{self, SEED_LEN, Uniform},
 };
+use crate::secret::first_negative;
 use rand_core::CryptoRng;
 
 /// Encrypts integers under a secret key: writes `c0 = m + e - a s`, NTT
@@ -55,13 +56,23 @@ pub fn encrypt(
     Ok(())
 }
 
-/// Adds an error to every coefficient.
+/// Adds an error to every coefficient. That some have no room for the largest is
+/// not secret, whatever error is drawn.
 fn add_errors(message: &mut [i32], rng: &mut impl CryptoRng) -> Result<()> {
-    for (index, m) in message.iter_mut().enumerate() {
-        *m = m.checked_add(sample::error(rng)).ok_or(Error::Range {
+    const LARGEST: i32 = sample::ERROR_COINS as i32;
+    // Negative where an addition passes the end of the range, either way.
+    let room = |&m: &i32| {
+        let (up, down) = (m.wrapping_add(LARGEST), m.wrapping_sub(LARGEST));
+        (up & !m) | (m & !down)
+    };
+    if let Some(index) = first_negative(message.iter().map(room)) {
+        return Err(Error::Range {
             index,
             limit_log2: 31,
-        })?;
+        });
+    }
+    for m in message {
+        *m = m.wrapping_add(sample::error(rng));
     }
     Ok(())
 }
