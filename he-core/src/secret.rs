@@ -25,10 +25,10 @@ impl<T: DefaultIsZeroes> Drop for Erased<'_, T> {
 #[inline(always)]
 pub(crate) fn declassify(bit: bool) -> bool {
     // What the bit is made of must not be looked at one by one until it is known.
-    let mut bit = [core::hint::black_box(u8::from(bit))];
+    let bit = core::hint::black_box(u8::from(bit));
     #[cfg(feature = "taint")]
-    crate::taint::public(&mut bit);
-    bit != [0]
+    let bit = crate::taint::published(bit);
+    bit != 0
 }
 
 /// The index of the first negative word, if one is, which is declassified: the

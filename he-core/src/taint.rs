@@ -65,6 +65,14 @@ pub fn public<T>(data: &mut [T]) {
     mark(DEFINED, data);
 }
 
+/// A value that may be known.
+pub fn published<T: Copy>(x: T) -> T {
+    let mut x = [x];
+    public(&mut x);
+    let [x] = x;
+    x
+}
+
 /// Whether every element of `data` is a secret, in one bit of it at least.
 #[must_use]
 pub fn is_secret<T>(data: &[T]) -> bool {

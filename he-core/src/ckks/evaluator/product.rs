@@ -202,7 +202,8 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     probe: &mut impl Probe,
 ) -> Result<()> {
     ct.check_params(params)?;
-    check_scale("plaintext", plain_scale)?;
+    let scale = ct.scale() * plain_scale;
+    check_scale("multiplication", scale)?;
     check_len("coefficients", coefficients.len(), params.n())?;
     check_len("scratch", scratch.len(), params.n())?;
     for i in 0..=ct.level() {
@@ -213,7 +214,7 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
             kernel::mul(limb, scratch, m);
         }
     }
-    ct.set(ct.level(), ct.scale() * plain_scale);
+    ct.set(ct.level(), scale);
     Ok(())
 }
 
