@@ -25,7 +25,7 @@ use he_core::rlwe::{
     CompactKey, Encryption, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt,
     encrypt_public, expand_c1,
 };
-use he_core::taint::{is_secret, public, reports, secret, watched};
+use he_core::taint::{is_secret, public, published, reports, secret, watched};
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
 const N: usize = P.n();
@@ -59,13 +59,6 @@ impl TryCryptoRng for Coins {}
 fn hidden<T: Copy>(x: T) -> T {
     let mut x = [x];
     secret(&mut x);
-    let [x] = x;
-    x
-}
-
-fn shown<T: Copy>(x: T) -> T {
-    let mut x = [x];
-    public(&mut x);
     let [x] = x;
     x
 }
@@ -285,7 +278,7 @@ impl Run {
         self.check("publish-label", |_| {
             let result = decrypt(&P, key, ct, LEVEL, SCALE, &mut scratch, &mut slots).unwrap();
             // The label is what is published.
-            let label = shown(publish_label(&result, &[0, 9, 5, 100, 2047]).unwrap());
+            let label = published(publish_label(&result, &[0, 9, 5, 100, 2047]).unwrap());
             assert!(label < 5);
         });
         self.check_secret("publish-values", |_| {
