@@ -1,7 +1,6 @@
-//! The main loop: bytes from the serial line become requests, replies go back.
+//! The evaluator as a program of the board.
 
 use cortex_m_rt::entry;
-use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
 pub(crate) use he_nn::message::Reply;
 use he_nn::message::{Memory, Request, TimeUnit};
 use he_nn::session::Platform;
@@ -9,8 +8,9 @@ use he_nn::trace::Tracer as _;
 
 use crate::board::{self, Board};
 use crate::evaluator::Evaluator;
+use crate::serve::{self, Program, serve};
+use crate::stack;
 use crate::tracer::Tracer;
-use crate::{fault, log, stack};
 
 /// Chunks that the client may have in flight; the board's receive ring holds
 /// that many of the largest frames.
@@ -24,20 +24,6 @@ struct Device {
     /// Time in [`board`]'s `wait` that the session has not asked for; counted
     /// only for a tracer.
     waited: u64,
-}
-
-impl Device {
-    fn wait(&mut self, board: &Board) {
-        if Tracer::ON {
-            let start = board::now();
-            board.wait();
-            self.waited = self
-                .waited
-                .saturating_add(board::now().saturating_sub(start));
-        } else {
-            board.wait();
-        }
-    }
 }
 
 impl Platform for Device {
@@ -58,10 +44,7 @@ impl Platform for Device {
     }
 
     fn memory(&mut self) -> Memory {
-        Memory {
-            static_bytes: stack::static_bytes().saturating_add(board::outside_bytes()),
-            stack_peak_bytes: stack::peak(),
-        }
+        serve::memory()
     }
 
     fn window(&self) -> u8 {
@@ -69,45 +52,49 @@ impl Platform for Device {
     }
 }
 
+/// The evaluator and what it asks of its board.
+struct Served {
+    evaluator: Evaluator,
+    device: Device,
+}
+
+impl Program for Served {
+    type Request<'a> = Request<'a>;
+    type Reply<'a> = Reply<'a>;
+
+    fn handle(&mut self, request: Request<'_>, reply: &mut impl for<'r> FnMut(Reply<'r>)) {
+        #[cfg(feature = "fault-injection")]
+        crate::fault::inject(&request);
+        self.evaluator.handle(request, &mut self.device, reply);
+    }
+
+    fn refuse_frame(&mut self, received: u32, reply: &mut impl for<'r> FnMut(Reply<'r>)) {
+        self.evaluator.refuse_frame(received, reply);
+    }
+
+    fn wait(&mut self, board: &Board) {
+        if Tracer::ON {
+            let start = board::now();
+            board.wait();
+            let waited = board::now().saturating_sub(start);
+            self.device.waited = self.device.waited.saturating_add(waited);
+        } else {
+            board.wait();
+        }
+    }
+}
+
 #[entry]
 fn main() -> ! {
     stack::guard();
-    let board = Board::start();
+    let mut board = Board::start();
     defmt::info!(
         "{=str} started: {=u32} bytes of static memory, a window of {=u8} chunks",
         board::NAME,
         stack::static_bytes(),
         WINDOW
     );
-
-    let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());
-    let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
-    let (Some(reader), Some(outgoing)) = (reader, outgoing) else {
-        // Only a second call of `main` gets here.
-        fault::restart();
-    };
-    let mut evaluator = Evaluator::new();
-    let mut device = Device { waited: 0 };
-
-    let mut reply = |reply: Reply<'_>| match link::encode(&reply, outgoing) {
-        Ok(frame) => board::send(frame),
-        Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
-    };
-    loop {
-        // The frame is in the reader, so the ring has its space back before
-        // the request is carried out.
-        let event = reader.read(&mut board.receive());
-        match event.map(|event| event.and_then(|frame| frame.decode::<Request<'_>>())) {
-            Some(Ok(request)) => {
-                #[cfg(feature = "fault-injection")]
-                fault::inject(&request);
-                board::undisturbed(|| evaluator.handle(request, &mut device, &mut reply));
-            }
-            Some(Err(error)) => {
-                log::refused(&error);
-                evaluator.refuse_frame(error.received(), &mut reply);
-            }
-            None => device.wait(&board),
-        }
-    }
+    let evaluator = Evaluator::new();
+    let device = Device { waited: 0 };
+    serve(&mut board, &mut Served { evaluator, device })
 }

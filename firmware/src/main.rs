@@ -6,6 +6,7 @@
 //! | `evaluator` | the session and the model |
 //! | `fault` | panics and processor exceptions: report, then restart |
 //! | `log` | defmt frames on the second serial line |
+//! | `serve` | the main loop, the sensor's too |
 //! | `stack` | painted stack: its peak, and its guard |
 //! | `tracer` | what keeps timing traces |
 //!
@@ -22,6 +23,8 @@ mod evaluator;
 mod fault;
 #[cfg(target_os = "none")]
 mod log;
+#[cfg(target_os = "none")]
+mod serve;
 #[cfg(target_os = "none")]
 mod stack;
 #[cfg(target_os = "none")]

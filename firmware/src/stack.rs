@@ -47,7 +47,7 @@ pub(crate) fn holds(address: usize, bytes: usize) -> bool {
 }
 
 /// Makes what lies below the stack inaccessible, so that a stack that outgrows
-/// its region faults: the 512 KB there, which hold no program, no statics and no
+/// its region faults: the 512 KiB there, which hold no program, no statics and no
 /// registers on any board.
 #[cfg(not(armv8m))]
 pub(crate) fn guard() {

@@ -118,6 +118,8 @@ pub mod probe;
 pub mod ring;
 pub mod rlwe;
 mod secret;
+#[cfg(feature = "taint")]
+pub mod taint;
 pub mod wire;
 
 #[cfg(test)]

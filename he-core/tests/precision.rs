@@ -173,8 +173,7 @@ impl Lab {
     }
 
     fn encrypt(&mut self, values: &[Complex]) -> Ct {
-        let (mut message, mut c0, mut c1) =
-            (self.coefficients(values), self.limbs(), self.limbs());
+        let (mut message, mut c0, mut c1) = (self.coefficients(values), self.limbs(), self.limbs());
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let (p, level) = (self.params, self.level());
@@ -294,7 +293,10 @@ impl Table {
         }
         let row = self.rows.iter_mut().find(|row| row.operation == operation);
         let row = row.unwrap();
-        assert_eq!((row.level, row.scale, row.carried), (level, scale, d.noise()));
+        assert_eq!(
+            (row.level, row.scale, row.carried),
+            (level, scale, d.noise())
+        );
         row.largest = row.largest.max(largest);
         row.squares += squares;
         row.count += values.len();
@@ -356,10 +358,12 @@ impl Table {
 
         let turned = |k: usize| each(&v, |i, _| v[(i + k) & (v.len() - 1)]);
         let mut ct = copy(&x);
-        lab.with(|work| rotate(p, &mut ct, 1, lab.keys(), work)).unwrap();
+        lab.with(|work| rotate(p, &mut ct, 1, lab.keys(), work))
+            .unwrap();
         self.add(&lab, "rotate", &ct, &turned(1));
         let mut ct = copy(&x);
-        lab.with(|work| conjugate(p, &mut ct, lab.keys(), work)).unwrap();
+        lab.with(|work| conjugate(p, &mut ct, lab.keys(), work))
+            .unwrap();
         self.add(&lab, "conjugate", &ct, &each(&v, |_, v| [v[0], -v[1]]));
         let sums = |steps: &[usize]| {
             each(&v, |i, _| {
@@ -369,7 +373,8 @@ impl Table {
         };
         let eight: Vec<usize> = (0..8).collect();
         let mut ct = copy(&x);
-        lab.with(|work| inner_sum(p, &mut ct, 1, 8, lab.keys(), work)).unwrap();
+        lab.with(|work| inner_sum(p, &mut ct, 1, 8, lab.keys(), work))
+            .unwrap();
         self.add(&lab, "inner_sum_8", &ct, &sums(&eight));
         let mut words = vec![0; hoisting_words(p, level)];
         let mut ct = copy(&x);
@@ -468,9 +473,8 @@ fn every_operation_is_as_precise_as_the_table_says_and_as_it_carries() {
 
     let committed = std::fs::read_to_string(table()).unwrap();
     assert_eq!(committed.lines().next(), Some(HEADER));
-    let names = |text: &str| -> Vec<String> {
-        text.lines().skip(1).map(|line| fields(line).0).collect()
-    };
+    let names =
+        |text: &str| -> Vec<String> { text.lines().skip(1).map(|line| fields(line).0).collect() };
     assert_eq!(names(&committed), names(&text), "the table has other rows");
     for (then, now) in committed.lines().zip(text.lines()).skip(1) {
         let (then_figures, now_figures) = (fields(then).1, fields(now).1);

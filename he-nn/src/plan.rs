@@ -591,7 +591,6 @@ impl Circuit {
         }
     }
 
-
     fn q(&self, i: usize) -> f64 {
         self.params
             .prime(i)
@@ -644,10 +643,7 @@ impl Circuit {
         let preactivation = pixel
             .times(self.w1.0, self.w1.1 * FRAC_1_SQRT_2)
             .plus(weight1.times(2.0 * SQRT_2 * pairs, libm::sqrt(self.inputs / 2.0)))
-            .plus(
-                of_both(pixel, weight1)
-                    .times(self.padded, libm::sqrt(self.padded)),
-            )
+            .plus(of_both(pixel, weight1).times(self.padded, libm::sqrt(self.padded)))
             .plus(bias(self.b_max.0, s.sums1(), terms))
             .plus(at(summed(self.key_switch(DEPTH), terms), s.sums1()))
             .plus(at(division, s.preactivation));
@@ -664,10 +660,7 @@ impl Circuit {
         let logit = square
             .times(self.w2.0, self.w2.1)
             .plus(weight2.times(self.hidden * h_bound, libm::sqrt(self.hidden) * h / 4.0))
-            .plus(
-                of_both(square, weight2)
-                    .times(self.lanes, libm::sqrt(self.lanes)),
-            )
+            .plus(of_both(square, weight2).times(self.lanes, libm::sqrt(self.lanes)))
             .plus(bias(self.b_max.1, s.sums2(), self.lanes))
             .plus(at(
                 summed(self.key_switch(DEPTH - 2), self.lanes),

@@ -13,6 +13,9 @@ use host_runner::{bundled, evaluator};
 pub mod golden;
 pub mod mangler;
 
+/// Bytes of code that an image may have on any board.
+pub const MAX_CODE: u64 = 96 * 1024;
+
 /// The reference network, its plan and the bundled digits.
 #[derive(Debug)]
 pub struct Reference {

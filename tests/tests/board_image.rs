@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
+use he_edge_tests::MAX_CODE;
 use host_runner::device::DEFAULT_BOARD;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::evaluator::PARAMS;
 use host_runner::image::Image;
-
-const MAX_CODE: u64 = 96 * 1024;
 
 fn build(program: &str, features: &[&str]) -> PathBuf {
     let options = Options {

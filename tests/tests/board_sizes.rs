@@ -6,13 +6,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use he_edge_tests::MAX_CODE;
 use host_runner::boards::BOARDS;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::evaluator::PARAMS;
 use host_runner::image::{Image, Sizes};
-
-/// Bytes of code that an image may have on any board.
-const MAX_CODE: u64 = 96 * 1024;
 
 /// A size may grow by this part before the test fails.
 const TOLERANCE: f64 = 0.02;

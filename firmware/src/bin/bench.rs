@@ -18,10 +18,11 @@ mod board {
     use cortex_m::peripheral::syst::SystClkSource;
     use cortex_m::peripheral::{Peripherals, SYST};
     use cortex_m_rt::entry;
-    use he_core::arith::{Modulus, prime};
+    use he_core::arith::Modulus;
     use he_core::benchmarks::{self, Operation, Operations};
     use he_core::ckks::encode::encode_in_place;
     use he_core::params::{N4096_DEPTH3, Params};
+    use he_core::ring::kernel::conformance::{self, Current, Difference, Pair, Portable};
     use he_core::ring::kernel::{self, portable};
     use he_core::ring::sample::{self, Uniform};
     use he_core::ring::{automorphism, ntt};
@@ -175,6 +176,7 @@ mod board {
         c: [u32; MAX_N],
         d: [u32; MAX_N],
         e: [u32; MAX_N],
+        f: [u32; MAX_N],
         z: [i32; MAX_N],
     }
 
@@ -319,186 +321,57 @@ mod board {
         }
     }
 
-    type OnThree<'f> = &'f dyn Fn(&mut [u32], &mut [u32], &mut [u32]);
-
-    /// Every kernel against the portable one, random and extreme inputs.
+    /// Every kernel against the portable one (`he_core::ring::kernel::conformance`),
+    /// for the primes of the set and those at the edges of what kernels tell apart.
     fn comparisons(mem: &mut Memory, params: &Params) {
         for i in 0..=params.special() {
-            let q = params.prime(i).unwrap().modulus().value();
-            compare(mem, q, N);
+            conform(mem, params.prime(i).unwrap().modulus().value());
         }
-        // Both sides of MAX_UNREDUCED, and the largest there is.
-        for (q, n) in [
-            (12_289, 2),
-            (12_289, 4),
-            (12_289, 8),
-            (12_289, 16),
-            (134_215_681, 32),
-            (134_215_681, 64),
-            (134_215_681, 128),
-            (134_215_681, 256),
-            (134_215_681, 512),
-            (134_215_681, 1024),
-            (185_909_249, 2048),
-            (185_909_249, 4096),
-            (268_369_921, 4096),
-            (1_073_692_673, 4096),
-            (270_337, 4096),
-            (185_909_249, 8192),
-            (1_073_692_673, 8192),
-        ] {
-            compare(mem, q, n);
+        for q in conformance::MODULI {
+            conform(mem, q);
         }
     }
 
-    fn compare(mem: &mut Memory, q: u32, n: usize) {
-        let Memory { a, b, c, d, e, z } = mem;
-        let [a, b, c, d, e] = [a, b, c, d, e].map(|x| &mut x[..n]);
-        let z = &mut z[..n];
-        let m = Modulus::new(q).unwrap();
-        let Some(psi) = prime::primitive_root(&m, n as u32) else {
-            say!("differs no-root-{q} {n}");
-            return;
+    fn conform(mem: &mut Memory, q: u32) {
+        let Memory {
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            z,
+        } = mem;
+        // Numbers to be lifted lie where no operand of theirs is.
+        let [a, b, c, d, e, f] = [a, b, c, d, e, f].map(|x| &mut x[..]);
+        let (integers, f) = f.split_at_mut(MAX_N / 2);
+        let (floats, e) = e.split_at_mut(MAX_N / 2);
+        let pair = Pair {
+            kernels: &Current,
+            reference: &Portable,
         };
-        let scale = m.to_mont(m.inv(n as u32));
-        for case in 0..6 {
-            let fill = |x: &mut [u32], seed: u64| match case {
-                0 => x.fill(q - 1),
-                1 => x.fill(0),
-                2 => {
-                    for (i, x) in x.iter_mut().enumerate() {
-                        *x = if i & 1 == 0 { q - 1 } else { 0 };
-                    }
-                }
-                _ => random(x, q, seed + case),
-            };
-            let mut same = true;
-            ntt::tables(&m, psi, z);
-            fill(a, 10);
-            b.copy_from_slice(a);
-            kernel::forward(a, &m, z);
-            portable::forward(b, &m, z);
-            same &= a == b;
-            // Words of the other sign, as lifts leave them.
-            fill(a, 10);
-            for x in a.iter_mut().filter(|x| **x & 1 == 1) {
-                *x = x.wrapping_sub(q);
-            }
-            kernel::forward(a, &m, z);
-            same &= a == b;
-            ntt::tables(&m, m.inv(psi), z);
-            fill(a, 20);
-            b.copy_from_slice(a);
-            kernel::inverse(a, &m, z, scale);
-            portable::inverse(b, &m, z, scale);
-            same &= a == b;
-            if !same {
-                say!("differs ntt-{q} {n}");
-                return;
-            }
-
-            let mut both = |f: OnThree<'_>, g: OnThree<'_>| {
-                let mut sums = [0u32; 2];
-                for (sum, f) in sums.iter_mut().zip([f, g]) {
-                    fill(a, 30);
-                    fill(b, 40);
-                    fill(c, 50);
-                    f(a, b, c);
-                    let all = a.iter().chain(b.iter()).chain(c.iter());
-                    *sum = all.fold(0, |h, &x| (h ^ x).wrapping_mul(0x0100_0193).rotate_left(5));
-                }
-                same &= sums[0] == sums[1];
-            };
-            both(&|a, b, c| kernel::mul_acc(a, b, c, &m), &|a, b, c| {
-                portable::mul_acc(a, b, c, &m)
-            });
-            both(
-                &|a, b, c| {
-                    let (b0, b1) = b.split_at_mut(n / 2);
-                    let (a0, a1) = a.split_at(n / 2);
-                    kernel::mul_acc_two(b0, b1, a0, a1, c, &m)
-                },
-                &|a, b, c| {
-                    let (b0, b1) = b.split_at_mut(n / 2);
-                    let (a0, a1) = a.split_at(n / 2);
-                    portable::mul_acc_two(b0, b1, a0, a1, c, &m)
-                },
-            );
-            both(&|a, b, c| kernel::mul_sub(a, b, c, &m), &|a, b, c| {
-                portable::mul_sub(a, b, c, &m)
-            });
-            both(&|a, b, _| kernel::mul(a, b, &m), &|a, b, _| {
-                portable::mul(a, b, &m)
-            });
-            both(&|a, _, _| kernel::scale(a, m.r2(), &m), &|a, _, _| {
-                portable::scale(a, m.r2(), &m)
-            });
-            both(&|a, b, _| kernel::add(a, b, &m), &|a, b, _| {
-                portable::add(a, b, &m)
-            });
-            both(&|a, b, _| kernel::sub_scale(a, b, scale, &m), &|a, b, _| {
-                portable::sub_scale(a, b, scale, &m)
-            });
-            both(&|a, b, c| kernel::square(a, b, c, &m), &|a, b, c| {
-                portable::square(a, b, c, &m)
-            });
-            let other = Modulus::new(188_417).unwrap();
-            // Lifts may differ by the modulus, but not go beyond it.
-            let canonical = |b: &mut [u32], m: &Modulus| {
-                for x in b {
-                    let within = (*x as i32).unsigned_abs() < m.value();
-                    *x = if within { m.canon(*x as i32) } else { u32::MAX };
-                }
-            };
-            both(
-                &|a, b, _| {
-                    kernel::lift(a, &m, b, other.r2(), &other);
-                    canonical(b, &other);
-                },
-                &|a, b, _| {
-                    portable::lift(a, &m, b, other.r2(), &other);
-                    canonical(b, &other);
-                },
-            );
-            both(
-                &|a, b, _| {
-                    for (k, x) in a.iter_mut().enumerate() {
-                        *x = x.wrapping_mul(0x9E37_79B9 ^ k as u32);
-                    }
-                    kernel::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m);
-                    canonical(b, &m);
-                },
-                &|a, b, _| {
-                    for (k, x) in a.iter_mut().enumerate() {
-                        *x = x.wrapping_mul(0x9E37_79B9 ^ k as u32);
-                    }
-                    portable::lift_i32(bytemuck::cast_slice(a), b, m.r2(), &m);
-                    canonical(b, &m);
-                },
-            );
-            let floats = |a: &mut [u32]| {
-                for (k, x) in a.iter_mut().enumerate() {
-                    let sign = if k & 1 == 0 { 1.0 } else { -1.0 };
-                    *x = (*x as f32 * sign).to_bits();
-                }
-            };
-            both(
-                &|a, b, _| {
-                    floats(a);
-                    kernel::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m);
-                    canonical(b, &m);
-                },
-                &|a, b, _| {
-                    floats(a);
-                    portable::lift_f32(bytemuck::cast_slice(a), b, m.r2(), &m);
-                    canonical(b, &m);
-                },
-            );
-            if !same {
-                say!("differs pointwise-{q} {n}");
-                return;
-            }
+        let memory = &mut conformance::Memory {
+            limbs: [a, b, c, d, e, f],
+            table: z,
+            integers: bytemuck::cast_slice_mut(integers),
+            floats: bytemuck::cast_slice_mut(floats),
+        };
+        match pair.all(&[q], memory) {
+            Ok(compared) => say!("equal kernels-{q} {compared}"),
+            Err(Difference {
+                kernel,
+                length,
+                case,
+                ..
+            }) => say!("differs {kernel}-{q}-{case} {length}"),
         }
+        uniform(mem, q);
+    }
+
+    fn uniform(mem: &mut Memory, q: u32) {
+        let Memory { d, e, .. } = mem;
+        let [d, e] = [d, e].map(|x| &mut x[..N]);
+        let m = Modulus::new(q).unwrap();
         // The uniform stream against the generator that specifies it.
         let stream = u64::from(q) << 8 | 1;
         Uniform::new(&[9; 32], stream, &m).fill(d);
@@ -525,7 +398,6 @@ mod board {
             same &= u64::from(*x) == wide >> 32;
         }
         equal("uniform", q, same);
-        say!("equal all-{q} {n}");
     }
 
     /// Unpacking of every width, and that it refuses what is not canonical.
@@ -570,6 +442,7 @@ mod board {
             c: [0; MAX_N],
             d: [0; MAX_N],
             e: [0; MAX_N],
+            f: [0; MAX_N],
             z: [0; MAX_N],
         });
         if let Some(memory) = memory {

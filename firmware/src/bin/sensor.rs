@@ -20,17 +20,17 @@ compile_error!(
 mod board;
 #[cfg(target_os = "none")]
 mod device {
-    //! The main loop: requests to the sensor, replies from it.
+    //! The sensor as a program of the board.
 
     use cortex_m_rt::entry;
     use he_core::params::N4096_DEPTH3;
-    use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
     use he_nn::message::{Memory, TimeUnit};
     pub(crate) use he_nn::sensor::Reply;
     use he_nn::sensor::{Platform, Request, Sensor, arena_words};
 
     use crate::board::{self, Board};
-    use crate::{fault, log, stack};
+    use crate::serve::{self, Program, serve};
+    use crate::{fault, stack};
 
     /// One request is answered before the next is sent.
     pub(crate) const WINDOW: u8 = 1;
@@ -55,10 +55,7 @@ mod device {
         }
 
         fn memory(&mut self) -> Memory {
-            Memory {
-                static_bytes: stack::static_bytes().saturating_add(board::outside_bytes()),
-                stack_peak_bytes: stack::peak(),
-            }
+            serve::memory()
         }
 
         fn host_supplies(&self) -> bool {
@@ -68,10 +65,23 @@ mod device {
         }
     }
 
+    impl Program for Sensor<'_> {
+        type Request<'a> = Request<'a>;
+        type Reply<'a> = Reply<'a>;
+
+        fn handle(&mut self, request: Request<'_>, reply: &mut impl for<'r> FnMut(Reply<'r>)) {
+            Sensor::handle(self, request, &mut Device, reply);
+        }
+
+        fn refuse_frame(&mut self, received: u32, reply: &mut impl for<'r> FnMut(Reply<'r>)) {
+            Sensor::refuse_frame(self, received, reply);
+        }
+    }
+
     #[entry]
     fn main() -> ! {
         stack::guard();
-        let board = Board::start();
+        let mut board = Board::start();
         defmt::info!(
             "{=str} started as a sensor: {=u32} bytes of static memory, built by rustc {=str}",
             board::NAME,
@@ -79,10 +89,8 @@ mod device {
             env!("HE_EDGE_COMPILER")
         );
 
-        let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());
-        let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
         let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
-        let (Some(reader), Some(outgoing), Some(arena)) = (reader, outgoing, arena) else {
+        let Some(arena) = arena else {
             // Only a second call of `main` gets here.
             fault::restart();
         };
@@ -91,23 +99,7 @@ mod device {
             fault::restart();
         };
 
-        let mut reply = |reply: Reply<'_>| match link::encode(&reply, outgoing) {
-            Ok(frame) => board::send(frame),
-            Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
-        };
-        loop {
-            let event = reader.read(&mut board.receive());
-            match event.map(|event| event.and_then(|frame| frame.decode::<Request<'_>>())) {
-                Some(Ok(request)) => {
-                    board::undisturbed(|| sensor.handle(request, &mut Device, &mut reply));
-                }
-                Some(Err(error)) => {
-                    log::refused(&error);
-                    sensor.refuse_frame(error.received(), &mut reply);
-                }
-                None => board.wait(),
-            }
-        }
+        serve(&mut board, &mut sensor)
     }
 }
 #[cfg(target_os = "none")]
@@ -116,6 +108,9 @@ mod fault;
 #[cfg(target_os = "none")]
 #[path = "../log.rs"]
 mod log;
+#[cfg(target_os = "none")]
+#[path = "../serve.rs"]
+mod serve;
 #[cfg(target_os = "none")]
 #[path = "../stack.rs"]
 mod stack;

@@ -1,4 +1,4 @@
-//! Nordic's nRF52840 DK: a Cortex-M4F at 64 MHz with 256 KB of RAM.
+//! Nordic's nRF52840 DK: a Cortex-M4F at 64 MHz with 256 KiB of RAM.
 //!
 //! | port | is |
 //! |---|---|

@@ -11,12 +11,13 @@ use crate::rlwe::Coefficient;
 /// are products and quotients of the same few numbers, in `f64`.
 pub const SCALE_TOLERANCE: f64 = 1e-9;
 
-/// Checks that a scale is one: positive and finite.
+/// Checks that a scale is one: positive, finite, and not so small (below 2^-1022)
+/// that its inverse is infinite.
 ///
 /// # Errors
 /// [`Error::Scale`].
 pub fn check_scale(operation: &'static str, scale: f64) -> Result<()> {
-    if scale.is_finite() && scale > 0.0 {
+    if scale.is_normal() && scale.is_sign_positive() {
         Ok(())
     } else {
         Err(Error::Scale {
@@ -370,7 +371,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
             ntt::forward(limb, prime)?;
         }
         let track = Track::of(|| {
-            let values = coefficients.iter().map(|&c| f64::from(c));
+            let values = coefficients.iter().map(|c| c.to_f64());
             Known::encoded(params, values, |_| Noise::rounding(params))
         });
         Ok(Self {

@@ -15,6 +15,7 @@ use super::ciphertext::check_scale;
 use crate::error::{Error, Result, check_len};
 use crate::ring::kernel::{self, integers};
 use crate::rlwe::Coefficient;
+use crate::secret::{declassify, first_negative};
 use core::ops::{Add, Mul, Sub};
 
 /// Largest number of slots: N = 16384.
@@ -39,13 +40,7 @@ mod sealed {
 
 /// `f32` or `f64`.
 pub trait Real:
-    sealed::Sealed
-    + Copy
-    + PartialOrd
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + 'static
+    sealed::Sealed + Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + 'static
 {
     /// Zero.
     const ZERO: Self;
@@ -54,13 +49,13 @@ pub trait Real:
     const LIMIT_LOG2: u32;
     /// Nearest value of this type.
     fn from_f64(x: f64) -> Self;
-    /// Magnitude.
-    fn abs(self) -> Self;
     /// Nearest integer, ties to even, of a number below 2^31 in magnitude, and of
     /// any `f64`.
     fn round(self) -> Self;
-    /// Neither infinite nor NaN.
-    fn is_finite(self) -> bool;
+    /// The exponent's field: a number is below `2^k` in magnitude if it is less
+    /// than that of `2^k`, and infinities and NaN have the largest. Unlike a
+    /// comparison it has nothing to branch on.
+    fn exponent(self) -> i32;
     /// Twiddle factors: entry `len / 2 + j` belongs to stage `len`.
     fn twiddles() -> &'static [[Self; 2]];
     /// Runs stages of the inverse transform from the longest on, as many as
@@ -94,9 +89,6 @@ impl Real for f64 {
     fn from_f64(x: f64) -> Self {
         x
     }
-    fn abs(self) -> Self {
-        libm::fabs(self)
-    }
     fn round(self) -> Self {
         // Without a branch: what is encoded on a host is secret. Adding 2^52
         // leaves no bits below one; from there on a number is an integer already.
@@ -107,8 +99,8 @@ impl Real for f64 {
         let below = (distance as i64 >> 63) as u64;
         Self::from_bits((rounded.to_bits() & below) | (self.to_bits() & !below))
     }
-    fn is_finite(self) -> bool {
-        f64::is_finite(self)
+    fn exponent(self) -> i32 {
+        (self.to_bits() >> 52) as i32 & 0x7ff
     }
     fn twiddles() -> &'static [[Self; 2]] {
         &TWIDDLES_F64
@@ -130,14 +122,11 @@ impl Real for f32 {
     fn from_f64(x: f64) -> Self {
         x as Self
     }
-    fn abs(self) -> Self {
-        libm::fabsf(self)
-    }
     fn round(self) -> Self {
         kernel::round_f32(self)
     }
-    fn is_finite(self) -> bool {
-        f32::is_finite(self)
+    fn exponent(self) -> i32 {
+        (self.to_bits() >> 23) as i32 & 0xff
     }
     fn twiddles() -> &'static [[Self; 2]] {
         &TWIDDLES_F32
@@ -349,36 +338,43 @@ fn encode_below<T: Real>(buffer: &mut [T], scale: f64, limit_log2: u32) -> Resul
     }
     let factor = T::from_f64(scale / slots as f64);
     let limit = T::from_f64((1u64 << limit_log2) as f64);
-    let refuse = |index, x: T| {
-        if x.is_finite() {
-            Err(Error::Range { index, limit_log2 })
-        } else {
-            Err(Error::NotFinite { index })
-        }
-    };
     let (done, below) = T::scale_and_round(buffer, factor, limit);
-    if !below {
-        // Rounding leaves what is not below the limit there.
-        let mut rounded = buffer.iter().enumerate().take(done);
-        if let Some((index, &x)) = rounded.find(|&(_, &x)| !is_below(x, limit)) {
-            return refuse(index, x);
-        }
+    let mut margin = -1;
+    for x in buffer.iter_mut().skip(done) {
+        *x = *x * factor;
+        margin &= x.exponent() - limit.exponent();
     }
-    for (index, x) in buffer.iter_mut().enumerate().skip(done) {
-        let scaled = *x * factor;
+    // Values are secret; that they cannot be encoded is not.
+    if declassify(!below | (margin >= 0)) {
+        // Rounding leaves what is not below the limit there.
+        return Err(refusal(buffer, limit_log2));
+    }
+    for x in buffer.iter_mut().skip(done) {
         // Rounding does not reach a power of two above 2^24 from below in single
         // precision; in double precision that is of no harm.
-        if !is_below(scaled, limit) {
-            return refuse(index, scaled);
-        }
-        *x = scaled.round();
+        *x = x.round();
     }
     Ok(())
 }
 
-/// Whether a magnitude is below the limit, which NaN is not.
-fn is_below<T: Real>(x: T, limit: T) -> bool {
-    x.abs() < limit
+/// The first number that is not finite, if there is one.
+fn first_not_finite<T: Real>(numbers: &[T]) -> Option<usize> {
+    let infinite = T::from_f64(f64::INFINITY).exponent();
+    first_negative(numbers.iter().map(|x| infinite - 1 - x.exponent()))
+}
+
+/// Why these coefficients are refused.
+#[cold]
+fn refusal<T: Real>(coefficients: &[T], limit_log2: u32) -> Error {
+    if let Some(index) = first_not_finite(coefficients) {
+        return Error::NotFinite { index };
+    }
+    let limit = T::from_f64((1u64 << limit_log2) as f64).exponent();
+    let margins = coefficients.iter().map(|x| limit - 1 - x.exponent());
+    Error::Range {
+        index: first_negative(margins).unwrap_or(coefficients.len()),
+        limit_log2,
+    }
 }
 
 /// Encodes up to `N / 2` real values (missing ones are zero) at `scale` into
@@ -423,7 +419,7 @@ pub fn encode_complex<T: Real, C: Coefficient>(
                 got: values.len(),
             });
         }
-        if let Some(index) = values.iter().position(|x| !x.is_finite()) {
+        if let Some(index) = first_not_finite(values) {
             return Err(Error::NotFinite { index });
         }
         for (x, &v) in half.iter_mut().zip(values) {
@@ -536,7 +532,7 @@ mod tests {
         for _ in 0..100_000 {
             bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let x = f32::from_bits(bits);
-            if Real::is_finite(x) {
+            if x.is_finite() {
                 assert_eq!(Real::round(x), libm::rintf(x), "{x}");
             }
         }

@@ -85,7 +85,10 @@ impl Message {
     /// the bound leaves of it.
     #[must_use]
     pub fn square(self) -> Self {
-        self.times(self.bound, self.bound.min(core::f64::consts::SQRT_2 * self.rms))
+        self.times(
+            self.bound,
+            self.bound.min(core::f64::consts::SQRT_2 * self.rms),
+        )
     }
 
     /// Times a value of up to `bound` in magnitude and of the root mean square
@@ -233,8 +236,7 @@ impl Noise {
             variance += primes * d * d / 12.0;
         }
         let p = special(params)?;
-        Ok(Self::error(params)
-            .times(n * bound / p, libm::sqrt(n * variance) / p))
+        Ok(Self::error(params).times(n * bound / p, libm::sqrt(n * variance) / p))
     }
 
     /// The error of a sum.

@@ -3,6 +3,8 @@
 use crate::arith::Modulus;
 use crate::error::{Error, Result};
 use crate::ring::kernel::{self, integers};
+use crate::ring::sample;
+use crate::secret::first_negative;
 use zeroize::DefaultIsZeroes;
 
 mod sealed {
@@ -24,10 +26,17 @@ pub trait Coefficient: sealed::Sealed + Copy + DefaultIsZeroes + 'static {
     /// [`Error::Range`].
     fn check(coefficients: &[Self]) -> Result<()>;
 
-    /// The sum with an error of an encryption, unless it cannot be carried over.
-    fn plus(self, error: i32) -> Option<Self>;
+    /// Negative where the sum with some error of an encryption cannot be carried
+    /// over.
+    fn room(self) -> i32;
 
-    /// [`Self::plus`] refuses what is farther from zero than this power of two.
+    /// The sum with an error of an encryption, of what has room for it.
+    fn plus(self, error: i32) -> Self;
+
+    /// Nearest number.
+    fn to_f64(self) -> f64;
+
+    /// What farther from zero than this power of two, there is no room for.
     const LIMIT_LOG2: u32;
 
     /// Carries coefficients over to a modulus times `factor` (centred; `m.r()`
@@ -52,8 +61,20 @@ impl Coefficient for i32 {
     }
 
     #[inline(always)]
-    fn plus(self, error: i32) -> Option<Self> {
-        self.checked_add(error)
+    fn room(self) -> i32 {
+        // Negative where an addition passes the end of the range, either way.
+        let (up, down) = (self.wrapping_add(LARGEST), self.wrapping_sub(LARGEST));
+        (up & !self) | (self & !down)
+    }
+
+    #[inline(always)]
+    fn plus(self, error: i32) -> Self {
+        self.wrapping_add(error)
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
     }
 
     #[inline(always)]
@@ -72,16 +93,16 @@ impl Coefficient for i32 {
     }
 }
 
-/// Whether all are at most `2^62` in magnitude.
-fn all_within(coefficients: &[i64]) -> bool {
+/// The largest error of an encryption.
+const LARGEST: i32 = sample::ERROR_COINS as i32;
+
+/// Negative unless `x` is at most `2^62` in magnitude.
+const fn within(x: i64) -> i32 {
     const LIMIT: u64 = 1 << integers::LIMIT_LOG2;
     // `x + 2^62` is at most `2^63` for these and no others: not both it and its
     // predecessor have the highest bit.
-    let above = coefficients.iter().fold(0, |above, &x| {
-        let moved = (x as u64).wrapping_add(LIMIT);
-        above | (moved.wrapping_sub(1) & moved)
-    });
-    above >> 63 == 0
+    let moved = (x as u64).wrapping_add(LIMIT);
+    ((moved.wrapping_sub(1) & moved) >> 32) as i32
 }
 
 impl Coefficient for i64 {
@@ -89,20 +110,30 @@ impl Coefficient for i64 {
     const LIMIT_LOG2: u32 = integers::LIMIT_LOG2;
 
     fn check(coefficients: &[Self]) -> Result<()> {
-        if all_within(coefficients) {
-            return Ok(());
+        // Values are secret; that they cannot be carried over is not.
+        match first_negative(coefficients.iter().map(|&x| within(x))) {
+            None => Ok(()),
+            Some(index) => Err(Error::Range {
+                index,
+                limit_log2: Self::LIMIT_LOG2,
+            }),
         }
-        let index = coefficients.iter().position(|&x| !all_within(&[x]));
-        Err(Error::Range {
-            index: index.unwrap_or(0),
-            limit_log2: Self::LIMIT_LOG2,
-        })
     }
 
     #[inline(always)]
-    fn plus(self, error: i32) -> Option<Self> {
-        let sum = self.checked_add(Self::from(error))?;
-        all_within(&[sum]).then_some(sum)
+    fn room(self) -> i32 {
+        let largest = Self::from(LARGEST);
+        within(self.wrapping_add(largest)) | within(self.wrapping_sub(largest))
+    }
+
+    #[inline(always)]
+    fn plus(self, error: i32) -> Self {
+        self.wrapping_add(Self::from(error))
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self as f64
     }
 
     #[inline(always)]
@@ -138,10 +169,26 @@ mod tests {
             });
             assert_eq!(i64::check(&[0, x, 0]), refused, "{x}");
         }
-        assert_eq!((LIMIT - 21).plus(21), Some(LIMIT));
-        assert_eq!((LIMIT - 20).plus(21), None);
-        assert_eq!((-LIMIT).plus(-1), None);
-        assert_eq!((-LIMIT).plus(1), Some(1 - LIMIT));
-        assert_eq!(i64::MAX.plus(1), None);
+        for (x, fits) in [
+            (LIMIT - 21, true),
+            (LIMIT - 20, false),
+            (21 - LIMIT, true),
+            (20 - LIMIT, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+            (0, true),
+        ] {
+            assert_eq!(x.room() >= 0, fits, "{x}");
+        }
+        for (x, fits) in [
+            (i32::MAX - 21, true),
+            (i32::MAX - 20, false),
+            (i32::MIN + 21, true),
+            (i32::MIN + 20, false),
+            (0, true),
+        ] {
+            assert_eq!(x.room() >= 0, fits, "{x}");
+        }
+        assert_eq!((LIMIT - 21).plus(21), LIMIT);
     }
 }

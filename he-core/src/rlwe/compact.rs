@@ -2,7 +2,7 @@
 //! does nothing else.
 //!
 //! [`SecretKey`](super::SecretKey) holds an NTT form for every prime, which is
-//! 80 KB at N = 4096 with five primes. Here the key is two bits a coefficient
+//! 80 KiB at N = 4096 with five primes. Here the key is two bits a coefficient
 //! and its NTT forms are made anew for every limb, and the ciphertext exists one
 //! limb at a time: three limbs of memory in all. With equal randomness the
 //! ciphertexts are those of [`super::encrypt`], bit by bit.

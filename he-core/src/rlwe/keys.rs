@@ -9,7 +9,7 @@ use crate::ring::{
     automorphism, kernel, ntt,
     sample::{self, SEED_LEN, Uniform},
 };
-use crate::secret::Erased;
+use crate::secret::{Erased, first_negative};
 use core::fmt;
 use rand_core::CryptoRng;
 use zeroize::Zeroize;
@@ -46,7 +46,9 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
     /// outside -1, 0, 1.
     pub fn from_coefficients(params: &Params, storage: S, coefficients: &[i8]) -> Result<Self> {
         check_len("secret", coefficients.len(), params.n())?;
-        if let Some(index) = coefficients.iter().position(|s| !(-1..=1).contains(s)) {
+        // Negative unless 1 - s and 1 + s are not.
+        let ternary = |&s: &i8| (1 - i32::from(s)) | (1 + i32::from(s));
+        if let Some(index) = first_negative(coefficients.iter().map(ternary)) {
             return Err(Error::Range {
                 index,
                 limit_log2: 1,

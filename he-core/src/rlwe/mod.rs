@@ -20,6 +20,7 @@ use crate::ring::{
     kernel, ntt,
     sample::{self, SEED_LEN, Uniform},
 };
+use crate::secret::first_negative;
 use rand_core::CryptoRng;
 
 /// Encrypts integers ([`Coefficient`]) under a secret key: writes `c0 = m + e - a s`, NTT
@@ -58,13 +59,17 @@ pub fn encrypt<C: Coefficient>(
     Ok(())
 }
 
-/// Adds an error to every coefficient.
+/// Adds an error to every coefficient. That some have no room for the largest is
+/// not secret, whatever error is drawn.
 fn add_errors<C: Coefficient>(message: &mut [C], rng: &mut impl CryptoRng) -> Result<()> {
-    for (index, m) in message.iter_mut().enumerate() {
-        *m = m.plus(sample::error(rng)).ok_or(Error::Range {
+    if let Some(index) = first_negative(message.iter().map(|m| m.room())) {
+        return Err(Error::Range {
             index,
             limit_log2: C::LIMIT_LOG2,
-        })?;
+        });
+    }
+    for m in message {
+        *m = m.plus(sample::error(rng));
     }
     Ok(())
 }

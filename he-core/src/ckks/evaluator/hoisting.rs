@@ -24,9 +24,9 @@
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
 
 use super::{check_level, limb, limb_mut};
+use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Message, Noise};
-use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{automorphism, copy, kernel, ntt};
@@ -101,7 +101,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
             ntt::forward(limb, prime)?;
         }
         let track = Track::of(|| {
-            let values = coefficients.iter().map(|&c| f64::from(c));
+            let values = coefficients.iter().map(|c| c.to_f64());
             Known::encoded(params, values, |_| Noise::rounding(params))
         });
         Ok(Self {

@@ -13,7 +13,8 @@ use crate::rlwe::gadget::divide_by;
 /// fall. `scratch` is one limb.
 ///
 /// # Errors
-/// [`Error::Level`] at level 0, [`Error::Params`], [`Error::Length`].
+/// [`Error::Level`] at level 0, [`Error::Scale`] if the scale leaves the range of
+/// `f64`, [`Error::Params`], [`Error::Length`].
 pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     params: &Params,
     ct: &mut Ciphertext<S, PARTS>,
@@ -44,7 +45,8 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     }
     let n = params.n();
     let last = params.prime(level)?;
-    let q = last.modulus().value();
+    let scale = ct.scale() / f64::from(last.modulus().value());
+    check_scale("rescale", scale)?;
     for part in ct.words_mut() {
         let Some((kept, dropped)) = part.split_at_mut_checked(level * n) else {
             continue;
@@ -56,7 +58,7 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
             divide_by(limb, dropped, last, prime, scratch, Work::Rescale, probe)?;
         }
     }
-    ct.set(level - 1, ct.scale() / f64::from(q));
+    ct.set(level - 1, scale);
     ct.update(|known| known.rescaled(params, level, PARTS));
     Ok(())
 }

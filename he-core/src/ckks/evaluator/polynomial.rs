@@ -634,8 +634,9 @@ where
                 let (parts, lower) = split_sum(params, sums, level, inner.level);
                 let product = has_product(three, inner);
                 let (mut track, power) = (tracks.of(inner), tracks.power(&walk, k));
-                let [c0, c1] =
-                    finish(params, inner, product, parts, &mut track, key, scratch, work)?;
+                let [c0, c1] = finish(
+                    params, inner, product, parts, &mut track, key, scratch, work,
+                )?;
                 tracks.sum(outer, |sum| sum.plus(track.get().product(power.get()), 0.0));
                 let mut parts = split_sum(params, lower, outer.level, outer.level).0;
                 let x = walk.parts(x, powers, k);
@@ -647,9 +648,7 @@ where
     })?;
     let parts = split_sum(params, sums, level, top.level).0;
     let (mut track, product) = (tracks.of(top), has_product(three, top));
-    let result = finish(
-        params, top, product, parts, &mut track, key, scratch, work,
-    )?;
+    let result = finish(params, top, product, parts, &mut track, key, scratch, work)?;
     ct.set(top.level - 1, target);
     ct.set_track(track);
     for (to, from) in ct.words_mut().into_iter().zip(result) {

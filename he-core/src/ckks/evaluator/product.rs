@@ -181,9 +181,7 @@ where
     let n = params.n();
     let (c0, c1) = ct.halves();
     let off = libm::fabs(acc.scale() / (ct.scale() * plain.scale()) - 1.0);
-    let term = ct
-        .track()
-        .after(|known| known.product(plain.track().get()));
+    let term = ct.track().after(|known| known.product(plain.track().get()));
     acc.update(|known| known.plus(term.get(), off));
     let [a0, a1] = acc.words_mut();
     for (acc, c) in [(a0, c0), (a1, c1)] {
@@ -212,7 +210,8 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     probe: &mut impl Probe,
 ) -> Result<()> {
     ct.check_params(params)?;
-    check_scale("plaintext", plain_scale)?;
+    let scale = ct.scale() * plain_scale;
+    check_scale("multiplication", scale)?;
     check_len("coefficients", coefficients.len(), params.n())?;
     check_len("scratch", scratch.len(), params.n())?;
     for i in 0..=ct.level() {
@@ -223,7 +222,7 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
             kernel::mul(limb, scratch, m);
         }
     }
-    ct.set(ct.level(), ct.scale() * plain_scale);
+    ct.set(ct.level(), scale);
     ct.update(|known| {
         let values = coefficients.iter().map(|&c| f64::from(c));
         known.product(Known::encoded(params, values, |size| {

@@ -1,6 +1,8 @@
 //! Hoisted rotations and polynomials, against the same one by one and in the
 //! clear.
 
+mod edges;
+
 use super::*;
 use crate::ckks::encode::encode_complex;
 use crate::ckks::{Ciphertext, decrypt};

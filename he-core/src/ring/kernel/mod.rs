@@ -1,7 +1,7 @@
 //! The inner loops, one module per kind of machine.
 //!
-//! The contract of every kernel, checked by the tests of `portable` on a host
-//! and by comparison with it on a board: residues in and out are canonical
+//! The contract of every kernel, checked by one suite (`conformance`) on a host
+//! and on a board: residues in and out are canonical
 //! (other words give wrong residues, never a panic); factors named `_mont` are
 //! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
 //! form (`0 <= b < q`), either is within the bounds; a lift leaves words of
@@ -10,9 +10,9 @@
 //!
 //! `portable` is safe code and compiles for every target; `cortex_m` is for
 //! processors with the DSP instructions of Armv7E-M (see `build.rs`); on a board
-//! the two are compared by the firmware's program `bench`. `sums` has the kernels
-//! of grouped digits, in safe code for all but hosts. `x86` has kernels for
-//! AVX2 and AVX-512, chosen at run time and compared with `portable` by its tests.
+//! the suite is run by the firmware's program `bench`. `sums` has the kernels of
+//! grouped digits, in safe code for all but hosts. `x86` has kernels for AVX2
+//! and AVX-512, chosen at run time.
 
 /// `$call!` of the width in bits, where that is known to the compiler.
 macro_rules! of_width {
@@ -29,6 +29,8 @@ macro_rules! of_width {
 }
 pub(crate) use of_width;
 
+#[cfg(any(test, feature = "kernel-comparison"))]
+pub mod conformance;
 #[cfg(cortex_m_dsp)]
 pub mod cortex_m;
 pub mod integers;

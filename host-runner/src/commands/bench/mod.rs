@@ -273,7 +273,7 @@ fn targets(
             seal_embedded: Some(32.6),
         });
         targets.push(Target {
-            figure: "its RAM, static and stack, KB",
+            figure: "its RAM, static and stack, KiB",
             value: f64::from(ram) / 1024.0,
             limit: 100.0,
             seal_embedded: Some(145.0),
@@ -289,7 +289,7 @@ fn targets(
             seal_embedded: None,
         });
         targets.push(Target {
-            figure: "its RAM, static and stack, KB",
+            figure: "its RAM, static and stack, KiB",
             value: f64::from(ram) / 1024.0,
             limit: limit as f64 / 1024.0,
             seal_embedded: None,
@@ -297,7 +297,7 @@ fn targets(
     }
     if let Some(image) = report.image {
         targets.push(Target {
-            figure: "code in flash, KB",
+            figure: "code in flash, KiB",
             value: image.code as f64 / 1024.0,
             limit: 96.0,
             seal_embedded: None,

@@ -1,8 +1,8 @@
 //! Kernels for x86-64 with AVX2 or AVX-512F, chosen at run time.
 //!
 //! Both are the same code (`vector`) over vectors of 8 or 16 words (`lanes`).
-//! Results are those of `portable`, word for word. What has no
-//! vector form here is `portable`'s.
+//! Results are those of `portable`, word for word, but for lifts, one of which in
+//! 2^32 differs by the modulus. What has no vector form here is `portable`'s.
 
 mod doubles;
 mod lanes;

@@ -2,7 +2,8 @@
 //! in `portable`.
 //!
 //! Montgomery products are those of [`Modulus::mont`] in the form `(t - m q) /
-//! 2^32` with `m = t q^-1 mod 2^32`, which gives the same number; for a factor
+//! 2^32` with `m = t q^-1 mod 2^32`, which gives the same number, or, where `m` is
+//! `-2^31`, one that differs by `q` and keeps the same bounds; for a factor
 //! `w` that is known beforehand `m` is `b (w q^-1) mod 2^32` and does not wait
 //! for `t` (Seiler, ePrint 2018/039, section 3.2).
 //!

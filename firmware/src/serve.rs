@@ -1,0 +1,67 @@
+//! What the programs do between requests: bytes off the line become requests, and
+//! replies go back.
+
+use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
+use he_nn::message::Memory;
+use serde::{Deserialize, Serialize};
+
+use crate::board::{self, Board};
+use crate::{fault, log, stack};
+
+/// One that answers requests.
+pub(crate) trait Program {
+    /// What it is asked.
+    type Request<'a>: Deserialize<'a>;
+    /// What it says.
+    type Reply<'a>: Serialize;
+
+    /// Carries a request out; nothing is received meanwhile.
+    fn handle(
+        &mut self,
+        request: Self::Request<'_>,
+        reply: &mut impl for<'r> FnMut(Self::Reply<'r>),
+    );
+
+    /// Answers a damaged frame of so many bytes.
+    fn refuse_frame(&mut self, received: u32, reply: &mut impl for<'r> FnMut(Self::Reply<'r>));
+
+    /// Sleeps until something has arrived.
+    fn wait(&mut self, board: &Board) {
+        board.wait();
+    }
+}
+
+/// Memory that the program takes.
+pub(crate) fn memory() -> Memory {
+    Memory {
+        static_bytes: stack::static_bytes().saturating_add(board::outside_bytes()),
+        stack_peak_bytes: stack::peak(),
+    }
+}
+
+/// Answers requests for ever.
+pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
+    let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());
+    let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
+    let (Some(reader), Some(outgoing)) = (reader, outgoing) else {
+        // Only a second call of `main` gets here.
+        fault::restart();
+    };
+    let mut reply = |reply: P::Reply<'_>| match link::encode(&reply, outgoing) {
+        Ok(frame) => board::send(frame),
+        Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
+    };
+    loop {
+        // The frame is in the reader, so the ring has its space back before
+        // the request is carried out.
+        let event = reader.read(&mut board.receive());
+        match event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>())) {
+            Some(Ok(request)) => board::undisturbed(|| program.handle(request, &mut reply)),
+            Some(Err(error)) => {
+                log::refused(&error);
+                program.refuse_frame(error.received(), &mut reply);
+            }
+            None => program.wait(board),
+        }
+    }
+}

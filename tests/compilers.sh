@@ -1,0 +1,6 @@
+# Which compiler can build for a target: sourced by the scripts here.
+
+sysroot_of() { "$1" --print sysroot 2>/dev/null || true; }
+has_target() { [ -d "$(sysroot_of "$1")/lib/rustlib/$2/lib" ]; }
+# Of the library, for cargo's build-std; without its lock file cargo refuses it.
+has_source() { [ -f "$(sysroot_of "$1")/lib/rustlib/src/rust/library/Cargo.lock" ]; }

@@ -1,0 +1,401 @@
+//! Every operation of he-core that touches a secret, run with its secrets marked
+//! undefined: under valgrind, a branch or an address that depends on one is a
+//! report. `taint BACKEND` says `clean NAME` or `reported NAME` for each; what is
+//! secret in it is marked here, and what becomes public is declassified here, with
+//! a reason, or in he-core's `secret::declassify`.
+//!
+//! `taint leaks` runs functions that leak, each of which must be reported.
+#![expect(clippy::print_stdout, reason = "the reports are what it is for")]
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use chacha20::ChaCha20Rng;
+use he_core::ckks::encode::{decode_in_place, encode, encode_complex, encode_in_place};
+use he_core::ckks::publish::{Allowance, Budget, Expected, KeyId, NoiseKey, publish_values};
+use he_core::ckks::{Ciphertext, Noise, decrypt, publish_label};
+use he_core::params::N4096_DEPTH3 as P;
+use he_core::ring::kernel;
+#[cfg(target_arch = "x86_64")]
+use he_core::ring::kernel::Backend;
+use he_core::ring::sample::{self, SEED_LEN};
+use he_core::rlwe::keys::{switching_key, switching_key_words};
+use he_core::rlwe::{
+    CompactKey, Encryption, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt,
+    encrypt_public, expand_c1,
+};
+use he_core::taint::{is_secret, public, published, reports, secret, watched};
+use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
+
+const N: usize = P.n();
+const LEVEL: usize = P.max_level();
+const WORDS: usize = (LEVEL + 1) * N;
+const SCALE: f64 = (1u64 << 20) as f64;
+
+/// A generator whose words are secret: what samplers draw. Bytes are not: he-core
+/// draws nothing but public seeds by `fill_bytes`.
+struct Coins(ChaCha20Rng);
+
+impl TryRng for Coins {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(hidden(self.0.next_u32()))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(hidden(self.0.next_u64()))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Coins {}
+
+fn hidden<T: Copy>(x: T) -> T {
+    let mut x = [x];
+    secret(&mut x);
+    let [x] = x;
+    x
+}
+
+/// Slots of a client.
+fn slots(count: usize) -> Vec<f64> {
+    let mut values: Vec<f64> = (0..count).map(|i| (i as f64 * 0.7).sin() * 3.0).collect();
+    secret(&mut values);
+    values
+}
+
+fn message() -> Vec<i32> {
+    let mut message: Vec<i32> = (0..N as i32).map(|i| i.wrapping_mul(77_777) >> 3).collect();
+    secret(&mut message);
+    message
+}
+
+/// A budget that is never used up.
+struct Endless;
+
+impl Budget for Endless {
+    type Error = Infallible;
+
+    fn allowance(&self) -> Allowance {
+        Allowance {
+            queries: 1,
+            statistical_bits: 8,
+        }
+    }
+
+    fn spend(&mut self, _: &KeyId) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+type Key = SecretKey<Vec<u32>>;
+
+/// Runs operations and says which of them were reported.
+struct Run {
+    coins: Coins,
+    reported: usize,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            coins: Coins(ChaCha20Rng::from_seed([5; 32])),
+            reported: 0,
+        }
+    }
+
+    fn check<T>(&mut self, name: &str, operation: impl FnOnce(&mut Coins) -> T) -> T {
+        let before = reports();
+        let result = black_box(operation(&mut self.coins));
+        let more = reports() - before;
+        if more == 0 {
+            println!("clean {name}");
+        } else {
+            self.reported += 1;
+            println!("reported {name} {more}");
+        }
+        result
+    }
+
+    /// The same, of an operation whose result is secret: that it is still marked as
+    /// such shows that the marks went all the way.
+    fn check_secret<T>(
+        &mut self,
+        name: &str,
+        operation: impl FnOnce(&mut Coins) -> Vec<T>,
+    ) -> Vec<T> {
+        let result = self.check(name, operation);
+        if !is_secret(&result) {
+            self.reported += 1;
+            println!("unmarked {name}");
+        }
+        result
+    }
+
+    fn key(&mut self) -> Key {
+        self.check("secret-key", |rng| {
+            SecretKey::generate(&P, vec![0; Key::words(&P)], rng).unwrap()
+        })
+    }
+
+    fn sampling(&mut self) {
+        self.check_secret("sample-ternary", |rng| {
+            (0..N).map(|_| sample::ternary(rng)).collect()
+        });
+        self.check_secret("sample-error", |rng| {
+            (0..N).map(|_| sample::error(rng)).collect()
+        });
+    }
+
+    fn encoding(&mut self) {
+        let (re, im) = (slots(N / 2), slots(N / 2));
+        let (mut buffer, mut integers) = (vec![0.0; N], vec![0; N]);
+        self.check_secret("encode", |_| {
+            encode(&re, SCALE, &mut buffer, &mut integers, |x| x as i32).unwrap();
+            // The mean of the imaginary parts, which everybody knows to be zero.
+            integers.remove(N / 2);
+            integers.clone()
+        });
+        integers.push(0);
+        self.check_secret("encode-complex", |_| {
+            let to_int = |x: f64| x as i32;
+            encode_complex(&re, &im, SCALE, &mut buffer, &mut integers, to_int).unwrap();
+            integers.clone()
+        });
+        self.check_secret("encode-single-precision", |_| {
+            let mut buffer: Vec<f32> = re.iter().chain(&im).map(|&x| x as f32).collect();
+            encode_in_place(&mut buffer, SCALE).unwrap();
+            let mut limb = vec![0; N];
+            let m = P.prime(0).unwrap().modulus();
+            kernel::lift_f32(&buffer, &mut limb, m.r(), m);
+            limb
+        });
+        // What is refused shows that it is.
+        self.check("encode-out-of-range", |_| {
+            assert!(encode(&re, 1e12, &mut buffer, &mut integers, |x| x as i32).is_err());
+        });
+        self.check("encode-not-finite", |_| {
+            let mut values = [1.0, f64::NAN, 2.0];
+            secret(&mut values);
+            assert!(encode(&values, SCALE, &mut buffer, &mut integers, |x| x as i32).is_err());
+        });
+        self.check_secret("decode-slots", |_| {
+            let mut buffer = slots(N);
+            decode_in_place(&mut buffer, SCALE).unwrap();
+            buffer
+        });
+    }
+
+    fn secret_key_encryption(&mut self, key: &Key) -> Ciphertext<Vec<u32>> {
+        let seed = [1; SEED_LEN];
+        let mut c0 = self.check_secret("encrypt", |rng| {
+            let mut c0 = vec![0; WORDS];
+            encrypt(&P, key, &mut message(), LEVEL, &seed, rng, &mut c0).unwrap();
+            c0
+        });
+        self.check("encrypt-out-of-range", |rng| {
+            let mut message = [i32::MAX; N];
+            secret(&mut message);
+            assert!(encrypt(&P, key, &mut message, 0, &seed, rng, &mut [0; N]).is_err());
+        });
+        self.check_secret("compact", |rng| {
+            let storage = vec![0; CompactKey::<Vec<u8>>::bytes(&P)];
+            let key = CompactKey::generate(&P, storage, rng).unwrap();
+            let (mut message, mut scratch, mut limb) = (message(), vec![0; N], vec![0; N]);
+            let mut run = Encryption::start(&P, &mut message, &mut scratch, rng).unwrap();
+            for i in 0..=LEVEL {
+                run.limb(&key, i, &mut limb).unwrap();
+            }
+            limb
+        });
+        // A ciphertext is for everybody.
+        public(&mut c0);
+        let mut c1 = vec![0; WORDS];
+        expand_c1(&P, &seed, &mut c1).unwrap();
+        Ciphertext::new(&P, LEVEL, SCALE, c0, c1).unwrap()
+    }
+
+    fn public_key_encryption(&mut self, key: &Key) {
+        let mut b = self.check_secret("public-key", |rng| {
+            let (mut errors, storage) = (vec![0; N], vec![0; PublicKey::<Vec<u32>>::words(&P)]);
+            let key = PublicKey::generate(&P, key, &[2; SEED_LEN], rng, &mut errors, storage);
+            key.unwrap().b().to_vec()
+        });
+        // The key is for everybody.
+        public(&mut b);
+        let key = PublicKey::from_parts(&P, [2; SEED_LEN], b).unwrap();
+        self.check_secret("encrypt-public", |rng| {
+            let (mut integers, mut limbs) = (vec![0; 3 * N], vec![0; 3 * N]);
+            let scratch = PublicScratch {
+                integers: &mut integers,
+                limbs: &mut limbs,
+            };
+            let (mut c0, mut c1) = (vec![0; WORDS], vec![0; WORDS]);
+            let halves = [&mut c0[..], &mut c1[..]];
+            encrypt_public(&P, &key, &message(), LEVEL, rng, scratch, halves).unwrap();
+            [c0, c1].concat()
+        });
+    }
+
+    fn switching_keys(&mut self, key: &Key) {
+        let (mut errors, words) = (vec![0; N], switching_key_words(&P, LEVEL));
+        for (name, target) in [
+            ("switching-key-square", SwitchTarget::Square),
+            ("switching-key-galois", SwitchTarget::Galois(5)),
+        ] {
+            self.check_secret(name, |rng| {
+                let (seed, mut b) = ([3; SEED_LEN], vec![0; words]);
+                switching_key(&P, key, target, LEVEL, &seed, rng, &mut errors, &mut b).unwrap();
+                b
+            });
+        }
+        self.check("switching-key-in-memory", |rng| {
+            let (target, storage) = (SwitchTarget::Square, vec![0; words]);
+            SwitchKey::generate(&P, key, target, LEVEL, rng, &mut errors, storage).unwrap()
+        });
+    }
+
+    fn decryption(&mut self, key: &Key, ct: &Ciphertext<Vec<u32>>) {
+        let (mut scratch, mut slots) = (vec![0; WORDS], vec![0.0; N]);
+        self.check_secret("decrypt", |_| {
+            let result = decrypt(&P, key, ct, LEVEL, SCALE, &mut scratch, &mut slots).unwrap();
+            let (re, im) = (result.slot(7).unwrap(), result.imaginary(7).unwrap());
+            vec![result.fill(), re, im]
+        });
+        let [c0, c1] = ct.parts().map(<[u32]>::to_vec);
+        let three = [c0.clone(), c1, c0];
+        let three = Ciphertext::from_parts(&P, LEVEL, SCALE, three).unwrap();
+        self.check_secret("decrypt-three-parts", |_| {
+            let result = decrypt(&P, key, &three, LEVEL, SCALE, &mut scratch, &mut slots);
+            vec![result.unwrap().fill()]
+        });
+        self.check("publish-label", |_| {
+            let result = decrypt(&P, key, ct, LEVEL, SCALE, &mut scratch, &mut slots).unwrap();
+            // The label is what is published.
+            let label = published(publish_label(&result, &[0, 9, 5, 100, 2047]).unwrap());
+            assert!(label < 5);
+        });
+        self.check_secret("publish-values", |_| {
+            let mut bytes = [7; 32];
+            secret(&mut bytes);
+            let noise_key = NoiseKey::new(bytes);
+            let expected = Expected {
+                level: LEVEL,
+                scale: SCALE,
+                noise: Noise::error(&P),
+                magnitude: 100.0,
+                // More noise than message: what is computed is the same.
+                precision_bits: -20.0,
+            };
+            let (words, numbers) = (&mut scratch, &mut slots);
+            let given = publish_values(
+                &P,
+                key,
+                &noise_key,
+                &mut Endless,
+                ct,
+                &expected,
+                words,
+                numbers,
+            );
+            vec![given.unwrap().fill()]
+        });
+    }
+
+    fn all(&mut self) {
+        self.sampling();
+        let key = self.key();
+        self.check("secret-key-of-coefficients", |_| {
+            let mut coefficients: Vec<i8> = (0..N).map(|i| (i % 3) as i8 - 1).collect();
+            secret(&mut coefficients);
+            SecretKey::from_coefficients(&P, vec![0; Key::words(&P)], &coefficients).unwrap()
+        });
+        self.encoding();
+        let ct = self.secret_key_encryption(&key);
+        self.public_key_encryption(&key);
+        self.switching_keys(&key);
+        self.decryption(&key, &ct);
+        self.check("erasure", |_| drop(key));
+    }
+
+    fn leaks(&mut self) {
+        let table: Vec<u32> = (0..64).collect();
+        self.check("leak-branch", |rng| {
+            if sample::ternary(rng) == 0 {
+                println!("a coefficient is zero");
+            }
+        });
+        self.check("leak-address", |rng| {
+            let index = (sample::error(rng) & 31) as usize;
+            table.get(index).copied()
+        });
+        // As the encoder did once: each value is looked at and left at.
+        self.check("leak-early-exit", |_| {
+            slots(16).iter().position(|&x| black_box(x) > 2.0)
+        });
+        // A secret that has passed through kernels is one still.
+        let key = SecretKey::generate(&P, vec![0; Key::words(&P)], &mut self.coins).unwrap();
+        self.check("leak-behind-kernels", |rng| {
+            let mut c0 = vec![0; WORDS];
+            encrypt(
+                &P,
+                &key,
+                &mut message(),
+                LEVEL,
+                &[1; SEED_LEN],
+                rng,
+                &mut c0,
+            )
+            .unwrap();
+            c0.contains(&black_box(17))
+        });
+        // The refusal that he-core declassifies is one bit: where is secret.
+        self.check("leak-of-a-place", |_| {
+            let mut values = [1.0, f64::NAN, 2.0];
+            secret(&mut values);
+            let (mut buffer, mut integers) = (vec![0.0; N], vec![0; N]);
+            let refused = encode(&values, SCALE, &mut buffer, &mut integers, |x| x as i32);
+            if refused == Err(he_core::Error::NotFinite { index: 1 }) {
+                println!("the second value is not finite");
+            }
+        });
+        // What is not secret does not pass for it.
+        self.check_secret("unmarked", |_| vec![1u32; 4]);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn select(name: &str) -> bool {
+    let backend = Backend::available().find(|backend| backend.name() == name);
+    backend.inspect(|backend| backend.select()).is_some()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn select(name: &str) -> bool {
+    name == kernel::backend()
+}
+
+fn main() -> ExitCode {
+    let argument = std::env::args().nth(1).unwrap_or_default();
+    let mut run = Run::new();
+    if !watched() {
+        println!("nobody is watching: start this under valgrind on x86-64");
+        return ExitCode::FAILURE;
+    }
+    if argument == "leaks" {
+        run.leaks();
+    } else if select(&argument) {
+        run.all();
+    } else {
+        println!("there are no kernels `{argument}` here: portable, avx2, or leaks");
+        return ExitCode::FAILURE;
+    }
+    println!("{} reported", run.reported);
+    ExitCode::from(u8::from(run.reported != 0))
+}
