@@ -381,7 +381,8 @@ mod tests {
                 let product = |w: u32| u64::from(w) * u64::from(q);
                 let refused = |w: &u32| (product(*w) as u32) < reject_below;
                 // Zero is refused.
-                let mut words: Vec<u32> = (1..=100).map(|i| i * 0x9E37_79B1).collect();
+                let spread = |i: u32| i.wrapping_mul(0x9E37_79B1);
+                let mut words: Vec<u32> = (1..=100).map(spread).collect();
                 words.retain(|w| !refused(w));
                 for zero in [None, Some(0), Some(21), Some(40)] {
                     let mut words = words.clone();
