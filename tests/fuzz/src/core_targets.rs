@@ -6,6 +6,7 @@ use he_core::ckks::{Ciphertext, decrypt};
 use he_core::rlwe::SecretKey;
 use he_core::wire::{self, Header, Kind};
 use he_edge_tests::golden::{self, GOLDEN64 as P, reread};
+use std::sync::LazyLock;
 
 /// Any object of a small ring. What is read must be written as it was, and be
 /// fit for use.
@@ -23,6 +24,10 @@ pub(crate) fn object(bytes: &[u8]) {
     if let Ok((again, _)) = reread(&P, bytes) {
         assert_eq!(again, bytes);
     }
+    // Evaluation takes many times as long as reading.
+    if bytes.last().is_none_or(|last| last % 32 != 0) {
+        return;
+    }
     if let Ok(ct) = two {
         evaluate(ct);
     }
@@ -35,17 +40,20 @@ pub(crate) fn object(bytes: &[u8]) {
 }
 
 fn evaluate<const PARTS: usize>(mut ct: Ciphertext<Vec<u32>, PARTS>) {
-    let secret: Vec<i8> = (0..P.n()).map(|i| (i % 3) as i8 - 1).collect();
-    let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
-    let Ok(key) = SecretKey::from_coefficients(&P, storage, &secret) else {
-        panic!("the test's key");
-    };
+    static KEY: LazyLock<SecretKey<Vec<u32>>> = LazyLock::new(|| {
+        let secret: Vec<i8> = (0..P.n()).map(|i| (i % 3) as i8 - 1).collect();
+        let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
+        let Ok(key) = SecretKey::from_coefficients(&P, storage, &secret) else {
+            panic!("the test's key");
+        };
+        key
+    });
     let mut slots = vec![0.0; P.n()];
     loop {
         let mut scratch = vec![0; (ct.level() + 1) * P.n()];
         let (level, scale) = (ct.level(), ct.scale());
         // Infinite slots and the like are the key holder's to judge.
-        let _ = decrypt(&P, &key, &ct, level, scale, &mut scratch, &mut slots);
+        let _ = decrypt(&P, &KEY, &ct, level, scale, &mut scratch, &mut slots);
         if ct.level() == 0 || rescale(&P, &mut ct, &mut scratch[..P.n()]).is_err() {
             break;
         }

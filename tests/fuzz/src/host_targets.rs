@@ -130,19 +130,24 @@ pub(crate) fn images() -> Vec<Vec<u8>> {
     let mut symbols = vec![0; 16];
     symbols.extend([1u32, 0x1000, 4].iter().flat_map(|word| word.to_le_bytes()));
     symbols.extend([0x12, 0, 1, 0]);
-    // Name, type, flags, data, entry size, link.
-    let sections: [(&[u8], u32, u32, &[u8], u32, u32); 7] = [
-        (b".text", 1, 6, b"core::panicking \x70\x47 src/lib.rs", 0, 0),
-        (b".data", 1, 3, b"1234", 0, 0),
-        (b".bss", 8, 3, b"", 0, 0),
-        (b".symtab", 2, 0, &symbols, 16, 5),
-        (b".strtab", 3, 0, b"\0rust_begin_unwind\0", 0, 0),
-        (b".shstrtab", 3, 0, names, 0, 0),
-        (b".comment", 1, 0, b"rustc version 1.95.0 (x)\0", 0, 0),
+    // Name, data; type, flags, size of an entry, link.
+    type Section<'a> = (&'a [u8], &'a [u8], [u32; 4]);
+    let sections: [Section<'_>; 7] = [
+        (
+            b".text",
+            b"core::panicking \x70\x47 src/lib.rs",
+            [1, 6, 0, 0],
+        ),
+        (b".data", b"1234", [1, 3, 0, 0]),
+        (b".bss", b"", [8, 3, 0, 0]),
+        (b".symtab", &symbols, [2, 0, 16, 5]),
+        (b".strtab", b"\0rust_begin_unwind\0", [3, 0, 0, 0]),
+        (b".shstrtab", names, [3, 0, 0, 0]),
+        (b".comment", b"rustc version 1.95.0 (x)\0", [1, 0, 0, 0]),
     ];
     let mut body = Vec::new();
     let mut headers = vec![0; 40];
-    for (text, kind, flags, data, entry, link) in sections {
+    for (text, data, [kind, flags, entry, link]) in sections {
         let offset = 52 + body.len() as u32;
         let size = if kind == 8 { 64 } else { data.len() as u32 };
         let fields = [
