@@ -10,7 +10,7 @@
 //! | [`arith`] | one prime modulus below 2^30: Montgomery reduction with its bounds stated, const prime and root checks |
 //! | [`ring`] | limbs of polynomials modulo X^N + 1 over a chain of primes: NTT, automorphism, base extension, samplers; [`ring::kernel`] is where machine-specific code goes |
 //! | [`rlwe`] | secret, public and switching keys (seeded), encryption, gadget product and mod-down; knows no scale |
-//! | [`ckks`] | encoding, ciphertexts with level and scale, the evaluator, bounds of its noise, decryption, publication |
+//! | [`ckks`] | encoding, ciphertexts with level, scale and noise, the evaluator, decryption, publication |
 //!
 //! Beside them: [`params`] (literal to validated, at compile time), [`error`],
 //! [`probe`] (how a device sees what an operation is at) and [`wire`]
@@ -25,7 +25,7 @@
 //! ```
 //! use he_core::ckks::encode::encode;
 //! use he_core::ckks::evaluator::{multiply_plain, rescale};
-//! use he_core::ckks::{Ciphertext, Plaintext, decrypt};
+//! use he_core::ckks::{Ciphertext, Message, Noise, Plaintext, decrypt};
 //! use he_core::params::N4096_DEPTH3 as P;
 //! use he_core::rlwe::{self, SecretKey};
 //! use rand_core::Rng;
@@ -50,7 +50,9 @@
 //!
 //! // The evaluator, who has `seed` and `c0`.
 //! rlwe::expand_c1(&P, &seed, &mut c1)?;
-//! let mut ct = Ciphertext::new(&P, level, scale, c0, c1)?;
+//! // What is known of the inputs: fresh, and no slot above 3.
+//! let ct = Ciphertext::new(&P, level, scale, c0, c1)?;
+//! let mut ct = ct.with_noise(Noise::fresh(&P), Message::within(3.0));
 //! let weights = integers(&[2.0, 0.5, -1.0])?;
 //! let weights = Plaintext::new(&P, &weights, level, scale, vec![0; limbs * n])?;
 //! multiply_plain(&P, &mut ct, &weights)?;
@@ -61,7 +63,7 @@
 //! let (mut scratch, mut slots) = (vec![0; 3 * n], vec![0.0; n]);
 //! let result = decrypt(&P, &key, &ct, 2, expected, &mut scratch, &mut slots)?;
 //! for (i, product) in [3.0, -1.0, -3.0].into_iter().enumerate() {
-//!     assert!((result.slot(i).unwrap() - product).abs() < 0.01);
+//!     assert!((result.slot(i).unwrap() - product).abs() < 6.0 * result.noise().sigma);
 //! }
 //! # Ok::<(), he_core::Error>(())
 //! ```

@@ -19,9 +19,13 @@
 //!
 //! in each coefficient, for `q` publications in all under one key and `s` bits
 //! of statistical security. This is the rule of Li, Micciancio, Schultz,
-//! Sorrell (Crypto 2022, ePrint 2022/816, section 4.4), which has
-//! `sqrt(24 N q) 2^(s / 2)` before the largest error of a coefficient; here the
-//! norm stands for that times `sqrt(N)`.
+//! Sorrell (Crypto 2022, ePrint 2022/816, Corollary 2), which has
+//! `sqrt(24 N q) 2^(s / 2)` before a bound of the error; here the norm over the
+//! coefficients stands for that bound times `sqrt(N)`. OpenFHE takes
+//! `sqrt(12 q) 2^(s / 2)` before an error that it measures, and holds the
+//! paper's `sqrt(2 N)` to be wrong as the game is played over coefficients
+//! (`CKKS_NOISE_FLOODING.md`). What follows depends on neither: it is a
+//! derivation of its own, from the norm.
 //!
 //! What it gives, for the noise drawn here: the square of the Hellinger
 //! distance of a probability on the integers and itself moved by `e` is at most
@@ -169,7 +173,12 @@ pub struct Expected {
     pub level: usize,
     /// Scale.
     pub scale: f64,
-    /// The error, tracked through the circuit. Only `bound` counts.
+    /// The error, tracked through the circuit, in slots times the scale. Only
+    /// `bound` counts. What a ciphertext itself carries
+    /// ([`Ciphertext::noise`]) is not looked at: it is a figure of whoever
+    /// computed, and of one that came from elsewhere there is none. The holder
+    /// of the key may run the circuit on ciphertexts of his own and take what
+    /// those carry.
     pub noise: Noise,
     /// Largest magnitude of a slot, in units of the result.
     pub magnitude: f64,

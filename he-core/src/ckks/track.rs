@@ -234,3 +234,182 @@ impl Track {
         self
     }
 }
+
+#[cfg(all(test, not(feature = "noise")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_carried_takes_no_memory_and_claims_nothing() {
+        assert_eq!(size_of::<Track>(), 0);
+        let track = Track::of(|| unreachable!("computed"));
+        assert_eq!(track.get(), Known::UNKNOWN);
+        assert_eq!(Track::ZERO.get(), Known::UNKNOWN);
+    }
+}
+
+#[cfg(all(test, feature = "noise"))]
+mod tests {
+    use super::*;
+    use crate::ckks::encode::encode;
+    use crate::ckks::evaluator::*;
+    use crate::ckks::{Ciphertext, Constant, Plaintext};
+    use crate::testing::N64 as P;
+
+    const N: usize = 64;
+    const SCALE: f64 = (1u64 << 26) as f64;
+    const TOP: usize = 4;
+    const NOISE: Noise = Noise {
+        bound: 100.0,
+        sigma: 3.0,
+    };
+    const MESSAGE: Message = Message {
+        bound: 0.5,
+        rms: 0.25,
+    };
+
+    fn unknown(level: usize) -> Ciphertext<Vec<u32>> {
+        let part = || vec![1; (TOP + 1) * N];
+        Ciphertext::new(&P, level, SCALE, part(), part()).unwrap()
+    }
+
+    fn stated(level: usize) -> Ciphertext<Vec<u32>> {
+        unknown(level).with_noise(NOISE, MESSAGE)
+    }
+
+    fn near(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-9 * b.abs()
+    }
+
+    #[test]
+    fn a_sum_with_itself_counts_every_time() {
+        let one = stated(1);
+        let mut sum = stated(1);
+        for count in 2..=16 {
+            add(&P, &mut sum, &one).unwrap();
+            let n = f64::from(count);
+            assert!(near(sum.noise().bound, n * NOISE.bound));
+            assert!(near(sum.message().bound, n * MESSAGE.bound));
+            // As for independent operands.
+            assert!(near(sum.noise().sigma, n.sqrt() * NOISE.sigma));
+        }
+        // A difference with itself is no smaller.
+        let mut difference = stated(1);
+        sub(&P, &mut difference, &one).unwrap();
+        assert!(near(difference.noise().bound, 2.0 * NOISE.bound));
+        // The same image twice is known to be the same.
+        let twice = one.track().get().images([5, 7, 5].into_iter());
+        assert!(near(twice.noise.bound, 3.0 * NOISE.bound));
+        assert!(near(twice.noise.sigma, 5f64.sqrt() * NOISE.sigma));
+    }
+
+    #[test]
+    fn a_square_has_twice_the_error_of_its_root() {
+        let (a, scaled) = (stated(1), MESSAGE.times(SCALE, SCALE));
+        let square = square(&P, a, vec![0; 2 * N]).unwrap();
+        let noise = square.noise();
+        assert!(near(noise.bound, 2.0 * 100.0 * scaled.bound + 1e4));
+        assert!((noise.sigma / (2.0 * 3.0 * scaled.rms) - 1.0).abs() < 1e-6);
+        assert!(near(square.message().bound, 0.25));
+    }
+
+    #[test]
+    fn of_unknown_origin_nothing_is_claimed() {
+        assert_eq!(unknown(2).noise(), Noise::UNKNOWN);
+        assert_eq!(unknown(2).message(), Message::UNKNOWN);
+        let (none, nothing) = (Noise::UNKNOWN, Message::UNKNOWN);
+
+        // Whatever it is joined with, from either side.
+        let mut sum = stated(2);
+        add(&P, &mut sum, &unknown(2)).unwrap();
+        assert_eq!((sum.noise(), sum.message()), (none, nothing));
+        let product = multiply(&P, stated(2), &unknown(2), vec![0; 3 * N]).unwrap();
+        assert_eq!((product.noise(), product.message()), (none, nothing));
+        let mut rescaled = unknown(2);
+        rescale(&P, &mut rescaled, &mut [0; N]).unwrap();
+        assert_eq!((rescaled.noise(), rescaled.message()), (none, nothing));
+        let mut dropped = unknown(2);
+        drop_level(&P, &mut dropped, 0).unwrap();
+        assert_eq!(dropped.noise().bound, f64::INFINITY);
+
+        // What was written by others.
+        let mut written = stated(2);
+        written.parts_mut()[0][0] = 2;
+        assert_eq!((written.noise(), written.message()), (none, nothing));
+        let mut written = stated(2);
+        written.halves_mut().1[0] = 2;
+        assert_eq!((written.noise(), written.message()), (none, nothing));
+
+        // Zero is known, and so is a sum that begins with it.
+        let zero = || vec![0; 3 * N];
+        let mut sum = Ciphertext::zero(&P, 2, SCALE, zero(), zero()).unwrap();
+        assert_eq!((sum.noise(), sum.message()), (Noise::ZERO, Message::ZERO));
+        add(&P, &mut sum, &stated(2)).unwrap();
+        assert_eq!((sum.noise(), sum.message()), (NOISE, MESSAGE));
+        sum.reset(2, SCALE).unwrap();
+        assert_eq!(sum.noise(), Noise::ZERO);
+        // Zero times what is unknown is zero, not NaN.
+        let mut product = unknown(2);
+        multiply_constant(&P, &mut product, &Constant::real(0.0, 1.0).unwrap()).unwrap();
+        assert_eq!(
+            (product.noise(), product.message()),
+            (Noise::ZERO, Message::ZERO)
+        );
+    }
+
+    #[test]
+    fn a_worst_case_that_may_wrap_around_has_no_bound() {
+        let half = 0.5 * P.log_q(1).exp2() / SCALE;
+        for (bound, fits) in [(0.99, true), (1.01, false)] {
+            let large = Message {
+                bound: bound * half,
+                rms: 1.0,
+            };
+            let mut ct = unknown(1).with_noise(NOISE, large);
+            rescale(&P, &mut ct, &mut [0; N]).unwrap();
+            assert_eq!(ct.noise().bound.is_finite(), fits);
+            assert!(ct.noise().sigma.is_finite());
+            let mut ct = unknown(2).with_noise(NOISE, large);
+            drop_level(&P, &mut ct, 1).unwrap();
+            assert_eq!(ct.noise().bound.is_finite(), fits);
+        }
+    }
+
+    #[test]
+    fn a_plaintext_is_bounded_by_its_coefficients() {
+        let values: Vec<f64> = (0..N / 2).map(|i| (i as f64 * 0.7).sin()).collect();
+        let peak = {
+            let mut one = vec![0.0; N / 2];
+            one[3] = 4.0;
+            one
+        };
+        for values in [values, peak] {
+            let (mut buffer, mut c) = ([0.0; N], [0; N]);
+            encode(&values, SCALE, &mut buffer, &mut c, |x| x as i32).unwrap();
+            let plain = Plaintext::new(&P, &c, 1, SCALE, vec![0; 2 * N]).unwrap();
+            let Known { noise, message } = plain.track().get();
+            let largest = values.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+            let squares: f64 = values.iter().map(|x| x * x).sum();
+            assert_eq!(noise, Noise::rounding(&P));
+            assert!(message.bound >= largest * SCALE);
+            assert!(message.bound <= 1.001 * (squares.sqrt() * SCALE + noise.bound));
+            let rms = (squares / (N / 2) as f64).sqrt();
+            assert!((message.rms / (rms * SCALE) - 1.0).abs() < 1e-3);
+            // A statement takes its place.
+            let plain = plain.with_noise(NOISE, Message::within(1.0));
+            assert_eq!(plain.track().get().message.bound, SCALE);
+        }
+    }
+
+    #[test]
+    fn a_scale_taken_for_another_is_an_error() {
+        let off = 1.0 + 5e-10;
+        let part = || vec![1; 2 * N];
+        let other = Ciphertext::new(&P, 1, SCALE * off, part(), part()).unwrap();
+        let other = other.with_noise(Noise::ZERO, MESSAGE);
+        let mut sum = stated(1);
+        add(&P, &mut sum, &other).unwrap();
+        let mismatch = sum.noise().bound - NOISE.bound;
+        assert!((mismatch / (5e-10 * MESSAGE.bound * SCALE) - 1.0).abs() < 1e-3);
+    }
+}

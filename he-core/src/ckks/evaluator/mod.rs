@@ -5,6 +5,9 @@
 //! [`switching`] relinearises and rotates, [`hoisting`] rotates one ciphertext
 //! several times, [`polynomial`] evaluates one.
 //!
+//! Every operation brings forward the noise that its operands carry, and the bound
+//! of their message ([`Ciphertext::noise`](crate::ckks::Ciphertext::noise)).
+//!
 //! # A product of two ciphertexts, and the sum of its slots
 //!
 //! The scalar product of two vectors that were encrypted under a public key.
