@@ -654,24 +654,25 @@ fn dot_terms<L: Lanes, const K: usize>(
     for i in (0..n).step_by(L::COUNT) {
         // SAFETY: whole vectors below the shortest length.
         unsafe {
-            let at = [acc0.as_mut_ptr().add(i), acc1.as_mut_ptr().add(i)];
-            let mut sums = at.map(|at| {
-                let x = L::load(at);
-                (x.mul_even(factor), x.odd().mul_even(factor))
-            });
+            // Without closures: what is not enabled in one is not inlined there.
+            let (at0, at1) = (acc0.as_mut_ptr().add(i), acc1.as_mut_ptr().add(i));
+            let (x0, x1) = (L::load(at0), L::load(at1));
+            let (mut even0, mut odd0) = (x0.mul_even(factor), x0.odd().mul_even(factor));
+            let (mut even1, mut odd1) = (x1.mul_even(factor), x1.odd().mul_even(factor));
             for term in &terms {
                 let digit = L::load(term.digit.as_ptr().add(i));
                 let digit_odd = digit.odd();
-                for ((even, odd), key) in sums.iter_mut().zip([term.b, term.a]) {
-                    let key = L::load(key.as_ptr().add(i));
-                    *even = even.add_wide(digit.mul_even(key));
-                    *odd = odd.add_wide(digit_odd.mul_even(key.odd()));
-                }
+                let b = L::load(term.b.as_ptr().add(i));
+                even0 = even0.add_wide(digit.mul_even(b));
+                odd0 = odd0.add_wide(digit_odd.mul_even(b.odd()));
+                let a = L::load(term.a.as_ptr().add(i));
+                even1 = even1.add_wide(digit.mul_even(a));
+                odd1 = odd1.add_wide(digit_odd.mul_even(a.odd()));
             }
-            for ((even, odd), at) in sums.into_iter().zip(at) {
-                let x = q.canon(L::high(q.down(even), q.down(odd)));
-                x.min(x.sub(q.q)).store(at);
-            }
+            let x0 = q.canon(L::high(q.down(even0), q.down(odd0)));
+            let x1 = q.canon(L::high(q.down(even1), q.down(odd1)));
+            x0.min(x0.sub(q.q)).store(at0);
+            x1.min(x1.sub(q.q)).store(at1);
         }
     }
 }
