@@ -2,7 +2,7 @@
 //! clear.
 
 use super::decrypt::{Decrypted, decrypt};
-use super::encode::encode_in_place;
+use super::encode::{encode_complex, encode_in_place};
 use super::evaluator::*;
 use super::{Ciphertext, Noise, Plaintext};
 use crate::error::{Error, WireError};
@@ -124,6 +124,96 @@ fn encryption_round_trips_at_every_level() {
         let e = max_error(&t.decrypt(&ct), |i| v[i]);
         assert!(e < 7.0 * 207.0 / SCALE && e > 0.0, "level {level}: {e}");
     }
+}
+
+/// Complex slots at scale 2^40, beyond words of 32 bits: with every encryption,
+/// and times an encoded vector, rescaled by two primes of 20 bits.
+#[test]
+fn wide_coefficients_serve_a_scale_of_40_bits() {
+    const WIDE: f64 = (1u64 << 40) as f64;
+    let mut t = Bench::new(40);
+    let (re, im) = (t.values(), t.values());
+    let level = P.max_level();
+    let words = (level + 1) * N;
+    let encoded = |re: &[f64], im: &[f64], scale: f64| {
+        let (mut buffer, mut c) = (vec![0.0; N], vec![0i64; N]);
+        encode_complex(re, im, scale, &mut buffer, &mut c, |x| x as i64).unwrap();
+        c
+    };
+    let check = |t: &Bench, ct: &Ciphertext<Vec<u32>>, want: [&[f64]; 2], limit: f64| {
+        let (mut scratch, mut slots) = (vec![0; (ct.level() + 1) * N], vec![0.0; N]);
+        let (l, s) = (ct.level(), ct.scale());
+        let d = decrypt(&P, &t.key, ct, l, s, &mut scratch, &mut slots).unwrap();
+        let error = |want: &[f64], got: &dyn Fn(usize) -> Option<f64>| {
+            let errors = want
+                .iter()
+                .enumerate()
+                .map(|(i, x)| (got(i).unwrap() - x).abs());
+            errors.fold(0.0, f64::max)
+        };
+        let e = error(want[0], &|i| d.slot(i)).max(error(want[1], &|i| d.imaginary(i)));
+        assert!(e < limit && e > 0.0, "{e} not below {limit}");
+    };
+    // Deviations of a slot: of an error, and of a rounding, that is of `sqrt(N (1 +
+    // 2 N / 3) / 12)`.
+    let (limit, rounding) = (7.0 * 207.0 / WIDE, 7.0 * 967.0);
+
+    let mut message = encoded(&re, &im, WIDE);
+    assert!(message.iter().any(|x| x.unsigned_abs() > 1 << 32));
+    let (mut c0, mut c1) = (vec![0; words], vec![0; words]);
+    let mut integers = vec![0; 3 * N];
+    let mut limbs = vec![0; 3 * N];
+    let public = {
+        let (seed, storage) = (t.seed(), vec![0; PublicKey::<Vec<u32>>::words(&P)]);
+        let errors = &mut integers[..N];
+        PublicKey::generate(&P, &t.key, &seed, &mut t.rng, errors, storage).unwrap()
+    };
+    let scratch = PublicScratch {
+        integers: &mut integers,
+        limbs: &mut limbs,
+    };
+    let halves = [&mut c0[..], &mut c1[..]];
+    encrypt_public(&P, &public, &message, level, &mut t.rng, scratch, halves).unwrap();
+    let ct = Ciphertext::new(&P, level, WIDE, c0, c1).unwrap();
+    check(&t, &ct, [&re, &im], rounding / WIDE);
+
+    let seed = t.seed();
+    let (mut c0, mut c1) = ct.into_storage();
+    rlwe::encrypt(&P, &t.key, &mut message, level, &seed, &mut t.rng, &mut c0).unwrap();
+    rlwe::expand_c1(&P, &seed, &mut c1).unwrap();
+    let mut ct = Ciphertext::new(&P, level, WIDE, c0, c1).unwrap();
+    check(&t, &ct, [&re, &im], limit);
+
+    // Times a vector, and twice rescaled; 86 bits of modulus at first.
+    let (c, d) = (t.values(), t.values());
+    let scale = 2f64.powi(37);
+    let factor = encoded(&c, &d, scale);
+    let plain = Plaintext::new(&P, &factor, level, scale, vec![0; words]).unwrap();
+    multiply_plain(&P, &mut ct, &plain).unwrap();
+    let mut scratch = vec![0; N];
+    for _ in 0..2 {
+        rescale(&P, &mut ct, &mut scratch).unwrap();
+    }
+    let product = |i: usize| [re[i] * c[i] - im[i] * d[i], re[i] * d[i] + im[i] * c[i]];
+    let want: Vec<_> = (0..SLOTS).map(product).collect();
+    let (x, y): (Vec<_>, Vec<_>) = want.iter().map(|&[x, y]| (x, y)).unzip();
+    // The error of encryption, times at most 1.42, and the last rescale's
+    // rounding.
+    let limit = 1.42 * limit + rounding / ct.scale();
+    check(&t, &ct, [&x, &y], limit);
+
+    // What does not fit is refused, with its place.
+    let mut beyond = vec![0i64; N];
+    beyond[5] = (1 << 62) + 22;
+    let refused = Err(Error::Range {
+        index: 5,
+        limit_log2: 62,
+    });
+    let got = Plaintext::new(&P, &beyond, level, WIDE, vec![0; words]).map(|_| ());
+    assert_eq!(got, refused);
+    let mut c0 = vec![0; words];
+    let got = rlwe::encrypt(&P, &t.key, &mut beyond, level, &seed, &mut t.rng, &mut c0);
+    assert_eq!(got, refused);
 }
 
 #[test]

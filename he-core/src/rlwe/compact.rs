@@ -249,6 +249,31 @@ mod tests {
         assert!(matches!(refused, Err(Error::Range { .. })));
         drop(refused);
         assert_eq!(message, [0; 16]);
+        let mut message = [(1i64 << 62) + 22; 16];
+        let refused = Encryption::start(&N16, &mut message, &mut scratch, &mut rng);
+        assert!(matches!(refused, Err(Error::Range { .. })));
+        drop(refused);
+        assert_eq!(message, [0; 16]);
+    }
+
+    /// Of the same integers, so that words of either size give the same bits.
+    #[test]
+    fn wide_messages_give_the_ciphertexts_of_narrow_ones() {
+        let mut rng = ChaCha20Rng::from_seed([6; 32]);
+        let key = CompactKey::generate(&N16, [0; 4], &mut rng).unwrap();
+        let mut narrow: [i32; 16] = core::array::from_fn(|k| (k as i32 - 7) << 27);
+        let mut wide = narrow.map(i64::from);
+        let (mut scratch, mut limbs) = ([0; 16], [[0; 16]; 2]);
+        let [mut one, mut other] = [1, 1].map(|seed| ChaCha20Rng::from_seed([seed; 32]));
+        for i in 0..4 {
+            let mut e = Encryption::start(&N16, &mut narrow, &mut scratch, &mut one).unwrap();
+            e.limb(&key, i, &mut limbs[0]).unwrap();
+            drop(e);
+            let mut e = Encryption::start(&N16, &mut wide, &mut scratch, &mut other).unwrap();
+            e.limb(&key, i, &mut limbs[1]).unwrap();
+            drop(e);
+            assert_eq!(limbs[0], limbs[1]);
+        }
     }
 
     #[test]

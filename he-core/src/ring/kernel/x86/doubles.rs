@@ -136,7 +136,10 @@ impl Wide for Avx2 {
             _mm256_castsi256_si128(self.0),
             _mm256_extracti128_si256::<1>(self.0)
         ));
-        [low, high].map(|half| Four(op!(_mm256_cvtepi32_pd(half))))
+        op!([
+            Four(_mm256_cvtepi32_pd(low)),
+            Four(_mm256_cvtepi32_pd(high))
+        ])
     }
 }
 
@@ -213,6 +216,9 @@ impl Wide for Avx512 {
             _mm512_castsi512_si256(self.0),
             _mm512_extracti64x4_epi64::<1>(self.0)
         ));
-        [low, high].map(|half| Eight(op!(_mm512_cvtepi32_pd(half))))
+        op!([
+            Eight(_mm512_cvtepi32_pd(low)),
+            Eight(_mm512_cvtepi32_pd(high))
+        ])
     }
 }

@@ -147,6 +147,7 @@ macro_rules! kernel_or {
             $on(Backend::current(), $($arg),*)
         }
 
+        #[doc = concat!("See [`", stringify!($name), "`]; on a given backend.")]
         $vis fn $on(backend: Backend, $($arg: $ty),*) -> $result {
             #[target_feature(enable = "avx2")]
             fn eight($($arg: $ty),*) -> $result {
@@ -365,6 +366,46 @@ mod tests {
                         None => portable::square(s, t, u, &m),
                         Some(on) => square_on(on, s, t, u, &m),
                     });
+                }
+            }
+        }
+    }
+
+    /// Residues of words, up to the last whole vector or the first word that is
+    /// refused.
+    #[test]
+    fn residues_are_as_defined_up_to_the_first_refused() {
+        for backend in backends() {
+            for q in MODULI {
+                let reject_below = ((1u64 << 32) % u64::from(q)) as u32;
+                let product = |w: u32| u64::from(w) * u64::from(q);
+                let refused = |w: &u32| (product(*w) as u32) < reject_below;
+                // Zero is refused.
+                let spread = |i: u32| i.wrapping_mul(0x9E37_79B1);
+                let mut words: Vec<u32> = (1..=100).map(spread).collect();
+                words.retain(|w| !refused(w));
+                for zero in [None, Some(0), Some(21), Some(40)] {
+                    let mut words = words.clone();
+                    if let Some(at) = zero {
+                        words[at] = 0;
+                    }
+                    for length in [0, 7, 41, 64] {
+                        let mut out = vec![0; length];
+                        let done = residues_on(backend, &words, &mut out, q, reject_below);
+                        let whole = |lanes: usize| {
+                            let vectors = length & !(lanes - 1);
+                            zero.map_or(vectors, |at| at.min(vectors))
+                        };
+                        let expected = match backend.name() {
+                            "avx512" => whole(16),
+                            "avx2" => whole(8),
+                            _ => 0,
+                        };
+                        assert_eq!(done, expected, "{} {q}", backend.name());
+                        for (&x, &w) in out[..done].iter().zip(&words) {
+                            assert_eq!(u64::from(x), product(w) >> 32);
+                        }
+                    }
                 }
             }
         }

@@ -96,17 +96,30 @@ impl Parts {
     /// and four more in a quarter.
     #[inline(always)]
     unsafe fn rows(self, quarter: usize, tile: usize) -> [Complex<Four>; 4] {
+        let at = 4 * tile;
         // SAFETY: the caller's.
-        [0, 1, 2, 3].map(|row| unsafe { self.load(row * quarter + 4 * tile) })
+        unsafe {
+            [
+                self.load(at),
+                self.load(quarter + at),
+                self.load(2 * quarter + at),
+                self.load(3 * quarter + at),
+            ]
+        }
     }
 
     /// # Safety
     /// As for [`Self::rows`], writable.
     #[inline(always)]
     unsafe fn put_rows(self, quarter: usize, tile: usize, rows: [Complex<Four>; 4]) {
-        for (row, x) in rows.into_iter().enumerate() {
-            // SAFETY: the caller's.
-            unsafe { self.store(row * quarter + 4 * tile, x) };
+        let at = 4 * tile;
+        let [a, b, c, d] = rows;
+        // SAFETY: the caller's.
+        unsafe {
+            self.store(at, a);
+            self.store(quarter + at, b);
+            self.store(2 * quarter + at, c);
+            self.store(3 * quarter + at, d);
         }
     }
 }
@@ -130,18 +143,21 @@ unsafe fn all<D: Doubles>(table: Parts, i: usize) -> Complex<D> {
 unsafe fn forward_pass<D: Doubles>(data: Parts, n: usize, half: usize, table: Parts) {
     for block in (0..n).step_by(4 * half) {
         for i in (0..half).step_by(D::COUNT) {
-            let at = [0, 1, 2, 3].map(|k| block + i + k * half);
+            let at = block + i;
             // SAFETY: below `block + 4 half <= n`, in the table below `4 half`.
             unsafe {
-                let [a, b, c, d] = at.map(|at| data.load::<D>(at));
-                let [w1, w2, w3] = [1, 2, 3].map(|k| table.load::<D>(k * half + i));
+                let (a, b) = (data.load::<D>(at), data.load::<D>(at + half));
+                let (c, d) = (data.load::<D>(at + 2 * half), data.load::<D>(at + 3 * half));
+                let (w1, w2) = (table.load(half + i), table.load(2 * half + i));
+                let w3 = table.load(3 * half + i);
                 let (a, b) = forward_butterfly(a, b, w1);
                 let (c, d) = forward_butterfly(c, d, w1);
                 let (a, c) = forward_butterfly(a, c, w2);
                 let (b, d) = forward_butterfly(b, d, w3);
-                for (x, at) in [a, b, c, d].into_iter().zip(at) {
-                    data.store(at, x);
-                }
+                data.store(at, a);
+                data.store(at + half, b);
+                data.store(at + 2 * half, c);
+                data.store(at + 3 * half, d);
             }
         }
     }
@@ -155,18 +171,21 @@ unsafe fn forward_pass<D: Doubles>(data: Parts, n: usize, half: usize, table: Pa
 unsafe fn inverse_pass<D: Doubles>(data: Parts, n: usize, half: usize, table: Parts) {
     for block in (0..n).step_by(4 * half) {
         for i in (0..half).step_by(D::COUNT) {
-            let at = [0, 1, 2, 3].map(|k| block + i + k * half);
+            let at = block + i;
             // SAFETY: as in `forward_pass`.
             unsafe {
-                let [a, b, c, d] = at.map(|at| data.load::<D>(at));
-                let [w1, w2, w3] = [1, 2, 3].map(|k| table.load::<D>(k * half + i));
+                let (a, b) = (data.load::<D>(at), data.load::<D>(at + half));
+                let (c, d) = (data.load::<D>(at + 2 * half), data.load::<D>(at + 3 * half));
+                let (w1, w2) = (table.load(half + i), table.load(2 * half + i));
+                let w3 = table.load(3 * half + i);
                 let (a, c) = inverse_butterfly(a, c, w2);
                 let (b, d) = inverse_butterfly(b, d, w3);
                 let (a, b) = inverse_butterfly(a, b, w1);
                 let (c, d) = inverse_butterfly(c, d, w1);
-                for (x, at) in [a, b, c, d].into_iter().zip(at) {
-                    data.store(at, x);
-                }
+                data.store(at, a);
+                data.store(at + half, b);
+                data.store(at + 2 * half, c);
+                data.store(at + 3 * half, d);
             }
         }
     }
@@ -227,6 +246,12 @@ unsafe fn tiles(data: Parts, n: usize, f: &impl Tile) {
     }
 }
 
+/// Times a real factor.
+#[inline(always)]
+fn times(x: Complex<Four>, factor: Four) -> Complex<Four> {
+    (x.0.mul(factor), x.1.mul(factor))
+}
+
 /// The two shortest stages of the forward transform, of `factor` times the input.
 struct ForwardTile {
     factor: Four,
@@ -237,7 +262,9 @@ impl Tile for ForwardTile {
     #[inline(always)]
     fn run(&self, rows: [Complex<Four>; 4]) -> [Complex<Four>; 4] {
         let [w1, w2, w3] = self.w;
-        let [a, c, b, d] = rows.map(|x| (x.0.mul(self.factor), x.1.mul(self.factor)));
+        let [a, c, b, d] = rows;
+        let (a, b) = (times(a, self.factor), times(b, self.factor));
+        let (c, d) = (times(c, self.factor), times(d, self.factor));
         let (a, b) = forward_butterfly(a, b, w1);
         let (c, d) = forward_butterfly(c, d, w1);
         let (a, c) = forward_butterfly(a, c, w2);
@@ -271,12 +298,10 @@ fn reversed<T>([a, b, c, d]: [T; 4]) -> [T; 4] {
 }
 
 #[inline(always)]
-fn transpose(rows: [Complex<Four>; 4]) -> [Complex<Four>; 4] {
-    let re = Four::transpose(rows.map(|x| x.0));
-    let im = Four::transpose(rows.map(|x| x.1));
-    let [a, b, c, d] = re;
-    let [e, f, g, h] = im;
-    [(a, e), (b, f), (c, g), (d, h)]
+fn transpose([a, b, c, d]: [Complex<Four>; 4]) -> [Complex<Four>; 4] {
+    let [p, q, r, s] = Four::transpose([a.0, b.0, c.0, d.0]);
+    let [t, u, v, w] = Four::transpose([a.1, b.1, c.1, d.1]);
+    [(p, t), (q, u), (r, v), (s, w)]
 }
 
 /// The forward transform of `factor` times the slots' polynomial: bit reversal and
