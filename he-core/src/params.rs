@@ -6,9 +6,13 @@
 
 use crate::arith::{Modulus, prime};
 use crate::error::{Error, Result};
+use core::ops::Range;
 
-/// Longest chain, special prime included.
+/// Longest chain, special primes included.
 pub const MAX_LIMBS: usize = 32;
+
+/// Most special primes, which is also the most primes of a digit.
+pub const MAX_SPECIAL: usize = 4;
 
 /// Claimed security in bits against classical attacks, uniform ternary
 /// secrets, error width 3.19 or more.
@@ -131,20 +135,28 @@ impl Prime {
 }
 
 /// A validated parameter set: ring degree, modulus chain `q_0 .. q_L` and
-/// one special prime `P` for key switching.
+/// the special primes for key switching, whose product is `P`.
 ///
 /// Level `l` means a ciphertext modulo `q_0 .. q_l`; rescaling drops the last
-/// prime. The special prime has the index `data_limbs()`.
+/// prime. The special primes follow the data primes: they have the indices from
+/// `data_limbs()` to `limbs() - 1`.
+///
+/// A digit of key switching has as many primes as there are special ones, the
+/// last digit of a level what is left: digit `d` at level `l` has the primes
+/// from `d special_limbs()` on ([`Self::digit`]).
 #[derive(Debug)]
 pub struct Params {
     name: &'static str,
     log_n: u32,
     security: Security,
     primes: &'static [Prime],
+    data_limbs: usize,
+    fingerprint: u32,
 }
 
 impl Params {
-    /// Validates a set; called by the macro. The last prime is the special one.
+    /// Validates a set; called by the macro. The last `special` primes are the
+    /// special ones.
     ///
     /// # Panics
     /// At compile time, with the reason, if the set is not usable or not
@@ -160,15 +172,17 @@ impl Params {
         n: usize,
         security: Security,
         primes: &'static [Prime],
+        special: usize,
     ) -> Self {
         assert!(
             n.is_power_of_two() && n >= 16 && n <= 16384,
             "N is not a power of two in 16..=16384"
         );
         assert!(
-            primes.len() >= 2,
+            special >= 1 && primes.len() > special,
             "a set needs a data prime and a special prime"
         );
+        assert!(special <= MAX_SPECIAL, "too many special primes");
         assert!(primes.len() <= MAX_LIMBS, "too many primes");
         let mut i = 0;
         while i < primes.len() {
@@ -195,6 +209,8 @@ impl Params {
             log_n: n.trailing_zeros(),
             security,
             primes,
+            data_limbs: primes.len() - special,
+            fingerprint: fingerprint(n, primes, special),
         }
     }
 
@@ -227,29 +243,73 @@ impl Params {
     /// Number of data primes.
     #[must_use]
     pub const fn data_limbs(&self) -> usize {
-        self.primes.len() - 1
+        self.data_limbs
     }
 
-    /// Index of the special prime in [`Self::prime`].
+    /// Number of special primes, and of primes of a digit.
+    #[must_use]
+    pub const fn special_limbs(&self) -> usize {
+        self.primes.len() - self.data_limbs
+    }
+
+    /// Number of all primes.
+    #[must_use]
+    pub const fn limbs(&self) -> usize {
+        self.primes.len()
+    }
+
+    /// Index of the first special prime in [`Self::prime`].
     #[must_use]
     pub const fn special(&self) -> usize {
-        self.primes.len() - 1
+        self.data_limbs
     }
 
     /// The highest level, that of a fresh ciphertext.
     #[must_use]
     pub const fn max_level(&self) -> usize {
-        self.primes.len() - 2
+        self.data_limbs - 1
     }
 
-    /// Prime `i` of the chain; the special prime is the last.
+    /// Number of digits at `level`.
+    #[must_use]
+    pub const fn digits(&self, level: usize) -> usize {
+        self.digit_of(level) + 1
+    }
+
+    /// The digit that data prime `i` belongs to.
+    #[must_use]
+    pub const fn digit_of(&self, i: usize) -> usize {
+        let size = self.special_limbs();
+        let (mut digit, mut end) = (0, size);
+        while end <= i {
+            digit += 1;
+            end += size;
+        }
+        digit
+    }
+
+    /// The primes of a digit at `level`: none beyond the last digit.
+    #[must_use]
+    pub const fn digit(&self, digit: usize, level: usize) -> Range<usize> {
+        let (start, limbs) = (digit * self.special_limbs(), level + 1);
+        let end = start + self.special_limbs();
+        start..if end < limbs { end } else { limbs }
+    }
+
+    /// The primes that a key switch at `level` computes modulo: those of the
+    /// level, then the special ones.
+    pub fn targets(&self, level: usize) -> impl Iterator<Item = usize> + Clone + use<> {
+        (0..level + 1).chain(self.data_limbs..self.primes.len())
+    }
+
+    /// Prime `i` of the chain; the special ones are the last.
     ///
     /// # Errors
     /// [`Error::Level`] beyond the chain.
     pub fn prime(&self, i: usize) -> Result<&'static Prime> {
         self.primes.get(i).ok_or(Error::Level {
             operation: "prime of the chain",
-            expected: self.special(),
+            expected: self.primes.len() - 1,
             got: i,
         })
     }
@@ -286,18 +346,23 @@ impl Params {
         self.primes.iter().map(log2).sum()
     }
 
-    /// A number that differs between sets (FNV-1a over degree and primes):
-    /// both ends of a link compare it.
+    /// A number that differs between sets (FNV-1a over degree and primes, and
+    /// the number of special primes where it is not one): both ends of a link
+    /// compare it.
     #[must_use]
     pub const fn fingerprint(&self) -> u32 {
-        let mut h = fnv(0x811c_9dc5, self.n() as u32);
-        let mut rest = self.primes;
-        while let Some((p, tail)) = rest.split_first() {
-            h = fnv(h, p.modulus.value());
-            rest = tail;
-        }
-        h
+        self.fingerprint
     }
+}
+
+const fn fingerprint(n: usize, primes: &[Prime], special: usize) -> u32 {
+    let mut h = fnv(0x811c_9dc5, n as u32);
+    let mut rest = primes;
+    while let Some((p, tail)) = rest.split_first() {
+        h = fnv(h, p.modulus.value());
+        rest = tail;
+    }
+    if special > 1 { fnv(h, special as u32) } else { h }
 }
 
 fn log2(p: &Prime) -> f64 {
@@ -369,23 +434,37 @@ const fn product_bits(primes: &[Prime]) -> u32 {
 ///     };
 /// }
 /// ```
+///
+/// With several special primes, `special: [p, q]`, digits have as many.
 #[macro_export]
 macro_rules! parameter_set {
     ($(
         $(#[$meta:meta])*
         $vis:vis static $name:ident = {
             n: $n:literal, security: $security:expr,
-            data: [$($q:literal),+ $(,)?], special: $p:literal $(,)?
+            data: [$($q:literal),+ $(,)?], special: $special:tt $(,)?
         };
     )+) => {$(
         $(#[$meta])*
-        $vis static $name: $crate::params::Params = {
-            static PRIMES: &[$crate::params::Prime] = &[
-                $($crate::__prime!($n, $q),)+ $crate::__prime!($n, $p)
-            ];
-            $crate::params::Params::new(stringify!($name), $n, $security, PRIMES)
-        };
+        $vis static $name: $crate::params::Params =
+            $crate::__params!($name, $n, $security, [$($q),+], $special);
     )+};
+}
+
+/// A set with one special prime or a list of them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __params {
+    ($name:ident, $n:literal, $security:expr, [$($q:literal),+], $p:literal) => {
+        $crate::__params!($name, $n, $security, [$($q),+], [$p])
+    };
+    ($name:ident, $n:literal, $security:expr, [$($q:literal),+], [$($p:literal),+ $(,)?]) => {{
+        static PRIMES: &[$crate::params::Prime] =
+            &[$($crate::__prime!($n, $q),)+ $($crate::__prime!($n, $p)),+];
+        $crate::params::Params::new(
+            stringify!($name), $n, $security, PRIMES, [$($p),+].len(),
+        )
+    }};
 }
 
 /// One prime with its static tables.
