@@ -149,7 +149,7 @@ impl Memory<'_> {
         // Two keys and a third that is generated; the secret and the public
         // key; two ciphertexts, one in three parts, and a plaintext.
         3 * switching_key_words(params, params.max_level())
-            + 2 * (limbs + 1) * n
+            + 2 * params.limbs() * n
             + 6 * limbs * n
             + scratch_words(params)
     }
@@ -159,7 +159,7 @@ impl Memory<'_> {
 const fn scratch_words(params: &Params) -> usize {
     let switch = workspace_words(params, params.max_level());
     let limbs = params.data_limbs() * params.n();
-    let public = 3 * params.n();
+    let public = PublicScratch::words(params);
     let larger = if switch > limbs { switch } else { limbs };
     if larger > public { larger } else { public }
 }
@@ -366,7 +366,10 @@ impl<'a> Operations<'a> {
             Operation::EncryptPublic => {
                 let scratch = PublicScratch {
                     integers: self.integers,
-                    limbs: self.scratch.get_mut(..3 * n).unwrap_or_default(),
+                    limbs: self
+                        .scratch
+                        .get_mut(..PublicScratch::words(params))
+                        .unwrap_or_default(),
                 };
                 let (public, rng, halves) = (&self.public, &mut self.rng, ct.halves_mut());
                 let message = &*self.message;

@@ -95,6 +95,12 @@ pub enum Error {
         /// The step that came.
         got: &'static str,
     },
+    /// A key was to be streamed in a set with several special primes, whose keys
+    /// are used in memory.
+    Streamed {
+        /// Special primes of the set.
+        special: usize,
+    },
     /// The bound of the noise of a result is none: every ciphertext carries
     /// some.
     NoiseBound {
@@ -217,6 +223,10 @@ impl fmt::Display for Error {
             Self::Turn { due, got } => {
                 write!(f, "{got} came where {due} is due in a key switch")
             }
+            Self::Streamed { special } => write!(
+                f,
+                "a streamed key needs a set with 1 special prime, this one has {special}"
+            ),
             Self::NoiseBound { got } => {
                 write!(f, "{got:e} is not the bound of a result's noise")
             }

@@ -362,7 +362,11 @@ const fn fingerprint(n: usize, primes: &[Prime], special: usize) -> u32 {
         h = fnv(h, p.modulus.value());
         rest = tail;
     }
-    if special > 1 { fnv(h, special as u32) } else { h }
+    if special > 1 {
+        fnv(h, special as u32)
+    } else {
+        h
+    }
 }
 
 fn log2(p: &Prime) -> f64 {

@@ -114,6 +114,16 @@ impl Modulus {
         self.r2
     }
 
+    /// `t / R mod q` of a sum of products.
+    ///
+    /// Input: `|t| < 2^63 - 2^31 q`. Output: within `q / 2` of `t / 2^32`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reduce_wide(&self, t: i64) -> i32 {
+        let m = (t as i32).wrapping_mul(self.neg_inv);
+        (t.wrapping_add(m as i64 * self.q as i64) >> 32) as i32
+    }
+
     /// `a * b / R mod q`.
     ///
     /// Input: `|a * b| < 2^31 q`. Output: `|result| <= |a * b| / 2^32 + q / 2 < q`.

@@ -58,11 +58,11 @@ impl Noise {
             ternary.bound - 1.0,
             libm::sqrt(2.0 * params.n() as f64 / 3.0),
         );
-        let p = 1.0 / prime(params, params.special())?;
+        let p = 1.0 / special(params)?;
         Ok(of_the_key
             .plus(e.times(ternary.bound, ternary.sigma))
             .times(p, p)
-            .plus(Self::division(params, 2)))
+            .plus(Self::mod_down(params)))
     }
 
     /// Dividing a ciphertext of `parts` parts by a prime, as rescaling does:
@@ -73,23 +73,39 @@ impl Noise {
         Self::rounding(params).times(s.bound, s.sigma)
     }
 
-    /// A key switch at `level`: digits up to `q_i / 2` times the key's errors,
-    /// divided by `P`.
+    /// Dividing a ciphertext of two parts by `P`: as by a prime, once for each
+    /// special prime, as the remainder is carried over with a multiple of `P`
+    /// up to half their number ([`crate::rlwe::gadget`]).
+    #[must_use]
+    pub fn mod_down(params: &Params) -> Self {
+        let primes = params.special_limbs() as f64;
+        Self::division(params, 2).times(primes, libm::sqrt(primes))
+    }
+
+    /// A key switch at `level`: digits times the key's errors, divided by `P`. A
+    /// digit of the primes whose product is `D` is a sum of one value up to `D / 2`
+    /// for each of them.
     ///
     /// # Errors
     /// [`crate::Error::Level`].
     pub fn key_switch(params: &Params, level: usize) -> Result<Self> {
+        params.check_level("key switching", level)?;
         let n = params.n() as f64;
         let (mut bound, mut variance) = (0.0, 0.0);
-        for i in 0..=level {
-            let q = prime(params, i)?;
-            bound += q / 2.0;
-            variance += q * q / 12.0;
+        for digit in 0..params.digits(level) {
+            let group = params.digit(digit, level);
+            let primes = group.len() as f64;
+            let mut d = 1.0;
+            for i in group {
+                d *= prime(params, i)?;
+            }
+            bound += primes * d / 2.0;
+            variance += primes * d * d / 12.0;
         }
-        let p = prime(params, params.special())?;
+        let p = special(params)?;
         Ok(Self::error(params)
             .times(n * bound / p, libm::sqrt(n * variance) / p)
-            .plus(Self::division(params, 2)))
+            .plus(Self::mod_down(params)))
     }
 
     /// The error of a sum.
@@ -119,6 +135,15 @@ impl Noise {
             .plus(other.times(a, a))
             .plus(self.times(other.bound, other.sigma))
     }
+}
+
+/// `P`.
+fn special(params: &Params) -> Result<f64> {
+    let mut p = 1.0;
+    for i in params.special()..params.limbs() {
+        p *= prime(params, i)?;
+    }
+    Ok(p)
 }
 
 fn prime(params: &Params, i: usize) -> Result<f64> {

@@ -98,9 +98,17 @@ pub fn inverse(limb: &mut [u32], prime: &Prime) -> Result<()> {
 /// # Errors
 /// As [`forward`].
 pub fn inverse_from_mont(limb: &mut [u32], prime: &Prime) -> Result<()> {
+    inverse_scaled(limb, prime, 1)
+}
+
+/// As [`inverse`], times a factor in Montgomery form.
+///
+/// # Errors
+/// As [`forward`].
+pub fn inverse_scaled(limb: &mut [u32], prime: &Prime, factor: i32) -> Result<()> {
     check_len("limb", limb.len(), prime.n())?;
     let m = prime.modulus();
-    let scale = m.centre(m.mont(prime.n_inv(), 1));
+    let scale = m.centre(m.mont(prime.n_inv(), factor));
     kernel::inverse(limb, m, prime.inverse_table(), scale);
     Ok(())
 }

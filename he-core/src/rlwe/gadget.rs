@@ -21,6 +21,11 @@
 //! 4. Division by `P`.
 //!
 //! So `level + 2` limbs of memory are enough beside the pair: `s` and one.
+//!
+//! That is for sets with one special prime. With several, whose digits have
+//! several primes, keys are in memory: [`grouped`].
+
+pub(crate) mod grouped;
 
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
@@ -28,8 +33,10 @@ use crate::probe::{Probe, Work};
 use crate::ring::{copy, kernel, ntt};
 
 /// One limb of a switching key, both halves: digit `digit` modulo the prime
-/// `target` ([`Params::special`] or a data prime). The order of these limbs is
-/// that of the stream.
+/// `target` (a data prime or a special one). The order of these limbs is
+/// that of the stream; with several special primes, where there is no stream,
+/// all digits modulo the first prime of [`Params::targets`], then all modulo the
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyLimb {
     /// Index of the prime.
@@ -45,15 +52,37 @@ impl KeyLimb {
         digit: 0,
     };
 
-    /// Whether the digit is that of the target's own prime.
-    #[must_use]
-    pub const fn is_own(self) -> bool {
+    /// Whether the digit is that of the target's own prime, in a stream.
+    pub(crate) const fn is_own(self) -> bool {
         self.target == self.digit
     }
 
     /// The limb after this one in a key for `level`; `None` after the last.
     #[must_use]
     pub const fn next(self, params: &Params, level: usize) -> Option<Self> {
+        if params.special_limbs() == 1 {
+            return self.next_streamed(params, level);
+        }
+        let Self { target, digit } = self;
+        if digit + 1 < params.digits(level) {
+            return Some(Self {
+                target,
+                digit: digit + 1,
+            });
+        }
+        let target = if target == level {
+            params.special()
+        } else {
+            target + 1
+        };
+        if target < params.limbs() {
+            Some(Self { target, digit: 0 })
+        } else {
+            None
+        }
+    }
+
+    const fn next_streamed(self, params: &Params, level: usize) -> Option<Self> {
         let Self { target, digit } = self;
         let special = params.special();
         let (target, digit) = if target == digit {
@@ -90,6 +119,14 @@ impl KeyLimb {
     #[must_use]
     pub const fn index(self, params: &Params, level: usize) -> usize {
         let Self { target, digit } = self;
+        if params.special_limbs() > 1 {
+            let place = if target <= level {
+                target
+            } else {
+                target - params.special() + level + 1
+            };
+            return place * params.digits(level) + digit;
+        }
         let digits = level + 1;
         if target == digit {
             digit
@@ -117,12 +154,17 @@ impl KeyLimb {
 /// Words of memory that a key switch at `level` works in.
 #[must_use]
 pub const fn workspace_words(params: &Params, level: usize) -> usize {
+    if params.special_limbs() > 1 {
+        return grouped::workspace_limbs(params, level) * params.n();
+    }
     // Mod-down needs the two accumulators and a limb.
     let source = if level == 0 { 2 } else { level + 1 };
     (source + 1) * params.n()
 }
 
-/// The memory of a key switch: the polynomial that is switched and one limb.
+/// The memory of a key switch: the polynomial that is switched and one limb; with
+/// several special primes, its digits modulo one prime and the accumulators
+/// modulo the special ones too.
 #[derive(Debug)]
 pub struct Workspace<'a> {
     spare: &'a mut [u32],
@@ -209,9 +251,13 @@ impl KeySwitch {
     /// A key switch of a polynomial at `level`.
     ///
     /// # Errors
-    /// [`Error::Level`].
+    /// [`Error::Level`]; [`Error::Streamed`] for a set with several special primes.
     pub fn new(params: &Params, level: usize) -> Result<Self> {
         params.check_level("key switching", level)?;
+        let special = params.special_limbs();
+        if special != 1 {
+            return Err(Error::Streamed { special });
+        }
         Ok(Self {
             level,
             due: Some(Due::Digit(KeyLimb::FIRST)),
@@ -382,7 +428,7 @@ impl KeySwitch {
         }
         self.absorbed = end;
         if end == n {
-            self.due = Some(match at.next(params, self.level) {
+            self.due = Some(match at.next_streamed(params, self.level) {
                 Some(next) => Due::Digit(next),
                 None => Due::Division,
             });
@@ -477,6 +523,31 @@ pub fn divide_by(
 mod tests {
     use super::*;
     use crate::params::N4096_DEPTH3 as P;
+    use crate::testing::N64_PAIRS as G;
+
+    #[test]
+    fn the_order_of_grouped_keys_is_that_of_the_index() {
+        for level in 0..=G.max_level() {
+            let (mut at, mut count) = (Some(KeyLimb::FIRST), 0);
+            for target in G.targets(level) {
+                for digit in 0..G.digits(level) {
+                    let limb = KeyLimb { target, digit };
+                    assert_eq!(at, Some(limb), "level {level}");
+                    assert_eq!(limb.index(&G, level), count);
+                    count += 1;
+                    at = limb.next(&G, level);
+                }
+            }
+            assert_eq!(at, None, "level {level}");
+            let n = G.n();
+            assert_eq!(
+                count * n,
+                super::super::keys::switching_key_words(&G, level)
+            );
+        }
+        let refused = Err(Error::Streamed { special: 2 });
+        assert_eq!(KeySwitch::new(&G, 1).map(|_| ()), refused);
+    }
 
     #[test]
     fn the_order_visits_every_limb_once_where_its_index_says() {

@@ -1,6 +1,7 @@
 //! Secret keys and the generation of switching keys.
 
 use super::gadget::KeyLimb;
+use super::gadget::grouped::special_product;
 use super::subtract_product;
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
@@ -14,7 +15,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroize;
 
 /// A uniform ternary secret, NTT domain in Montgomery form, one limb for
-/// every prime of the set (the special one last). Erased when dropped, never
+/// every prime of the set (the special ones last). Erased when dropped, never
 /// printed, not serialisable.
 pub struct SecretKey<S: AsRef<[u32]> + AsMut<[u32]>> {
     params: u32,
@@ -26,7 +27,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
     /// Words of storage that a key of this set takes.
     #[must_use]
     pub const fn words(params: &Params) -> usize {
-        (params.data_limbs() + 1) * params.n()
+        params.limbs() * params.n()
     }
 
     /// Draws a key into `storage`.
@@ -61,7 +62,8 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
         // The integers are put into the last limb first, each other limb is
         // made from it, and at last that limb itself.
         let words = storage.as_mut();
-        let (others, last) = words.split_at_mut(params.special() * n);
+        let last_prime = params.limbs() - 1;
+        let (others, last) = words.split_at_mut(last_prime * n);
         for x in last.iter_mut() {
             *x = next() as u32;
         }
@@ -69,7 +71,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
             limb.copy_from_slice(last);
             Self::transform(params, i, limb)?;
         }
-        Self::transform(params, params.special(), last)?;
+        Self::transform(params, last_prime, last)?;
         Ok(Self {
             params: params.fingerprint(),
             n,
@@ -120,19 +122,20 @@ pub enum SwitchTarget {
     Galois(u32),
 }
 
-/// Words of the `b` half of a switching key for level `level`: one polynomial
-/// over `level + 2` primes for each of `level + 1` digits.
+/// Words of the `b` half of a switching key for level `level`: for each digit
+/// ([`Params::digits`]) one polynomial over the primes of the level and the
+/// special ones.
 #[must_use]
 pub const fn switching_key_words(params: &Params, level: usize) -> usize {
-    (level + 1) * (level + 2) * params.n()
+    params.digits(level) * (level + 1 + params.special_limbs()) * params.n()
 }
 
 /// Writes the `b` half of a switching key into `out`, NTT domain, canonical.
 ///
 /// Digit `i` is an encryption of `P g_i s'`, where the gadget `g_i` is one
-/// modulo `q_i` and zero modulo the other data primes: `b_ij = e_i - a_ij s +
-/// [i = j] P s'`. The order is that in which the evaluator consumes a stream,
-/// [`KeyLimb`]'s. `a_ij` comes from stream `sample::stream(i, j)` of `seed`.
+/// modulo the primes of the digit and zero modulo the other data primes: `b_ij =
+/// e_i - a_ij s + [q_j in digit i] P s'`. The order is that in which the
+/// evaluator consumes a stream, [`KeyLimb`]'s. `a_ij` comes from stream `sample::stream(i, j)` of `seed`.
 ///
 /// **A seed must never be used twice under one key.** `errors` is scratch for
 /// N integers; it is erased before returning.
@@ -164,12 +167,11 @@ pub fn switching_key(
     // Before anything is written that a mask should cover.
     key.limb(params, 0)?;
     let errors = Erased::new(errors);
-    let special = params.prime(params.special())?.modulus().value();
-    for digit in 0..=level {
+    for digit in 0..params.digits(level) {
         for e in errors.0.iter_mut() {
             *e = sample::error(rng);
         }
-        for j in (0..=level).chain([params.special()]) {
+        for j in params.targets(level) {
             let at = KeyLimb { target: j, digit }.index(params, level);
             let Some(b) = out.chunks_exact_mut(n).nth(at) else {
                 continue;
@@ -180,14 +182,9 @@ pub fn switching_key(
             ntt::forward(b, prime)?;
             let mut a = Uniform::new(seed, sample::stream(digit, j), m);
             subtract_product(b, &mut a, key.limb(params, j)?, m);
-            if j == digit {
-                add_source(
-                    b,
-                    key.limb(params, j)?,
-                    target,
-                    m.to_mont(m.reduce(special as i32)),
-                    m,
-                )?;
+            if params.digit(digit, level).contains(&j) {
+                let p = m.to_mont(special_product(params, m)?);
+                add_source(b, key.limb(params, j)?, target, p, m)?;
             }
         }
     }
@@ -325,6 +322,25 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         } else {
             Err(Error::Key { target, level })
         }
+    }
+
+    /// Whether it keeps its uniform half.
+    pub(crate) const fn is_expanded(&self) -> bool {
+        self.a.is_some()
+    }
+
+    /// One limb of both halves of a key that keeps them.
+    pub(crate) fn halves(&self, params: &Params, at: KeyLimb) -> Result<(&[u32], &[u32])> {
+        let (n, place) = (params.n(), at.index(params, self.level));
+        let b = self.b.as_ref().chunks_exact(n).nth(place);
+        let a = self
+            .a
+            .as_ref()
+            .and_then(|a| a.as_ref().chunks_exact(n).nth(place));
+        b.zip(a).ok_or(Error::Key {
+            target: self.target,
+            level: self.level,
+        })
     }
 
     /// Hands one limb over in chunks `(b, a)`.

@@ -1,12 +1,13 @@
 //! Public keys, and encryption under them.
 //!
-//! A public key is an encryption of zero over all primes, the special one
+//! A public key is an encryption of zero over all primes, the special ones
 //! included. A ciphertext is formed over them too and divided by `P`, as in
 //! key switching: of the error `e u + e0 + e1 s` of public-key encryption
 //! (Lyubashevsky, Peikert, Regev, Eurocrypt 2010) only the rounding of that
-//! division is left, and it costs one limb more and not one transform more
-//! for the others.
+//! division is left, and it costs the special limbs more and not one transform
+//! more for the others.
 
+use super::gadget::grouped::{self, Form};
 use super::keys::SecretKey;
 use super::subtract_product;
 use crate::arith::Modulus;
@@ -20,7 +21,7 @@ use crate::secret::Erased;
 use rand_core::CryptoRng;
 
 /// A public key `(b, a)` with `b = e - a s`, NTT domain, one limb of `b` for
-/// every prime of the set (the special one last); `a` is expanded from a seed
+/// every prime of the set (the special ones last); `a` is expanded from a seed
 /// as in a ciphertext.
 #[derive(Debug)]
 pub struct PublicKey<S> {
@@ -34,7 +35,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
     /// Words of storage that a key of this set takes.
     #[must_use]
     pub const fn words(params: &Params) -> usize {
-        (params.data_limbs() + 1) * params.n()
+        params.limbs() * params.n()
     }
 
     /// The public key of a secret key. `errors` is scratch for N integers; it
@@ -123,19 +124,29 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
     }
 }
 
-/// The memory of [`encrypt_public`]: `3 N` integers and `3 N` words. Erased
+/// The memory of [`encrypt_public`]: `3 N` integers and [`Self::words`]. Erased
 /// when it returns.
 #[derive(Debug)]
 pub struct PublicScratch<'a> {
     /// The ephemeral secret and two errors.
     pub integers: &'a mut [i32],
-    /// The ephemeral secret's transform and the two halves modulo `P`.
+    /// The ephemeral secret's transform and the two halves modulo the special
+    /// primes.
     pub limbs: &'a mut [u32],
+}
+
+impl PublicScratch<'_> {
+    /// Words of `limbs`: `3 N` with one special prime.
+    #[must_use]
+    pub const fn words(params: &Params) -> usize {
+        (1 + 2 * params.special_limbs()) * params.n()
+    }
 }
 
 /// Encrypts integers under a public key: writes two halves of `level + 1`
 /// limbs, NTT domain, into `halves`; they decrypt to the message plus an error
-/// whose coefficients have the variance `(1 + 2 N / 3) / 12` of a rounding.
+/// whose coefficients have the variance `(1 + 2 N / 3) / 12` of a rounding, once
+/// for each special prime.
 ///
 /// # Errors
 /// [`Error::Level`], [`Error::Length`] or [`Error::Params`].
@@ -153,7 +164,8 @@ pub fn encrypt_public(
     let n = params.n();
     check_len("message", message.len(), n)?;
     check_len("encryption integers", scratch.integers.len(), 3 * n)?;
-    check_len("encryption limbs", scratch.limbs.len(), 3 * n)?;
+    let words = PublicScratch::words(params);
+    check_len("encryption limbs", scratch.limbs.len(), words)?;
     for half in &halves {
         check_len("ciphertext half", half.len(), (level + 1) * n)?;
     }
@@ -167,7 +179,7 @@ pub fn encrypt_public(
         *e = sample::error(rng);
     }
     let (u, rest) = limbs.0.split_at_mut(n);
-    let (k0, k1) = rest.split_at_mut(n);
+    let (k0, k1) = rest.split_at_mut(params.special_limbs() * n);
     let ephemeral = |u: &mut [u32], j: usize| -> Result<&'static Modulus> {
         let prime = params.prime(j)?;
         let m = prime.modulus();
@@ -176,13 +188,19 @@ pub fn encrypt_public(
         Ok(m)
     };
 
-    let special = params.prime(params.special())?;
-    let p = ephemeral(u, params.special())?;
-    key.multiply(params.special(), u, [&mut *k0, &mut *k1], p);
-    for (k, e) in [(&mut *k0, &*error0), (&mut *k1, &*error1)] {
-        ntt::inverse(k, special)?;
-        for (k, &e) in k.iter_mut().zip(e) {
-            *k = p.add(*k, p.reduce(e));
+    let special = params.special()..params.limbs();
+    let pairs = k0.chunks_exact_mut(n).zip(k1.chunks_exact_mut(n));
+    for (j, (k0, k1)) in special.clone().zip(pairs) {
+        let p = ephemeral(u, j)?;
+        key.multiply(j, u, [&mut *k0, &mut *k1], p);
+        for (k, e) in [(k0, &*error0), (k1, &*error1)] {
+            ntt::inverse(k, params.prime(j)?)?;
+            for (k, &e) in k.iter_mut().zip(e) {
+                *k = p.add(*k, p.reduce(e));
+            }
+            if special.len() > 1 {
+                grouped::prepare_coefficients(params, special.clone(), j, k)?;
+            }
         }
     }
 
@@ -196,10 +214,10 @@ pub fn encrypt_public(
         key.multiply(j, u, [&mut *c0, &mut *c1], m);
         // (x - [k]_P) / P with x = c + e + P m; what is integer there joins k
         // before its transform.
-        let p_mont = m.to_mont(m.reduce(p.value() as i32));
-        let inverse = m.to_mont(m.inv(m.reduce(p.value() as i32)));
+        let product = grouped::special_product(params, m)?;
+        let (p_mont, inverse) = (m.to_mont(product), m.to_mont(m.inv(product)));
         for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
-            kernel::lift(k, p, u, m.r(), m);
+            grouped::carry(params, special.clone(), k, j, Form::Plain, u)?;
             let plain = message.iter().chain(core::iter::repeat(&0));
             for ((u, &e), &plain) in u.iter_mut().zip(e).zip(plain) {
                 // Below 2 q + 21 < 2^31.

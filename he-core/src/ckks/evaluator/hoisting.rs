@@ -11,13 +11,14 @@
 //! operations within the rounding of that division, not bit by bit, and round
 //! less often.
 //!
-//! Transforms at level `l`, where `d = l + 1` is the number of digits:
+//! Transforms at level `l`, with `d` digits ([`Params::digits`]) and `t = l + 1 +
+//! alpha` primes, `alpha` of them special:
 //!
 //! | | decompositions | divisions by P | transforms |
 //! |---|---|---|---|
-//! | `k` separate rotations | k | k | `k (d^2 + 3 d + 2)` |
-//! | [`rotate_many`] | 1 | k | `d^2 + d + k (2 d + 2)` |
-//! | [`Hoisted::sum`], [`Hoisted::weighted_sum`] | 1 | 1 | `d^2 + 3 d + 2` |
+//! | `k` separate rotations | k | k | `k (d t + 2 t)` |
+//! | [`rotate_many`] | 1 | k | `d t + 2 k t` |
+//! | [`Hoisted::sum`], [`Hoisted::weighted_sum`] | 1 | 1 | `d t + 2 t` |
 //!
 //! This takes more memory than a rotation by a streamed key does
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
@@ -27,24 +28,33 @@ use crate::ckks::Ciphertext;
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
-use crate::probe;
 use crate::ring::{automorphism, copy, kernel, ntt};
-use crate::rlwe::gadget::{KeyLimb, divide_by};
-use crate::rlwe::keys::{KeySet, SwitchKey, SwitchTarget};
+use crate::rlwe::gadget::grouped::{self, Form};
+use crate::rlwe::keys::{KeySet, SwitchTarget};
 
-/// Limbs of scratch beside the digits.
-const SPARE: usize = 5;
-
-/// Words of memory that hoisted rotations at `level` work in: the digits over
-/// all primes, and five limbs.
+/// Words of memory that hoisted rotations at `level` work in, in limbs: the
+/// digits over all primes, an image of each, two halves at one prime, and two at
+/// the special ones.
 #[must_use]
 pub const fn hoisting_words(params: &Params, level: usize) -> usize {
-    ((level + 1) * (level + 2) + SPARE) * params.n()
+    let (digits, special) = (params.digits(level), params.special_limbs());
+    (digits * targets(params, level) + images(params, level) + 2 + 2 * special) * params.n()
 }
 
-/// An encoded vector over the primes of a level and the special prime, NTT
+/// Number of primes at `level`, the special ones included.
+const fn targets(params: &Params, level: usize) -> usize {
+    level + 1 + params.special_limbs()
+}
+
+/// Limbs for images: one a digit, and room for the limbs of a digit.
+const fn images(params: &Params, level: usize) -> usize {
+    let (digits, limbs) = (params.digits(level), params.digit(0, level).end);
+    if digits > limbs { digits } else { limbs }
+}
+
+/// An encoded vector over the primes of a level and the special ones, NTT
 /// domain in Montgomery form: a factor of [`Hoisted::weighted_sum`], which
-/// multiplies before it divides by the special prime.
+/// multiplies before it divides by the special primes.
 #[derive(Debug)]
 pub struct Weight<S> {
     limbs: S,
@@ -57,7 +67,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
     /// Words of storage at `level`.
     #[must_use]
     pub const fn words(params: &Params, level: usize) -> usize {
-        (level + 2) * params.n()
+        targets(params, level) * params.n()
     }
 
     /// Transforms integer coefficients (from [`crate::ckks::encode`]) for
@@ -78,8 +88,8 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
         check_len("coefficients", coefficients.len(), n)?;
         let words = limbs.as_mut();
         check_len("weight", words.len(), Self::words(params, level))?;
-        for (j, limb) in words.chunks_exact_mut(n).enumerate() {
-            let prime = params.prime(target(params, level, j))?;
+        for (limb, j) in words.chunks_exact_mut(n).zip(params.targets(level)) {
+            let prime = params.prime(j)?;
             let m = prime.modulus();
             kernel::lift_i32(coefficients, limb, m.r2(), m);
             ntt::forward(limb, prime)?;
@@ -98,18 +108,13 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
     }
 }
 
-/// The prime of limb `j` of a digit: those of the level, then the special one.
-const fn target(params: &Params, level: usize, j: usize) -> usize {
-    if j <= level { j } else { params.special() }
-}
-
-/// The digits of one polynomial over all primes, transformed, and a limb for
-/// the image of one.
+/// The digits of one polynomial over all primes ([`Params::targets`]),
+/// transformed, and limbs for their images.
 #[derive(Debug)]
 struct Digits<'w> {
     level: usize,
     digits: &'w mut [u32],
-    image: &'w mut [u32],
+    images: &'w mut [u32],
 }
 
 /// They and the rest of the scratch.
@@ -118,7 +123,7 @@ struct Work<'w> {
     digits: Digits<'w>,
     /// Two halves at one prime.
     pair: [&'w mut [u32]; 2],
-    /// Accumulators modulo the special prime.
+    /// Accumulators modulo the special primes.
     special: [&'w mut [u32]; 2],
 }
 
@@ -131,33 +136,31 @@ impl<'w> Work<'w> {
             expected,
             got,
         };
-        let (digits, rest) = words
-            .get_mut(..expected)
-            .and_then(|words| words.split_at_mut_checked((level + 1) * (level + 2) * n))
-            .ok_or(too_short)?;
-        let mut limbs = rest.chunks_exact_mut(n);
-        let mut limb = || limbs.next().ok_or(too_short);
+        let mut rest = words.get_mut(..expected).ok_or(too_short)?;
+        let mut take = |limbs: usize| -> Result<&'w mut [u32]> {
+            let (taken, others) = core::mem::take(&mut rest)
+                .split_at_mut_checked(limbs * n)
+                .ok_or(too_short)?;
+            rest = others;
+            Ok(taken)
+        };
+        let special = params.special_limbs();
         Ok(Self {
             digits: Digits {
                 level,
-                digits,
-                image: limb()?,
+                digits: take(params.digits(level) * targets(params, level))?,
+                images: take(images(params, level))?,
             },
-            pair: [limb()?, limb()?],
-            special: [limb()?, limb()?],
+            pair: [take(1)?, take(1)?],
+            special: [take(special)?, take(special)?],
         })
     }
 
     /// `(x0, x1) = ((x0, x1) - the accumulators modulo P) / P`.
     fn divide(&mut self, params: &Params, x: [&mut [u32]; 2]) -> Result<()> {
-        let special = params.prime(params.special())?;
-        let scratch = &mut *self.digits.image;
+        let scratch = limb_mut(self.digits.images, params.n(), 0);
         for (x, r) in x.into_iter().zip(&mut self.special) {
-            ntt::inverse(r, special)?;
-            for (i, x) in x.chunks_exact_mut(params.n()).enumerate() {
-                let to = params.prime(i)?;
-                divide_by(x, r, special, to, scratch, probe::Work::ModDown, &mut ())?;
-            }
+            grouped::divide(params, x, r, scratch)?;
         }
         Ok(())
     }
@@ -202,7 +205,7 @@ impl<'w> Work<'w> {
         self.finish(params, elements, keys, x)
     }
 
-    /// The special prime, and the division by it.
+    /// The special primes, and the division by them.
     fn finish<K: AsRef<[u32]> + AsMut<[u32]>>(
         &mut self,
         params: &Params,
@@ -210,32 +213,46 @@ impl<'w> Work<'w> {
         keys: KeySet<'_, K>,
         x: [&mut [u32]; 2],
     ) -> Result<()> {
-        let j = self.digits.level + 1;
-        let special = self.special.each_mut().map(|s| &mut **s);
-        self.digits.sum(params, j, None, elements, keys, special)?;
+        let (n, data) = (params.n(), self.digits.level + 1);
+        for at in 0..params.special_limbs() {
+            let r = self.special.each_mut().map(|r| limb_mut(r, n, at));
+            let elements = elements.clone();
+            self.digits
+                .sum(params, data + at, None, elements, keys, r)?;
+        }
         self.divide(params, x)
     }
 }
 
 impl Digits<'_> {
+    /// The prime of limb `j` of a digit.
+    fn target(&self, params: &Params, j: usize) -> usize {
+        if j <= self.level {
+            j
+        } else {
+            j - self.level - 1 + params.special()
+        }
+    }
+
     /// Takes the digits of `c1`.
     fn decompose(&mut self, params: &Params, c1: &[u32]) -> Result<()> {
         let (n, level) = (params.n(), self.level);
-        let rows = self.digits.chunks_exact_mut((level + 2) * n);
-        for (i, (c1, row)) in c1.chunks_exact(n).zip(rows).enumerate() {
-            let from = params.prime(i)?;
-            copy(self.image, c1);
-            ntt::inverse(self.image, from)?;
-            for (j, limb) in row.chunks_exact_mut(n).enumerate() {
-                let to = params.prime(target(params, level, j))?;
-                let m = to.modulus();
-                if i == j {
-                    // Its own prime: as it stands.
-                    copy(limb, c1);
-                    kernel::scale(limb, m.r2(), m);
+        let rows = self.digits.chunks_exact_mut(targets(params, level) * n);
+        for (digit, row) in rows.enumerate() {
+            let group = params.digit(digit, level);
+            let own = c1.get(group.start * n..group.end * n).unwrap_or_default();
+            let prepared = self.images.get_mut(..own.len()).unwrap_or_default();
+            copy(prepared, own);
+            for (limb, i) in prepared.chunks_exact_mut(n).zip(group.clone()) {
+                grouped::prepare(params, group.clone(), i, Form::Plain, limb)?;
+            }
+            for (limb, j) in row.chunks_exact_mut(n).zip(params.targets(level)) {
+                if let Some(at) = group.clone().position(|i| i == j) {
+                    // A prime of its own: as it stands.
+                    copy(limb, super::limb(own, n, at));
                 } else {
-                    kernel::lift(self.image, from.modulus(), limb, m.r2(), m);
-                    ntt::forward(limb, to)?;
+                    grouped::carry(params, group.clone(), prepared, j, Form::Plain, limb)?;
+                    ntt::forward(limb, params.prime(j)?)?;
                 }
             }
         }
@@ -243,9 +260,9 @@ impl Digits<'_> {
     }
 
     /// For limb `j`: `(x0, x1) = P (sum of images of (c0, c1 where it is not
-    /// moved)) + the digits' images times their keys`, over `elements`. `source`
-    /// is limb `j` of the ciphertext, `None` modulo the special prime, where `P`
-    /// is zero.
+    /// moved)) + the digits' images times their keys`, over `elements`, all of it
+    /// divided by `R`, which the division by `P` makes good. `source` is limb `j`
+    /// of the ciphertext, `None` modulo a special prime, where `P` is zero.
     fn sum<K: AsRef<[u32]> + AsMut<[u32]>>(
         &mut self,
         params: &Params,
@@ -255,63 +272,47 @@ impl Digits<'_> {
         keys: KeySet<'_, K>,
         [x0, x1]: [&mut [u32]; 2],
     ) -> Result<()> {
-        let at = target(params, self.level, j);
+        let (at, level) = (self.target(params, j), self.level);
         let m = params.prime(at)?.modulus();
         x0.fill(0);
         x1.fill(0);
         if let Some([c0, c1]) = source {
+            let image = limb_mut(self.images, params.n(), 0);
             for g in elements.clone() {
                 if g == 1 {
                     kernel::add(x0, c0, m);
                     kernel::add(x1, c1, m);
                 } else {
-                    automorphism::ntt(c0, self.image, g)?;
-                    kernel::add(x0, self.image, m);
+                    automorphism::ntt(c0, image, g)?;
+                    kernel::add(x0, image, m);
                 }
             }
-            let special = params.prime(params.special())?.modulus().value();
-            let p = m.to_mont(m.reduce(special as i32));
-            kernel::scale(x0, p, m);
-            kernel::scale(x1, p, m);
         }
-        for g in elements.filter(|&g| g != 1) {
-            let key = keys.find(SwitchTarget::Galois(g), self.level)?;
-            self.product(params, g, key, j, [x0, x1])?;
+        let mut factor = grouped::start_factor(params, at)?;
+        let mut moved = elements.filter(|&g| g != 1).peekable();
+        if moved.peek().is_none() {
+            kernel::scale(x0, factor, m);
+            kernel::scale(x1, factor, m);
+        }
+        for g in moved {
+            let key = keys.find(SwitchTarget::Galois(g), level)?;
+            let images = self.images(params, j, g)?;
+            let x = [&mut *x0, &mut *x1];
+            grouped::multiply_key(params, level, at, images, key, factor, x)?;
+            factor = m.r();
         }
         Ok(())
     }
 
-    /// `(x0, x1) +=` the digits' images under `g` times the key, limb `j`.
-    fn product<K: AsRef<[u32]> + AsMut<[u32]>>(
-        &mut self,
-        params: &Params,
-        g: u32,
-        key: &SwitchKey<K>,
-        j: usize,
-        [x0, x1]: [&mut [u32]; 2],
-    ) -> Result<()> {
-        let n = params.n();
-        let at = target(params, self.level, j);
-        let m = params.prime(at)?.modulus();
-        for (digit, row) in self.digits.chunks_exact((self.level + 2) * n).enumerate() {
-            automorphism::ntt(limb(row, n, j), self.image, g)?;
-            let image = &*self.image;
-            let mut done = 0;
-            key.feed(params, KeyLimb { target: at, digit }, |b, a| {
-                let range = done..done + b.len();
-                done = range.end;
-                let parts = (
-                    x0.get_mut(range.clone()),
-                    x1.get_mut(range.clone()),
-                    image.get(range),
-                );
-                if let (Some(x0), Some(x1), Some(image)) = parts {
-                    kernel::mul_acc_two(x0, x1, b, a, image, m);
-                }
-                Ok(())
-            })?;
+    /// The images of all digits under `g`, limb `j`.
+    fn images(&mut self, params: &Params, j: usize, g: u32) -> Result<&[u32]> {
+        let (n, digits) = (params.n(), params.digits(self.level));
+        let rows = self.digits.chunks_exact(targets(params, self.level) * n);
+        let images = self.images.get_mut(..digits * n).unwrap_or_default();
+        for (row, image) in rows.zip(images.chunks_exact_mut(n)) {
+            automorphism::ntt(limb(row, n, j), image, g)?;
         }
-        Ok(())
+        Ok(images)
     }
 }
 
@@ -508,12 +509,12 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         for s in special.iter_mut() {
             s.fill(0);
         }
-        for j in 0..level + 2 {
-            let m = params.prime(target(params, level, j))?.modulus();
+        for (j, prime) in params.targets(level).enumerate() {
+            let m = params.prime(prime)?.modulus();
             let limbs = (j <= level).then(|| source.map(|c| limb(c, n, j)));
             let mut sums = match limbs {
                 Some(_) => x.each_mut().map(|x| limb_mut(x, n, j)),
-                None => special.each_mut().map(|s| &mut **s),
+                None => special.each_mut().map(|s| limb_mut(s, n, j - level - 1)),
             };
             for (g, weight) in elements.clone().zip(weights) {
                 let term = pair.each_mut().map(|t| &mut **t);

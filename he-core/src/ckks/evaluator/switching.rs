@@ -4,6 +4,7 @@
 //! rest takes keys in memory.
 
 use super::product::multiply_constant;
+use crate::arith::Modulus;
 use crate::ckks::ciphertext::check_scale;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
@@ -11,6 +12,7 @@ use crate::params::Params;
 use crate::probe::{Probe, Work};
 use crate::ring::{automorphism, copy, kernel};
 use crate::rlwe::gadget::KeySwitch;
+use crate::rlwe::gadget::grouped::GroupedSwitch;
 pub use crate::rlwe::gadget::{Due, Workspace, workspace_words};
 use crate::rlwe::keys::{KeySet, SwitchKey, SwitchTarget, inner_sum_rotations};
 
@@ -54,6 +56,80 @@ impl SwitchOp {
             Self::Relinearize => 3,
         }
     }
+
+    /// Checks the operands of a whole operation; the scale of the result.
+    fn check<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+        self,
+        params: &Params,
+        ct: &Ciphertext<S, PARTS>,
+    ) -> Result<f64> {
+        ct.check_params(params)?;
+        if PARTS != self.parts() {
+            return Err(Error::Parts {
+                operation: self.name(),
+                expected: self.parts(),
+                got: PARTS,
+            });
+        }
+        match self {
+            Self::Square => {
+                let scale = ct.scale() * ct.scale();
+                check_scale(self.name(), scale)?;
+                return Ok(scale);
+            }
+            Self::Relinearize => {}
+            Self::Rotate(g) | Self::RotateAdd(g) => automorphism::check(g, params.n())?,
+        }
+        Ok(ct.scale())
+    }
+
+    /// Limb of the pair that the switched polynomial is added to, in place, and
+    /// of that polynomial, to `source`. `spare` is one limb.
+    fn pair(
+        self,
+        parts: &mut [&mut [u32]],
+        source: &mut [u32],
+        spare: &mut [u32],
+        m: &Modulus,
+    ) -> Result<()> {
+        let (c0, c1, c2) = split(parts);
+        match self {
+            Self::Square => kernel::square(c0, c1, source, m),
+            Self::Relinearize => {
+                check_len("third part", c2.len(), source.len())?;
+                copy(source, c2);
+                c2.fill(0);
+            }
+            Self::Rotate(g) => {
+                automorphism::ntt(c1, source, g)?;
+                automorphism::ntt(c0, spare, g)?;
+                copy(c0, spare);
+                c1.fill(0);
+            }
+            Self::RotateAdd(g) => {
+                automorphism::ntt(c1, source, g)?;
+                automorphism::ntt(c0, spare, g)?;
+                kernel::add(c0, spare, m);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same limb of the polynomial that is switched, and the parts as they
+    /// are.
+    fn source(self, parts: &mut [&mut [u32]], source: &mut [u32], m: &Modulus) -> Result<()> {
+        let (_, c1, c2) = split(parts);
+        match self {
+            Self::Square => {
+                copy(source, c1);
+                kernel::scale(source, m.r2(), m);
+                kernel::mul(source, c1, m);
+            }
+            Self::Relinearize => copy(source, c2),
+            Self::Rotate(g) | Self::RotateAdd(g) => automorphism::ntt(c1, source, g)?,
+        }
+        Ok(())
+    }
 }
 
 /// A key switch in progress on one ciphertext, step by step as [`Self::due`]
@@ -70,30 +146,16 @@ impl Switching {
     ///
     /// # Errors
     /// [`Error::Params`], [`Error::Level`], [`Error::Galois`]; [`Error::Parts`]
-    /// where the operation takes another number of parts.
+    /// where the operation takes another number of parts; [`Error::Streamed`] for
+    /// a set with several special primes.
     pub fn start<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         params: &Params,
         op: SwitchOp,
         ct: &mut Ciphertext<S, PARTS>,
     ) -> Result<Self> {
-        ct.check_params(params)?;
-        if PARTS != op.parts() {
-            return Err(Error::Parts {
-                operation: op.name(),
-                expected: op.parts(),
-                got: PARTS,
-            });
-        }
+        let scale = op.check(params, ct)?;
         let run = KeySwitch::new(params, ct.level())?;
-        match op {
-            SwitchOp::Square => {
-                let scale = ct.scale() * ct.scale();
-                check_scale(op.name(), scale)?;
-                ct.set(ct.level(), scale);
-            }
-            SwitchOp::Relinearize => {}
-            SwitchOp::Rotate(g) | SwitchOp::RotateAdd(g) => automorphism::check(g, params.n())?,
-        }
+        ct.set(ct.level(), scale);
         Ok(Self { op, run })
     }
 
@@ -125,27 +187,9 @@ impl Switching {
         probe.begin(Work::Digit);
         let m = params.prime(at.target)?.modulus();
         let mut parts = ct.limbs_mut(at.target)?;
-        let (c0, c1, c2) = split(&mut parts);
         let (source, spare) = work.source_and_spare(at.digit)?;
-        match self.op {
-            SwitchOp::Square => kernel::square(c0, c1, source, m),
-            SwitchOp::Relinearize => {
-                check_len("third part", c2.len(), source.len())?;
-                copy(source, c2);
-                c2.fill(0);
-            }
-            SwitchOp::Rotate(g) => {
-                automorphism::ntt(c1, source, g)?;
-                automorphism::ntt(c0, spare, g)?;
-                copy(c0, spare);
-                c1.fill(0);
-            }
-            SwitchOp::RotateAdd(g) => {
-                automorphism::ntt(c1, source, g)?;
-                automorphism::ntt(c0, spare, g)?;
-                kernel::add(c0, spare, m);
-            }
-        }
+        self.op.pair(&mut parts, source, spare, m)?;
+        let (c0, c1, _) = split(&mut parts);
         self.run.begin_own_digit(params, c0, c1, work)
     }
 
@@ -218,6 +262,9 @@ where
     let level = ct.level();
     key.check(params, op.target(), level)?;
     work.check_level(params, level)?;
+    if params.special_limbs() > 1 {
+        return switch_grouped(params, op, ct, key, work);
+    }
     let mut run = Switching::start(params, op, ct)?;
     while let Some(due) = run.due() {
         match due {
@@ -226,6 +273,41 @@ where
             Due::Division => run.divide(params, ct, work, &mut ())?,
         }
     }
+    Ok(())
+}
+
+/// The same with several special primes.
+fn switch_grouped<S, K, const PARTS: usize>(
+    params: &Params,
+    op: SwitchOp,
+    ct: &mut Ciphertext<S, PARTS>,
+    key: &SwitchKey<K>,
+    work: &mut Workspace<'_>,
+) -> Result<()>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    K: AsRef<[u32]> + AsMut<[u32]>,
+{
+    let level = ct.level();
+    let scale = op.check(params, ct)?;
+    let mut run = GroupedSwitch::new(params, level, work)?;
+    for i in 0..=level {
+        let m = params.prime(i)?.modulus();
+        op.source(&mut ct.limbs_mut(i)?, run.source(i)?, m)?;
+        run.prepare(i)?;
+    }
+    for i in 0..=level {
+        let m = params.prime(i)?.modulus();
+        let mut parts = ct.limbs_mut(i)?;
+        let (own, spare) = run.own(i)?;
+        op.pair(&mut parts, own, spare, m)?;
+        let (c0, c1, _) = split(&mut parts);
+        run.multiply(i, key, [c0, c1])?;
+    }
+    let mut parts = ct.parts_mut();
+    let (c0, c1, _) = split(&mut parts);
+    run.divide(key, [c0, c1])?;
+    ct.set(level, scale);
     Ok(())
 }
 

@@ -10,7 +10,8 @@
 //!
 //! `portable` is safe code and compiles for every target; `cortex_m` is for
 //! processors with the DSP instructions of Armv7E-M (see `build.rs`); on a board
-//! the two are compared by the firmware's program `bench`. `x86` has kernels for
+//! the two are compared by the firmware's program `bench`. `sums` has the kernels
+//! of grouped digits, in safe code for all but hosts. `x86` has kernels for
 //! AVX2 and AVX-512, chosen at run time and compared with `portable` by its tests.
 
 /// `$call!` of the width in bits, where that is known to the compiler.
@@ -33,6 +34,8 @@ pub mod cortex_m;
 #[cfg(any(not(cortex_m_dsp), feature = "kernel-comparison"))]
 pub mod portable;
 
+pub mod sums;
+
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
 
@@ -40,6 +43,9 @@ pub mod x86;
 pub use cortex_m::*;
 #[cfg(not(any(cortex_m_dsp, target_arch = "x86_64")))]
 pub use portable::*;
+pub use sums::{Carried, KeyTerm, MAX_TERMS};
+#[cfg(not(target_arch = "x86_64"))]
+pub use sums::{dot_two, lift_sum};
 #[cfg(target_arch = "x86_64")]
 pub use x86::*;
 

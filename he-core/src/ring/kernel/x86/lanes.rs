@@ -48,6 +48,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn mul_even(self, other: Self) -> Self;
     /// The odd words in the places of the even ones (odd places: anything).
     fn odd(self) -> Self;
+    /// Sum of 64-bit words.
+    fn add_wide(self, other: Self) -> Self;
     /// Difference of 64-bit words.
     fn sub_wide(self, other: Self) -> Self;
     /// High words of 64-bit words: of `even` in the even places, of `odd` in
@@ -151,6 +153,11 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn odd(self) -> Self {
         Self(op!(_mm256_srli_epi64::<32>(self.0)))
+    }
+
+    #[inline(always)]
+    fn add_wide(self, other: Self) -> Self {
+        Self(op!(_mm256_add_epi64(self.0, other.0)))
     }
 
     #[inline(always)]
@@ -327,6 +334,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn odd(self) -> Self {
         Self(op!(_mm512_srli_epi64::<32>(self.0)))
+    }
+
+    #[inline(always)]
+    fn add_wide(self, other: Self) -> Self {
+        Self(op!(_mm512_add_epi64(self.0, other.0)))
     }
 
     #[inline(always)]

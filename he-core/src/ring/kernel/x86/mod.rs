@@ -8,6 +8,7 @@ mod lanes;
 mod vector;
 
 use super::portable;
+use super::sums::{self, Carried, KeyTerm};
 use crate::arith::Modulus;
 use core::sync::atomic::{AtomicU8, Ordering};
 use lanes::{Avx2, Avx512};
@@ -77,13 +78,18 @@ impl Backend {
 /// A kernel of [`vector`] behind the choice of backend.
 macro_rules! kernel {
     ($name:ident, $on:ident ( $($arg:ident : $ty:ty),* )) => {
-        #[doc = concat!("See [`portable::", stringify!($name), "`].")]
+        kernel!(portable, $name, $on($($arg: $ty),*));
+    };
+    ($safe:ident, $name:ident, $on:ident ( $($arg:ident : $ty:ty),* )) => {
+        #[doc = concat!("See [`", stringify!($safe), "::", stringify!($name), "`].")]
         #[inline]
         pub fn $name($($arg: $ty),*) {
             $on(Backend::current(), $($arg),*);
         }
 
-        #[doc = concat!("See [`portable::", stringify!($name), "`]; on a given backend.")]
+        #[doc = concat!(
+            "See [`", stringify!($safe), "::", stringify!($name), "`]; on a given backend."
+        )]
         pub fn $on(backend: Backend, $($arg: $ty),*) {
             #[target_feature(enable = "avx2")]
             fn eight($($arg: $ty),*) {
@@ -98,7 +104,7 @@ macro_rules! kernel {
                 Kind::Avx512 => unsafe { sixteen($($arg),*) },
                 // SAFETY: as above.
                 Kind::Avx2 => unsafe { eight($($arg),*) },
-                Kind::Portable => portable::$name($($arg),*),
+                Kind::Portable => $safe::$name($($arg),*),
             }
         }
     };
@@ -119,6 +125,12 @@ kernel!(square, square_on(a: &mut [u32], b: &mut [u32], c: &mut [u32], m: &Modul
 kernel!(lift, lift_on(src: &[u32], from: &Modulus, dst: &mut [u32], factor: i32, m: &Modulus));
 kernel!(lift_i32, lift_i32_on(src: &[i32], dst: &mut [u32], factor: i32, m: &Modulus));
 kernel!(lift_f32, lift_f32_on(src: &[f32], dst: &mut [u32], factor: i32, m: &Modulus));
+kernel!(sums, lift_sum, lift_sum_on(
+    src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus
+));
+kernel!(sums, dot_two, dot_two_on(
+    acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[KeyTerm<'_>], m: &Modulus
+));
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +169,9 @@ mod tests {
     #[test]
     fn transforms_are_those_of_portable() {
         for backend in backends() {
-            for n in [2, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192] {
+            for n in [
+                2, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384,
+            ] {
                 for q in MODULI {
                     let m = Modulus::new(q).unwrap();
                     let Some(psi) = primitive_root(&m, n as u32) else {
@@ -232,6 +246,44 @@ mod tests {
                     };
                     for (name, run) in kernels {
                         check(name, &*run);
+                    }
+                    for (count, list) in (0..).zip([
+                        &[] as &[u32],
+                        &[q],
+                        &[q, 40_961],
+                        &[1_073_643_521, q, 12_289],
+                        &[q, q, 1_073_643_521, 40_961],
+                        &[1_073_643_521; 5],
+                    ]) {
+                        let terms: Vec<Carried> = list
+                            .iter()
+                            .map(|&from| Carried {
+                                from: Modulus::new(from).unwrap(),
+                                factor: f.wrapping_sub(count),
+                            })
+                            .collect();
+                        let src: Vec<u32> = list
+                            .iter()
+                            .zip(5..)
+                            .flat_map(|(&from, seed)| words(n, from, seed))
+                            .collect();
+                        check("lift_sum", &|[s, ..], on| match on {
+                            None => sums::lift_sum(&src, &terms, s, &m),
+                            Some(on) => lift_sum_on(on, &src, &terms, s, &m),
+                        });
+                        let top = vec![q - 1; n];
+                        let terms: Vec<KeyTerm<'_>> = [(&a, &b, &x), (&top, &top, &top)]
+                            .into_iter()
+                            .cycle()
+                            .take(list.len())
+                            .map(|(digit, b, a)| KeyTerm { digit, b, a })
+                            .collect();
+                        for factor in [f, -(q as i32 / 2), q as i32 / 2, m.r()] {
+                            check("dot_two", &|[s, t, _], on| match on {
+                                None => sums::dot_two(s, t, factor, &terms, &m),
+                                Some(on) => dot_two_on(on, s, t, factor, &terms, &m),
+                            });
+                        }
                     }
                     check("mul_acc_two", &|[s, t, _], on| match on {
                         None => portable::mul_acc_two(s, t, &a, &x, &b, &m),

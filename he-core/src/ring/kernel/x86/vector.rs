@@ -18,6 +18,7 @@
 use super::lanes::Lanes;
 use crate::arith::Modulus;
 use crate::ring::kernel::portable::{self, MAX_UNREDUCED};
+use crate::ring::kernel::sums::{self, Carried, KeyTerm, MAX_TERMS};
 
 /// A modulus in every lane.
 #[derive(Clone, Copy)]
@@ -569,5 +570,107 @@ pub(super) fn lift_f32<L: Lanes>(src: &[f32], dst: &mut [u32], factor: i32, m: &
     }
     if let (Some(src), Some(dst)) = (src.get(done..), dst.get_mut(done..)) {
         portable::lift_f32(src, dst, factor, m);
+    }
+}
+
+/// See [`sums::lift_sum`].
+#[inline(always)]
+pub(super) fn lift_sum<L: Lanes>(src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus) {
+    // The number of terms is known in each loop.
+    match terms {
+        &[a] => lift_terms::<L, 1>(src, [a], dst, m),
+        &[a, b] => lift_terms::<L, 2>(src, [a, b], dst, m),
+        &[a, b, c] => lift_terms::<L, 3>(src, [a, b, c], dst, m),
+        &[a, b, c, d] => lift_terms::<L, 4>(src, [a, b, c, d], dst, m),
+        _ => sums::lift_sum(src, terms, dst, m),
+    }
+}
+
+#[inline(always)]
+fn lift_terms<L: Lanes, const K: usize>(
+    src: &[u32],
+    terms: [Carried; K],
+    dst: &mut [u32],
+    m: &Modulus,
+) {
+    let (n, count) = (dst.len(), L::COUNT);
+    if n & (count - 1) != 0 || src.len() < K * n {
+        return sums::lift_sum(src, &terms, dst, m);
+    }
+    let q = Q::<L>::new(m);
+    let constants = terms.map(|term| {
+        let from = term.from.value() as i32;
+        (L::splat(from), L::splat(from >> 1), L::splat(term.factor))
+    });
+    for i in (0..n).step_by(count) {
+        // SAFETY: whole vectors of limbs that are there.
+        unsafe {
+            let (mut even, mut odd) = (L::splat(0), L::splat(0));
+            for (k, (from, half, factor)) in constants.into_iter().enumerate() {
+                let x = L::load(src.as_ptr().add(k * n + i)).sub_above(half, from);
+                even = even.add_wide(x.mul_even(factor));
+                odd = odd.add_wide(x.odd().mul_even(factor));
+            }
+            L::high(q.down(even), q.down(odd)).store(dst.as_mut_ptr().add(i));
+        }
+    }
+}
+
+/// See [`sums::dot_two`].
+#[inline(always)]
+pub(super) fn dot_two<L: Lanes>(
+    acc0: &mut [u32],
+    acc1: &mut [u32],
+    factor: i32,
+    terms: &[KeyTerm<'_>],
+    m: &Modulus,
+) {
+    match terms {
+        &[a] => dot_terms::<L, 1>(acc0, acc1, factor, [a], m),
+        &[a, b] => dot_terms::<L, 2>(acc0, acc1, factor, [a, b], m),
+        &[a, b, c] => dot_terms::<L, 3>(acc0, acc1, factor, [a, b, c], m),
+        &[a, b, c, d] => dot_terms::<L, 4>(acc0, acc1, factor, [a, b, c, d], m),
+        &[a, b, c, d, e] => dot_terms::<L, MAX_TERMS>(acc0, acc1, factor, [a, b, c, d, e], m),
+        _ => sums::dot_two(acc0, acc1, factor, terms, m),
+    }
+}
+
+#[inline(always)]
+fn dot_terms<L: Lanes, const K: usize>(
+    acc0: &mut [u32],
+    acc1: &mut [u32],
+    factor: i32,
+    terms: [KeyTerm<'_>; K],
+    m: &Modulus,
+) {
+    let n = acc0.len();
+    let fits = |term: &KeyTerm<'_>| [term.digit, term.b, term.a].iter().all(|x| x.len() >= n);
+    if n & (L::COUNT - 1) != 0 || acc1.len() != n || !terms.iter().all(fits) {
+        return sums::dot_two(acc0, acc1, factor, &terms, m);
+    }
+    let q = Q::<L>::new(m);
+    let factor = L::splat(factor);
+    for i in (0..n).step_by(L::COUNT) {
+        // SAFETY: whole vectors below the shortest length.
+        unsafe {
+            let at = [acc0.as_mut_ptr().add(i), acc1.as_mut_ptr().add(i)];
+            let mut sums = at.map(|at| {
+                let x = L::load(at);
+                (x.mul_even(factor), x.odd().mul_even(factor))
+            });
+            for term in &terms {
+                let digit = L::load(term.digit.as_ptr().add(i));
+                let digit_odd = digit.odd();
+                for ((even, odd), key) in sums.iter_mut().zip([term.b, term.a]) {
+                    let key = L::load(key.as_ptr().add(i));
+                    *even = even.add_wide(digit.mul_even(key));
+                    *odd = odd.add_wide(digit_odd.mul_even(key.odd()));
+                }
+            }
+            for ((even, odd), at) in sums.into_iter().zip(at) {
+                let x = q.canon(L::high(q.down(even), q.down(odd)));
+                x.min(x.sub(q.q)).store(at);
+            }
+        }
     }
 }

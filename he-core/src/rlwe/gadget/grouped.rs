@@ -1,0 +1,364 @@
+//! Key switching in memory with several primes a digit and as many special primes
+//! (Han and Ki, CT-RSA 2020, section 3), for hosts.
+//!
+//! A digit is the residue modulo the product `D` of a group of primes. From its
+//! residues `x_i` it is carried over to another prime without its value ever
+//! being formed (Halevi, Polyakov, Shoup, CT-RSA 2019, section 2.2): with `y_i =
+//! [x_i (D / q_i)^-1]` centred modulo `q_i`,
+//!
+//! ```text
+//! x' = sum of y_i (D / q_i)        = x + v D,   |x'| <= k D / 2 for k primes.
+//! ```
+//!
+//! The multiple of `D` is left in: modulo the digit's own primes, the only ones
+//! where its gadget is not zero, it is nothing, so it is noise alone
+//! ([`crate::ckks::Noise::key_switch`]). The division by `P` carries the
+//! remainder over in the same way, and is then off by up to `alpha / 2` instead of
+//! 1/2 in a coefficient.
+//!
+//! The factors `(D / q_i)^-1` are part of the inverse transforms, and one pass sums
+//! the products with all of a prime's digits, reduced once (`ring::kernel::sums`).
+//! That leaves the accumulators divided by `R = 2^32`, which the division by `P`
+//! undoes. Transforms at level `l`, with `d` digits and `alpha` special primes:
+//!
+//! | step | transforms |
+//! |---|---|
+//! | digits into the coefficient domain | `l + 1` |
+//! | digits modulo other primes than their own | `d (l + 1 + alpha) - (l + 1)` |
+//! | division by `P` | `2 alpha + 2 (l + 1)` |
+//!
+//! With one special prime it gives the bits of the streamed switch.
+
+use super::{KeyLimb, Workspace, limb};
+use crate::arith::Modulus;
+use crate::error::{Error, Result, check_len};
+use crate::params::{MAX_SPECIAL, Params};
+use crate::ring::kernel::{self, Carried, KeyTerm, MAX_TERMS};
+use crate::ring::ntt;
+use crate::rlwe::keys::SwitchKey;
+use core::ops::Range;
+
+const _: () = assert!(
+    MAX_SPECIAL <= MAX_TERMS,
+    "a digit is carried over in one sum"
+);
+
+/// Limbs that a key switch at `level` works in: the polynomial, its digits modulo
+/// one prime, both accumulators modulo the special primes, and one.
+pub(super) const fn workspace_limbs(params: &Params, level: usize) -> usize {
+    (level + 1) + params.digits(level) + 2 * params.special_limbs() + 1
+}
+
+/// What words stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Themselves.
+    Plain,
+    /// `R` times themselves.
+    Reduced,
+}
+
+/// The product of the primes of `group` but `without`, modulo `m`.
+fn product(params: &Params, group: Range<usize>, without: usize, m: &Modulus) -> Result<u32> {
+    let mut product = 1;
+    for i in group.filter(|&i| i != without) {
+        let q = params.prime(i)?.modulus().value();
+        product = m.mul(product, m.reduce(q as i32));
+    }
+    Ok(product)
+}
+
+/// The primes whose product is `P`.
+const fn special(params: &Params) -> Range<usize> {
+    params.special()..params.limbs()
+}
+
+/// `P` modulo `m`.
+pub(crate) fn special_product(params: &Params, m: &Modulus) -> Result<u32> {
+    product(params, special(params), params.limbs(), m)
+}
+
+/// `(D / q)^-1` modulo the prime `i` of `group`.
+fn cofactor_inverse(params: &Params, group: Range<usize>, i: usize) -> Result<u32> {
+    let m = params.prime(i)?.modulus();
+    Ok(m.inv(product(params, group, i, m)?))
+}
+
+/// Brings a limb modulo prime `i` of `group` from the NTT domain to the `y_i` of the
+/// module's head.
+pub(crate) fn prepare(
+    params: &Params,
+    group: Range<usize>,
+    i: usize,
+    form: Form,
+    limb: &mut [u32],
+) -> Result<()> {
+    let prime = params.prime(i)?;
+    let m = prime.modulus();
+    let factor = m.to_mont(cofactor_inverse(params, group, i)?);
+    let factor = match form {
+        Form::Plain => factor,
+        Form::Reduced => m.mont(factor, m.r2()),
+    };
+    ntt::inverse_scaled(limb, prime, factor)
+}
+
+/// The same of a limb in the coefficient domain.
+pub(crate) fn prepare_coefficients(
+    params: &Params,
+    group: Range<usize>,
+    i: usize,
+    limb: &mut [u32],
+) -> Result<()> {
+    let m = params.prime(i)?.modulus();
+    let factor = m.to_mont(cofactor_inverse(params, group, i)?);
+    kernel::scale(limb, factor, m);
+    Ok(())
+}
+
+/// Carries the `y_i` of `group`, limb after limb in `from`, over to prime `to`:
+/// words as a lift leaves them, coefficient domain.
+pub(crate) fn carry(
+    params: &Params,
+    group: Range<usize>,
+    from: &[u32],
+    to: usize,
+    form: Form,
+    out: &mut [u32],
+) -> Result<()> {
+    let m = params.prime(to)?.modulus();
+    let mut terms = [Carried {
+        from: *m,
+        factor: 0,
+    }; MAX_SPECIAL];
+    let count = group.len();
+    for (term, i) in terms.iter_mut().zip(group.clone()) {
+        let cofactor = product(params, group.clone(), i, m)?;
+        *term = Carried {
+            from: *params.prime(i)?.modulus(),
+            factor: match form {
+                Form::Plain => m.to_mont(cofactor),
+                Form::Reduced => m.centred(cofactor),
+            },
+        };
+    }
+    match terms.get(..count).unwrap_or_default() {
+        [term] => kernel::lift(from, &term.from, out, term.factor, m),
+        terms => kernel::lift_sum(from, terms, out, m),
+    }
+    Ok(())
+}
+
+/// `x = (x factor + sum of digit key) / R` modulo prime `target`: both halves, over
+/// all digits of the level. `digits` has one limb for each; `factor` is centred.
+pub(crate) fn multiply_key<K: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    level: usize,
+    target: usize,
+    digits: &[u32],
+    key: &SwitchKey<K>,
+    factor: i32,
+    [x0, x1]: [&mut [u32]; 2],
+) -> Result<()> {
+    let n = params.n();
+    let m = params.prime(target)?.modulus();
+    let count = params.digits(level);
+    check_len("digits", digits.len(), count * n)?;
+    let mut rest = digits.chunks_exact(n).zip(0..);
+    if !key.is_expanded() {
+        kernel::scale(x0, factor, m);
+        kernel::scale(x1, factor, m);
+        for (limb, digit) in rest {
+            let mut done = 0;
+            key.feed(params, KeyLimb { target, digit }, |b, a| {
+                let range = done..done + b.len();
+                done = range.end;
+                let parts = (
+                    x0.get_mut(range.clone()),
+                    x1.get_mut(range.clone()),
+                    limb.get(range),
+                );
+                if let (Some(x0), Some(x1), Some(limb)) = parts {
+                    kernel::mul_acc_two(x0, x1, b, a, limb, m);
+                }
+                Ok(())
+            })?;
+        }
+        return Ok(());
+    }
+    let mut factor = factor;
+    let mut left = count;
+    while left > 0 {
+        let mut terms = [KeyTerm {
+            digit: &[],
+            b: &[],
+            a: &[],
+        }; MAX_TERMS];
+        let some = left.min(MAX_TERMS);
+        for (term, (limb, digit)) in terms.iter_mut().zip(rest.by_ref().take(some)) {
+            let (b, a) = key.halves(params, KeyLimb { target, digit })?;
+            *term = KeyTerm { digit: limb, b, a };
+        }
+        let terms = terms.get(..some).unwrap_or_default();
+        kernel::dot_two(x0, x1, factor, terms, m);
+        left -= some;
+        // What is there already stays as it is.
+        factor = m.r();
+    }
+    Ok(())
+}
+
+/// `x = (x - [r]) / P` with `x` in the form that [`multiply_key`] leaves, and `r`
+/// the same modulo the special primes, NTT domain, which is used up. `scratch` is
+/// one limb.
+pub(crate) fn divide(
+    params: &Params,
+    x: &mut [u32],
+    r: &mut [u32],
+    scratch: &mut [u32],
+) -> Result<()> {
+    let n = params.n();
+    for (limb, j) in r.chunks_exact_mut(n).zip(special(params)) {
+        prepare(params, special(params), j, Form::Reduced, limb)?;
+    }
+    for (i, x) in x.chunks_exact_mut(n).enumerate() {
+        let to = params.prime(i)?;
+        let m = to.modulus();
+        carry(params, special(params), r, i, Form::Reduced, scratch)?;
+        ntt::forward(scratch, to)?;
+        let inverse = m.inv(special_product(params, m)?);
+        let factor = m.mont(m.to_mont(inverse), m.r2());
+        kernel::sub_scale(x, scratch, m.centre(factor), m);
+    }
+    Ok(())
+}
+
+/// The factor by which [`multiply_key`] starts: `P`, to which the switched polynomial
+/// is added; nothing modulo a special prime.
+pub(crate) fn start_factor(params: &Params, target: usize) -> Result<i32> {
+    if target >= params.special() {
+        return Ok(0);
+    }
+    let m = params.prime(target)?.modulus();
+    Ok(m.centred(special_product(params, m)?))
+}
+
+/// A key switch with its memory: [`Self::source`] and [`Self::prepare`] for every
+/// limb, [`Self::own`] and [`Self::multiply`] for every limb, then
+/// [`Self::divide`].
+#[derive(Debug)]
+pub(crate) struct GroupedSwitch<'w> {
+    params: &'w Params,
+    level: usize,
+    source: &'w mut [u32],
+    digits: &'w mut [u32],
+    special: [&'w mut [u32]; 2],
+    spare: &'w mut [u32],
+}
+
+impl<'w> GroupedSwitch<'w> {
+    /// # Errors
+    /// [`Error::Length`] if the workspace is too small.
+    pub(crate) fn new(
+        params: &'w Params,
+        level: usize,
+        work: &'w mut Workspace<'_>,
+    ) -> Result<Self> {
+        work.check_level(params, level)?;
+        let n = params.n();
+        let expected = (workspace_limbs(params, level) - 1) * n;
+        let too_short = Error::Length {
+            what: "key-switching workspace",
+            expected,
+            got: work.source.len(),
+        };
+        let mut rest = work.source.get_mut(..expected).ok_or(too_short)?;
+        let mut take = |limbs: usize| -> Result<&'w mut [u32]> {
+            let (taken, others) = core::mem::take(&mut rest)
+                .split_at_mut_checked(limbs * n)
+                .ok_or(too_short)?;
+            rest = others;
+            Ok(taken)
+        };
+        let alpha = params.special_limbs();
+        Ok(Self {
+            params,
+            level,
+            source: take(level + 1)?,
+            digits: take(params.digits(level))?,
+            special: [take(alpha)?, take(alpha)?],
+            spare: work.spare,
+        })
+    }
+
+    /// Where limb `i` of the polynomial goes, NTT domain.
+    pub(crate) fn source(&mut self, i: usize) -> Result<&mut [u32]> {
+        limb(self.source, self.params.n(), i)
+    }
+
+    /// Makes limb `i` ready to be carried over.
+    pub(crate) fn prepare(&mut self, i: usize) -> Result<()> {
+        let group = self.group(self.params.digit_of(i));
+        let params = self.params;
+        prepare(params, group, i, Form::Plain, self.source(i)?)
+    }
+
+    fn group(&self, digit: usize) -> Range<usize> {
+        self.params.digit(digit, self.level)
+    }
+
+    /// Where limb `i` goes once more, as it was, and a limb to make it in.
+    pub(crate) fn own(&mut self, i: usize) -> Result<(&mut [u32], &mut [u32])> {
+        let own = self.params.digit_of(i);
+        Ok((limb(self.digits, self.params.n(), own)?, self.spare))
+    }
+
+    /// Multiplies modulo data prime `i`: `x` is limb `i` of the pair that the result
+    /// is added to.
+    pub(crate) fn multiply<K: AsRef<[u32]> + AsMut<[u32]>>(
+        &mut self,
+        i: usize,
+        key: &SwitchKey<K>,
+        x: [&mut [u32]; 2],
+    ) -> Result<()> {
+        self.carry_to(i)?;
+        let factor = start_factor(self.params, i)?;
+        multiply_key(self.params, self.level, i, self.digits, key, factor, x)
+    }
+
+    /// Carries all digits but the target's own over to it.
+    fn carry_to(&mut self, target: usize) -> Result<()> {
+        let n = self.params.n();
+        let to = self.params.prime(target)?;
+        for (digit, out) in self.digits.chunks_exact_mut(n).enumerate() {
+            let group = self.params.digit(digit, self.level);
+            if group.contains(&target) {
+                continue;
+            }
+            let from = self.source.get(group.start * n..group.end * n);
+            let from = from.unwrap_or_default();
+            carry(self.params, group, from, target, Form::Plain, out)?;
+            ntt::forward(out, to)?;
+        }
+        Ok(())
+    }
+
+    /// Multiplies modulo the special primes, and divides by them: `x` is the pair.
+    pub(crate) fn divide<K: AsRef<[u32]> + AsMut<[u32]>>(
+        mut self,
+        key: &SwitchKey<K>,
+        x: [&mut [u32]; 2],
+    ) -> Result<()> {
+        let (params, n) = (self.params, self.params.n());
+        for (at, target) in special(params).enumerate() {
+            self.carry_to(target)?;
+            let [r0, r1] = &mut self.special;
+            let r = [limb(r0, n, at)?, limb(r1, n, at)?];
+            multiply_key(params, self.level, target, self.digits, key, 0, r)?;
+        }
+        for (x, r) in x.into_iter().zip(self.special) {
+            divide(params, x, r, self.spare)?;
+        }
+        Ok(())
+    }
+}
