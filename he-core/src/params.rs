@@ -526,7 +526,208 @@ parameter_set! {
         ],
         special: 185_745_409
     };
+
+    /// N = 2048, depth 1: one product with a plaintext, then its rescale.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 2 936 833 | 21.49 | base: the result, scale 2^16.8 and 2^3.7 of headroom on either side |
+    /// | 114 689 | 16.81 | the rescale |
+    /// | 12 289 | 13.59 | special: key-switching noise is about 2^19 in a slot, so rotations come before the rescale, at scale 2^33.6 |
+    ///
+    /// log2(QP) = 51.88, one bit below the table's 53.
+    pub static N2048_DEPTH1 = {
+        n: 2048, security: Security::Classical128,
+        data: [2_936_833, 114_689], special: 12_289
+    };
+
+    /// N = 8192, depth 6, with streamed keys.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 536 690 689 | 29.00 | base: the result, scale 2^25 and 2^3 of headroom on either side |
+    /// | 33 538 049 | 25.00 | sixth rescale |
+    /// | 33 292 289 | 24.99 | fifth rescale |
+    /// | 33 177 601 | 24.98 | fourth rescale |
+    /// | 33 128 449 | 24.98 | third rescale |
+    /// | 32 931 841 | 24.97 | second rescale |
+    /// | 32 899 073 | 24.97 | first rescale |
+    /// | 536 641 537 | 29.00 | special: as wide as the widest digit |
+    ///
+    /// log2(QP) = 207.90, and the table's row is 214.
+    pub static N8192_DEPTH6 = {
+        n: 8192, security: Security::Classical128,
+        data: [
+            536_690_689, 33_538_049, 33_292_289, 33_177_601,
+            33_128_449, 32_931_841, 32_899_073,
+        ],
+        special: 536_641_537
+    };
+
+    /// N = 8192, two levels at scale 2^40, each of two primes: rescale twice. The
+    /// precision of a chain of 60, 40, 40 and 60 bits on 64-bit words.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 1 073 479 681 | 30.00 | base, with the next: the result, 2^19 of headroom on either side |
+    /// | 1 073 430 529 | 30.00 | base |
+    /// | 1 146 881 | 20.13 | second level, with the next |
+    /// | 1 130 497 | 20.11 | second level |
+    /// | 1 097 729 | 20.07 | first level, with the next |
+    /// | 1 032 193 | 19.98 | first level |
+    /// | 1 073 692 673 | 30.00 | special, with the next: as wide as the widest digit |
+    /// | 1 073 643 521 | 30.00 | special |
+    ///
+    /// Digits of two primes: 60, 40.2 and 40.1 bits. log2(QP) = 200.28, and the
+    /// table's row is 214.
+    pub static N8192_SCALE40 = {
+        n: 8192, security: Security::Classical128,
+        data: [
+            1_073_479_681, 1_073_430_529, 1_146_881, 1_130_497, 1_097_729, 1_032_193,
+        ],
+        special: [1_073_692_673, 1_073_643_521]
+    };
+
+    /// N = 8192, depth 5, at 192 bits: for circuits that switch keys before they
+    /// rescale, as [`N4096_DEPTH3`] is.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 745 409 | 27.47 | base: the result, scale 2^20 and 2^6 of headroom on either side |
+    /// | 1 179 649 | 20.17 | fifth rescale |
+    /// | 1 146 881 | 20.13 | fourth rescale |
+    /// | 1 130 497 | 20.11 | third rescale |
+    /// | 1 097 729 | 20.07 | second rescale |
+    /// | 1 032 193 | 19.98 | first rescale |
+    /// | 163 841 | 17.32 | special: key-switching noise is below 2^23 in a slot, where scales are 2^40 |
+    ///
+    /// log2(QP) = 145.24, one bit below the table's 147.
+    pub static N8192_DEPTH5_192 = {
+        n: 8192, security: Security::Classical192,
+        data: [
+            185_745_409, 1_179_649, 1_146_881, 1_130_497, 1_097_729, 1_032_193,
+        ],
+        special: 163_841
+    };
+
+    /// N = 8192, depth 3, at 256 bits: the circuits of [`N4096_DEPTH3`].
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 745 409 | 27.47 | base: the result, scale 2^21 and 2^5 of headroom on either side |
+    /// | 3 850 241 | 21.88 | last rescale |
+    /// | 3 735 553 | 21.83 | second rescale |
+    /// | 3 686 401 | 21.81 | first rescale |
+    /// | 786 433 | 19.58 | special: key-switching noise is below 2^21 in a slot, where scales are 2^43 |
+    ///
+    /// log2(QP) = 112.58, one bit below the table's 114.
+    pub static N8192_DEPTH3_256 = {
+        n: 8192, security: Security::Classical256,
+        data: [185_745_409, 3_850_241, 3_735_553, 3_686_401], special: 786_433
+    };
+
+    /// N = 16384, depth 14: deep circuits on a host. Digits of three primes, five
+    /// of them at the highest level, where one prime a digit would make fifteen.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 597 953 | 27.47 | base: the result, scale 2^23 and 2^3.5 of headroom on either side |
+    /// | 9 732 097 | 23.21 | fourteenth rescale |
+    /// | 9 502 721 | 23.18 | thirteenth rescale |
+    /// | 9 338 881 | 23.15 | twelfth rescale |
+    /// | 9 011 201 | 23.10 | eleventh rescale |
+    /// | 8 814 593 | 23.07 | tenth rescale |
+    /// | 8 716 289 | 23.06 | ninth rescale |
+    /// | 8 650 753 | 23.04 | eighth rescale |
+    /// | 8 519 681 | 23.02 | seventh rescale |
+    /// | 8 257 537 | 22.98 | sixth rescale |
+    /// | 8 159 233 | 22.96 | fifth rescale |
+    /// | 7 667 713 | 22.87 | fourth rescale |
+    /// | 7 569 409 | 22.85 | third rescale |
+    /// | 7 438 337 | 22.83 | second rescale |
+    /// | 7 340 033 | 22.81 | first rescale |
+    /// | 33 292 289 | 24.99 | special: the three together wider than the widest digit, 73.9 bits |
+    /// | 33 128 449 | 24.98 | special |
+    /// | 32 931 841 | 24.97 | special |
+    ///
+    /// log2(QP) = 424.55, and the table's row is 430. No prime is above 1.86 * 10^8,
+    /// where transforms need reductions between their layers.
+    pub static N16384_DEPTH14 = {
+        n: 16384, security: Security::Classical128,
+        data: [
+            185_597_953, 9_732_097, 9_502_721, 9_338_881, 9_011_201,
+            8_814_593, 8_716_289, 8_650_753, 8_519_681, 8_257_537,
+            8_159_233, 7_667_713, 7_569_409, 7_438_337, 7_340_033,
+        ],
+        special: [33_292_289, 33_128_449, 32_931_841]
+    };
+
+    /// N = 16384, depth 9, at 192 bits. Digits of two primes.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 597 953 | 27.47 | base: the result, scale 2^24 and 2^2.5 of headroom on either side |
+    /// | 17 367 041 | 24.05 | ninth rescale |
+    /// | 17 006 593 | 24.02 | eighth rescale |
+    /// | 16 580 609 | 23.98 | seventh rescale |
+    /// | 16 515 073 | 23.98 | sixth rescale |
+    /// | 16 384 001 | 23.97 | fifth rescale |
+    /// | 16 121 857 | 23.94 | fourth rescale |
+    /// | 15 630 337 | 23.90 | third rescale |
+    /// | 14 942 209 | 23.83 | second rescale |
+    /// | 14 909 441 | 23.83 | first rescale |
+    /// | 62 423 041 | 25.90 | special: the two together wider than the widest digit, 51.5 bits |
+    /// | 62 291 969 | 25.89 | special |
+    ///
+    /// log2(QP) = 294.75, two bits below the table's 297.
+    pub static N16384_DEPTH9_192 = {
+        n: 16384, security: Security::Classical192,
+        data: [
+            185_597_953, 17_367_041, 17_006_593, 16_580_609, 16_515_073,
+            16_384_001, 16_121_857, 15_630_337, 14_942_209, 14_909_441,
+        ],
+        special: [62_423_041, 62_291_969]
+    };
+
+    /// N = 16384, depth 5, at 256 bits: the circuits of [`N8192_DEPTH5`]. Digits of
+    /// two primes.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 1 073 643 521 | 30.00 | base: the result, scale 2^26 and 2^3 of headroom on either side |
+    /// | 67 043 329 | 26.00 | fifth rescale |
+    /// | 66 813 953 | 25.99 | fourth rescale |
+    /// | 66 551 809 | 25.99 | third rescale |
+    /// | 66 420 737 | 25.99 | second rescale |
+    /// | 65 929 217 | 25.97 | first rescale |
+    /// | 536 641 537 | 29.00 | special: the two together wider than the widest digit, 56 bits |
+    /// | 536 608 769 | 29.00 | special |
+    ///
+    /// log2(QP) = 217.94, and the table's row is 230.
+    pub static N16384_DEPTH5_256 = {
+        n: 16384, security: Security::Classical256,
+        data: [
+            1_073_643_521, 67_043_329, 66_813_953,
+            66_551_809, 66_420_737, 65_929_217,
+        ],
+        special: [536_641_537, 536_608_769]
+    };
 }
+
+/// All named sets, by degree, security and depth. A program that names this holds
+/// all their tables, 7 MB.
+pub static SETS: [&Params; 10] = [
+    &N2048_DEPTH1,
+    &N4096_DEPTH3,
+    &N8192_SCALE40,
+    &N8192_DEPTH5,
+    &N8192_DEPTH6,
+    &N8192_DEPTH5_192,
+    &N8192_DEPTH3_256,
+    &N16384_DEPTH14,
+    &N16384_DEPTH9_192,
+    &N16384_DEPTH5_256,
+];
 
 #[cfg(test)]
 mod tests {
@@ -558,6 +759,61 @@ mod tests {
         let largest = p.primes.iter().map(|p| p.modulus.value()).max().unwrap();
         assert!(largest <= crate::ring::kernel::portable::MAX_UNREDUCED);
         assert_ne!(p.fingerprint(), N4096_DEPTH3.fingerprint());
+    }
+
+    #[test]
+    fn every_set_is_named_for_what_it_is_and_keeps_a_margin() {
+        for (i, p) in SETS.iter().enumerate() {
+            let name = p.name();
+            let max = f64::from(p.security().max_log_qp(p.n()).unwrap());
+            assert!(p.log_qp() <= max - 1.0, "{name}: {}", p.log_qp());
+            let mut parts = name.split('_');
+            assert_eq!(parts.next(), Some(format!("N{}", p.n()).as_str()));
+            let middle = parts.next().unwrap();
+            if let Some(depth) = middle.strip_prefix("DEPTH") {
+                assert_eq!(depth.parse(), Ok(p.max_level()), "{name}");
+            } else {
+                assert_eq!(middle, "SCALE40");
+                for level in [5, 3] {
+                    let bits = p.log_q(level) - p.log_q(level - 2);
+                    assert!((bits - 40.0).abs() < 0.25, "{name}: {bits}");
+                }
+            }
+            let security = parts.next().unwrap_or("128");
+            assert_eq!(security.parse(), Ok(p.security().bits()), "{name}");
+            for other in &SETS[..i] {
+                assert_ne!(p.fingerprint(), other.fingerprint(), "{name}");
+            }
+            // Digits cover the level, and with several special primes P is at
+            // least as wide as they are.
+            for level in 0..=p.max_level() {
+                let covered: Vec<usize> = (0..p.digits(level))
+                    .flat_map(|d| p.digit(d, level))
+                    .collect();
+                assert_eq!(covered, (0..=level).collect::<Vec<_>>(), "{name}");
+                assert!(
+                    covered
+                        .iter()
+                        .all(|&i| p.digit(p.digit_of(i), level).contains(&i))
+                );
+                assert!(p.digit(p.digits(level), level).is_empty());
+            }
+            let bits = |primes: Range<usize>| primes.map(|i| log2(&p.primes[i])).sum::<f64>();
+            if p.special_limbs() > 1 {
+                let special = bits(p.special()..p.limbs());
+                for d in 0..p.digits(p.max_level()) {
+                    assert!(special >= bits(p.digit(d, p.max_level())), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_special_primes_is_part_of_the_fingerprint() {
+        let (one, two) = (&crate::testing::N64_SIX, &crate::testing::N64_PAIRS);
+        assert_eq!((one.special_limbs(), two.special_limbs()), (1, 2));
+        assert_eq!((one.limbs(), one.log_qp()), (two.limbs(), two.log_qp()));
+        assert_ne!(one.fingerprint(), two.fingerprint());
     }
 
     #[test]

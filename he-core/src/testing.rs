@@ -24,6 +24,15 @@ crate::parameter_set! {
         data: [1_073_739_649, 67_107_713, 67_107_457, 67_106_561, 67_104_769],
         special: [1_073_741_441, 1_073_738_753]
     };
+
+    /// All primes of [`N64_PAIRS`], with one special prime.
+    pub(crate) static N64_SIX = {
+        n: 64, security: Security::Insecure,
+        data: [
+            1_073_739_649, 67_107_713, 67_107_457, 67_106_561, 67_104_769, 1_073_741_441,
+        ],
+        special: 1_073_738_753
+    };
 }
 
 /// Residues below `q` from a linear congruential generator.
