@@ -11,25 +11,41 @@ use crate::error::{Result, check_len};
 use crate::params::Prime;
 
 /// Writes `z[k] = root^brv(k) R mod q`, centred, for a power-of-two length.
+///
+/// The second half of the first `2 count` entries is the first half times one
+/// power of the root, as `brv(count + k) = brv(k) + n / (2 count)` for `k < count`.
+/// The loop is written out, with no call in it: compilers interpret it, for up to
+/// 2^14 entries a prime.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::integer_division_remainder_used,
+    reason = "run by the compiler; indices are below the length"
+)]
 pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
     let n = z.len();
-    let bits = n.trailing_zeros();
-    let step = m.to_mont(root);
-    let mut power = m.to_mont(1);
-    let mut k: usize = 0;
-    while k < n {
-        let at = if bits == 0 {
-            0
-        } else {
-            (k as u32).reverse_bits() >> (32 - bits)
-        };
-        if let Some((_, tail)) = z.split_at_mut_checked(at as usize)
-            && let Some(slot) = tail.first_mut()
-        {
-            *slot = power;
+    if n == 0 {
+        return;
+    }
+    let q = m.value() as u64;
+    z[0] = m.centred(m.canon(m.r()));
+    let mut count = 1;
+    while count < n {
+        let power = m.pow(root, (n / (2 * count)) as u32) as u64;
+        let mut k = 0;
+        while k < count {
+            let mut x = z[k] as i64;
+            if x < 0 {
+                x += q as i64;
+            }
+            let product = x as u64 * power % q;
+            z[count + k] = if product > q / 2 {
+                product as i32 - q as i32
+            } else {
+                product as i32
+            };
+            k += 1;
         }
-        power = m.centre(m.mont(power, step));
-        k += 1;
+        count *= 2;
     }
 }
 
