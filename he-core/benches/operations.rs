@@ -5,11 +5,16 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use he_core::benchmarks::{Memory, Operation, Operations};
-use he_core::params::N4096_DEPTH3;
+use he_core::params::{N4096_DEPTH3, N8192_SCALE40, Params};
 use he_core::ring::kernel;
 
 fn operations(criterion: &mut Criterion) {
-    let params = &N4096_DEPTH3;
+    for params in [&N4096_DEPTH3, &N8192_SCALE40] {
+        operations_of(params, criterion);
+    }
+}
+
+fn operations_of(params: &'static Params, criterion: &mut Criterion) {
     let n = params.n();
     let mut words = vec![0; Memory::words(params)];
     let (mut integers, mut floats, mut doubles) = (vec![0; 4 * n], vec![0.0; 2 * n], vec![0.0; n]);

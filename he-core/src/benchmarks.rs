@@ -412,16 +412,21 @@ impl<'a> Operations<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::N4096_DEPTH3 as P;
+    use crate::params::{N4096_DEPTH3, N8192_SCALE40};
 
     #[test]
     fn every_operation_runs_twice_in_the_memory_it_asks_for() {
-        let n = P.n();
-        let mut words = vec![0; Memory::words(&P)];
+        run_twice(&N4096_DEPTH3);
+        run_twice(&N8192_SCALE40);
+    }
+
+    fn run_twice(params: &'static Params) {
+        let n = params.n();
+        let mut words = vec![0; Memory::words(params)];
         let (mut integers, mut floats, mut doubles) =
             (vec![0; 4 * n], vec![0.0; 2 * n], vec![0.0; n]);
         let mut operations = Operations::new(
-            &P,
+            params,
             Memory {
                 words: &mut words,
                 integers: &mut integers,

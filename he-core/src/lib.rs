@@ -81,9 +81,10 @@
 //! decrypts sees the noise of the computation.
 //!
 //! The scheme is CKKS (Cheon, Kim, Kim, Song, Asiacrypt 2017) in its RNS form
-//! (Cheon, Han, Kim, Kim, Song, SAC 2018) with hybrid key switching of one
-//! prime a digit and one special prime (Gentry, Halevi, Smart, Crypto 2012,
-//! appendix D; Han, Ki, CT-RSA 2020, section 3).
+//! (Cheon, Han, Kim, Kim, Song, SAC 2018) with hybrid key switching (Gentry,
+//! Halevi, Smart, Crypto 2012, appendix D; Han, Ki, CT-RSA 2020, section 3): with
+//! one special prime and one prime a digit, by a streamed key or one in memory,
+//! or with several of both, by keys in memory.
 #![cfg_attr(not(test), no_std)]
 #![deny(
     clippy::indexing_slicing,

@@ -3,6 +3,22 @@
 //! [`parameter_set!`](crate::parameter_set) turns a literal into a static
 //! [`Params`] with its NTT tables. A modulus that is not an NTT prime, appears
 //! twice, or a product `Q P` above the security table does not compile.
+//!
+//! The named sets ([`SETS`]); security in bits by ePrint 2024/463, whose row is the
+//! largest log2(QP) there may be:
+//!
+//! | set | security | levels | log2(QP) | row | special primes | for |
+//! |---|---|---|---|---|---|---|
+//! | [`N2048_DEPTH1`] | 128 | 1 | 51.9 | 53 | 1 | one product with a plaintext |
+//! | [`N4096_DEPTH3`] | 128 | 3 | 104.7 | 106 | 1 | the device |
+//! | [`N8192_DEPTH5`] | 128 | 5 | 174.8 | 214 | 1 | two activations, on a board too |
+//! | [`N8192_DEPTH6`] | 128 | 6 | 207.9 | 214 | 1 | two activations and a level more |
+//! | [`N8192_SCALE40`] | 128 | 2 of two primes | 200.3 | 214 | 2 | precision, on a host |
+//! | [`N16384_DEPTH14`] | 128 | 14 | 424.6 | 430 | 3 | deep circuits, on a host |
+//! | [`N8192_DEPTH5_192`] | 192 | 5 | 145.2 | 147 | 1 | two activations |
+//! | [`N16384_DEPTH9_192`] | 192 | 9 | 294.8 | 297 | 2 | deeper circuits, on a host |
+//! | [`N8192_DEPTH3_256`] | 256 | 3 | 112.6 | 114 | 1 | the circuits of the device |
+//! | [`N16384_DEPTH5_256`] | 256 | 5 | 217.9 | 230 | 2 | two activations, on a host |
 
 use crate::arith::{Modulus, prime};
 use crate::error::{Error, Result};

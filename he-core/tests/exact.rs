@@ -9,7 +9,8 @@
 
 use chacha20::ChaCha20Rng;
 use he_core::ckks::evaluator::{
-    Hoisted, SwitchOp, Workspace, hoisting_words, rescale, switch, workspace_words,
+    Hoisted, SwitchOp, Workspace, fast_workspace_words, hoisting_words, rescale, switch,
+    workspace_words,
 };
 use he_core::ckks::{Ciphertext, Noise};
 use he_core::params::{N4096_DEPTH3, N8192_SCALE40, Params, Security};
@@ -427,7 +428,13 @@ impl Lab {
         let [k0, k1] = self.gadget_product(&switched, &key, level);
         let expected = [divided(params, &x0, &k0), divided(params, &x1, &k1)];
 
-        let mut memory = vec![7; workspace_words(params, level)];
+        // Of two sizes, which have two ways with one special prime.
+        let limbs = if self.rng.next_u32() & 1 == 0 {
+            workspace_words(params, level)
+        } else {
+            fast_workspace_words(params, level)
+        };
+        let mut memory = vec![7; limbs];
         let mut work = Workspace::new(params, level, &mut memory).unwrap();
         let [c0, c1, c2] = words;
         let got = if op == SwitchOp::Relinearize {

@@ -98,6 +98,11 @@ pub enum PlanError {
         /// Ring degree.
         n: usize,
     },
+    /// Several special primes, whose keys are not streamed.
+    Special {
+        /// How many.
+        primes: usize,
+    },
     /// Values that do not fit the modulus with the headroom.
     Headroom {
         /// Largest magnitude seen in training.
@@ -145,6 +150,10 @@ impl fmt::Display for PlanError {
             Self::Ring { n } => write!(
                 f,
                 "ring degree {n} is smaller than a chunk of the link; take a ring of at least {CHUNK_COEFFS}"
+            ),
+            Self::Special { primes } => write!(
+                f,
+                "the parameter set has {primes} special primes and streamed keys take 1; take a set with one"
             ),
             Self::Headroom { value, scale_log2 } => write!(
                 f,
@@ -252,6 +261,11 @@ impl Plan {
         }
         if params.n() < CHUNK_COEFFS {
             return Err(PlanError::Ring { n: params.n() });
+        }
+        if params.special_limbs() > 1 {
+            return Err(PlanError::Special {
+                primes: params.special_limbs(),
+            });
         }
         // Two of each at least, so that both sums have a rotation.
         let lanes = model.hidden().next_power_of_two().max(2);
@@ -961,6 +975,10 @@ mod tests {
     };
 
     fn plan(shape: &Shape) -> Result<Plan, PlanError> {
+        plan_on(&P, shape)
+    }
+
+    fn plan_on(params: &'static Params, shape: &Shape) -> Result<Plan, PlanError> {
         let bytes = |count: u16| vec![3u8; usize::from(count)];
         let floats =
             |count: u16, x: f32| -> Vec<u8> { (0..count).flat_map(|_| x.to_le_bytes()).collect() };
@@ -986,7 +1004,7 @@ mod tests {
                 logit: shape.logit,
             },
         };
-        Plan::new(&P, &Model::new(parts).unwrap())
+        Plan::new(params, &Model::new(parts).unwrap())
     }
 
     #[test]
@@ -1128,6 +1146,8 @@ mod tests {
             ..REFERENCE
         });
         assert!(matches!(e, PlanError::Headroom { .. }), "{e}");
+        let e = plan_on(&he_core::params::N8192_SCALE40, &REFERENCE).unwrap_err();
+        assert_eq!(e, PlanError::Special { primes: 2 });
     }
 
     #[test]

@@ -54,13 +54,10 @@ pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
 /// # Panics
 /// At compile time, if `q` is not an NTT modulus for `N`.
 #[must_use]
-#[expect(clippy::panic, reason = "a compile-time check")]
 pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
     let mut z = [0; N];
-    match root_of(q, N) {
-        Some((m, psi)) => tables(&m, psi, &mut z),
-        None => panic!("a modulus has no primitive 2N-th root of unity"),
-    }
+    let (m, psi) = root_of(q, N);
+    tables(&m, psi, &mut z);
     z
 }
 
@@ -69,24 +66,25 @@ pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
 /// # Panics
 /// As [`forward_table`].
 #[must_use]
-#[expect(clippy::panic, reason = "a compile-time check")]
 pub const fn inverse_table<const N: usize>(q: u32) -> [i32; N] {
     let mut z = [0; N];
-    match root_of(q, N) {
-        Some((m, psi)) => tables(&m, m.inv(psi), &mut z),
-        None => panic!("a modulus has no primitive 2N-th root of unity"),
-    }
+    let (m, psi) = root_of(q, N);
+    tables(&m, m.inv(psi), &mut z);
     z
 }
 
-const fn root_of(q: u32, n: usize) -> Option<(Modulus, u32)> {
+#[expect(clippy::panic, reason = "a compile-time check")]
+const fn root_of(q: u32, n: usize) -> (Modulus, u32) {
     let Some(m) = Modulus::new(q) else {
-        return None;
+        panic!("a modulus is not an odd number below 2^30")
     };
-    let Some(psi) = prime::primitive_root(&m, n as u32) else {
-        return None;
-    };
-    Some((m, psi))
+    // By Fermat: for most others the search for a root would try all bases. The
+    // exact check is that of the prime.
+    assert!(m.pow(2, q - 1) == 1, "a modulus is not prime");
+    match prime::primitive_root(&m, n as u32) {
+        Some(psi) => (m, psi),
+        None => panic!("a modulus has no primitive 2N-th root of unity"),
+    }
 }
 
 /// Coefficients to evaluations, in place.

@@ -99,8 +99,8 @@ pub use product::{
     transform_encoded,
 };
 pub use switching::{
-    Due, SwitchOp, Switching, Workspace, conjugate, inner_sum, relinearize, rotate, switch,
-    workspace_words,
+    Due, SwitchOp, Switching, Workspace, conjugate, fast_workspace_words, inner_sum, relinearize,
+    rotate, switch, workspace_words,
 };
 
 use crate::error::{Error, Result};

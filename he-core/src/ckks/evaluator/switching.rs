@@ -13,7 +13,7 @@ use crate::probe::{Probe, Work};
 use crate::ring::{automorphism, copy, kernel};
 use crate::rlwe::gadget::KeySwitch;
 use crate::rlwe::gadget::grouped::GroupedSwitch;
-pub use crate::rlwe::gadget::{Due, Workspace, workspace_words};
+pub use crate::rlwe::gadget::{Due, Workspace, fast_workspace_words, workspace_words};
 use crate::rlwe::keys::{KeySet, SwitchKey, SwitchTarget, inner_sum_rotations};
 
 /// An operation that needs a switching key.
@@ -242,7 +242,8 @@ fn split<'p>(parts: &'p mut [&mut [u32]]) -> (&'p mut [u32], &'p mut [u32], &'p 
 }
 
 /// Runs a whole switching operation with a key in memory, which may be for a
-/// higher level.
+/// higher level. It is faster with a key that keeps its uniform half and
+/// [`fast_workspace_words`].
 ///
 /// # Errors
 /// [`Error::Key`] if the key switches from something else or is for a lower
@@ -262,7 +263,8 @@ where
     let level = ct.level();
     key.check(params, op.target(), level)?;
     work.check_level(params, level)?;
-    if params.special_limbs() > 1 {
+    let faster = key.is_expanded() && work.is_fast(params, level);
+    if params.special_limbs() > 1 || faster {
         return switch_grouped(params, op, ct, key, work);
     }
     let mut run = Switching::start(params, op, ct)?;
@@ -276,7 +278,7 @@ where
     Ok(())
 }
 
-/// The same with several special primes.
+/// The same with all digits of a prime at a time.
 fn switch_grouped<S, K, const PARTS: usize>(
     params: &Params,
     op: SwitchOp,

@@ -1,0 +1,12 @@
+// A data prime that is a special prime as well.
+use he_core::{parameter_set, params::Security};
+
+parameter_set! {
+    /// Refused.
+    pub static SET = {
+        n: 4096, security: Security::Classical128,
+        data: [40_961, 65_537], special: [114_689, 40_961]
+    };
+}
+
+fn main() {}
