@@ -232,6 +232,10 @@ impl Switching {
     }
 }
 
+/// Whether [`switch`] has the way of `gadget::grouped`. A microcontroller has not: it
+/// would be code that no set for a board uses.
+const IN_MEMORY: bool = cfg!(not(all(target_arch = "arm", target_os = "none")));
+
 /// The parts, the third empty where there are two.
 fn split<'p>(parts: &'p mut [&mut [u32]]) -> (&'p mut [u32], &'p mut [u32], &'p mut [u32]) {
     match parts {
@@ -243,7 +247,8 @@ fn split<'p>(parts: &'p mut [&mut [u32]]) -> (&'p mut [u32], &'p mut [u32], &'p 
 
 /// Runs a whole switching operation with a key in memory, which may be for a
 /// higher level. It is faster with a key that keeps its uniform half and
-/// [`fast_workspace_words`].
+/// [`fast_workspace_words`]; not on a microcontroller, where a set with several
+/// special primes is refused.
 ///
 /// # Errors
 /// [`Error::Key`] if the key switches from something else or is for a lower
@@ -263,9 +268,11 @@ where
     let level = ct.level();
     key.check(params, op.target(), level)?;
     work.check_level(params, level)?;
-    let faster = key.is_expanded() && work.is_fast(params, level);
-    if params.special_limbs() > 1 || faster {
-        return switch_grouped(params, op, ct, key, work);
+    if IN_MEMORY {
+        let faster = key.is_expanded() && work.is_fast(params, level);
+        if params.special_limbs() > 1 || faster {
+            return switch_grouped(params, op, ct, key, work);
+        }
     }
     let mut run = Switching::start(params, op, ct)?;
     while let Some(due) = run.due() {

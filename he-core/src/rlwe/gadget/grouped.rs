@@ -1,5 +1,6 @@
 //! Key switching by keys in memory, with several primes a digit and as many special
-//! primes (Han and Ki, CT-RSA 2020, section 3) or one of each, for hosts.
+//! primes (Han and Ki, CT-RSA 2020, section 3) or one of each, for hosts:
+//! the evaluator has none of it on a bare Arm processor.
 //!
 //! A digit is the residue modulo the product `D` of a group of primes. From its
 //! residues `x_i` it is carried over to another prime without its value ever
