@@ -482,7 +482,7 @@ impl<'a> Sensor<'a> {
             *slot = f32::from_bits(*slot) as i32 as u32;
         }
         lap(&mut times.encode, platform);
-        let message = cast_slice_mut(self.slots);
+        let message = cast_slice_mut::<u32, i32>(self.slots);
         let mut encryption =
             Encryption::start(params, message, self.scratch, rng).map_err(|_| Refusal::Internal)?;
         lap(&mut times.errors, platform);
