@@ -578,11 +578,11 @@ pub(super) fn lift_f32<L: Lanes>(src: &[f32], dst: &mut [u32], factor: i32, m: &
 #[inline(always)]
 pub(super) fn lift_sum<L: Lanes>(src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus) {
     // The number of terms is known in each loop.
-    match terms {
-        &[a] => lift_terms::<L, 1>(src, [a], dst, m),
-        &[a, b] => lift_terms::<L, 2>(src, [a, b], dst, m),
-        &[a, b, c] => lift_terms::<L, 3>(src, [a, b, c], dst, m),
-        &[a, b, c, d] => lift_terms::<L, 4>(src, [a, b, c, d], dst, m),
+    match *terms {
+        [a] => lift_terms::<L, 1>(src, [a], dst, m),
+        [a, b] => lift_terms::<L, 2>(src, [a, b], dst, m),
+        [a, b, c] => lift_terms::<L, 3>(src, [a, b, c], dst, m),
+        [a, b, c, d] => lift_terms::<L, 4>(src, [a, b, c, d], dst, m),
         _ => sums::lift_sum(src, terms, dst, m),
     }
 }
@@ -626,12 +626,12 @@ pub(super) fn dot_two<L: Lanes>(
     terms: &[KeyTerm<'_>],
     m: &Modulus,
 ) {
-    match terms {
-        &[a] => dot_terms::<L, 1>(acc0, acc1, factor, [a], m),
-        &[a, b] => dot_terms::<L, 2>(acc0, acc1, factor, [a, b], m),
-        &[a, b, c] => dot_terms::<L, 3>(acc0, acc1, factor, [a, b, c], m),
-        &[a, b, c, d] => dot_terms::<L, 4>(acc0, acc1, factor, [a, b, c, d], m),
-        &[a, b, c, d, e] => dot_terms::<L, MAX_TERMS>(acc0, acc1, factor, [a, b, c, d, e], m),
+    match *terms {
+        [a] => dot_terms::<L, 1>(acc0, acc1, factor, [a], m),
+        [a, b] => dot_terms::<L, 2>(acc0, acc1, factor, [a, b], m),
+        [a, b, c] => dot_terms::<L, 3>(acc0, acc1, factor, [a, b, c], m),
+        [a, b, c, d] => dot_terms::<L, 4>(acc0, acc1, factor, [a, b, c, d], m),
+        [a, b, c, d, e] => dot_terms::<L, MAX_TERMS>(acc0, acc1, factor, [a, b, c, d, e], m),
         _ => sums::dot_two(acc0, acc1, factor, terms, m),
     }
 }
