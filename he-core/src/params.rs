@@ -845,6 +845,24 @@ mod tests {
     }
 
     #[test]
+    fn digits_are_as_equal_as_their_number_allows() {
+        parameter_set! {
+            static FOUR_AND_THREE = {
+                n: 64, security: Security::Insecure,
+                data: [1_073_739_649, 67_107_713, 67_107_457, 67_106_561],
+                special: [1_073_741_441, 1_073_738_753, 67_104_769]
+            };
+        }
+        let p = &FOUR_AND_THREE;
+        assert_eq!((p.special_limbs(), p.digit_limbs()), (3, 2));
+        let digits = [0, 1].map(|digit| p.digit(digit, 3));
+        assert_eq!(digits, [0..2, 2..4]);
+        assert_eq!([0, 1, 2, 3].map(|level| p.digits(level)), [1, 1, 2, 2]);
+        let pairs = &crate::testing::N64_PAIRS;
+        assert_eq!((pairs.digit_limbs(), pairs.digits(4)), (2, 3));
+    }
+
+    #[test]
     fn the_number_of_special_primes_is_part_of_the_fingerprint() {
         let (one, two) = (&crate::testing::N64_SIX, &crate::testing::N64_PAIRS);
         assert_eq!((one.special_limbs(), two.special_limbs()), (1, 2));

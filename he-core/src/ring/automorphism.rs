@@ -3,6 +3,7 @@
 //! `g = 5^k mod 2N` rotates the slots left by `k`, `g = 2N - 1` conjugates them
 //! (see [`crate::ckks::encode`]).
 
+use super::kernel;
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len};
 
@@ -73,8 +74,11 @@ pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
 pub fn ntt(src: &[u32], dst: &mut [u32], g: u32) -> Result<()> {
     let n = checked_degree(src, dst)?;
     check(g, n)?;
-    let (blocks, rest) = dst.as_chunks_mut::<4>();
     let from = Permutation::new(n, g);
+    if kernel::permute(src, dst, g, from.half) {
+        return Ok(());
+    }
+    let (blocks, rest) = dst.as_chunks_mut::<4>();
     for (four, block) in blocks.iter_mut().zip(0..) {
         if let Some(image) = from.four(src, block) {
             *four = image;
@@ -186,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn fours_are_the_places_one_by_one() {
-        for n in [2, 4, 8, 256] {
+    fn fours_and_vectors_are_the_places_one_by_one() {
+        for n in [2, 4, 8, 16, 256] {
             let a: Vec<u32> = (0..n as u32).collect();
             for g in (1..2 * n as u32).step_by(2) {
                 let mut image = vec![0; n];
@@ -199,6 +203,22 @@ mod tests {
                 })
                 .unwrap();
                 assert_eq!(image, expected, "n {n} g {g}");
+                let from = Permutation::new(n, g);
+                let fours = (0..n as u32 >> 2).filter_map(|i| from.four(&a, i));
+                let fours: Vec<u32> = fours.flatten().collect();
+                assert_eq!(fours, expected[..n & !3], "n {n} g {g}");
+                #[cfg(target_arch = "x86_64")]
+                for backend in kernel::Backend::available() {
+                    let least = match backend.name() {
+                        "avx512" => 16,
+                        "avx2" => 8,
+                        _ => usize::MAX,
+                    };
+                    image.fill(0);
+                    let done = kernel::permute_on(backend, &a, &mut image, g, from.half);
+                    assert_eq!(done, n >= least);
+                    assert!(!done || image == expected, "{} {n} {g}", backend.name());
+                }
             }
         }
     }

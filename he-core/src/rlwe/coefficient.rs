@@ -43,12 +43,6 @@ pub trait Coefficient: sealed::Sealed + Copy + DefaultIsZeroes + 'static {
     /// leaves the value, `m.r2()` gives Montgomery form): words between `-q` and
     /// `q`, for a transform. In constant time.
     fn lift(coefficients: &[Self], limb: &mut [u32], factor: i32, m: &Modulus);
-
-    /// The same for one, with the factor from [`Self::factor`].
-    fn carry(self, factor: [i32; 2], m: &Modulus) -> i32;
-
-    /// Prepares a factor for [`Self::carry`].
-    fn factor(factor: i32, m: &Modulus) -> [i32; 2];
 }
 
 impl Coefficient for i32 {
@@ -80,16 +74,6 @@ impl Coefficient for i32 {
     #[inline(always)]
     fn lift(coefficients: &[Self], limb: &mut [u32], factor: i32, m: &Modulus) {
         kernel::lift_i32(coefficients, limb, factor, m);
-    }
-
-    #[inline(always)]
-    fn carry(self, [factor, _]: [i32; 2], m: &Modulus) -> i32 {
-        m.mont(self, factor)
-    }
-
-    #[inline(always)]
-    fn factor(factor: i32, _: &Modulus) -> [i32; 2] {
-        [factor, 0]
     }
 }
 
@@ -139,16 +123,6 @@ impl Coefficient for i64 {
     #[inline(always)]
     fn lift(coefficients: &[Self], limb: &mut [u32], factor: i32, m: &Modulus) {
         kernel::lift_i64(coefficients, limb, factor, m);
-    }
-
-    #[inline(always)]
-    fn carry(self, [factor, high]: [i32; 2], m: &Modulus) -> i32 {
-        integers::carry(self, factor, high, m) as i32
-    }
-
-    #[inline(always)]
-    fn factor(factor: i32, m: &Modulus) -> [i32; 2] {
-        [factor, integers::high_factor(factor, m)]
     }
 }
 

@@ -23,7 +23,7 @@
 //! So `level + 2` limbs of memory are enough beside the pair: `s` and one.
 //!
 //! That is for sets with one special prime. With several, whose digits have
-//! several primes, keys are in memory: [`grouped`].
+//! several primes, keys are in memory: `grouped`.
 
 pub(crate) mod grouped;
 

@@ -128,6 +128,9 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
     }
 }
 
+/// Coefficients of a message that are carried over at a time.
+const BLOCK: usize = 64;
+
 /// The memory of [`encrypt_public`]: `3 N` integers and [`Self::words`]. Erased
 /// when it returns.
 #[derive(Debug)]
@@ -202,7 +205,7 @@ pub fn encrypt_public<C: Coefficient>(
         for (k, e) in [(k0, &*error0), (k1, &*error1)] {
             ntt::inverse(k, params.prime(j)?)?;
             for (k, &e) in k.iter_mut().zip(e) {
-                *k = p.add(*k, p.reduce(e));
+                *k = p.add(*k, p.canon(e));
             }
             if special.len() > 1 {
                 grouped::prepare_coefficients(params, special.clone(), j, k)?;
@@ -222,17 +225,23 @@ pub fn encrypt_public<C: Coefficient>(
         // before its transform.
         let product = grouped::special_product(params, m)?;
         let (p_mont, inverse) = (m.to_mont(product), m.to_mont(m.inv(product)));
-        let p_mont = C::factor(p_mont, m);
         for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
             grouped::carry(params, special.clone(), k, j, Form::Plain, u)?;
-            let plain = message
-                .iter()
-                .copied()
-                .chain(core::iter::repeat(C::default()));
-            for ((u, &e), plain) in u.iter_mut().zip(e).zip(plain) {
-                // Below 2 q + 21 < 2^31.
-                let x = (*u as i32).wrapping_sub(plain.carry(p_mont, m));
-                *u = m.centre(x.wrapping_sub(e)) as u32;
+            // Of the second half there is no message.
+            let mut plain = [0; BLOCK];
+            let plain = Erased::new(&mut plain);
+            let mut message = message.chunks(BLOCK);
+            for (u, e) in u.chunks_mut(BLOCK).zip(e.chunks(BLOCK)) {
+                if let Some(message) = message.next()
+                    && let Some(plain) = plain.0.get_mut(..message.len())
+                {
+                    C::lift(message, plain, p_mont, m);
+                }
+                for ((u, &e), &plain) in u.iter_mut().zip(e).zip(&*plain.0) {
+                    // The error is far below q: between -q and q after both.
+                    let x = m.sub(m.canon(*u as i32), m.canon(e));
+                    *u = x.wrapping_sub(m.canon(plain as i32));
+                }
             }
             ntt::forward(u, params.prime(j)?)?;
             kernel::sub_scale(c, u, inverse, m);

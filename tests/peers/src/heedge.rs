@@ -6,14 +6,14 @@ use anyhow::Result;
 use chacha20::ChaCha20Rng;
 use he_core::ckks::encode::encode;
 use he_core::ckks::evaluator::{
-    Workspace, add, inner_sum, multiply, multiply_plain, relinearize, rescale, rotate, square,
-    fast_workspace_words,
+    Workspace, add, fast_workspace_words, hoisting_words, inner_sum_hoisted,
+    inner_sum_hoisted_keys, multiply, multiply_plain, relinearize, rescale, rotate, square,
 };
 use he_core::ckks::{Ciphertext, Plaintext, decrypt};
 use he_core::params::Params;
 use he_core::ring::kernel::x86::Backend;
 use he_core::ring::ntt;
-use he_core::rlwe::keys::{powers_of_two, switching_key_words};
+use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{
     self, KeySet, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
 };
@@ -88,7 +88,8 @@ impl HeEdge {
                 .expanded(params, words(count))
         };
         let relin = key(SwitchTarget::Square)?;
-        let rotations = powers_of_two(params)
+        // The powers of two among them.
+        let rotations = inner_sum_hoisted_keys(params, 1, params.slots())
             .map(&mut key)
             .collect::<Result<_, _>>()?;
 
@@ -97,7 +98,9 @@ impl HeEdge {
         let mut integers = vec![0i64; n];
         let mut fresh = Vec::new();
         for values in values.iter().rev() {
-            encode(values, chain.scale, &mut floats, &mut integers, |x| x as i64)?;
+            encode(values, chain.scale, &mut floats, &mut integers, |x| {
+                x as i64
+            })?;
             let (mut c0, mut c1) = (words(half), words(half));
             rng.fill_bytes(&mut seed);
             let mut message = integers.clone();
@@ -136,9 +139,12 @@ impl HeEdge {
             scratch: Scratch {
                 floats,
                 integers: vec![0; 3 * n],
-                words: words(fast_workspace_words(params, level)
-                    .max(half)
-                    .max(PublicScratch::words(params))),
+                words: words(
+                    fast_workspace_words(params, level)
+                        .max(hoisting_words(params, level))
+                        .max(half)
+                        .max(PublicScratch::words(params)),
+                ),
                 slots: vec![0.0; n],
             },
         })
@@ -329,12 +335,17 @@ impl Peer for HeEdge {
                     Ok((ct, third))
                 })
             }
-            Operation::InnerSum => {
-                let mut work = Workspace::new(params, level, &mut scratch.words)?;
-                measure(runs, ciphertext, |ct| {
-                    Ok(inner_sum(params, ct, 1, params.slots(), keys, &mut work)?)
-                })
-            }
+            Operation::InnerSum => measure(runs, ciphertext, |ct| {
+                let words = &mut scratch.words;
+                Ok(inner_sum_hoisted(
+                    params,
+                    ct,
+                    1,
+                    params.slots(),
+                    keys,
+                    words,
+                )?)
+            }),
         };
         times.map(Some)
     }

@@ -73,6 +73,9 @@ pub(super) trait Lanes: Copy {
     /// Arithmetic shift right.
     fn shift_right(self, bits: u32) -> Self;
 
+    /// The words whose places, modulo [`Self::COUNT`], are in `places`.
+    fn permute(self, places: Self) -> Self;
+
     /// See the trait. `layer` is below [`Self::LAYERS`].
     fn split(layer: usize, x: Self, y: Self) -> (Self, Self);
     /// Undoes [`Self::split`].
@@ -241,6 +244,11 @@ impl Lanes for Avx2 {
             self.0,
             _mm_cvtsi32_si128(bits as i32)
         )))
+    }
+
+    #[inline(always)]
+    fn permute(self, places: Self) -> Self {
+        Self(op!(_mm256_permutevar8x32_epi32(self.0, places.0)))
     }
 
     #[inline(always)]
@@ -460,6 +468,11 @@ impl Lanes for Avx512 {
             self.0,
             _mm_cvtsi32_si128(bits as i32)
         )))
+    }
+
+    #[inline(always)]
+    fn permute(self, places: Self) -> Self {
+        Self(op!(_mm512_permutexvar_epi32(places.0, self.0)))
     }
 
     #[inline(always)]

@@ -192,6 +192,12 @@ kernel_or!(
 );
 
 kernel_or!(
+    /// The automorphism `g` of a limb in the NTT domain; whether it was done.
+    pub(crate) permute, permute_on,
+    vector::permute(src: &[u32], dst: &mut [u32], g: u32, half: u32) -> bool, false
+);
+
+kernel_or!(
     /// See [`portable::residues`].
     pub residues, residues_on,
     vector::residues(words: &[u32], out: &mut [u32], q: u32, reject_below: u32) -> usize,

@@ -698,6 +698,40 @@ pub(super) fn lift_i64<L: Lanes>(src: &[i64], dst: &mut [u32], factor: i32, m: &
     }
 }
 
+/// The automorphism `g` of evaluations, `half` as in `automorphism::Permutation`;
+/// whether it was done, which it is for limbs of a vector or more.
+///
+/// A vector of the output comes from one of the input: its places differ in the
+/// first bits of the reversed place alone, to which multiples of `g` are added
+/// there. So the start of those bits, one of as many as there are words, names the
+/// permutation.
+#[inline(always)]
+pub(super) fn permute<L: Lanes>(src: &[u32], dst: &mut [u32], g: u32, half: u32) -> bool {
+    let n = src.len();
+    if !n.is_power_of_two() || n < L::COUNT || dst.len() != n {
+        return false;
+    }
+    let reversed = |x: u32| x.reverse_bits() >> (32 - L::LAYERS);
+    let mut places = [[0u32; 16]; 16];
+    for (places, start) in places.iter_mut().zip(0..) {
+        for (place, k) in places.iter_mut().zip(0..L::COUNT as u32) {
+            *place = reversed(g.wrapping_mul(reversed(k)).wrapping_add(start));
+        }
+    }
+    for i in (0..n).step_by(L::COUNT) {
+        let from = (i as u32).reverse_bits().wrapping_mul(g).wrapping_add(half);
+        let block = from.reverse_bits() as usize & (n - 1) & !(L::COUNT - 1);
+        let start = (from >> (32 - L::LAYERS)) as usize;
+        // SAFETY: whole vectors of both; `start` is below 16.
+        unsafe {
+            let places = L::load(places.as_ptr().add(start).cast::<u32>());
+            let x = L::load(src.as_ptr().add(block));
+            x.permute(places).store(dst.as_mut_ptr().add(i));
+        }
+    }
+    true
+}
+
 /// See [`portable::residues`]. Up to the last whole vector, or to the first word
 /// that gives no residue; behind that, words of `out` are overwritten.
 #[inline(always)]
