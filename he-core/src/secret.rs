@@ -31,17 +31,20 @@ pub(crate) fn declassify(bit: bool) -> bool {
     bit != 0
 }
 
-/// The index of the first negative word, if one is, which is declassified: the
-/// time of finding it does not depend on where it is.
+/// The index of the first negative word, if one is, which is declassified.
 pub(crate) fn first_negative(words: impl Iterator<Item = i32> + Clone) -> Option<usize> {
     let any = words.clone().fold(0, |any, word| any | word);
-    if !declassify(any < 0) {
-        return None;
+    if declassify(any < 0) {
+        position_of_negative(words)
+    } else {
+        None
     }
-    let (mut seen, mut before) = (0, 0);
-    for word in words {
-        seen |= word;
-        before += usize::from(seen >= 0);
-    }
-    Some(before)
+}
+
+/// The same where there probably is one. What is learnt of every word before the
+/// result is that it is not the result.
+#[cold]
+#[inline(never)]
+pub(crate) fn position_of_negative(mut words: impl Iterator<Item = i32>) -> Option<usize> {
+    words.position(|word| declassify(word < 0))
 }

@@ -63,7 +63,7 @@ mod board {
     }
 
     macro_rules! say {
-        ($($arg:tt)*) => { let _ = writeln!(Port, $($arg)*); };
+        ($($arg:tt)*) => {{ let _ = writeln!(Port, $($arg)*); }};
     }
 
     /// Ends the emulator.

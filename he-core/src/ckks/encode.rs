@@ -15,7 +15,7 @@ use super::ciphertext::check_scale;
 use crate::error::{Error, Result, check_len};
 use crate::ring::kernel::{self, integers};
 use crate::rlwe::Coefficient;
-use crate::secret::{declassify, first_negative};
+use crate::secret::{declassify, first_negative, position_of_negative};
 use core::ops::{Add, Mul, Sub};
 
 /// Largest number of slots: N = 16384.
@@ -365,14 +365,17 @@ fn first_not_finite<T: Real>(numbers: &[T]) -> Option<usize> {
 
 /// Why these coefficients are refused.
 #[cold]
+#[inline(never)]
 fn refusal<T: Real>(coefficients: &[T], limit_log2: u32) -> Error {
-    if let Some(index) = first_not_finite(coefficients) {
+    let first = |least: T| {
+        let least = least.exponent();
+        position_of_negative(coefficients.iter().map(|x| least - 1 - x.exponent()))
+    };
+    if let Some(index) = first(T::from_f64(f64::INFINITY)) {
         return Error::NotFinite { index };
     }
-    let limit = T::from_f64((1u64 << limit_log2) as f64).exponent();
-    let margins = coefficients.iter().map(|x| limit - 1 - x.exponent());
     Error::Range {
-        index: first_negative(margins).unwrap_or(coefficients.len()),
+        index: first(T::from_f64((1u64 << limit_log2) as f64)).unwrap_or(coefficients.len()),
         limit_log2,
     }
 }
