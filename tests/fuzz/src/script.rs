@@ -1,5 +1,5 @@
 //! A recorded inference, and changes to it. An input of the targets `session`
-//! and `client` is a list of [steps](play): so a few bytes reach any point of
+//! and `client` is a list of steps: so a few bytes reach any point of
 //! a conversation of thousands of messages with right checksums.
 
 use he_edge_tests::Reference;
