@@ -1,4 +1,4 @@
-//! Measured precision of every operation under every named set, beside what the
+//! Measured precision of every operation under two of the named sets, beside what the
 //! ciphertexts carry of their noise, against the committed table.
 //!
 //! `HE_EDGE_UPDATE_PRECISION=1` writes the table anew.
@@ -19,7 +19,7 @@ use he_core::rlwe::{
 };
 use rand_core::{Rng, SeedableRng};
 
-/// Every named set, and log2 of the scale at which inputs are encrypted.
+/// Measured sets, and log2 of the scale at which inputs are encrypted.
 static SETS: [(&Params, f64); 2] = [(&N4096_DEPTH3, 20.0), (&N8192_DEPTH5, 24.0)];
 
 /// Keys and inputs that each operation is measured with.

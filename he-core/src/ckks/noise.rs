@@ -36,7 +36,8 @@ pub struct Noise {
 
 /// What is said of the values in the slots: of the exact ones, without noise. It
 /// is public, a statement of whoever encrypts about the range of his inputs, and
-/// never computed from what is secret.
+/// never computed from what is secret. (Of plaintexts it is computed from their
+/// coefficients, which are the evaluator's.)
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Message {
     /// Largest magnitude of a slot. Bounds of noise rely on it.

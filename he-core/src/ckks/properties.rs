@@ -677,6 +677,14 @@ fn keys_serve_lower_levels_and_may_keep_their_uniform_half() {
             let mut z = x.copy();
             with_workspace(level, |work| switch(&P, op, &mut z.ct, &again, work)).unwrap();
             assert_eq!(y.ct.halves(), z.ct.halves());
+            // With room for all digits of a prime at a time: the same, and as much
+            // is known of the noise.
+            let mut words = vec![0; fast_workspace_words(&P, level)];
+            let mut work = Workspace::new(&P, level, &mut words).unwrap();
+            let mut w = x.copy();
+            switch(&P, op, &mut w.ct, &again, &mut work).unwrap();
+            assert_eq!(y.ct.halves(), w.ct.halves());
+            assert_eq!(y.ct.noise(), w.ct.noise());
         }
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn all_primes() -> impl Iterator<Item = usize> {
 
 /// The primes of the limbs of a switching key, in their order.
 pub(super) fn key_primes(params: &Params, level: usize) -> impl Iterator<Item = usize> {
+    let level = level.min(params.max_level());
     core::iter::successors(Some(KeyLimb::FIRST), move |at| at.next(params, level))
         .map(|at| at.target)
 }

@@ -97,7 +97,8 @@ fn without_valgrind_nothing_passes() {
 /// what. A division of integers is two instructions, as the compiler puts a
 /// narrow one beside the wide one.
 #[cfg(target_arch = "x86_64")]
-const DIVISIONS: [(&str, usize, &str); 12] = [
+const DIVISIONS: [(&str, usize, &str); 16] = [
+    ("SecretKey<S>::limb", 2, "words of a key by N"),
     ("PublicKey<S>::generate", 2, "words of a key by N"),
     ("PublicKey<S>::multiply", 2, "words of a key by N"),
     ("keys::switching_key", 2, "words of a key by N"),
@@ -106,9 +107,16 @@ const DIVISIONS: [(&str, usize, &str); 12] = [
     ("rlwe::decrypt", 4, "words of a ciphertext by N"),
     ("portable::forward", 4, "N by the length of a block"),
     ("portable::inverse", 4, "N by the length of a block"),
-    ("encode::encode_in_place", 1, "the scale by N / 2"),
-    ("encode::decode_in_place", 1, "1 by the scale"),
+    ("encode::encode_below", 2, "the scale by N / 2"),
+    ("encode::decode_in_place", 2, "1 by the scale"),
     ("decrypt::decode", 1, "2 by the modulus"),
+    ("decrypt::decrypt", 2, "1 by the scale"),
+    ("fft_inverse_on::eight", 2, "slots by the length of a block"),
+    (
+        "fft_inverse_on::sixteen",
+        4,
+        "slots by the length of a block",
+    ),
     ("publish::plan", usize::MAX, "bounds and scales"),
 ];
 

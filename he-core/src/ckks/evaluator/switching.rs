@@ -326,7 +326,7 @@ where
         let (c0, c1, _) = split(&mut parts);
         run.multiply(i, key, [c0, c1])?;
     }
-    let mut parts = ct.parts_mut();
+    let mut parts = ct.words_mut();
     let (c0, c1, _) = split(&mut parts);
     run.divide(key, [c0, c1])?;
     ct.set(level, scale);
