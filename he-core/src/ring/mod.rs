@@ -10,6 +10,8 @@
 //! domain, and only [`crate::rlwe::gadget`], [`crate::ckks::evaluator`] and
 //! [`crate::rlwe::decrypt`] leave it, inside one function.
 
+use crate::error::{Error, Result};
+
 pub mod automorphism;
 pub mod crt;
 pub mod kernel;
@@ -22,5 +24,40 @@ pub mod sample;
 pub(crate) fn copy(to: &mut [u32], from: &[u32]) {
     for (to, &from) in to.iter_mut().zip(from) {
         *to = from;
+    }
+}
+
+/// Scratch of the caller that is handed out limb by limb.
+pub(crate) struct Scratch<'w> {
+    rest: &'w mut [u32],
+    n: usize,
+    too_short: Error,
+}
+
+impl<'w> Scratch<'w> {
+    /// `limbs` limbs at the front of `words`, which may be longer.
+    pub(crate) fn new(
+        what: &'static str,
+        words: &'w mut [u32],
+        limbs: usize,
+        n: usize,
+    ) -> Result<Self> {
+        let (expected, got) = (limbs * n, words.len());
+        let too_short = Error::Length {
+            what,
+            expected,
+            got,
+        };
+        let rest = words.get_mut(..expected).ok_or(too_short)?;
+        Ok(Self { rest, n, too_short })
+    }
+
+    /// The next limbs.
+    pub(crate) fn take(&mut self, limbs: usize) -> Result<&'w mut [u32]> {
+        let (taken, others) = core::mem::take(&mut self.rest)
+            .split_at_mut_checked(limbs * self.n)
+            .ok_or(self.too_short)?;
+        self.rest = others;
+        Ok(taken)
     }
 }

@@ -27,9 +27,9 @@ use super::{check_level, limb, limb_mut};
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Message, Noise};
-use crate::error::{Error, Result, check_len, check_params};
+use crate::error::{Result, check_len, check_params};
 use crate::params::Params;
-use crate::ring::{automorphism, copy, kernel, ntt};
+use crate::ring::{Scratch, automorphism, copy, kernel, ntt};
 use crate::rlwe::Coefficient;
 use crate::rlwe::gadget::grouped::{self, Form};
 use crate::rlwe::keys::{KeySet, SwitchTarget};
@@ -149,21 +149,9 @@ struct Work<'w> {
 
 impl<'w> Work<'w> {
     fn new(params: &Params, level: usize, words: &'w mut [u32]) -> Result<Self> {
-        let (n, got) = (params.n(), words.len());
-        let expected = hoisting_words(params, level);
-        let too_short = Error::Length {
-            what: "hoisting workspace",
-            expected,
-            got,
-        };
-        let mut rest = words.get_mut(..expected).ok_or(too_short)?;
-        let mut take = |limbs: usize| -> Result<&'w mut [u32]> {
-            let (taken, others) = core::mem::take(&mut rest)
-                .split_at_mut_checked(limbs * n)
-                .ok_or(too_short)?;
-            rest = others;
-            Ok(taken)
-        };
+        let limbs = hoisting_words(params, level) >> params.n().trailing_zeros();
+        let mut scratch = Scratch::new("hoisting workspace", words, limbs, params.n())?;
+        let mut take = |limbs| scratch.take(limbs);
         let special = params.special_limbs();
         Ok(Self {
             digits: Digits {

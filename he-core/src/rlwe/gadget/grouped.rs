@@ -32,10 +32,10 @@
 
 use super::{KeyLimb, Workspace, limb};
 use crate::arith::Modulus;
-use crate::error::{Error, Result, check_len};
+use crate::error::{Result, check_len};
 use crate::params::{MAX_SPECIAL, Params};
 use crate::ring::kernel::{self, Carried, KeyTerm, MAX_TERMS};
-use crate::ring::ntt;
+use crate::ring::{Scratch, ntt};
 use crate::rlwe::keys::SwitchKey;
 use core::ops::Range;
 
@@ -266,21 +266,9 @@ impl<'w> GroupedSwitch<'w> {
         work: &'w mut Workspace<'_>,
     ) -> Result<Self> {
         work.check_level(params, level)?;
-        let n = params.n();
-        let expected = (workspace_limbs(params, level) - 1) * n;
-        let too_short = Error::Length {
-            what: "key-switching workspace",
-            expected,
-            got: work.source.len(),
-        };
-        let mut rest = work.source.get_mut(..expected).ok_or(too_short)?;
-        let mut take = |limbs: usize| -> Result<&'w mut [u32]> {
-            let (taken, others) = core::mem::take(&mut rest)
-                .split_at_mut_checked(limbs * n)
-                .ok_or(too_short)?;
-            rest = others;
-            Ok(taken)
-        };
+        let limbs = workspace_limbs(params, level) - 1;
+        let mut scratch = Scratch::new("key-switching workspace", work.source, limbs, params.n())?;
+        let mut take = |limbs| scratch.take(limbs);
         let alpha = params.special_limbs();
         Ok(Self {
             params,
