@@ -9,6 +9,8 @@ pub mod data;
 pub mod device;
 pub mod evaluator;
 pub mod image;
+pub mod network;
+pub mod plain;
 pub mod sensor;
 pub mod trace;
 #[cfg(feature = "train")]

@@ -24,6 +24,7 @@ use crate::device::log::LogSink;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, DeviceError, Transport, firmware_build, stream};
 use crate::evaluator;
+use crate::plain;
 use crate::trace::{Timeline, TracedImage};
 
 /// Arguments of `infer`.
@@ -316,13 +317,10 @@ pub fn run_images<T: Transport>(
             bar.set_length(total);
             bar.set_position(sent);
         })?;
-        let mut plain = vec![0.0; model.classes()];
-        model
-            .plain_logits(&pixels, &mut plain)
-            .map_err(|source| Failure::Model {
-                name: model.name().to_owned(),
-                source,
-            })?;
+        let plain = plain::logits(model, &pixels).map_err(|source| Failure::Model {
+            name: model.name().to_owned(),
+            source,
+        })?;
         let errors = inference
             .logits
             .iter()
