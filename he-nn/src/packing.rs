@@ -26,7 +26,13 @@ pub fn input_slots(plan: &Plan, index: usize, pixels: &[u8], re: &mut [f64], im:
 /// and pair `i` of inputs, `(w_2i - w_2i+1 sqrt(-1)) / 2` in lane `j` of the
 /// pair's block. Twice the real part of its product with the inputs' slot is
 /// what both add to the sum.
-pub fn weight1_slots(plan: &Plan, model: &TwoLayer<'_>, index: usize, re: &mut [f32], im: &mut [f32]) {
+pub fn weight1_slots(
+    plan: &Plan,
+    model: &TwoLayer<'_>,
+    index: usize,
+    re: &mut [f32],
+    im: &mut [f32],
+) {
     let scale = model.w1_scale() * 0.5;
     let weight = |unit, input| model.w1(unit, input).map_or(0.0, f32::from);
     let first = index * plan.blocks();

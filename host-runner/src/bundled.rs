@@ -70,7 +70,10 @@ mod tests {
     fn the_reference_network_is_the_one_described() {
         let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
         let model = model.two_layer().unwrap();
-        assert_eq!((model.inputs(), model.hidden(), model.classes()), (784, 64, 10));
+        assert_eq!(
+            (model.inputs(), model.hidden(), model.classes()),
+            (784, 64, 10)
+        );
         assert!(model.ranges().preactivation < 12.0 && model.ranges().logit < 25.0);
     }
 

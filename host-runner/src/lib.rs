@@ -9,6 +9,7 @@ pub mod data;
 pub mod device;
 pub mod evaluator;
 pub mod image;
+pub mod import;
 pub mod network;
 pub mod plain;
 pub mod sensor;

@@ -105,9 +105,7 @@ impl Network<f32> {
             }
         };
         let layers = self.layers.into_iter().map(|layer| match layer {
-            NetworkLayer::Conv2d(kernel, weights) => {
-                NetworkLayer::Conv2d(kernel, rounded(weights))
-            }
+            NetworkLayer::Conv2d(kernel, weights) => NetworkLayer::Conv2d(kernel, rounded(weights)),
             NetworkLayer::Dense(weights) => NetworkLayer::Dense(rounded(weights)),
             NetworkLayer::Polynomial(coefficients) => NetworkLayer::Polynomial(coefficients),
             NetworkLayer::Relu => NetworkLayer::Relu,
@@ -214,7 +212,7 @@ impl Network<i8> {
                 }
             })
             .collect();
-        let (mut means, mut deviations) = (Vec::new(), Vec::new());
+        let (means, deviations);
         let input = match &self.input {
             NetworkInput::Image(shape) => Input::Image(*shape),
             NetworkInput::Features {

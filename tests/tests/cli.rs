@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use assert_cmd::Command;
-use he_edge_tests::assert_one_sentence;
-use he_nn::model::{Model, ModelParts, Ranges};
+use he_edge_tests::{assert_one_sentence, two_layer};
+use host_runner::network::Weights;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -282,27 +282,13 @@ fn plan() {
 
 /// A network that is sound and too wide for ten classes beside its lanes.
 fn wide_model() -> Vec<u8> {
-    let parts = ModelParts {
-        name: b"wide",
-        inputs: 784,
-        hidden: 1024,
-        classes: 10,
-        w1_scale: 0.01,
-        w1: &vec![1; 784 * 1024],
-        b1: &vec![0; 4 * 1024],
-        w2_scale: 0.01,
-        w2: &vec![1; 10 * 1024],
-        b2: &[0; 40],
-        ranges: Ranges {
-            preactivation: 8.0,
-            square: 64.0,
-            logit: 15.0,
-        },
+    let weights = |outputs: usize, inputs: usize| Weights {
+        weights: vec![1; outputs * inputs],
+        scale: 0.01,
+        biases: vec![0.0; outputs],
     };
-    let model = Model::new(parts).unwrap();
-    let mut bytes = vec![0; model.file_len()];
-    model.write(&mut bytes).unwrap();
-    bytes
+    let (first, second) = (weights(1024, 784), weights(10, 1024));
+    two_layer("wide", 784, first, second, [8.0, 64.0, 15.0])
 }
 
 #[test]

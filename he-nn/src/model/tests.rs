@@ -223,7 +223,10 @@ fn plain_network_by_hand() {
         .plain_layers(&pixels, &mut workspace, observe)
         .unwrap();
     assert!((seen[0].1[0] - 1.9).abs() < 1e-12 && (seen[0].1[1] + 65.5).abs() < 1e-12);
-    assert_eq!(seen[1].1, seen[0].1.iter().map(|x| x * x).collect::<Vec<_>>());
+    assert_eq!(
+        seen[1].1,
+        seen[0].1.iter().map(|x| x * x).collect::<Vec<_>>()
+    );
     assert_eq!((seen.len(), seen[2].0, &seen[2].1), (3, 2, &logits));
 }
 
@@ -283,7 +286,9 @@ fn a_convolution_is_its_sum() {
         width: 2,
         stride: 2,
     };
-    let weights: Vec<i8> = (0..3 * 2 * 3 * 2).map(|i| (i * 29 % 250 - 125) as i8).collect();
+    let weights: Vec<i8> = (0..3 * 2 * 3 * 2)
+        .map(|i| (i * 29 % 250 - 125) as i8)
+        .collect();
     let (weight_bytes, biases) = (bytes(&weights), le(&[0.5, -1.0, 2.0]));
     let convolution = Layer::Conv2d {
         kernel,
@@ -346,7 +351,11 @@ fn a_convolution_is_its_sum() {
         assert_eq!(model.layers().last().unwrap().output, Shape::flat(12));
         let logits = logits(&file, (&pixels[..]).into()).unwrap();
         for (got, &expected) in logits.iter().zip(&expected) {
-            let expected = if rectified { expected.max(0.0) } else { expected };
+            let expected = if rectified {
+                expected.max(0.0)
+            } else {
+                expected
+            };
             assert!((got - expected).abs() < 1e-9, "{got} {expected}");
         }
         assert!(expected.iter().any(|&x| x < 0.0));
@@ -652,10 +661,7 @@ fn shapes_of_layers() {
         range: 1.0,
     };
     let max = usize::from(u16::MAX);
-    refused(
-        network(&[dense(0)]),
-        error(0, Dimension::Outputs, 0, max),
-    );
+    refused(network(&[dense(0)]), error(0, Dimension::Outputs, 0, max));
     refused(
         network(&[first, square, dense(16385)]),
         error(2, Dimension::Values, 16385, MAX_VALUES),
@@ -676,7 +682,15 @@ fn shapes_of_layers() {
     };
     assert!(convolution(sound).is_ok());
     for (kernel, dimension, got, max) in [
-        (Kernel { out_channels: 0, ..sound }, Dimension::Channels, 0, max),
+        (
+            Kernel {
+                out_channels: 0,
+                ..sound
+            },
+            Dimension::Channels,
+            0,
+            max,
+        ),
         (Kernel { height: 2, ..sound }, Dimension::KernelHeight, 2, 1),
         (Kernel { height: 0, ..sound }, Dimension::KernelHeight, 0, 1),
         (Kernel { width: 4, ..sound }, Dimension::KernelWidth, 4, 3),

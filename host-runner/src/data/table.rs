@@ -255,7 +255,10 @@ mod tests {
             (rows(12).replace("3,103,", "3,many,"), "line 4"),
             (rows(12).replace("3,103,", "3,NaN,"), "\"NaN\""),
             (rows(12).replace("3,103,", "3,"), "8 fields"),
-            (rows(12).replace(",50,1\n", ",50,2\n"), "is 2; it must be 0 or 1"),
+            (
+                rows(12).replace(",50,1\n", ",50,2\n"),
+                "is 2; it must be 0 or 1",
+            ),
         ] {
             let error = load(&text).unwrap_err().to_string();
             assert!(error.contains(reason) && !error.contains('\n'), "{error}");

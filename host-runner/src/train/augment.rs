@@ -111,11 +111,19 @@ mod tests {
         let (mut same, mut mirrored) = (0, 0);
         for seed in 0..100 {
             let mut out = [0.0; PIXELS];
-            augment(&image, &mirror, &mut ChaCha8Rng::seed_from_u64(seed), &mut out);
+            augment(
+                &image,
+                &mirror,
+                &mut ChaCha8Rng::seed_from_u64(seed),
+                &mut out,
+            );
             let at = |column: usize| (out[column] * 255.0 - f32::from(image[0])).abs() < 1e-3;
             same += usize::from(at(0));
             mirrored += usize::from(at(SIDE - 1));
         }
-        assert!(same + mirrored == 100 && same > 30 && mirrored > 30, "{same}");
+        assert!(
+            same + mirrored == 100 && same > 30 && mirrored > 30,
+            "{same}"
+        );
     }
 }

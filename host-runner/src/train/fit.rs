@@ -390,11 +390,7 @@ mod tests {
         };
         let indices: Vec<usize> = (0..20).collect();
         for layers in [
-            &[
-                LayerSpec::Dense(8),
-                LayerSpec::Square,
-                LayerSpec::Dense(10),
-            ][..],
+            &[LayerSpec::Dense(8), LayerSpec::Square, LayerSpec::Dense(10)][..],
             &[
                 LayerSpec::Conv2d(KERNEL),
                 LayerSpec::Square,
@@ -436,12 +432,10 @@ mod tests {
                         assert!((plain - trained).abs() < tolerance, "{plain} {trained}");
                     }
                 }
-                let ranges = plain::measure(
-                    &model,
-                    data.images.iter().map(|image| (image.into(), 0)),
-                )
-                .unwrap()
-                .ranges;
+                let ranges =
+                    plain::measure(&model, data.images.iter().map(|image| (image.into(), 0)))
+                        .unwrap()
+                        .ranges;
                 for (stage, values) in (1..)
                     .zip(layers)
                     .filter(|(_, layer)| matches!(layer, LayerSpec::Square))
@@ -475,11 +469,7 @@ mod tests {
 
     #[test]
     fn a_straight_activation_is_refused() {
-        let layers = [
-            LayerSpec::Dense(2),
-            LayerSpec::Square,
-            LayerSpec::Dense(10),
-        ];
+        let layers = [LayerSpec::Dense(2), LayerSpec::Square, LayerSpec::Dense(10)];
         let trained = Trained::new(&layers, &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
         if let Stage::Square(coefficients) = &trained.stages[1] {
             set(&coefficients[0], 0.0);

@@ -61,9 +61,7 @@ impl Regression {
     /// Features, and 1 for the bias.
     fn standardised(&self, row: &[f32; FEATURES]) -> [f64; SIZE] {
         std::array::from_fn(|i| match row.get(i) {
-            Some(&v) => {
-                (f64::from(v) - f64::from(self.means[i])) / f64::from(self.deviations[i])
-            }
+            Some(&v) => (f64::from(v) - f64::from(self.means[i])) / f64::from(self.deviations[i]),
             None => 1.0,
         })
     }

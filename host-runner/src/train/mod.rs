@@ -140,7 +140,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
         name: "mnist-mlp64-relu",
         data: DataSet::Mnist,
         layers: &[LayerSpec::Dense(64), LayerSpec::Relu, LayerSpec::Dense(10)],
-        method: Method::Gradient(Recipe { epochs: 50, ..MNIST }),
+        method: Method::Gradient(Recipe {
+            epochs: 50,
+            ..MNIST
+        }),
     },
     // Shin, Choi and Choi 2021.
     Architecture {
@@ -571,7 +574,10 @@ mod tests {
         let report = regress("table", 1.0, &train, &test).unwrap().report;
         let unrounded = report.unrounded_accuracy.unwrap();
         assert!(unrounded > 0.95, "{report}");
-        assert!((report.test.accuracy() - unrounded).abs() < 0.02, "{report}");
+        assert!(
+            (report.test.accuracy() - unrounded).abs() < 0.02,
+            "{report}"
+        );
     }
 
     #[test]
