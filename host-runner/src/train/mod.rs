@@ -529,14 +529,15 @@ mod tests {
 
     #[test]
     fn a_convolution_and_two_squares_learn() {
+        const LAYERS: &[LayerSpec] = &[
+            kernels(3, 7, 3),
+            LayerSpec::Square,
+            LayerSpec::Dense(16),
+            LayerSpec::Square,
+            LayerSpec::Dense(10),
+        ];
         let network = Architecture {
-            layers: &[
-                kernels(3, 7, 3),
-                LayerSpec::Square,
-                LayerSpec::Dense(16),
-                LayerSpec::Square,
-                LayerSpec::Dense(10),
-            ],
+            layers: LAYERS,
             ..SMALL
         };
         let trained = train_small(&network, &RECIPE).unwrap();
