@@ -6,10 +6,20 @@ use std::path::Path;
 use crate::data::{self, DataError, Dataset};
 
 /// Name and file of every bundled network.
-const MODELS: &[(&str, &[u8])] = &[(
-    "mnist-mlp64",
-    include_bytes!("../assets/models/mnist-mlp64.hemodel"),
-)];
+const MODELS: &[(&str, &[u8])] = &[
+    (
+        "mnist-mlp64",
+        include_bytes!("../assets/models/mnist-mlp64.hemodel"),
+    ),
+    (
+        "pima-logreg",
+        include_bytes!("../assets/models/pima-logreg.hemodel"),
+    ),
+    (
+        "mnist-cnn",
+        include_bytes!("../assets/models/mnist-cnn.hemodel"),
+    ),
+];
 
 const DIGITS_IMAGES: &[u8] = include_bytes!("../assets/digits/digits-images-idx3-ubyte");
 const DIGITS_LABELS: &[u8] = include_bytes!("../assets/digits/digits-labels-idx1-ubyte");
