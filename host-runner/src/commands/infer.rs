@@ -18,7 +18,7 @@ use super::{
 };
 use crate::bundled;
 use crate::client::{Client, Inference, argmax};
-use crate::data::{self, Dataset};
+use crate::data::{self, DataSet, Dataset};
 use crate::device::emulator::Emulator;
 use crate::device::log::LogSink;
 use crate::device::serial::Serial;
@@ -41,7 +41,8 @@ pub struct InferArguments {
     /// The parameter set.
     #[arg(long, default_value = DEFAULT_PARAMS, value_parser = parse_params)]
     pub params: &'static Params,
-    /// Directory of the IDX files; the bundled digits if left out.
+    /// Directory of the IDX files, or of several data sets, of which MNIST is
+    /// taken; the bundled digits if left out.
     #[arg(long)]
     pub data: Option<PathBuf>,
     /// Which half of the data.
@@ -474,7 +475,9 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         });
     }
     let dataset = match &arguments.data {
-        Some(directory) => data::load(directory, arguments.split.into())?,
+        Some(directory) => {
+            data::load(&DataSet::Mnist.locate(directory), arguments.split.into())?
+        }
         None => bundled::digits()?,
     };
     let count = arguments.count as usize;
