@@ -475,9 +475,7 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         });
     }
     let dataset = match &arguments.data {
-        Some(directory) => {
-            data::load(&DataSet::Mnist.locate(directory), arguments.split.into())?
-        }
+        Some(directory) => data::load(&DataSet::Mnist.locate(directory), arguments.split.into())?,
         None => bundled::digits()?,
     };
     let count = arguments.count as usize;

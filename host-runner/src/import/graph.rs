@@ -21,6 +21,9 @@ use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
 /// each may copy a layer.
 const MAX_NODES: usize = 512;
 
+/// Characters of a name that an error shows.
+const MAX_NAME: usize = 80;
+
 /// Constant numbers.
 #[derive(Clone, Debug)]
 struct Constant {
@@ -74,7 +77,7 @@ pub(super) fn network(
     let mut values = HashMap::new();
     for tensor in &graph.initializer {
         let constant = constant(tensor).map_err(|reason| ImportError::Tensor {
-            name: tensor.name.clone(),
+            name: printable(&tensor.name),
             reason,
         })?;
         values.insert(tensor.name.as_str(), Value::Constant(constant));
@@ -92,7 +95,7 @@ pub(super) fn network(
     };
     let dims = input_dims(input)?;
     let network_input = network_input(kind, &dims).ok_or_else(|| ImportError::Input {
-        name: input.name.clone(),
+        name: printable(&input.name),
         dims: dims.clone(),
     })?;
     let mut layers = Layers(vec![Linear {
@@ -109,12 +112,15 @@ pub(super) fn network(
     values.insert(input.name.as_str(), Value::Data(data));
     for node in &graph.node {
         let failed = |reason| ImportError::Node {
-            operator: node.op_type.clone(),
-            node: node_name(node),
+            operator: printable(&node.op_type),
+            node: printable(node_name(node)),
             reason,
         };
         if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-            return Err(failed(format!("it is of the domain {}", node.domain)));
+            return Err(failed(format!(
+                "it is of the domain {}",
+                printable(&node.domain)
+            )));
         }
         let value = layers.node(node, &values).map_err(failed)?;
         let Some(result) = node.output.first() else {
@@ -125,17 +131,32 @@ pub(super) fn network(
     match values.remove(output.name.as_str()) {
         Some(Value::Data(result)) => layers.finish(result, name, network_input),
         _ => Err(ImportError::Output {
-            name: output.name.clone(),
+            name: printable(&output.name),
         }),
     }
 }
 
 /// The name of a node, or of what it gives.
-fn node_name(node: &NodeProto) -> String {
-    match (&node.name, node.output.first()) {
-        (name, Some(output)) if name.is_empty() => output.clone(),
-        (name, _) => name.clone(),
+fn node_name(node: &NodeProto) -> &str {
+    match (&node.name[..], node.output.first()) {
+        ("", Some(output)) => output,
+        (name, _) => name,
     }
+}
+
+/// A name out of a file, fit for one line on a terminal.
+fn printable(name: &str) -> String {
+    let fit = |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '{' | '}');
+    let mut name: String = name
+        .chars()
+        .take(MAX_NAME + 1)
+        .map(|c| if fit(&c) { c } else { '?' })
+        .collect();
+    if name.len() > MAX_NAME {
+        name.truncate(MAX_NAME);
+        name.push_str("..");
+    }
+    name
 }
 
 /// Dimensions without the batch.
@@ -153,7 +174,7 @@ fn input_dims(input: &ValueInfoProto) -> Result<Vec<usize>, ImportError> {
             .collect()
     });
     dims.ok_or_else(|| ImportError::Input {
-        name: input.name.clone(),
+        name: printable(&input.name),
         dims: Vec::new(),
     })
 }
@@ -326,9 +347,9 @@ impl Layers {
         let optional = |index: usize| {
             let name = node.input.get(index).filter(|name| !name.is_empty());
             name.map(|name| {
-                values
-                    .get(name.as_str())
-                    .ok_or_else(|| format!("nothing before it gives its input {name:?}"))
+                values.get(name.as_str()).ok_or_else(|| {
+                    format!("nothing before it gives its input {:?}", printable(name))
+                })
             })
             .transpose()
         };

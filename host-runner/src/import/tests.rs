@@ -368,6 +368,9 @@ fn operators_that_cannot_be_imported_are_named() {
     let mut unnamed = mlp(vec![node("Sigmoid", &["h"], "a")]);
     unnamed.node[1].name.clear();
     refused(unnamed, "the operator Sigmoid of node \"a\"");
+    let mut hostile = mlp(vec![node("Lost\n\x1b[2J\u{7f}", &["h"], "a")]);
+    hostile.node[1].name = "{\n".repeat(1000);
+    refused(hostile, "the operator Lost??[2J? of node \"????");
     let mut foreign = mlp(square());
     foreign.node[0].domain = "com.example".into();
     refused(foreign, "com.example");
