@@ -146,7 +146,7 @@ fn node_name(node: &NodeProto) -> &str {
 
 /// A name out of a file, fit for one line on a terminal.
 fn printable(name: &str) -> String {
-    let fit = |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '{' | '}');
+    let fit = |c: &char| (' '..='~').contains(c) && !matches!(c, '"' | '\\' | '{' | '}');
     let mut name: String = name
         .chars()
         .take(MAX_NAME + 1)
