@@ -543,7 +543,7 @@ parameter_set! {
     ///
     /// | prime | bits | for |
     /// |---|---|---|
-    /// | 185 909 249 | 27.47 | base: the result and its headroom |
+    /// | 185 909 249 | 27.47 | base: the result, scale 2^24 and 2^2.5 of headroom on either side |
     /// | 16 760 833 | 24.00 | fifth rescale |
     /// | 16 580 609 | 23.98 | fourth rescale |
     /// | 16 515 073 | 23.98 | third rescale |
