@@ -7,7 +7,7 @@
 //! `portable` is compared with the definitions in plain arithmetic, and every
 //! other set of kernels with `portable`: on a host by the tests below, on a board
 //! by the firmware's program `bench`. A new kernel is one entry of
-//! [`every_kernel`], without which a test fails, and one comparison in [`Pair`],
+//! `every_kernel`, without which a test fails, and one comparison in [`Pair`],
 //! without which another one does.
 //!
 //! Of kernels that may leave work to their caller, what is done must be right, and
@@ -99,7 +99,7 @@ macro_rules! kernels {
             $one:ident [$end:ident] ($($of:ident : $is:ty),*) $(-> $gives:ty)?;
         )* }
     ) => {
-        /// A set of kernels; [`reference`] has what each computes.
+        /// A set of kernels; `portable`, or the scalar code of the caller, has what each computes.
         pub trait Kernels {
             /// Words of a vector, 1 where there are none.
             fn lanes(&self) -> usize;
