@@ -283,7 +283,7 @@ pub struct Difference {
 }
 
 /// Moduli on both sides of the bounds that kernels distinguish: the widths that
-/// they have, [`portable::MAX_UNREDUCED`], and the largest there is for each
+/// they have, [`kernel::MAX_UNREDUCED`], and the largest there is for each
 /// length.
 pub const MODULI: [u32; 10] = [
     12_289,
