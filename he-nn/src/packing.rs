@@ -1,6 +1,6 @@
 //! Where values lie in slots (see [`crate::plan`]).
 
-use crate::model::Model;
+use crate::model::TwoLayer;
 use crate::plan::Plan;
 
 /// Writes input ciphertext `index` of an image into the real and imaginary
@@ -26,7 +26,13 @@ pub fn input_slots(plan: &Plan, index: usize, pixels: &[u8], re: &mut [f64], im:
 /// and pair `i` of inputs, `(w_2i - w_2i+1 sqrt(-1)) / 2` in lane `j` of the
 /// pair's block. Twice the real part of its product with the inputs' slot is
 /// what both add to the sum.
-pub fn weight1_slots(plan: &Plan, model: &Model<'_>, index: usize, re: &mut [f32], im: &mut [f32]) {
+pub fn weight1_slots(
+    plan: &Plan,
+    model: &TwoLayer<'_>,
+    index: usize,
+    re: &mut [f32],
+    im: &mut [f32],
+) {
     let scale = model.w1_scale() * 0.5;
     let weight = |unit, input| model.w1(unit, input).map_or(0.0, f32::from);
     let first = index * plan.blocks();
@@ -42,7 +48,7 @@ pub fn weight1_slots(plan: &Plan, model: &Model<'_>, index: usize, re: &mut [f32
 
 /// Writes half of the first layer's biases into the lanes of block 0: adding
 /// the conjugate doubles them, and the sum over blocks adds them once.
-pub fn bias1_slots(plan: &Plan, model: &Model<'_>, slots: &mut [f32]) {
+pub fn bias1_slots(plan: &Plan, model: &TwoLayer<'_>, slots: &mut [f32]) {
     slots.fill(0.0);
     for (slot, unit) in slots.iter_mut().take(plan.lanes()).zip(0..) {
         *slot = model.b1(unit).map_or(0.0, |b| b * 0.5);
@@ -51,7 +57,7 @@ pub fn bias1_slots(plan: &Plan, model: &Model<'_>, slots: &mut [f32]) {
 
 /// Writes the second layer's weights: weight of class `k` and unit `j` in lane
 /// `j` of block `k`.
-pub fn weight2_slots(plan: &Plan, model: &Model<'_>, slots: &mut [f32]) {
+pub fn weight2_slots(plan: &Plan, model: &TwoLayer<'_>, slots: &mut [f32]) {
     let scale = model.w2_scale();
     for (block, class) in slots.chunks_exact_mut(plan.lanes()).zip(0..) {
         for (slot, unit) in block.iter_mut().zip(0..) {
@@ -62,7 +68,7 @@ pub fn weight2_slots(plan: &Plan, model: &Model<'_>, slots: &mut [f32]) {
 
 /// Writes the second layer's biases, class `k` in lane 0 of block `k`: the sum
 /// over lanes adds each once to the slot that is read.
-pub fn bias2_slots(plan: &Plan, model: &Model<'_>, slots: &mut [f32]) {
+pub fn bias2_slots(plan: &Plan, model: &TwoLayer<'_>, slots: &mut [f32]) {
     slots.fill(0.0);
     for (block, class) in slots.chunks_exact_mut(plan.lanes()).zip(0..) {
         if let Some(slot) = block.first_mut() {

@@ -37,7 +37,7 @@
 //! measured maximum over thousands of images stays.
 
 use crate::message::{CHUNK_COEFFS, Item, SEED_BYTES, StageKind};
-use crate::model::Model;
+use crate::model::{Model, TwoLayer};
 use core::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use core::fmt;
 use he_core::ckks::Noise;
@@ -65,6 +65,8 @@ const MIN_WEIGHT_SCALE: f64 = 4096.0;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PlanError {
+    /// Another network than two dense layers with a square between them.
+    Architecture,
     /// The circuit needs more levels than the set has.
     Depth {
         /// Rescales of the circuit.
@@ -131,6 +133,9 @@ pub enum PlanError {
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Architecture => f.write_str(
+                "only two dense layers on an image with a square between them are evaluated encrypted so far; take a network of that form",
+            ),
             Self::Depth { needed, available } => write!(
                 f,
                 "the network needs {needed} rescales and the parameter set has {available} levels; take a set with a longer chain"
@@ -252,6 +257,7 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] with the figures that disagree.
     pub fn new(params: &'static Params, model: &Model<'_>) -> Result<Self, PlanError> {
+        let model = &model.two_layer().ok_or(PlanError::Architecture)?;
         let slots = params.slots();
         if params.max_level() < DEPTH {
             return Err(PlanError::Depth {
@@ -559,7 +565,7 @@ fn largest(values: impl Iterator<Item = f32>) -> f64 {
 }
 
 impl Circuit {
-    fn of(params: &'static Params, model: &Model<'_>, lanes: usize) -> Self {
+    fn of(params: &'static Params, model: &TwoLayer<'_>, lanes: usize) -> Self {
         let r = model.ranges();
         let rows1 = (0..model.hidden()).filter_map(|j| model.w1_row(j));
         let rows2 = (0..model.classes()).filter_map(|k| model.w2_row(k));
@@ -878,33 +884,36 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelParts, Ranges};
+    use crate::model::{Floats, Input, Layer, Linear, ModelParts, Shape};
     use he_core::params::N4096_DEPTH3 as P;
     use std::vec::Vec;
 
-    struct Shape {
+    struct Network {
         inputs: u16,
         hidden: u16,
         classes: u16,
         w1_scale: f32,
         b1: f32,
         logit: f32,
+        /// Of the three, how many there are.
+        layers: usize,
     }
 
-    const REFERENCE: Shape = Shape {
+    const REFERENCE: Network = Network {
         inputs: 784,
         hidden: 64,
         classes: 10,
         w1_scale: 0.01,
         b1: 0.5,
         logit: 15.0,
+        layers: 3,
     };
 
-    fn plan(shape: &Shape) -> Result<Plan, PlanError> {
+    fn plan(shape: &Network) -> Result<Plan, PlanError> {
         plan_on(&P, shape)
     }
 
-    fn plan_on(params: &'static Params, shape: &Shape) -> Result<Plan, PlanError> {
+    fn plan_on(params: &'static Params, shape: &Network) -> Result<Plan, PlanError> {
         let bytes = |count: u16| vec![3u8; usize::from(count)];
         let floats =
             |count: u16, x: f32| -> Vec<u8> { (0..count).flat_map(|_| x.to_le_bytes()).collect() };
@@ -913,24 +922,43 @@ mod tests {
             bytes(shape.hidden).repeat(usize::from(shape.classes)),
         );
         let (b1, b2) = (floats(shape.hidden, shape.b1), floats(shape.classes, 0.1));
+        let square = floats(1, 0.0).repeat(2);
+        let square = [square, floats(1, 1.0)].concat();
+        let layers = [
+            Layer::Dense {
+                outputs: shape.hidden,
+                linear: Linear {
+                    scale: shape.w1_scale,
+                    weights: &w1,
+                    biases: Floats::new(&b1),
+                },
+                range: 8.0,
+            },
+            Layer::Polynomial {
+                coefficients: Floats::new(&square),
+                range: 64.0,
+            },
+            Layer::Dense {
+                outputs: shape.classes,
+                linear: Linear {
+                    scale: 0.002,
+                    weights: &w2,
+                    biases: Floats::new(&b2),
+                },
+                range: shape.logit,
+            },
+        ];
         let parts = ModelParts {
             name: b"shape",
-            inputs: shape.inputs,
-            hidden: shape.hidden,
-            classes: shape.classes,
-            w1_scale: shape.w1_scale,
-            w1: &w1,
-            b1: &b1,
-            w2_scale: 0.002,
-            w2: &w2,
-            b2: &b2,
-            ranges: Ranges {
-                preactivation: 8.0,
-                square: 64.0,
-                logit: shape.logit,
-            },
+            input: Input::Image(Shape {
+                channels: 1,
+                height: 1,
+                width: shape.inputs,
+            }),
+            layers: &layers[..shape.layers],
         };
-        Plan::new(params, &Model::new(parts).unwrap())
+        let mut file = vec![0; parts.file_len().unwrap()];
+        Plan::new(params, &parts.write(&mut file).unwrap())
     }
 
     #[test]
@@ -999,7 +1027,7 @@ mod tests {
     #[test]
     fn every_stage_has_a_rotation() {
         for hidden in [1, 2, 3, 100, 1024] {
-            let p = plan(&Shape {
+            let p = plan(&Network {
                 hidden,
                 classes: 2,
                 inputs: 200,
@@ -1014,7 +1042,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_its_figures() {
         let refused = |shape| plan(&shape).unwrap_err();
-        let e = refused(Shape {
+        let e = refused(Network {
+            layers: 1,
+            ..REFERENCE
+        });
+        assert_eq!(e, PlanError::Architecture);
+        let e = refused(Network {
             hidden: 1024,
             classes: 10,
             ..REFERENCE
@@ -1026,7 +1059,7 @@ mod tests {
                 blocks: 2
             }
         );
-        let e = refused(Shape {
+        let e = refused(Network {
             inputs: 4096,
             hidden: 1024,
             classes: 2,
@@ -1039,7 +1072,7 @@ mod tests {
                 max: 255
             }
         );
-        let e = refused(Shape {
+        let e = refused(Network {
             w1_scale: 1e4,
             ..REFERENCE
         });
@@ -1053,7 +1086,7 @@ mod tests {
             ),
             "{e}"
         );
-        let e = refused(Shape {
+        let e = refused(Network {
             b1: 1e6,
             ..REFERENCE
         });
@@ -1067,7 +1100,7 @@ mod tests {
             ),
             "{e}"
         );
-        let e = refused(Shape {
+        let e = refused(Network {
             logit: 1e9,
             ..REFERENCE
         });
@@ -1079,7 +1112,7 @@ mod tests {
     #[test]
     fn plans_of_different_models_differ() {
         let a = plan(&REFERENCE).unwrap().fingerprint();
-        let b = plan(&Shape {
+        let b = plan(&Network {
             b1: 0.6,
             ..REFERENCE
         })

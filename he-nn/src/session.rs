@@ -14,7 +14,7 @@ use crate::message::{
     CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
     SEED_BYTES, Stage, StageKind, Stages, TimeUnit,
 };
-use crate::model::Model;
+use crate::model::{Model, TwoLayer};
 use crate::packing;
 use crate::plan::{BIAS_SHIFT, Cursor, Plan, PlanError, Step};
 use crate::trace::{Off, Place, SpanKind, Tracer};
@@ -65,7 +65,7 @@ struct Run {
 /// comes here. `T` keeps the trace of an inference whose client asked for one.
 #[derive(Debug)]
 pub struct Session<'a, T = Off> {
-    model: Model<'a>,
+    model: TwoLayer<'a>,
     plan: Plan,
     /// The one ciphertext: accumulator, then operand of every key switch.
     ct: Ciphertext<&'a mut [u32]>,
@@ -133,7 +133,8 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`PlanError::Memory`] if the arena is shorter than
-    /// [`Plan::arena_words`].
+    /// [`Plan::arena_words`], [`PlanError::Architecture`] for a model that no
+    /// plan was made for.
     pub fn new(plan: Plan, model: Model<'a>, arena: &'a mut [u32]) -> Result<Self, PlanError> {
         Session::traced(plan, model, arena, Off)
     }
@@ -163,7 +164,7 @@ impl<'a, T: Tracer> Session<'a, T> {
         let ct = Ciphertext::zero(params, plan.input_level(), plan.scales().sums1(), c0, c1)
             .map_err(|_| short)?;
         Ok(Self {
-            model,
+            model: model.two_layer().ok_or(PlanError::Architecture)?,
             plan,
             ct,
             work,
@@ -587,7 +588,7 @@ impl<'a, T: Tracer> Session<'a, T> {
     /// Adds the constants that `fill` writes into the slots.
     fn add_bias<P: Platform>(
         &mut self,
-        fill: fn(&Plan, &Model<'_>, &mut [f32]),
+        fill: fn(&Plan, &TwoLayer<'_>, &mut [f32]),
         platform: &mut P,
     ) -> Result<(), Refusal> {
         let mut watch = self.trace.watch(platform);

@@ -6,10 +6,20 @@ use std::path::Path;
 use crate::data::{self, DataError, Dataset};
 
 /// Name and file of every bundled network.
-const MODELS: &[(&str, &[u8])] = &[(
-    "mnist-mlp64",
-    include_bytes!("../assets/models/mnist-mlp64.hemodel"),
-)];
+const MODELS: &[(&str, &[u8])] = &[
+    (
+        "mnist-mlp64",
+        include_bytes!("../assets/models/mnist-mlp64.hemodel"),
+    ),
+    (
+        "pima-logreg",
+        include_bytes!("../assets/models/pima-logreg.hemodel"),
+    ),
+    (
+        "mnist-cnn",
+        include_bytes!("../assets/models/mnist-cnn.hemodel"),
+    ),
+];
 
 const DIGITS_IMAGES: &[u8] = include_bytes!("../assets/digits/digits-images-idx3-ubyte");
 const DIGITS_LABELS: &[u8] = include_bytes!("../assets/digits/digits-labels-idx1-ubyte");
@@ -52,16 +62,16 @@ mod tests {
     use he_nn::model::Model;
 
     use super::*;
+    use crate::plain;
 
     #[test]
     fn every_model_is_sound_and_carries_its_name() {
         for name in model_names() {
             let model = Model::parse(model(name).unwrap()).unwrap();
             assert_eq!(model.name(), name);
-            assert_eq!(
-                (model.inputs(), model.classes()),
-                (data::PIXELS, data::CLASSES)
-            );
+            let readme = include_str!("../assets/README.md");
+            assert!(readme.contains(&format!("`{:08x}`", model.crc())), "{name}");
+            assert!(readme.contains(name));
         }
         assert!(model("no-such-model").is_none());
     }
@@ -69,8 +79,11 @@ mod tests {
     #[test]
     fn the_reference_network_is_the_one_described() {
         let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
-        assert_eq!(model.hidden(), 64);
-        assert!(include_str!("../assets/README.md").contains(&format!("{:08x}", model.crc())));
+        let model = model.two_layer().unwrap();
+        assert_eq!(
+            (model.inputs(), model.hidden(), model.classes()),
+            (784, 64, 10)
+        );
         assert!(model.ranges().preactivation < 12.0 && model.ranges().logit < 25.0);
     }
 
@@ -110,11 +123,7 @@ mod tests {
     fn the_reference_network_reads_every_digit() {
         let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
         let digits = digits().unwrap();
-        for (image, &label) in digits.images.iter().zip(&digits.labels) {
-            let mut logits = [0.0; data::CLASSES];
-            model.plain_logits(image, &mut logits).unwrap();
-            let best = (0..data::CLASSES).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-            assert_eq!(best, Some(usize::from(label)), "{logits:?}");
-        }
+        let measured = plain::measure(&model, digits.samples()).unwrap();
+        assert_eq!(measured.right, measured.samples);
     }
 }

@@ -8,11 +8,15 @@
 //! names the file, never a panic, and memory grows with what was read, not
 //! with what a header claims.
 
+pub mod table;
+
 use std::{
     fmt, fs, io,
     io::Read,
     path::{Path, PathBuf},
 };
+
+use he_nn::model::Sample;
 
 /// Rows and columns of an image.
 pub const SIDE: usize = 28;
@@ -31,6 +35,34 @@ const LABELS_MAGIC: u32 = 0x0801;
 
 /// One image, row by row, 0 for background.
 pub type Image = [u8; PIXELS];
+
+/// A data set that a network of this project is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataSet {
+    /// Handwritten digits, see [`load`].
+    Mnist,
+    /// Pictures of clothing in the same format.
+    FashionMnist,
+    /// The table of [`table::Table`].
+    Pima,
+}
+
+impl DataSet {
+    /// Its directory among several in `root`, under one of its usual names, or
+    /// `root` itself where there is none.
+    #[must_use]
+    pub fn locate(self, root: &Path) -> PathBuf {
+        let names: &[&str] = match self {
+            Self::Mnist => &["mnist", "MNIST/raw", "MNIST"],
+            Self::FashionMnist => &["fashion-mnist", "FashionMNIST/raw", "FashionMNIST"],
+            Self::Pima => &["pima-diabetes", "pima"],
+        };
+        let mut directories = names.iter().map(|name| root.join(name));
+        directories
+            .find(|directory| directory.is_dir())
+            .unwrap_or_else(|| root.into())
+    }
+}
 
 /// Which part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +99,14 @@ pub struct Dataset {
     pub images: Vec<Image>,
     /// Their labels.
     pub labels: Vec<u8>,
+}
+
+impl Dataset {
+    /// The images with their labels.
+    pub fn samples(&self) -> impl Iterator<Item = (Sample<'_>, u8)> {
+        let images = self.images.iter().map(Sample::from);
+        images.zip(self.labels.iter().copied())
+    }
 }
 
 /// Why a data set could not be loaded.
@@ -464,6 +504,22 @@ mod tests {
                 assert_eq!(load(&directory.0, Split::Test).unwrap(), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_data_set_is_found_among_others() {
+        let directory = Directory::new("locate");
+        let root = &directory.0;
+        assert_eq!(DataSet::Mnist.locate(root), *root);
+        for name in ["mnist", "FashionMNIST/raw", "pima"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        assert_eq!(DataSet::Mnist.locate(root), root.join("mnist"));
+        assert_eq!(
+            DataSet::FashionMnist.locate(root),
+            root.join("FashionMNIST/raw")
+        );
+        assert_eq!(DataSet::Pima.locate(root), root.join("pima"));
     }
 
     #[test]

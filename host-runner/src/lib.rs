@@ -9,6 +9,9 @@ pub mod data;
 pub mod device;
 pub mod evaluator;
 pub mod image;
+pub mod import;
+pub mod network;
+pub mod plain;
 pub mod sensor;
 pub mod trace;
 #[cfg(feature = "train")]

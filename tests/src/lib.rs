@@ -4,11 +4,12 @@
 
 use std::fmt::Display;
 
-use he_nn::model::Model;
+use he_nn::model::{Model, Shape};
 use he_nn::plan::Plan;
 use host_runner::client::{Client, Inference, argmax};
 use host_runner::data::Image;
-use host_runner::{bundled, evaluator};
+use host_runner::network::{Network, NetworkInput, NetworkLayer, Weights};
+use host_runner::{bundled, evaluator, plain};
 
 pub mod golden;
 pub mod mangler;
@@ -67,8 +68,7 @@ impl Reference {
     /// # Panics
     /// If the label differs, or a logit by more than the plan allows.
     pub fn check(&self, image: &Image, inference: &Inference) {
-        let mut plain = vec![0.0; self.model.classes()];
-        self.model.plain_logits(image, &mut plain).unwrap();
+        let plain = plain::logits(&self.model, image).unwrap();
         let bound = self.plan.logit_error().six_sigma;
         for (encrypted, plain) in inference.logits.iter().zip(&plain) {
             assert!(
@@ -84,6 +84,35 @@ impl Default for Reference {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The file of a network of two dense layers with a square between them; the
+/// ranges are those of pre-activations, squares and logits.
+///
+/// # Panics
+/// If the format does not hold it.
+#[must_use]
+pub fn two_layer(
+    name: &str,
+    inputs: u16,
+    first: Weights<i8>,
+    second: Weights<i8>,
+    ranges: [f32; 3],
+) -> Vec<u8> {
+    let network = Network {
+        name: name.to_owned(),
+        input: NetworkInput::Image(Shape {
+            channels: 1,
+            height: 1,
+            width: inputs,
+        }),
+        layers: vec![
+            NetworkLayer::Dense(first),
+            NetworkLayer::Polynomial(vec![0.0, 0.0, 1.0]),
+            NetworkLayer::Dense(second),
+        ],
+    };
+    network.file(&ranges).unwrap()
 }
 
 /// Checks that an error is one sentence for people: one line, without what

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use he_core::ring::ntt;
 use he_core::wire::{pack, packed_len};
 use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies, requests};
-use he_edge_tests::{Reference, assert_one_sentence};
+use he_edge_tests::{Reference, assert_one_sentence, two_layer};
 use he_nn::link::MAX_DECODED;
 use he_nn::message::{
     CHUNK_COEFFS, Card, Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request,
     SEED_BYTES, Stage, StageKind, Stages, TimeUnit,
 };
-use he_nn::model::{Model, ModelParts, Ranges};
+use he_nn::model::Model;
 use he_nn::plan::Plan;
 use host_runner::client::{Client, ClientError};
 use host_runner::device::{Connection, DeviceError, Duplex};
 use host_runner::evaluator;
+use host_runner::network::Weights;
+use host_runner::plain;
 
 /// For replies that come. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -907,8 +909,7 @@ fn an_evaluator_with_another_model() {
     );
     assert_one_sentence("pixels", &error);
     let inference = client.infer(&mut link, &image, |_, _| ()).unwrap();
-    let mut plain = [0.0; 4];
-    other.plain_logits(&image, &mut plain).unwrap();
+    let plain = plain::logits(&other, &image).unwrap();
     let bound = plan.logit_error().six_sigma;
     assert_eq!(inference.logits.len(), 4);
     for (a, b) in inference.logits.iter().zip(plain) {
@@ -918,29 +919,17 @@ fn an_evaluator_with_another_model() {
 
 /// A network of another shape: 784 inputs, 5 hidden units, 4 classes.
 fn small_model() -> Vec<u8> {
-    let w1: Vec<u8> = (0..5 * 784).map(|i| (i % 7) as u8).collect();
-    let w2: Vec<u8> = (0..4 * 5).map(|i| (i * 3 % 11) as u8).collect();
-    let parts = ModelParts {
-        name: b"small",
-        inputs: 784,
-        hidden: 5,
-        classes: 4,
-        w1_scale: 0.002,
-        w1: &w1,
-        b1: &[0; 20],
-        w2_scale: 0.01,
-        w2: &w2,
-        b2: &[0; 16],
-        ranges: Ranges {
-            preactivation: 4.0,
-            square: 16.0,
-            logit: 10.0,
-        },
+    let first = Weights {
+        weights: (0..5 * 784).map(|i| (i % 7) as i8).collect(),
+        scale: 0.002,
+        biases: vec![0.0; 5],
     };
-    let model = Model::new(parts).unwrap();
-    let mut bytes = vec![0; model.file_len()];
-    model.write(&mut bytes).unwrap();
-    bytes
+    let second = Weights {
+        weights: (0..4 * 5).map(|i| i * 3 % 11).collect(),
+        scale: 0.01,
+        biases: vec![0.0; 4],
+    };
+    two_layer("small", 784, first, second, [4.0, 16.0, 10.0])
 }
 
 #[test]

@@ -10,8 +10,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use assert_cmd::Command;
-use he_edge_tests::assert_one_sentence;
-use he_nn::model::{Model, ModelParts, Ranges};
+use he_edge_tests::{assert_one_sentence, two_layer};
+use he_nn::model::Model;
+use host_runner::import::schema::{
+    DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use host_runner::network::Weights;
+use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -282,27 +288,13 @@ fn plan() {
 
 /// A network that is sound and too wide for ten classes beside its lanes.
 fn wide_model() -> Vec<u8> {
-    let parts = ModelParts {
-        name: b"wide",
-        inputs: 784,
-        hidden: 1024,
-        classes: 10,
-        w1_scale: 0.01,
-        w1: &vec![1; 784 * 1024],
-        b1: &vec![0; 4 * 1024],
-        w2_scale: 0.01,
-        w2: &vec![1; 10 * 1024],
-        b2: &[0; 40],
-        ranges: Ranges {
-            preactivation: 8.0,
-            square: 64.0,
-            logit: 15.0,
-        },
+    let weights = |outputs: usize, inputs: usize| Weights {
+        weights: vec![1; outputs * inputs],
+        scale: 0.01,
+        biases: vec![0.0; outputs],
     };
-    let model = Model::new(parts).unwrap();
-    let mut bytes = vec![0; model.file_len()];
-    model.write(&mut bytes).unwrap();
-    bytes
+    let (first, second) = (weights(1024, 784), weights(10, 1024));
+    two_layer("wide", 784, first, second, [8.0, 64.0, 15.0])
 }
 
 #[test]
@@ -497,6 +489,155 @@ fn a_trace_is_a_file_and_a_picture_beside_it() {
     let nowhere = path(&directory, "no/trace.json");
     let sentence = fails(1, &["infer", "--count", "1", "--trace", &nowhere]);
     assert!(sentence.contains("cannot be written"), "{sentence}");
+}
+
+/// A data set in the format of MNIST: the bundled digits twice.
+fn digits_as_data() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-runner/assets/digits");
+    for (kind, idx) in [("images", "idx3"), ("labels", "idx1")] {
+        let from = digits.join(format!("digits-{kind}-{idx}-ubyte"));
+        for split in ["train", "t10k"] {
+            let to = directory.path().join(format!("{split}-{kind}-{idx}-ubyte"));
+            fs::copy(&from, to).unwrap();
+        }
+    }
+    directory
+}
+
+/// An ONNX file of 784 pixels, one dense layer of ten outputs.
+fn one_layer() -> ModelProto {
+    let tensor = |name: &str, dims: &[i64], value: f32| TensorProto {
+        dims: dims.to_vec(),
+        data_type: FLOAT,
+        float_data: vec![value; dims.iter().product::<i64>() as usize],
+        name: name.into(),
+        ..TensorProto::default()
+    };
+    let value = |name: &str, dims: &[i64]| ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: FLOAT,
+                shape: Some(TensorShapeProto {
+                    dim: dims
+                        .iter()
+                        .map(|&dim_value| DimensionProto {
+                            dim_value,
+                            dim_param: String::new(),
+                        })
+                        .collect(),
+                }),
+            }),
+        }),
+    };
+    let graph = GraphProto {
+        node: vec![NodeProto {
+            input: vec!["x".into(), "w".into(), "b".into()],
+            output: vec!["y".into()],
+            name: "/fc/Gemm".into(),
+            op_type: "Gemm".into(),
+            ..NodeProto::default()
+        }],
+        name: "one layer".into(),
+        initializer: vec![tensor("w", &[784, 10], 0.01), tensor("b", &[10], 0.5)],
+        input: vec![value("x", &[1, 784])],
+        output: vec![value("y", &[1, 10])],
+    };
+    ModelProto {
+        ir_version: 8,
+        graph: Some(graph),
+        opset_import: Vec::new(),
+    }
+}
+
+#[test]
+fn import_of_an_onnx_file() {
+    let data = digits_as_data();
+    let directory = TempDir::new().unwrap();
+    let (file, out) = (
+        path(&directory, "layer.onnx"),
+        path(&directory, "out.hemodel"),
+    );
+    let data = data.path().to_str().unwrap();
+    let call = ["import", &file, "--data", data, "--out", &out];
+    fs::write(&file, one_layer().encode_to_vec()).unwrap();
+    // All logits are the same: what is right is what the first class is.
+    let text = succeeds(&call);
+    assert!(text.contains("10.00 % right on 20 test samples"), "{text}");
+    let bytes = fs::read(&out).unwrap();
+    let model = Model::parse(&bytes).unwrap();
+    assert_eq!(
+        (model.name(), model.inputs(), model.outputs()),
+        ("layer", 784, 10)
+    );
+    assert!(model.layers().all(|view| view.layer.range() > 0.5));
+
+    // It is sound, and has no plan yet.
+    for command in ["infer", "plan"] {
+        let sentence = fails(2, &[command, "--model", &out]);
+        assert!(sentence.contains("so far"), "{sentence}");
+    }
+    let named = [&call[..], &["--name", "another"]].concat();
+    succeeds(&named);
+    assert_eq!(
+        Model::parse(&fs::read(&out).unwrap()).unwrap().name(),
+        "another"
+    );
+}
+
+#[test]
+fn onnx_files_that_do_not_do() {
+    let data = digits_as_data();
+    let directory = TempDir::new().unwrap();
+    let (file, out) = (path(&directory, "m.onnx"), path(&directory, "out.hemodel"));
+    let data = data.path().to_str().unwrap();
+    let call = ["import", &file, "--data", data, "--out", &out];
+    let missing = fails(1, &call);
+    assert!(missing.contains("cannot be read"), "{missing}");
+    let refused = |bytes: &[u8], reason: &str| {
+        fs::write(&file, bytes).unwrap();
+        let sentence = fails(1, &call);
+        assert!(sentence.contains(reason), "{sentence}");
+        assert!(!Path::new(&out).exists());
+    };
+    let sound = one_layer().encode_to_vec();
+    refused(&[], "not an ONNX file");
+    refused(b"no model\n", "not a sound ONNX file");
+    refused(&sound[..sound.len() / 2], "not a sound ONNX file");
+    let change = |change: fn(&mut GraphProto)| {
+        let mut model = one_layer();
+        change(model.graph.as_mut().unwrap());
+        model.encode_to_vec()
+    };
+    let operator = change(|graph| graph.node[0].op_type = "LSTM".into());
+    refused(&operator, "the operator LSTM of node \"/fc/Gemm\"");
+    let shape = change(|graph| graph.initializer[0].dims = vec![783, 10]);
+    refused(&shape, "holds 7840 numbers");
+    let nan = change(|graph| graph.initializer[0].float_data[7] = f32::NAN);
+    refused(&nan, "number 7 of it is NaN");
+    // A sound file, but nothing to measure ranges on.
+    fs::write(&file, &sound).unwrap();
+    let nowhere = path(&directory, "nowhere");
+    fails(1, &["import", &file, "--data", &nowhere, "--out", &out]);
+    fails(1, &["import", &file, "--out", &out]);
+    fails(1, &[&call[..], &["--input", "features"]].concat());
+}
+
+#[test]
+fn networks_without_a_plan_are_refused_in_a_sentence() {
+    for name in host_runner::bundled::model_names() {
+        if name == "mnist-mlp64" {
+            continue;
+        }
+        for command in ["infer", "plan", "serve"] {
+            let sentence = fails(2, &[command, "--model", name]);
+            assert!(
+                sentence.contains(name) && sentence.contains("so far"),
+                "{sentence}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,46 +1,37 @@
 //! Networks of other shapes than the reference, encrypted, in process.
 
-use he_nn::model::{Model, ModelParts, Ranges};
+use he_edge_tests::two_layer;
+use he_nn::model::Model;
 use he_nn::plan::Plan;
 use host_runner::client::Client;
 use host_runner::device::Connection;
 use host_runner::evaluator::{PARAMS, in_process};
+use host_runner::network::Weights;
+use host_runner::plain;
 
 /// A network with weights that are not symmetric in anything, as a file.
 fn network(inputs: u16, hidden: u16, classes: u16) -> Vec<u8> {
-    let weights = |rows: u16, columns: u16, step: u32| -> Vec<u8> {
+    let weights = |rows: u16, columns: u16, step: u32| -> Vec<i8> {
         let count = u32::from(rows) * u32::from(columns);
         (0..count)
-            .map(|i| ((i * step % 251) as i32 - 125) as i8 as u8)
+            .map(|i| ((i * step % 251) as i32 - 125) as i8)
             .collect()
     };
-    let floats = |count: u16, step: f32| -> Vec<u8> {
-        (0..count)
-            .flat_map(|i| (f32::from(i % 7) * step - 0.5).to_le_bytes())
-            .collect()
+    let floats = |count: u16, step: f32| -> Vec<f32> {
+        (0..count).map(|i| f32::from(i % 7) * step - 0.5).collect()
+    };
+    let first = Weights {
+        weights: weights(hidden, inputs, 97),
+        scale: 0.05 / f32::from(inputs).sqrt(),
+        biases: floats(hidden, 0.2),
+    };
+    let second = Weights {
+        weights: weights(classes, hidden, 89),
+        scale: 0.05 / f32::from(hidden).sqrt(),
+        biases: floats(classes, 0.3),
     };
     // Ranges that the pixels below stay within.
-    let parts = ModelParts {
-        name: b"shape",
-        inputs,
-        hidden,
-        classes,
-        w1_scale: 0.05 / f32::from(inputs).sqrt(),
-        w1: &weights(hidden, inputs, 97),
-        b1: &floats(hidden, 0.2),
-        w2_scale: 0.05 / f32::from(hidden).sqrt(),
-        w2: &weights(classes, hidden, 89),
-        b2: &floats(classes, 0.3),
-        ranges: Ranges {
-            preactivation: 8.0,
-            square: 64.0,
-            logit: 15.0,
-        },
-    };
-    let model = Model::new(parts).unwrap();
-    let mut file = vec![0; model.file_len()];
-    model.write(&mut file).unwrap();
-    file
+    two_layer("shape", inputs, first, second, [8.0, 64.0, 15.0])
 }
 
 #[test]
@@ -62,8 +53,7 @@ fn small_odd_and_wide_networks_give_their_logits() {
         let pixels: Vec<u8> = (0..u32::from(inputs))
             .map(|i| (i * 37 % 256) as u8)
             .collect();
-        let mut plain = vec![0.0; usize::from(classes)];
-        model.plain_logits(&pixels, &mut plain).unwrap();
+        let plain = plain::logits(&model, &pixels[..]).unwrap();
         assert!(plain.iter().any(|x| x.abs() > 0.1), "{shape}: {plain:?}");
 
         let mut client = Client::from_seed(plan, &model, &[1; 32]).unwrap();

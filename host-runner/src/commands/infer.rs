@@ -18,12 +18,13 @@ use super::{
 };
 use crate::bundled;
 use crate::client::{Client, Inference, argmax};
-use crate::data::{self, Dataset};
+use crate::data::{self, DataSet, Dataset};
 use crate::device::emulator::Emulator;
 use crate::device::log::LogSink;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, DeviceError, Transport, firmware_build, stream};
 use crate::evaluator;
+use crate::plain;
 use crate::trace::{Timeline, TracedImage};
 
 /// Arguments of `infer`.
@@ -40,7 +41,8 @@ pub struct InferArguments {
     /// The parameter set.
     #[arg(long, default_value = DEFAULT_PARAMS, value_parser = parse_params)]
     pub params: &'static Params,
-    /// Directory of the IDX files; the bundled digits if left out.
+    /// Directory of the IDX files, or of several data sets, of which MNIST is
+    /// taken; the bundled digits if left out.
     #[arg(long)]
     pub data: Option<PathBuf>,
     /// Which half of the data.
@@ -316,13 +318,10 @@ pub fn run_images<T: Transport>(
             bar.set_length(total);
             bar.set_position(sent);
         })?;
-        let mut plain = vec![0.0; model.classes()];
-        model
-            .plain_logits(&pixels, &mut plain)
-            .map_err(|source| Failure::Model {
-                name: model.name().to_owned(),
-                source,
-            })?;
+        let plain = plain::logits(model, &pixels).map_err(|source| Failure::Model {
+            name: model.name().to_owned(),
+            source,
+        })?;
         let errors = inference
             .logits
             .iter()
@@ -476,7 +475,7 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         });
     }
     let dataset = match &arguments.data {
-        Some(directory) => data::load(directory, arguments.split.into())?,
+        Some(directory) => data::load(&DataSet::Mnist.locate(directory), arguments.split.into())?,
         None => bundled::digits()?,
     };
     let count = arguments.count as usize;

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod demo;
 pub mod flash;
+pub mod import;
 pub mod infer;
 pub mod output;
 pub mod plan;
@@ -48,6 +49,8 @@ pub enum Command {
     Plan(plan::PlanArguments),
     /// Train a bundled architecture (needs the feature `train`).
     Train(train::TrainArguments),
+    /// Make a model of an ONNX file.
+    Import(import::ImportArguments),
     /// Have a sensor encode and encrypt on its board, and check what it sends.
     Sense(sense::SenseArguments),
     /// Operations of he-core: microseconds here, instructions on an emulated
@@ -182,6 +185,9 @@ pub enum Failure {
     /// The sensor gave no ciphertext.
     #[error(transparent)]
     Sensor(#[from] SensorError),
+    /// The file cannot be imported.
+    #[error(transparent)]
+    Import(#[from] crate::import::ImportError),
     /// Training failed.
     #[cfg(feature = "train")]
     #[error(transparent)]
@@ -244,6 +250,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Infer(arguments)) => infer::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Train(arguments)) => train::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Sense(arguments)) => sense::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),

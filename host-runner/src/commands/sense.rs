@@ -23,6 +23,7 @@ use crate::device::emulator::Emulator;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, Transport, firmware_build, stream};
 use crate::evaluator::{self, PARAMS};
+use crate::plain;
 use crate::sensor::{self, Line, Measurement};
 
 /// The sensor's program in the firmware crate.
@@ -242,13 +243,10 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
             },
         )?;
         bar.finish_and_clear();
-        let mut plain = vec![0.0; model.classes()];
-        model
-            .plain_logits(image, &mut plain)
-            .map_err(|source| Failure::Model {
-                name: file.name().to_owned(),
-                source,
-            })?;
+        let plain = plain::logits(&model, image).map_err(|source| Failure::Model {
+            name: file.name().to_owned(),
+            source,
+        })?;
         let errors = inference.logits.iter().zip(&plain);
         classified = Some(ClassifyReport {
             label,

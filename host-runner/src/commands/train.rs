@@ -11,7 +11,7 @@ use super::Failure;
 pub struct TrainArguments {
     /// The architecture, such as `mnist-mlp64`.
     pub architecture: String,
-    /// Directory of the IDX files.
+    /// Directory of the data set's files, or of several data sets.
     #[arg(long)]
     pub data: PathBuf,
     /// Where to write the `.hemodel` file.

@@ -6,12 +6,14 @@ use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use he_core::wire::packed_len;
 use he_edge_tests::assert_one_sentence;
 use he_nn::message::{Reply, SEED_BYTES, TimeUnit};
+use he_nn::model::Model;
 use he_nn::trace::Span;
 use host_runner::budget::FileBudget;
 use host_runner::client::{Client, ClientError, Sealed, Trace};
 use host_runner::data;
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::image::Image;
+use host_runner::import::{self, InputKind};
 use host_runner::trace::{Timeline, TracedImage};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,6 +112,26 @@ pub(crate) fn idx_files() -> Vec<Vec<u8>> {
     let both = [&(images.len() as u16).to_le_bytes()[..], &images, &labels].concat();
     let none = [&16u16.to_le_bytes()[..], &images[..16], &labels].concat();
     vec![both, none]
+}
+
+/// An ONNX file: whatever is imported is a model or is refused in a sentence.
+pub(crate) fn onnx(bytes: &[u8]) {
+    for kind in [InputKind::Pixels, InputKind::Features] {
+        match import::network(bytes, "fuzz", kind) {
+            Ok(network) => match network.draft() {
+                Ok(file) => assert!(Model::parse(&file).is_ok()),
+                Err(error) => assert_one_sentence("model", &error),
+            },
+            Err(error) => assert_one_sentence("import", &error),
+        }
+    }
+}
+
+pub(crate) fn onnx_files() -> Vec<Vec<u8>> {
+    vec![
+        include_bytes!("../../vectors/onnx/conv.onnx").to_vec(),
+        include_bytes!("../../vectors/onnx/dense.onnx").to_vec(),
+    ]
 }
 
 /// A firmware image.

@@ -86,6 +86,12 @@ pub const TARGETS: &[Target] = &[
         inputs_a_second: 20_000,
     },
     Target {
+        name: "onnx",
+        run: host_targets::onnx,
+        seeds: host_targets::onnx_files,
+        inputs_a_second: 5_000,
+    },
+    Target {
         name: "image",
         run: host_targets::image,
         seeds: host_targets::images,

@@ -1,10 +1,14 @@
 //! Decoders of he-nn.
 
 use crate::script::{RECORDING, frame, play};
+use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::params::N4096_DEPTH3;
 use he_nn::link::{FrameReader, MAX_DECODED, MAX_FRAME, encode};
 use he_nn::message::{Memory, PROTOCOL_VERSION, Reply, Request, TimeUnit};
-use he_nn::model::{Model, ModelParts};
+use he_nn::model::{
+    CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Kernel, Layer, Linear, MAGIC, Model,
+    ModelParts, Sample, Shape,
+};
 use he_nn::plan::Plan;
 use he_nn::sensor::{self, Sensor};
 use he_nn::session::{self, Session};
@@ -97,71 +101,112 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A model file; and the parts of one, with the right checksum around them.
+/// A model file; and the body of one, with the right frame around it.
 pub(crate) fn model(bytes: &[u8]) {
-    if let Ok(model) = Model::parse(bytes) {
-        assert_eq!(written(&model), bytes);
-        plan(&model);
-    }
-    let Ok((parts, _)) = postcard::take_from_bytes::<ModelParts<'_>>(bytes) else {
-        return;
-    };
-    if let Ok(model) = Model::new(parts) {
-        let file = written(&model);
-        let Ok(again) = Model::parse(&file) else {
-            panic!("what was written cannot be read");
-        };
-        assert_eq!(written(&again), file);
-        plan(&model);
+    for file in [bytes, &framed(bytes)] {
+        if let Ok(model) = Model::parse(file) {
+            assert_eq!(written(&model), file);
+            plan(&model);
+        }
     }
 }
 
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut file = MAGIC.to_vec();
+    file.extend(FILE_VERSION.to_le_bytes());
+    file.extend((body.len() as u32).to_le_bytes());
+    file.extend(body);
+    let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&file);
+    file.extend(crc.to_le_bytes());
+    file
+}
+
+/// A model's parts, put together again.
 fn written(model: &Model<'_>) -> Vec<u8> {
-    let mut file = vec![0; model.file_len()];
-    assert_eq!(model.write(&mut file), Ok(file.len()));
+    let layers: Vec<Layer<'_>> = model.layers().map(|view| view.layer).collect();
+    let parts = ModelParts {
+        name: model.name().as_bytes(),
+        input: model.input(),
+        layers: &layers,
+    };
+    let mut file = vec![0; parts.file_len().unwrap_or_default()];
+    assert!(parts.write(&mut file).is_ok());
     file
 }
 
 fn plan(model: &Model<'_>) {
+    let pixels = vec![255; model.inputs()];
+    let features = vec![1.0f32; model.inputs()];
+    let sample = match model.input() {
+        Input::Image(_) => Sample::Pixels(&pixels),
+        Input::Features { .. } => Sample::Features(&features),
+    };
+    let mut workspace = vec![0.0; model.workspace_len()];
+    let mut logits = vec![0.0; model.outputs()];
+    assert!(
+        model
+            .plain_logits(sample, &mut workspace, &mut logits)
+            .is_ok()
+    );
     let Ok(plan) = Plan::new(&N4096_DEPTH3, model) else {
         return;
     };
     assert!(plan.logit_error().six_sigma.is_finite());
-    let mut logits = vec![0.0; model.classes()];
-    assert!(
-        model
-            .plain_logits(&vec![255; model.inputs()], &mut logits)
-            .is_ok()
-    );
     // Whoever gets this model makes an evaluator for it.
     let mut arena = vec![0; plan.arena_words()];
     assert!(Session::new(plan, *model, &mut arena).is_ok());
 }
 
+/// Two dense layers with a square, and a convolution with a rectifier, each as
+/// a file and as its body.
 pub(crate) fn models() -> Vec<Vec<u8>> {
-    let real = RECORDING.reference.model;
-    let (hidden, inputs, classes) = (2, 4, 2);
-    let parts = ModelParts {
-        name: b"small",
-        inputs,
-        hidden,
-        classes,
-        w1_scale: 0.01,
-        w1: &[1; 8],
-        b1: &[0; 8],
-        w2_scale: 0.01,
-        w2: &[2; 4],
-        b2: &[0; 8],
-        ranges: real.ranges(),
+    let square: Vec<u8> = [0.0f32, 0.0, 1.0].map(f32::to_le_bytes).concat();
+    let linear = |weights| Linear {
+        scale: 0.01,
+        weights,
+        biases: Floats::new(&[0; 8]),
+    };
+    let dense = |weights| Layer::Dense {
+        outputs: 2,
+        linear: linear(weights),
+        range: 4.0,
+    };
+    let polynomial = Layer::Polynomial {
+        coefficients: Floats::new(&square),
+        range: 16.0,
+    };
+    let kernel = Kernel {
+        out_channels: 2,
+        height: 1,
+        width: 2,
+        stride: 2,
+    };
+    let convolution = Layer::Conv2d {
+        kernel,
+        linear: linear(&[1; 4]),
+        range: 4.0,
     };
     let mut seeds = Vec::new();
-    if let Ok(parts) = postcard::to_stdvec(&parts) {
-        seeds.push(parts);
+    for layers in [
+        [dense(&[1; 8]), polynomial, dense(&[2; 4])],
+        [convolution, Layer::Relu { range: 4.0 }, dense(&[2; 8])],
+    ] {
+        let parts = ModelParts {
+            name: b"small",
+            input: Input::Image(Shape {
+                channels: 1,
+                height: 1,
+                width: 4,
+            }),
+            layers: &layers,
+        };
+        let mut file = vec![0; parts.file_len().unwrap_or_default()];
+        if parts.write(&mut file).is_ok() {
+            seeds.push(file[HEADER_BYTES..file.len() - CRC_BYTES].to_vec());
+            seeds.push(file);
+        }
     }
-    if let Ok(model) = Model::new(parts) {
-        seeds.push(written(&model));
-    }
-    assert_eq!(seeds.len(), 2);
+    assert_eq!(seeds.len(), 4);
     seeds
 }
 

@@ -9,6 +9,7 @@ mod lanes;
 mod slots;
 mod vector;
 
+use super::small;
 use super::sums::{self, Carried, KeyTerm};
 use super::{Twiddles, portable};
 use crate::arith::Modulus;
@@ -135,6 +136,32 @@ kernel!(sums, lift_sum, lift_sum_on(
 kernel!(sums, dot_two, dot_two_on(
     acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[KeyTerm<'_>], m: &Modulus
 ));
+
+/// See [`small::small_row`].
+#[inline]
+pub fn small_row(packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
+    small_row_on(Backend::current(), packed, weights, out, m);
+}
+
+/// See [`small::small_row`]; on a given backend: the same code, for its vectors.
+pub fn small_row_on(
+    backend: Backend,
+    packed: &[i16],
+    weights: &[i8],
+    out: &mut [u32],
+    m: &Modulus,
+) {
+    #[target_feature(enable = "avx2")]
+    fn sixteen(packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
+        small::small_row(packed, weights, out, m);
+    }
+    match backend.0 {
+        // SAFETY: a backend exists only where its instructions do, and where there
+        // is AVX-512F there is AVX2.
+        Kind::Avx512 | Kind::Avx2 => unsafe { sixteen(packed, weights, out, m) },
+        Kind::Portable => small::small_row(packed, weights, out, m),
+    }
+}
 
 /// A kernel with a result behind the choice of backend; `$none` where that is
 /// `portable`.

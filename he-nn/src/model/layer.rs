@@ -1,0 +1,311 @@
+//! What a network is made of.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Dimension, ModelError, Place};
+
+/// Bytes of an `f32`.
+pub(super) const FLOAT_BYTES: usize = 4;
+
+/// A row of `f32` in little-endian bytes, at any alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Floats<'a>(#[serde(borrow)] &'a [u8]);
+
+impl<'a> Floats<'a> {
+    /// A row of `bytes.len() / 4`; what is left over counts as an error where
+    /// a model is made of it.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.0.as_chunks::<FLOAT_BYTES>().0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// One of them; `None` beyond the last.
+    #[must_use]
+    pub fn get(self, index: usize) -> Option<f32> {
+        let bytes = self.0.as_chunks::<FLOAT_BYTES>().0.get(index)?;
+        Some(f32::from_le_bytes(*bytes))
+    }
+
+    /// All of them in order.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = f32> + ExactSizeIterator + Clone + 'a {
+        let chunks = self.0.as_chunks::<FLOAT_BYTES>().0;
+        chunks.iter().map(|bytes| f32::from_le_bytes(*bytes))
+    }
+}
+
+/// The shape of what enters or leaves a layer: channel by channel, row by row.
+/// Values without places, as features or a dense layer's outputs, are channels
+/// of one value each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Channels.
+    pub channels: u16,
+    /// Rows.
+    pub height: u16,
+    /// Columns.
+    pub width: u16,
+}
+
+impl Shape {
+    /// So many values without places.
+    #[must_use]
+    pub const fn flat(values: u16) -> Self {
+        Self {
+            channels: values,
+            height: 1,
+            width: 1,
+        }
+    }
+
+    /// Number of values.
+    #[must_use]
+    pub const fn values(self) -> usize {
+        (self.channels as usize)
+            .saturating_mul(self.height as usize)
+            .saturating_mul(self.width as usize)
+    }
+}
+
+/// What a network takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input<'a> {
+    /// Pixels `p` from 0 to 255, of which the first layer sees `p / 255`.
+    Image(Shape),
+    /// Real values `v`, of which the first layer sees
+    /// `(v - mean) / deviation`, each with its own mean and deviation.
+    Features {
+        /// Means.
+        #[serde(borrow)]
+        means: Floats<'a>,
+        /// Standard deviations, positive.
+        deviations: Floats<'a>,
+    },
+}
+
+impl Input<'_> {
+    /// Shape of what the first layer sees.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Image(shape) => *shape,
+            // A checked model's fit.
+            Self::Features { means, .. } => {
+                Shape::flat(u16::try_from(means.len()).unwrap_or(u16::MAX))
+            }
+        }
+    }
+}
+
+/// Weights and biases of a layer: `scale * sum w x + bias`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Linear<'a> {
+    /// Real value of a weight of 1.
+    pub scale: f32,
+    /// Weights from -127 to 127, two's complement: for every output (or output
+    /// channel) one row.
+    #[serde(borrow)]
+    pub weights: &'a [u8],
+    /// A bias an output (or output channel).
+    pub biases: Floats<'a>,
+}
+
+impl<'a> Linear<'a> {
+    /// Weights of one output of a layer with `columns` weights an output;
+    /// `None` if there is no such output.
+    #[must_use]
+    pub fn row(
+        &self,
+        columns: usize,
+        output: usize,
+    ) -> Option<impl ExactSizeIterator<Item = i8> + Clone + use<'a>> {
+        let row = self.weights.chunks_exact(columns.max(1)).nth(output)?;
+        Some(row.iter().map(|w| w.cast_signed()))
+    }
+
+    /// One weight; `None` outside the layer.
+    #[must_use]
+    pub fn weight(&self, columns: usize, output: usize, input: usize) -> Option<i8> {
+        if input >= columns {
+            return None;
+        }
+        let index = output.checked_mul(columns)?.checked_add(input)?;
+        Some(self.weights.get(index)?.cast_signed())
+    }
+}
+
+/// Kernels of a convolution: without padding, the same stride along both axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Channels of the result, a kernel each.
+    pub out_channels: u16,
+    /// Rows of a kernel.
+    pub height: u16,
+    /// Columns of a kernel.
+    pub width: u16,
+    /// Places from one window to the next.
+    pub stride: u16,
+}
+
+/// A layer. `range` is the largest magnitude of its results over the images of
+/// training: that of a pre-activation, an activation or, for the last layer, a
+/// logit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Layer<'a> {
+    /// Cross-correlation with kernels over all input channels; a row of weights
+    /// is one kernel: input channel by input channel, row by row.
+    Conv2d {
+        /// Shape of the kernels.
+        kernel: Kernel,
+        /// Weights and biases, a row and a bias an output channel.
+        #[serde(borrow)]
+        linear: Linear<'a>,
+        /// Largest magnitude of a result in training.
+        range: f32,
+    },
+    /// Every output is a weighted sum of all inputs, which are taken in order.
+    Dense {
+        /// Outputs.
+        outputs: u16,
+        /// Weights and biases, a row and a bias an output.
+        linear: Linear<'a>,
+        /// Largest magnitude of a result in training.
+        range: f32,
+    },
+    /// `c0 + c1 x + .. + cd x^d` of every value, with one polynomial for the
+    /// layer and `d` at least 2. `[0, 0, 1]` is the square.
+    Polynomial {
+        /// `c0` to `cd`, the last not zero.
+        coefficients: Floats<'a>,
+        /// Largest magnitude of a result in training.
+        range: f32,
+    },
+    /// `max(x, 0)`: for comparison in the clear; nothing evaluates it encrypted.
+    Relu {
+        /// Largest result in training.
+        range: f32,
+    },
+}
+
+impl<'a> Layer<'a> {
+    /// Largest magnitude of a result in training.
+    #[must_use]
+    pub const fn range(&self) -> f32 {
+        match *self {
+            Self::Conv2d { range, .. }
+            | Self::Dense { range, .. }
+            | Self::Polynomial { range, .. }
+            | Self::Relu { range } => range,
+        }
+    }
+
+    /// The same layer with another range.
+    #[must_use]
+    pub const fn with_range(mut self, new: f32) -> Self {
+        match &mut self {
+            Self::Conv2d { range, .. }
+            | Self::Dense { range, .. }
+            | Self::Polynomial { range, .. }
+            | Self::Relu { range } => *range = new,
+        }
+        self
+    }
+
+    /// Its weights and biases; `None` for an activation.
+    #[must_use]
+    pub const fn linear(&self) -> Option<&Linear<'a>> {
+        match self {
+            Self::Conv2d { linear, .. } | Self::Dense { linear, .. } => Some(linear),
+            Self::Polynomial { .. } | Self::Relu { .. } => None,
+        }
+    }
+
+    /// Weights of one output: what a row of [`Linear::weights`] has, 0 for an
+    /// activation.
+    #[must_use]
+    pub const fn fan_in(&self, input: Shape) -> usize {
+        match self {
+            Self::Conv2d { kernel, .. } => (input.channels as usize)
+                .saturating_mul(kernel.height as usize)
+                .saturating_mul(kernel.width as usize),
+            Self::Dense { .. } => input.values(),
+            Self::Polynomial { .. } | Self::Relu { .. } => 0,
+        }
+    }
+
+    /// Shape of its results for an input of this shape.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Dimension`], of layer `index`, for a kernel that is larger
+    /// than the input, or a dimension that is zero.
+    pub(super) fn output(&self, index: usize, input: Shape) -> Result<Shape, ModelError> {
+        let check = |dimension, got: u16, max: u16| {
+            if (1..=max).contains(&got) {
+                return Ok(());
+            }
+            Err(ModelError::Dimension {
+                place: Place::Layer(index),
+                dimension,
+                got: usize::from(got),
+                max: usize::from(max),
+            })
+        };
+        match *self {
+            Self::Conv2d { kernel, .. } => {
+                let longer = input.height.max(input.width);
+                check(Dimension::Channels, kernel.out_channels, u16::MAX)?;
+                check(Dimension::KernelHeight, kernel.height, input.height)?;
+                check(Dimension::KernelWidth, kernel.width, input.width)?;
+                check(Dimension::Stride, kernel.stride, longer)?;
+                let places = |side: u16, of_kernel: u16| {
+                    side.saturating_sub(of_kernel)
+                        .checked_div(kernel.stride)
+                        .unwrap_or(0)
+                        .saturating_add(1)
+                };
+                Ok(Shape {
+                    channels: kernel.out_channels,
+                    height: places(input.height, kernel.height),
+                    width: places(input.width, kernel.width),
+                })
+            }
+            Self::Dense { outputs, .. } => {
+                check(Dimension::Outputs, outputs, u16::MAX)?;
+                Ok(Shape::flat(outputs))
+            }
+            Self::Polynomial { .. } | Self::Relu { .. } => Ok(input),
+        }
+    }
+}
+
+/// A layer in its place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerView<'a> {
+    /// Its place in the network, from 0.
+    pub index: usize,
+    /// The layer.
+    pub layer: Layer<'a>,
+    /// Shape of what it takes.
+    pub input: Shape,
+    /// Shape of what it gives.
+    pub output: Shape,
+}

@@ -1,0 +1,244 @@
+//! The quantized network in the clear.
+
+use super::Model;
+use super::error::ModelError;
+use super::layer::{Input, Layer, LayerView, Linear, Shape};
+
+/// What a network is evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample<'s> {
+    /// Pixels of an image, channel by channel, row by row.
+    Pixels(&'s [u8]),
+    /// Features, as they are before standardisation.
+    Features(&'s [f32]),
+}
+
+impl<'s> From<&'s [u8]> for Sample<'s> {
+    fn from(pixels: &'s [u8]) -> Self {
+        Self::Pixels(pixels)
+    }
+}
+
+impl<'s, const N: usize> From<&'s [u8; N]> for Sample<'s> {
+    fn from(pixels: &'s [u8; N]) -> Self {
+        Self::Pixels(pixels)
+    }
+}
+
+impl<'s> From<&'s [f32]> for Sample<'s> {
+    fn from(features: &'s [f32]) -> Self {
+        Self::Features(features)
+    }
+}
+
+impl Model<'_> {
+    /// Values of memory that plain evaluation takes.
+    #[must_use]
+    pub const fn workspace_len(&self) -> usize {
+        self.largest.saturating_mul(2)
+    }
+
+    /// Evaluates the network in the clear: exact integer sums in a first layer
+    /// on pixels, `f64` after it. `seen` is shown the results of every layer
+    /// with its index, the logits last.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::SampleKind`], [`ModelError::Sample`] or
+    /// [`ModelError::Workspace`] where something does not fit the network.
+    pub fn plain_layers<'s>(
+        &self,
+        sample: impl Into<Sample<'s>>,
+        workspace: &mut [f64],
+        mut seen: impl FnMut(usize, &[f64]),
+    ) -> Result<(), ModelError> {
+        let sample = sample.into();
+        let short = ModelError::Workspace {
+            needed: self.workspace_len(),
+            got: workspace.len(),
+        };
+        let (mut from, rest) = workspace.split_at_mut_checked(self.largest).ok_or(short)?;
+        let mut to = rest.get_mut(..self.largest).ok_or(short)?;
+        let pixels = self.start(sample, from)?;
+        for LayerView {
+            index,
+            layer,
+            input,
+            output,
+        } in self.layers()
+        {
+            let values = from.get(..input.values()).ok_or(short)?;
+            let results = to.get_mut(..output.values()).ok_or(short)?;
+            match (layer, pixels) {
+                (Layer::Polynomial { coefficients, .. }, _) => {
+                    for (result, x) in results.iter_mut().zip(values) {
+                        let horner = |sum: f64, c: f32| sum * x + f64::from(c);
+                        *result = coefficients.iter().rev().fold(0.0, horner);
+                    }
+                }
+                (Layer::Relu { .. }, _) => {
+                    for (result, x) in results.iter_mut().zip(values) {
+                        *result = x.max(0.0);
+                    }
+                }
+                (_, Some(pixels)) if index == 0 => {
+                    linear(&layer, input, output, pixels, 255.0, results);
+                }
+                _ => linear(&layer, input, output, values, 1.0, results),
+            }
+            seen(index, results);
+            (from, to) = (to, from);
+        }
+        Ok(())
+    }
+
+    /// The logits of the same evaluation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::plain_layers`], and [`ModelError::Logits`] where `out` has
+    /// another length than the network has outputs.
+    pub fn plain_logits<'s>(
+        &self,
+        sample: impl Into<Sample<'s>>,
+        workspace: &mut [f64],
+        out: &mut [f64],
+    ) -> Result<(), ModelError> {
+        if out.len() != self.outputs() {
+            return Err(ModelError::Logits {
+                expected: self.outputs(),
+                got: out.len(),
+            });
+        }
+        let last = self.count.saturating_sub(1);
+        self.plain_layers(sample, workspace, |index, results| {
+            if index == last {
+                for (out, result) in out.iter_mut().zip(results) {
+                    *out = *result;
+                }
+            }
+        })
+    }
+
+    /// Checks a sample, and writes what the first layer sees unless it takes
+    /// the pixels themselves.
+    fn start<'s>(
+        &self,
+        sample: Sample<'s>,
+        values: &mut [f64],
+    ) -> Result<Option<&'s [u8]>, ModelError> {
+        let expected = self.inputs();
+        let check = |got| {
+            if got == expected {
+                return Ok(());
+            }
+            Err(ModelError::Sample { expected, got })
+        };
+        match (self.input, sample) {
+            (Input::Image(_), Sample::Pixels(pixels)) => {
+                check(pixels.len())?;
+                Ok(Some(pixels))
+            }
+            (Input::Features { means, deviations }, Sample::Features(features)) => {
+                check(features.len())?;
+                let standard = means.iter().zip(deviations.iter());
+                for ((value, &v), (mean, deviation)) in
+                    values.iter_mut().zip(features).zip(standard)
+                {
+                    *value = (f64::from(v) - f64::from(mean)) / f64::from(deviation);
+                }
+                Ok(None)
+            }
+            (Input::Image(_), Sample::Features(_)) => Err(ModelError::SampleKind { pixels: true }),
+            (Input::Features { .. }, Sample::Pixels(_)) => {
+                Err(ModelError::SampleKind { pixels: false })
+            }
+        }
+    }
+}
+
+/// What a sum with integer weights can be taken over.
+trait Value: Copy {
+    /// Sum of products.
+    type Sum: Copy + Into<f64>;
+    const ZERO: Self::Sum;
+    fn add(sum: Self::Sum, weight: i8, value: Self) -> Self::Sum;
+}
+
+impl Value for u8 {
+    type Sum = i32;
+    const ZERO: i32 = 0;
+    fn add(sum: i32, weight: i8, value: Self) -> i32 {
+        // Exact: see the assertion beside the limits.
+        sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(value)))
+    }
+}
+
+impl Value for f64 {
+    type Sum = Self;
+    const ZERO: Self = 0.0;
+    fn add(sum: Self, weight: i8, value: Self) -> Self {
+        sum + Self::from(weight) * value
+    }
+}
+
+fn dot<T: Value>(sum: T::Sum, weights: &[u8], values: &[T]) -> T::Sum {
+    let terms = weights.iter().zip(values);
+    terms.fold(sum, |sum, (w, &x)| T::add(sum, w.cast_signed(), x))
+}
+
+/// A dense layer or a convolution of values that stand for `unit` times what
+/// they are.
+fn linear<T: Value>(
+    layer: &Layer<'_>,
+    input: Shape,
+    output: Shape,
+    values: &[T],
+    unit: f64,
+    results: &mut [f64],
+) {
+    let Some(&Linear {
+        scale,
+        weights,
+        biases,
+    }) = layer.linear()
+    else {
+        return;
+    };
+    let scale = f64::from(scale) / unit;
+    let rows = weights
+        .chunks_exact(layer.fan_in(input).max(1))
+        .zip(biases.iter());
+    let Layer::Conv2d { kernel, .. } = *layer else {
+        for (result, (row, bias)) in results.iter_mut().zip(rows) {
+            *result = scale * dot(T::ZERO, row, values).into() + f64::from(bias);
+        }
+        return;
+    };
+    let (width, height) = (usize::from(input.width), usize::from(input.height));
+    let stride = usize::from(kernel.stride);
+    let columns = usize::from(output.width).max(1);
+    let places = usize::from(output.height).saturating_mul(columns);
+    for (channel, (row, bias)) in results.chunks_exact_mut(places.max(1)).zip(rows) {
+        for (line, y) in channel
+            .chunks_exact_mut(columns)
+            .zip((0usize..).step_by(stride.max(1)))
+        {
+            for (result, x) in line.iter_mut().zip((0usize..).step_by(stride.max(1))) {
+                let mut sum = T::ZERO;
+                let plane = usize::from(kernel.height).saturating_mul(usize::from(kernel.width));
+                let channels = row.chunks_exact(plane.max(1));
+                for (kernel_plane, c) in channels.zip(0usize..) {
+                    let kernel_rows = kernel_plane.chunks_exact(usize::from(kernel.width).max(1));
+                    let top = c.saturating_mul(height).saturating_add(y);
+                    for (kernel_row, line) in kernel_rows.zip(top..) {
+                        let start = line.saturating_mul(width).saturating_add(x);
+                        let window = values.get(start..).unwrap_or_default();
+                        sum = dot(sum, kernel_row, window);
+                    }
+                }
+                *result = scale * sum.into() + f64::from(bias);
+            }
+        }
+    }
+}

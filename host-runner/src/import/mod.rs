@@ -1,0 +1,185 @@
+//! Models from other programs: ONNX files, as PyTorch exports them.
+//!
+//! A network is a chain of `Gemm` or `MatMul` with `Add`, and `Conv` without
+//! padding, between them activations built of `Mul`, `Add`, `Sub`, `Neg`, `Div`
+//! and `Pow`. It ends with the logits. Weights are rounded to 8 bits, and the
+//! ranges that a plan needs are measured on training data. Anything else is
+//! refused by the name of operator and node.
+
+mod graph;
+pub mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use he_nn::model::{Model, ModelError};
+use prost::Message;
+
+use crate::data::table::{Table, TableError};
+use crate::data::{self, DataError, DataSet, Split};
+use crate::network::Network;
+use crate::plain::{self, Measured};
+
+/// What the input of an imported network stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum InputKind {
+    /// Pixels from 0 to 1.
+    Pixels,
+    /// Features, as they are in the data.
+    Features,
+}
+
+/// Why a file is not imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read.
+    #[error("{} cannot be read ({source}): name an ONNX file", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The bytes are no protobuf message of the schema.
+    #[error("this is not a sound ONNX file ({source}): export the model again")]
+    Protobuf {
+        /// What the decoder found.
+        source: prost::DecodeError,
+    },
+    /// The message holds no graph.
+    #[error("this is not an ONNX file, or it holds no graph: export the model again")]
+    NoGraph,
+    /// More operators than a network of the format can be made of.
+    #[error(
+        "the graph has {got} operators and at most {max} are imported: export a smaller network"
+    )]
+    Nodes {
+        /// How many.
+        got: usize,
+        /// The most there may be.
+        max: usize,
+    },
+    /// Not one input and one output.
+    #[error(
+        "the graph has {inputs} inputs and {outputs} outputs: export a network with one of each"
+    )]
+    Ends {
+        /// Its inputs, weights excluded.
+        inputs: usize,
+        /// Its outputs.
+        outputs: usize,
+    },
+    /// An input without a usable shape.
+    #[error(
+        "the input {name:?} has the shape {dims:?} behind the batch, which is no image or row of features of known size: export it with a batch and fixed dimensions"
+    )]
+    Input {
+        /// Its name.
+        name: String,
+        /// Its dimensions, none where they are not known.
+        dims: Vec<usize>,
+    },
+    /// A tensor that cannot be used.
+    #[error("the tensor {name:?} cannot be used: {reason}")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// An operator that cannot be used.
+    #[error("the operator {operator} of node {node:?} cannot be imported: {reason}")]
+    Node {
+        /// The operator.
+        operator: String,
+        /// The node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The output does not depend on the input.
+    #[error("the output {name:?} is not computed from the input: export the network again")]
+    Output {
+        /// Its name.
+        name: String,
+    },
+    /// An activation before the first weights.
+    #[error("the network begins with an activation: let it begin with Gemm, MatMul or Conv")]
+    Start,
+    /// An activation after the last weights.
+    #[error("the network ends with an activation: leave it out and let it end with the logits")]
+    End,
+    /// The network is outside the format.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The images to measure with cannot be loaded.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The table to measure with cannot be loaded.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// A quantized network, and what it does to data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Imported {
+    /// Its `.hemodel` file.
+    pub file: Vec<u8>,
+    /// Over the training data; these ranges are in the file, too.
+    pub train: Measured,
+    /// Over the test data.
+    pub test: Measured,
+}
+
+/// Reads a file and quantizes its network.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<i8>, ImportError> {
+    let model =
+        schema::ModelProto::decode(bytes).map_err(|source| ImportError::Protobuf { source })?;
+    let graph = model.graph.ok_or(ImportError::NoGraph)?;
+    Ok(graph::network(&graph, name, kind)?.quantized())
+}
+
+/// Imports a file; ranges are measured on the data in a directory: MNIST, or
+/// other images in its format, or for features the Pima table.
+///
+/// # Errors
+/// [`ImportError`].
+pub fn import(
+    file: &Path,
+    name: &str,
+    kind: InputKind,
+    data: &Path,
+) -> Result<Imported, ImportError> {
+    let bytes = std::fs::read(file).map_err(|source| ImportError::Read {
+        file: file.into(),
+        source,
+    })?;
+    let network = network(&bytes, name, kind)?;
+    let draft = network.draft()?;
+    let draft = Model::parse(&draft)?;
+    match kind {
+        InputKind::Pixels => {
+            let directory = DataSet::Mnist.locate(data);
+            let train = data::load(&directory, Split::Train)?;
+            let test = data::load(&directory, Split::Test)?;
+            let train = plain::measure(&draft, train.samples())?;
+            let file = network.file(&train.ranges)?;
+            let test = plain::measure(&draft, test.samples())?;
+            Ok(Imported { file, train, test })
+        }
+        InputKind::Features => {
+            let (train, test) = Table::load(&DataSet::Pima.locate(data))?.split(SPLIT_SEED);
+            let train = plain::measure(&draft, train.samples())?;
+            let file = network.file(&train.ranges)?;
+            let test = plain::measure(&draft, test.samples())?;
+            Ok(Imported { file, train, test })
+        }
+    }
+}
+
+/// As `pima-logreg` has it.
+const SPLIT_SEED: u64 = 1;

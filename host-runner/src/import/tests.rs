@@ -1,0 +1,547 @@
+use he_nn::model::{Input, Model, Shape};
+
+use super::schema::{
+    AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use super::*;
+use crate::network::NetworkLayer;
+
+fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        dims: dims.to_vec(),
+        data_type: FLOAT,
+        float_data: values.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
+fn shape_tensor(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        dims: vec![values.len() as i64],
+        data_type: INT64,
+        int64_data: values.to_vec(),
+        name: name.into(),
+        ..TensorProto::default()
+    }
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|&name| name.to_owned()).collect(),
+        output: vec![output.into()],
+        name: format!("/{output}"),
+        op_type: operator.into(),
+        ..NodeProto::default()
+    }
+}
+
+fn with(mut node: NodeProto, name: &str, ints: &[i64]) -> NodeProto {
+    node.attribute.push(AttributeProto {
+        name: name.into(),
+        i: ints.first().copied().unwrap_or_default(),
+        ints: if ints.len() > 1 {
+            ints.to_vec()
+        } else {
+            Vec::new()
+        },
+        ..AttributeProto::default()
+    });
+    node
+}
+
+fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = |&dim_value: &i64| DimensionProto {
+        dim_value,
+        dim_param: String::new(),
+    };
+    let shape = TensorShapeProto {
+        dim: dims.iter().map(dim).collect(),
+    };
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto {
+            tensor_type: Some(TensorTypeProto {
+                elem_type: FLOAT,
+                shape: Some(shape),
+            }),
+        }),
+    }
+}
+
+/// A graph from `x` to `y`.
+fn graph(dims: &[i64], initializer: Vec<TensorProto>, node: Vec<NodeProto>) -> GraphProto {
+    GraphProto {
+        node,
+        name: "test".into(),
+        initializer,
+        input: vec![value("x", dims)],
+        output: vec![value("y", &[1, 2])],
+    }
+}
+
+fn bytes(graph: GraphProto) -> Vec<u8> {
+    ModelProto {
+        ir_version: 10,
+        graph: Some(graph),
+        opset_import: Vec::new(),
+    }
+    .encode_to_vec()
+}
+
+fn imported(graph: GraphProto) -> Result<Network<i8>, ImportError> {
+    network(&bytes(graph), "test", InputKind::Pixels)
+}
+
+fn logits(graph: GraphProto, pixels: &[u8]) -> Vec<f64> {
+    let file = imported(graph).unwrap().draft().unwrap();
+    plain::logits(&Model::parse(&file).unwrap(), pixels).unwrap()
+}
+
+/// Weights that 8 bits hold: multiples of 1/127 with a largest of 1.
+fn exact(count: usize) -> Vec<f32> {
+    let numbers = (0..count).map(|i| ((i * 37 + 11) % 255) as f32 - 127.0);
+    let mut values: Vec<f32> = numbers.map(|x| x / 127.0).collect();
+    values[0] = 1.0;
+    values
+}
+
+const PIXELS: [u8; 3] = [255, 51, 102];
+
+/// A dense layer in `f64`, a row an output.
+fn dense(weights: &[f32], biases: &[f32], x: &[f64]) -> Vec<f64> {
+    let rows = weights.chunks(x.len()).zip(biases);
+    rows.map(|(row, &bias)| {
+        let terms = row.iter().zip(x).map(|(&w, x)| f64::from(w) * x);
+        terms.sum::<f64>() + f64::from(bias)
+    })
+    .collect()
+}
+
+fn assert_close(got: &[f64], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len());
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+    }
+}
+
+fn mlp(activation: Vec<NodeProto>) -> GraphProto {
+    let mut nodes = vec![with(node("Gemm", &["x", "w1", "b1"], "h"), "transB", &[1])];
+    nodes.extend(activation);
+    nodes.push(with(node("Gemm", &["a", "w2", "b2"], "y"), "transB", &[1]));
+    let tensors = vec![
+        tensor("w1", &[4, 3], &exact(12)),
+        tensor("b1", &[4], &[0.5, -0.25, 0.0, 1.0]),
+        tensor("w2", &[2, 4], &exact(8)),
+        tensor("b2", &[2], &[1.0, -1.0]),
+        tensor("two", &[], &[2.0]),
+        tensor("three", &[1], &[3.0]),
+        tensor("half", &[], &[0.5]),
+    ];
+    graph(&[1, 3], tensors, nodes)
+}
+
+/// What [`mlp`] computes with an activation.
+fn mlp_in_f64(activation: impl Fn(f64) -> f64) -> Vec<f64> {
+    let x = PIXELS.map(|p| f64::from(p) / 255.0);
+    let h = dense(&exact(12), &[0.5, -0.25, 0.0, 1.0], &x);
+    let h: Vec<f64> = h.into_iter().map(activation).collect();
+    dense(&exact(8), &[1.0, -1.0], &h)
+}
+
+/// An activation in the clear.
+type Clear = fn(f64) -> f64;
+
+#[test]
+fn every_way_to_write_an_activation() {
+    let cases: Vec<(Vec<NodeProto>, Clear)> = vec![
+        (vec![node("Mul", &["h", "h"], "a")], |x| x * x),
+        (vec![node("Pow", &["h", "two"], "a")], |x| x * x),
+        (vec![node("Pow", &["h", "three"], "a")], |x| x * x * x),
+        // 2 x^2 + 3 x - 0.5 by products and sums.
+        (
+            vec![
+                node("Pow", &["h", "two"], "s"),
+                node("Mul", &["s", "two"], "t"),
+                node("Mul", &["three", "h"], "u"),
+                node("Add", &["t", "u"], "v"),
+                node("Sub", &["v", "half"], "a"),
+            ],
+            |x| 2.0 * x * x + 3.0 * x - 0.5,
+        ),
+        // (2 x + 3) x / 2, as Horner has it, with a sign that cancels.
+        (
+            vec![
+                node("Mul", &["h", "two"], "s"),
+                node("Add", &["three", "s"], "t"),
+                node("Mul", &["t", "h"], "u"),
+                node("Neg", &["u"], "v"),
+                node("Div", &["v", "two"], "w"),
+                node("Neg", &["w"], "n"),
+                node("Identity", &["n"], "i"),
+                node("Dropout", &["i"], "a"),
+            ],
+            |x| (2.0 * x + 3.0) * x / 2.0,
+        ),
+        // Nothing between the layers but a factor.
+        (vec![node("Mul", &["h", "half"], "a")], |x| x / 2.0),
+    ];
+    for (activation, f) in cases {
+        let degree_two = f(3.0) - 3.0 * f(2.0) + 3.0 * f(1.0) - f(0.0) == 0.0;
+        let graph = mlp(activation);
+        let network = imported(graph.clone()).unwrap();
+        let file = network.draft().unwrap();
+        let model = Model::parse(&file).unwrap();
+        // What is of degree 2 is a square in the end.
+        assert_eq!(
+            model.two_layer().is_some(),
+            degree_two && model.layer_count() == 3
+        );
+        assert_close(&logits(graph, &PIXELS), &mlp_in_f64(f));
+    }
+}
+
+#[test]
+fn a_convolution_with_a_normalisation_before_it() {
+    // 1x4x4, normalised; two kernels of 2x2, stride 2; square; dense to 2.
+    let nodes = vec![
+        node("Sub", &["x", "mean"], "centred"),
+        node("Div", &["centred", "deviation"], "normal"),
+        with(
+            with(
+                with(
+                    node("Conv", &["normal", "k", "kb"], "h"),
+                    "strides",
+                    &[2, 2],
+                ),
+                "pads",
+                &[0, 0, 0, 0],
+            ),
+            "dilations",
+            &[1, 1],
+        ),
+        node("Mul", &["h", "h"], "s"),
+        node("Reshape", &["s", "flat"], "f"),
+        node("MatMul", &["f", "w"], "m"),
+        node("Add", &["m", "b"], "y"),
+    ];
+    let weights = exact(16);
+    // MatMul takes the transposed matrix.
+    let transposed: Vec<f32> = (0..16).map(|i| weights[i % 2 * 8 + i / 2]).collect();
+    let kernels = exact(8);
+    let tensors = vec![
+        tensor("mean", &[], &[0.25]),
+        tensor("deviation", &[], &[0.5]),
+        tensor("k", &[2, 1, 2, 2], &kernels),
+        tensor("kb", &[2], &[0.5, -0.5]),
+        shape_tensor("flat", &[1, -1]),
+        tensor("w", &[8, 2], &transposed),
+        tensor("b", &[2], &[0.5, -0.125]),
+    ];
+    let graph = graph(&[1, 1, 4, 4], tensors, nodes);
+    let file = imported(graph.clone()).unwrap().draft().unwrap();
+    let model = Model::parse(&file).unwrap();
+    let shape = Shape {
+        channels: 1,
+        height: 4,
+        width: 4,
+    };
+    assert_eq!(model.input(), Input::Image(shape));
+    assert_eq!(model.layer_count(), 3);
+
+    let pixels: Vec<u8> = (0..16).map(|i| (i * 97 % 256) as u8).collect();
+    let at = |y: usize, x: usize| (f64::from(pixels[y * 4 + x]) / 255.0 - 0.25) / 0.5;
+    let mut h = Vec::new();
+    for (kernel, bias) in kernels.chunks(4).zip([0.5, -0.5]) {
+        for (y, x) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
+            let window = [at(y, x), at(y, x + 1), at(y + 1, x), at(y + 1, x + 1)];
+            let sum = dense(kernel, &[bias], &window)[0];
+            h.push(sum * sum);
+        }
+    }
+    let expected = dense(&weights, &[0.5, -0.125], &h);
+    assert_close(&logits(graph, &pixels), &expected);
+}
+
+#[test]
+fn a_constant_a_channel() {
+    let nodes = vec![
+        node("Conv", &["x", "k"], "c"),
+        node("Add", &["c", "kb"], "h"),
+        node("Pow", &["h", "two"], "s"),
+        node("Flatten", &["s"], "f"),
+        node("Gemm", &["f", "w"], "m"),
+        node("Mul", &["m", "two"], "y"),
+    ];
+    let tensors = vec![
+        tensor("k", &[2, 1, 1, 2], &exact(4)),
+        tensor("kb", &[1, 2, 1, 1], &[0.5, -0.5]),
+        tensor("two", &[], &[2.0]),
+        tensor("w", &[4, 1], &exact(4)),
+    ];
+    let x = PIXELS.map(|p| f64::from(p) / 255.0);
+    let k = exact(4);
+    let mut h = Vec::new();
+    for (kernel, bias) in k.chunks(2).zip([0.5, -0.5]) {
+        h.extend(x.windows(2).map(|w| dense(kernel, &[bias], w)[0].powi(2)));
+    }
+    let expected: Vec<f64> = dense(&exact(4), &[0.0], &h)
+        .iter()
+        .map(|y| 2.0 * y)
+        .collect();
+    assert_close(
+        &logits(graph(&[1, 1, 1, 3], tensors, nodes), &PIXELS),
+        &expected,
+    );
+}
+
+#[test]
+fn numbers_in_any_form() {
+    let plain = mlp(vec![node("Mul", &["h", "h"], "a")]);
+    let expected = logits(plain.clone(), &PIXELS);
+    let mut raw = plain.clone();
+    for tensor in &mut raw.initializer {
+        let numbers = std::mem::take(&mut tensor.float_data);
+        tensor.raw_data = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    }
+    assert_eq!(logits(raw, &PIXELS), expected);
+    let mut double = plain.clone();
+    for tensor in &mut double.initializer {
+        tensor.data_type = schema::DOUBLE;
+        let numbers = std::mem::take(&mut tensor.float_data);
+        tensor.double_data = numbers.into_iter().map(f64::from).collect();
+    }
+    assert_eq!(logits(double, &PIXELS), expected);
+    // Old files list the weights among the inputs, others have them as nodes.
+    let mut listed = plain.clone();
+    listed.input.push(value("w1", &[4, 3]));
+    assert_eq!(logits(listed, &PIXELS), expected);
+    let mut nodes = plain;
+    let constant = nodes.initializer.remove(0);
+    let mut node = node("Constant", &[], "w1");
+    node.attribute.push(AttributeProto {
+        name: "value".into(),
+        t: Some(constant),
+        ..AttributeProto::default()
+    });
+    nodes.node.insert(0, node);
+    assert_eq!(logits(nodes, &PIXELS), expected);
+}
+
+#[test]
+fn features_of_a_table() {
+    let nodes = vec![node("Gemm", &["x", "w", "b"], "y")];
+    let tensors = vec![tensor("w", &[8, 1], &exact(8)), tensor("b", &[1], &[0.5])];
+    let bytes = bytes(graph(&[1, 8], tensors, nodes));
+    let network = network(&bytes, "table", InputKind::Features).unwrap();
+    let file = network.draft().unwrap();
+    let model = Model::parse(&file).unwrap();
+    let row = [1.0f32, -2.0, 0.5, 10.0, 0.0, 3.0, 7.0, -1.0];
+    let expected = dense(&exact(8), &[0.5], &row.map(f64::from));
+    assert_close(&plain::logits(&model, &row[..]).unwrap(), &expected);
+}
+
+/// Refused in one line that says `reason`.
+fn refused(graph: GraphProto, reason: &str) {
+    let file = imported(graph).and_then(|network| Ok(network.draft()?));
+    let error = file.unwrap_err().to_string();
+    assert!(error.contains(reason), "{error}");
+    assert!(!error.contains('\n') && error.len() > 20, "{error}");
+}
+
+#[test]
+fn operators_that_cannot_be_imported_are_named() {
+    let square = || vec![node("Mul", &["h", "h"], "a")];
+    refused(
+        mlp(vec![node("Relu", &["h"], "a")]),
+        "the operator Relu of node \"/a\"",
+    );
+    refused(mlp(vec![node("Pow", &["h", "half"], "a")]), "exponent");
+    refused(mlp(vec![node("Mul", &["h", "lost"], "a")]), "\"lost\"");
+    refused(mlp(vec![node("Mul", &["h"], "a")]), "no input 1");
+    refused(
+        mlp(vec![
+            node("Pow", &["h", "three"], "c"),
+            node("Pow", &["c", "three"], "d"),
+            node("Pow", &["d", "two"], "a"),
+        ]),
+        "degree 18",
+    );
+    let mut unnamed = mlp(vec![node("Sigmoid", &["h"], "a")]);
+    unnamed.node[1].name.clear();
+    refused(unnamed, "the operator Sigmoid of node \"a\"");
+    let mut hostile = mlp(vec![node("Lost\n\x1b[2J\u{7f}", &["h"], "a")]);
+    hostile.node[1].name = "{\n".repeat(1000);
+    refused(hostile, "the operator Lost??[2J? of node \"????");
+    let mut foreign = mlp(square());
+    foreign.node[0].domain = "com.example".into();
+    refused(foreign, "com.example");
+    let mut skip = mlp(square());
+    skip.node.insert(2, node("Add", &["a", "x"], "q"));
+    refused(skip, "two different layers");
+    let mut end = mlp(square());
+    end.node.push(node("Mul", &["y", "y"], "z"));
+    end.output[0].name = "z".into();
+    refused(end, "ends with an activation");
+    let mut start = mlp(square());
+    start.node.insert(0, node("Mul", &["x", "x"], "xx"));
+    start.node[1].input[0] = "xx".into();
+    refused(start, "begins with an activation");
+    let mut transposed = mlp(square());
+    transposed.node[0] = with(transposed.node[0].clone(), "transA", &[1]);
+    refused(transposed, "transA");
+    let mut unused = mlp(square());
+    unused.output[0].name = "w1".into();
+    refused(unused, "not computed from the input");
+    let mut many = mlp(square());
+    many.node
+        .extend((0..600).map(|i| node("Neg", &["h"], &format!("n{i}"))));
+    refused(many, "603 operators");
+}
+
+#[test]
+fn convolutions_that_cannot_be_imported_are_named() {
+    let convolution = |attribute: &str, ints: &[i64]| {
+        let nodes = vec![
+            with(node("Conv", &["x", "k"], "c"), attribute, ints),
+            node("Flatten", &["c"], "f"),
+            node("Gemm", &["f", "w"], "y"),
+        ];
+        let tensors = vec![
+            tensor("k", &[1, 1, 2, 2], &exact(4)),
+            tensor("w", &[9, 2], &exact(18)),
+        ];
+        graph(&[1, 1, 4, 4], tensors, nodes)
+    };
+    assert!(imported(convolution("pads", &[0, 0, 0, 0])).is_ok());
+    refused(convolution("pads", &[1, 1, 1, 1]), "pads is [1, 1, 1, 1]");
+    refused(convolution("group", &[2]), "group is [2]");
+    refused(convolution("dilations", &[2, 2]), "dilations");
+    refused(convolution("strides", &[1, 2]), "strides are [1, 2]");
+    refused(convolution("strides", &[0, 0]), "strides are [0, 0]");
+    refused(convolution("strides", &[3, 3]), "take 9 values");
+    let mut large = convolution("group", &[1]);
+    large.initializer[0] = tensor("k", &[1, 1, 5, 1], &exact(5));
+    refused(large, "do not fit");
+}
+
+#[test]
+fn wrong_numbers_and_shapes_are_named() {
+    let sound = || mlp(vec![node("Mul", &["h", "h"], "a")]);
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut broken = sound();
+        broken.initializer[0].float_data[7] = value;
+        refused(broken, "\"w1\" cannot be used: number 7");
+    }
+    let mut short = sound();
+    short.initializer[0].float_data.pop();
+    refused(short, "holds 11 numbers");
+    let mut negative = sound();
+    negative.initializer[0].dims = vec![-4, -3];
+    refused(negative, "negative");
+    let mut huge = sound();
+    huge.initializer[0].dims = vec![i64::MAX, i64::MAX];
+    refused(huge, "holds 12 numbers");
+    let mut narrow = sound();
+    narrow.initializer[0].dims = vec![3, 4];
+    refused(narrow, "take 4 values");
+    let mut biases = sound();
+    biases.initializer[1] = tensor("b1", &[3], &[0.0; 3]);
+    refused(biases, "3 biases for 4 outputs");
+    let mut half = sound();
+    half.initializer[0].data_type = 10;
+    refused(half, "data type is number 10");
+    let mut external = sound();
+    external.initializer[0].data_location = 1;
+    refused(external, "in another file");
+    let mut unknown = sound();
+    unknown.input[0] = value("x", &[1, 0]);
+    refused(unknown, "the input \"x\"");
+    let mut untyped = sound();
+    untyped.input[0].r#type = None;
+    refused(untyped, "the input \"x\"");
+    let mut two = sound();
+    two.input.push(value("z", &[1, 3]));
+    refused(two, "2 inputs");
+    let mut tiny = sound();
+    tiny.initializer[0].float_data = vec![0.0; 12];
+    tiny.initializer[4].float_data = vec![0.0];
+    assert!(imported(tiny).is_ok());
+    let mut wide = sound();
+    wide.initializer[0] = tensor("w1", &[20000, 3], &vec![0.5; 60000]);
+    wide.initializer[1] = tensor("b1", &[1], &[0.0]);
+    wide.initializer[2] = tensor("w2", &[2, 20000], &vec![0.5; 40000]);
+    refused(wide, "20000 values in all");
+}
+
+#[test]
+fn files_that_are_none() {
+    let sound = bytes(mlp(vec![node("Mul", &["h", "h"], "a")]));
+    assert!(network(&sound, "sound", InputKind::Pixels).is_ok());
+    let refused = |bytes: &[u8]| {
+        let error = match network(bytes, "cut", InputKind::Pixels) {
+            Ok(network) => network.draft().unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(!error.contains('\n') && error.len() > 20, "{error}");
+    };
+    for len in 0..sound.len() {
+        // A cut at the end of a message leaves a sound one with less in it.
+        refused(&sound[..len]);
+    }
+    refused(b"this is no model\n");
+    refused(&[0; 64]);
+    for index in 0..sound.len() {
+        for bit in 0..8 {
+            let mut damaged = sound.clone();
+            damaged[index] ^= 1 << bit;
+            // Many still say something sound; none may panic.
+            if let Ok(network) = network(&damaged, "damaged", InputKind::Pixels) {
+                let _ = network.draft();
+            }
+        }
+    }
+}
+
+const fn kind(layer: &NetworkLayer<i8>) -> &'static str {
+    match layer {
+        NetworkLayer::Conv2d(..) => "Conv2d",
+        NetworkLayer::Dense(_) => "Dense",
+        NetworkLayer::Polynomial(_) => "Polynomial",
+        NetworkLayer::Relu => "Relu",
+    }
+}
+
+#[test]
+fn files_by_another_program() {
+    // Made by `tests/vectors/onnx/make.py` with the `onnx` package, which also
+    // computed the logits.
+    type Expected = (&'static [u8], [&'static str; 3], [f64; 3]);
+    let files: [Expected; 2] = [
+        (
+            include_bytes!("../../../tests/vectors/onnx/conv.onnx"),
+            ["Conv2d", "Polynomial", "Dense"],
+            [0.561_107_456_7, -0.812_495_529_7, 1.628_517_746_9],
+        ),
+        (
+            include_bytes!("../../../tests/vectors/onnx/dense.onnx"),
+            ["Dense", "Polynomial", "Dense"],
+            [-0.491_113_722_3, -0.510_923_743_2, 0.517_165_303_2],
+        ),
+    ];
+    for (file, kinds, expected) in files {
+        let network = network(file, "foreign", InputKind::Pixels).unwrap();
+        let got: Vec<&str> = network.layers.iter().map(kind).collect();
+        assert_eq!(got, kinds);
+        let file = network.draft().unwrap();
+        let model = Model::parse(&file).unwrap();
+        let pixels: Vec<u8> = (0..model.inputs()).map(|i| (i * 53 % 256) as u8).collect();
+        let logits = plain::logits(&model, &pixels[..]).unwrap();
+        let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
+        for (got, expected) in logits.iter().zip(expected) {
+            // The weights have 8 bits here.
+            assert!((got - expected).abs() < 0.02 * largest, "{logits:?}");
+        }
+    }
+}

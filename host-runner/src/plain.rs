@@ -1,0 +1,76 @@
+//! Networks in the clear, with the memory that a host has.
+
+use he_nn::model::{Model, ModelError, Sample};
+
+use crate::client::argmax;
+
+/// The logits of a sample.
+///
+/// # Errors
+/// [`ModelError`] where the sample does not fit the network.
+pub fn logits<'s>(
+    model: &Model<'_>,
+    sample: impl Into<Sample<'s>>,
+) -> Result<Vec<f64>, ModelError> {
+    let mut workspace = vec![0.0; model.workspace_len()];
+    let mut logits = vec![0.0; model.outputs()];
+    model.plain_logits(sample, &mut workspace, &mut logits)?;
+    Ok(logits)
+}
+
+/// The class that logits speak for: the largest, or for a single one whether
+/// it is positive.
+#[must_use]
+pub fn class(logits: &[f64]) -> usize {
+    match logits {
+        [logit] => usize::from(*logit > 0.0),
+        _ => argmax(logits),
+    }
+}
+
+/// A network on labelled samples.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Measured {
+    /// Samples.
+    pub samples: usize,
+    /// Of these, how many are classified right.
+    pub right: usize,
+    /// Largest magnitude of the results of every layer.
+    pub ranges: Vec<f32>,
+}
+
+impl Measured {
+    /// Share of the samples that is classified right.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.right as f64 / self.samples.max(1) as f64
+    }
+}
+
+/// Runs a network over labelled samples.
+///
+/// # Errors
+/// [`ModelError`] where a sample does not fit the network.
+pub fn measure<'s>(
+    model: &Model<'_>,
+    samples: impl Iterator<Item = (Sample<'s>, u8)>,
+) -> Result<Measured, ModelError> {
+    let mut workspace = vec![0.0; model.workspace_len()];
+    let mut ranges = vec![0.0f64; model.layer_count()];
+    let (mut count, mut right) = (0, 0);
+    for (sample, label) in samples {
+        let mut found = None;
+        model.plain_layers(sample, &mut workspace, |layer, values| {
+            let range = &mut ranges[layer];
+            *range = values.iter().fold(*range, |max, x| max.max(x.abs()));
+            found = Some(class(values));
+        })?;
+        count += 1;
+        right += usize::from(found == Some(usize::from(label)));
+    }
+    Ok(Measured {
+        samples: count,
+        right,
+        ranges: ranges.into_iter().map(|range| range as f32).collect(),
+    })
+}
