@@ -349,6 +349,7 @@ mod board {
         let (integers, f) = f.split_at_mut(MAX_N / 2);
         let (floats, e) = e.split_at_mut(MAX_N / 2);
         let (bytes, integers) = integers.split_at_mut(128);
+        let (halves, integers) = integers.split_at_mut(512);
         let pair = Pair {
             kernels: &Current,
             reference: &Portable,
@@ -362,6 +363,7 @@ mod board {
             // The kernels that need them are a host's.
             numbers: Default::default(),
             bytes: bytemuck::cast_slice_mut(bytes),
+            halves: bytemuck::cast_slice_mut(halves),
         };
         match pair.all(&[q], memory) {
             Ok(compared) => say!("equal kernels-{q} {compared}"),

@@ -12,8 +12,8 @@ mod image {
     use core::fmt::Write;
     use core::ptr;
 
-    use he_core::ring::kernel::Backend;
     use he_core::ring::kernel::conformance::{MODULI, Memory, Pair, Portable};
+    use he_core::ring::kernel::{Backend, small_packed_len};
 
     global_asm!(include_str!("boot.s"), options(att_syntax));
 
@@ -66,6 +66,7 @@ mod image {
     static mut FLOATS: [f32; 256] = [0.0; 256];
     static mut NUMBERS: [[f64; MAX_N]; 4] = [[0.0; MAX_N]; 4];
     static mut BYTES: [u8; 512] = [0; 512];
+    static mut HALVES: [i16; small_packed_len(514)] = [0; small_packed_len(514)];
 
     #[unsafe(no_mangle)]
     extern "C" fn start() -> ! {
@@ -82,6 +83,7 @@ mod image {
                     floats: &mut *(&raw mut FLOATS),
                     numbers: Default::default(),
                     bytes: &mut *(&raw mut BYTES),
+                    halves: &mut *(&raw mut HALVES),
                 },
             )
         };

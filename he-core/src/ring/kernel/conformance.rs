@@ -24,7 +24,9 @@ use crate::arith::{Modulus, prime};
 use crate::ckks::encode::{self, Real};
 use crate::params::MAX_LIMBS;
 use crate::ring::crt::Crt;
-use crate::ring::kernel::{self, Carried, KeyTerm, MAX_TERMS, Twiddles, integers};
+use crate::ring::kernel::{
+    self, Carried, KeyTerm, MAX_TERMS, SMALL_BLOCK, Twiddles, integers, small_packed_len,
+};
 use crate::ring::ntt::tables;
 use crate::wire;
 
@@ -60,6 +62,9 @@ macro_rules! every_kernel {
                 dot_two_on dot_two [acc1] (
                     acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[KeyTerm<'_>],
                     m: &Modulus
+                );
+                small_row_on small_row [out] (
+                    packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus
                 );
                 permute_on permute [dst] (src: &[u32], dst: &mut [u32], g: u32, half: u32) -> bool;
                 residues_on residues [out] (
@@ -170,9 +175,10 @@ mod current {
 mod reference {
     use super::{Crt, Real, Twiddles, encode};
     use crate::ring::automorphism;
-    use crate::ring::kernel::{integers, portable, sums};
+    use crate::ring::kernel::{integers, portable, small, sums};
     pub(super) use integers::lift_i64;
     pub(super) use portable::*;
+    pub(super) use small::small_row;
     pub(super) use sums::{dot_two, lift_sum};
 
     pub(super) fn permute(src: &[u32], dst: &mut [u32], g: u32, half: u32) -> bool {
@@ -267,6 +273,8 @@ pub struct Memory<'a> {
     pub numbers: [&'a mut [f64]; 4],
     /// Packed residues.
     pub bytes: &'a mut [u8],
+    /// Packed columns of small products, as many as find room.
+    pub halves: &'a mut [i16],
 }
 
 /// The first disagreement.
@@ -370,6 +378,7 @@ impl<K: Kernels, R: Kernels> Pair<'_, K, R> {
                 }
                 compared += self.residues(&m, length, memory)?;
             }
+            compared += self.small_rows(&m, memory)?;
         }
         Ok(compared)
     }
@@ -687,6 +696,58 @@ impl<K: Kernels, R: Kernels> Pair<'_, K, R> {
                 return Err(differs("dot_two"));
             }
             compared += 1;
+        }
+        Ok(compared)
+    }
+
+    /// Sums of residues times small integers.
+    fn small_rows(&self, m: &Modulus, memory: &mut Memory<'_>) -> Result<u32, Difference> {
+        // Around the number of columns that are summed in one word.
+        const COLUMNS: [usize; 8] = [0, 1, 2, 3, 8, 510, 511, MOST];
+        const MOST: usize = 514;
+        let q = m.value();
+        let [words, x, y, ..] = &mut memory.limbs;
+        let (Some(words), Some(x), Some(y)) = (
+            words.get_mut(..SMALL_BLOCK),
+            x.get_mut(1..=SMALL_BLOCK),
+            y.get_mut(1..=SMALL_BLOCK),
+        ) else {
+            return Ok(0);
+        };
+        let mut weights = [0; MOST];
+        let (mut compared, mut state) = (0, u64::from(q));
+        for case in 0..PATTERNS {
+            for (column, weight) in weights.iter_mut().enumerate() {
+                fill(words, q, case, column as u32);
+                kernel::pack_column(memory.halves, column, words);
+                *weight = match case {
+                    0 => i8::MIN,
+                    1 => 0,
+                    2 => i8::MAX,
+                    3 if column & 1 == 0 => i8::MIN,
+                    3 => i8::MAX,
+                    _ => next(&mut state) as i8,
+                };
+            }
+            for columns in COLUMNS {
+                let length = small_packed_len(columns);
+                let (Some(packed), Some(weights)) =
+                    (memory.halves.get(..length), weights.get(..columns))
+                else {
+                    continue;
+                };
+                self.kernels.small_row(packed, weights, x, m);
+                self.reference.small_row(packed, weights, y, m);
+                if x != y {
+                    return Err(Difference {
+                        kernel: "small_row",
+                        modulus: q,
+                        length: columns,
+                        case,
+                    });
+                }
+                compared += 1;
+            }
         }
         Ok(compared)
     }
@@ -1200,6 +1261,7 @@ mod tests {
             floats: &mut vec![0.0; 4096],
             numbers: numbers.each_mut().map(|part| &mut part[..]),
             bytes: &mut [0; 512],
+            halves: &mut vec![0; small_packed_len(514)],
         };
         let pair = Pair { kernels, reference };
         let compared = pair.all(&moduli(), &mut memory).unwrap();
@@ -1396,6 +1458,18 @@ mod tests {
                 });
             }
         }
+        fn small_row(&self, packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
+            let q = i64::from(m.value());
+            Self::each(out, |i, _| {
+                // Pairs of columns: lower halves of both by turns, then upper ones.
+                let products = weights.iter().enumerate().map(|(column, &weight)| {
+                    let at = column / 2 * (4 * SMALL_BLOCK) + 2 * i + column % 2;
+                    let (low, high) = (packed[at], packed[at + 2 * SMALL_BLOCK]);
+                    i64::from(weight) * (i64::from(low) + (i64::from(high) << 15))
+                });
+                products.sum::<i64>().rem_euclid(q) as u64
+            });
+        }
         fn permute(&self, src: &[u32], dst: &mut [u32], g: u32, _: u32) -> bool {
             // The value at psi^(2 r + 1) is at the place r with its bits reversed.
             let n = src.len();
@@ -1552,6 +1626,7 @@ mod tests {
                 floats: &mut [0.0; 256],
                 numbers: numbers.each_mut().map(|part| &mut part[..]),
                 bytes: &mut [0; 512],
+                halves: &mut [0; 1024],
             };
             let pair = Pair {
                 kernels: &Wrong(name),
@@ -1562,28 +1637,32 @@ mod tests {
         }
     }
 
-    /// The modules of which every target has a form name all kernels.
+    /// The modules of which every target has a form name all kernels: the files here
+    /// (those of one kind of machine are in folders).
     #[test]
     fn every_kernel_is_in_the_list() {
-        let sources = [
-            include_str!("portable.rs"),
-            include_str!("sums.rs"),
-            include_str!("integers.rs"),
-            include_str!("mod.rs"),
-        ];
-        let declared: Vec<&str> = sources
-            .iter()
-            .flat_map(|source| source.lines())
-            .filter_map(|line| {
+        // What these modules have beside kernels.
+        const OTHERS: [&str; 2] = ["backend", "pack_column"];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ring/kernel");
+        let mut declared = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() || path.ends_with("conformance.rs") {
+                continue;
+            }
+            let source = std::fs::read_to_string(path).unwrap();
+            let names = source.lines().filter_map(|line| {
                 let free = line.strip_prefix("pub fn ");
                 // Of the module of what only hosts have.
-                free.or(line.strip_prefix("    pub(crate) fn "))
-            })
-            .filter_map(|rest| rest.split(['(', '<']).next())
-            .filter(|&name| name != "backend")
-            .collect();
+                let free = free.or(line.strip_prefix("    pub(crate) fn "))?;
+                free.split(['(', '<']).next()
+            });
+            let names = names.filter(|name| !OTHERS.contains(name));
+            declared.extend(names.map(String::from));
+        }
         for name in &declared {
-            assert!(NAMES.contains(name), "{name} has no entry in every_kernel");
+            let there = NAMES.contains(&name.as_str());
+            assert!(there, "{name} has no entry in every_kernel");
         }
         assert_eq!(declared.len(), NAMES.len(), "{declared:?}");
     }
