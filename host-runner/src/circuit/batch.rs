@@ -30,7 +30,8 @@ pub fn plan<'m>(model: Model<'m>) -> Result<BatchCircuit<'m>, CircuitError> {
 }
 
 /// The relinearisation key, where there is a square.
-fn wanted_keys(circuit: &BatchCircuit<'_>) -> Vec<(SwitchTarget, usize)> {
+#[must_use]
+pub fn wanted_keys(circuit: &BatchCircuit<'_>) -> Vec<(SwitchTarget, usize)> {
     let level = circuit.square_level();
     level
         .map(|l| (SwitchTarget::Square, l))

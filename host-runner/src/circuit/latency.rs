@@ -22,7 +22,8 @@ type Ct = Ciphertext<Vec<u32>>;
 type Ct3 = Ciphertext<Vec<u32>, 3>;
 
 /// Keys of a circuit, each once, for the highest level it is used at.
-fn wanted_keys(circuit: &Circuit<'_>) -> Vec<(SwitchTarget, usize)> {
+#[must_use]
+pub fn wanted_keys(circuit: &Circuit<'_>) -> Vec<(SwitchTarget, usize)> {
     let mut wanted: Vec<(SwitchTarget, usize)> = Vec::new();
     // From high levels to low ones: the first use decides.
     circuit.keys(|target, level| {
@@ -318,7 +319,8 @@ fn take_one(values: Vec<Ct>) -> Result<[Ct; 1], EngineError> {
 }
 
 /// A name for a layer in tables.
-fn layer_name(map: &LinearMap<'_>) -> String {
+#[must_use]
+pub fn layer_name(map: &LinearMap<'_>) -> String {
     let (first, last) = map.layers();
     let (inputs, outputs) = (map.inputs(), map.outputs());
     if first == last {

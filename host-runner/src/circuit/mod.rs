@@ -17,6 +17,7 @@ use std::time::Duration;
 pub use client::Keys;
 use he_core::Params;
 use he_core::params::{N4096_DEPTH3, Security};
+use he_core::rlwe::SwitchTarget;
 use he_core::wire::{Header, Object};
 use he_nn::circuit::{Circuit, CircuitError, LinearMap, Weights};
 use he_nn::model::Model;
@@ -249,4 +250,21 @@ fn objects<'b>(params: &Params, mut bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, he
 fn ciphertext_bytes(params: &Params, level: usize) -> usize {
     let object = Object::Ciphertext { scale: 1.0 };
     Header { object, level }.object_len(params)
+}
+
+/// Bytes of a fresh ciphertext on the wire.
+#[must_use]
+pub fn seeded_bytes(params: &Params, level: usize) -> usize {
+    let object = Object::SeededCiphertext { scale: 1.0 };
+    Header { object, level }.object_len(params)
+}
+
+/// Bytes of keys on the wire.
+#[must_use]
+pub fn key_bytes(params: &Params, keys: &[(SwitchTarget, usize)]) -> usize {
+    let length = |&(target, level): &(SwitchTarget, usize)| {
+        let object = Object::SwitchingKey { target };
+        Header { object, level }.object_len(params)
+    };
+    keys.iter().map(length).sum()
 }
