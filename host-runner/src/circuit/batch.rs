@@ -191,7 +191,7 @@ impl<'m> Evaluator<'m> {
                 time: start.elapsed(),
                 level: step.level,
                 scale_log2: step.output.log2(),
-                bytes: values.len() * ciphertext_bytes(params, level),
+                bytes: values.len() * ciphertext_bytes(params, level)?,
             };
             seen(&time);
             times.push(time);
@@ -199,7 +199,7 @@ impl<'m> Evaluator<'m> {
         let mut out = Vec::new();
         for value in &values {
             let begin = out.len();
-            out.resize(begin + ciphertext_bytes(params, value.level()), 0);
+            out.resize(begin + ciphertext_bytes(params, value.level())?, 0);
             wire::write_ciphertext(params, value, &mut out[begin..]).map_err(failed("writing"))?;
         }
         Ok((out, times))

@@ -7,11 +7,11 @@ use he_core::ckks::decrypt::decrypt;
 use he_core::ckks::encode::encode_complex;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
-use he_core::wire::{self, Header, Object};
+use he_core::wire::{self, Object};
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use super::{EngineError, failed, refused};
+use super::{EngineError, failed, object_bytes, refused};
 
 /// Above this share of the modulus a result counts as wrapped around: values
 /// within the plan's ranges reach a quarter of it.
@@ -78,7 +78,7 @@ impl Keys {
             .map_err(failed("key generation"))?;
             let object = Object::SwitchingKey { target };
             let start = bytes.len();
-            bytes.resize(start + Header { object, level }.object_len(params), 0);
+            bytes.resize(start + object_bytes(params, object, level)?, 0);
             wire::write_switch_key(params, &key, &mut bytes[start..])
                 .map_err(failed("key generation"))?;
         }
@@ -118,7 +118,7 @@ impl Keys {
         .map_err(failed("encryption"))?;
         let object = Object::SeededCiphertext { scale };
         let start = bytes.len();
-        bytes.resize(start + Header { object, level }.object_len(params), 0);
+        bytes.resize(start + object_bytes(params, object, level)?, 0);
         wire::write_seeded(params, scale, &seed, &c0, &mut bytes[start..])
             .map_err(failed("encryption"))
     }

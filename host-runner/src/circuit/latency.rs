@@ -276,12 +276,12 @@ impl<'m> Evaluator<'m> {
                 time: start.elapsed(),
                 level: step.level(),
                 scale_log2: result.scale().log2(),
-                bytes: ciphertext_bytes(params, result.level()),
+                bytes: ciphertext_bytes(params, result.level())?,
             });
             values = vec![result];
         }
         let [result] = take_one(values)?;
-        let mut out = vec![0; ciphertext_bytes(params, result.level())];
+        let mut out = vec![0; ciphertext_bytes(params, result.level())?];
         wire::write_ciphertext(params, &result, &mut out).map_err(failed("writing"))?;
         Ok((out, times))
     }

@@ -232,7 +232,7 @@ fn first_that_serves<T>(
 fn objects<'b>(params: &Params, mut bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, he_core::Error> {
     let mut objects = Vec::new();
     while !bytes.is_empty() {
-        let length = Header::parse(bytes, params)?.object_len(params);
+        let length = Header::parse(bytes, params)?.object_len(params)?;
         let Some((object, rest)) = bytes.split_at_checked(length) else {
             return Err(he_core::Error::Length {
                 what: "object",
@@ -246,25 +246,31 @@ fn objects<'b>(params: &Params, mut bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, he
     Ok(objects)
 }
 
+/// Bytes of an object on the wire.
+fn object_bytes(params: &Params, object: Object, level: usize) -> Result<usize, EngineError> {
+    let header = Header { object, level };
+    header.object_len(params).map_err(failed("writing"))
+}
+
 /// Bytes of a ciphertext of two parts on the wire.
-fn ciphertext_bytes(params: &Params, level: usize) -> usize {
-    let object = Object::Ciphertext { scale: 1.0 };
-    Header { object, level }.object_len(params)
+fn ciphertext_bytes(params: &Params, level: usize) -> Result<usize, EngineError> {
+    object_bytes(params, Object::Ciphertext { scale: 1.0 }, level)
 }
 
 /// Bytes of a fresh ciphertext on the wire.
-#[must_use]
-pub fn seeded_bytes(params: &Params, level: usize) -> usize {
-    let object = Object::SeededCiphertext { scale: 1.0 };
-    Header { object, level }.object_len(params)
+///
+/// # Errors
+/// [`EngineError::Operation`] where the set has no such level.
+pub fn seeded_bytes(params: &Params, level: usize) -> Result<usize, EngineError> {
+    object_bytes(params, Object::SeededCiphertext { scale: 1.0 }, level)
 }
 
 /// Bytes of keys on the wire.
-#[must_use]
-pub fn key_bytes(params: &Params, keys: &[(SwitchTarget, usize)]) -> usize {
-    let length = |&(target, level): &(SwitchTarget, usize)| {
-        let object = Object::SwitchingKey { target };
-        Header { object, level }.object_len(params)
-    };
-    keys.iter().map(length).sum()
+///
+/// # Errors
+/// As [`seeded_bytes`].
+pub fn key_bytes(params: &Params, keys: &[(SwitchTarget, usize)]) -> Result<usize, EngineError> {
+    keys.iter().try_fold(0, |sum, &(target, level)| {
+        Ok(sum + object_bytes(params, Object::SwitchingKey { target }, level)?)
+    })
 }

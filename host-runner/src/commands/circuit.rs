@@ -441,9 +441,9 @@ pub fn plan(
                 samples: 1,
                 ciphertexts: circuit.ciphertexts(),
                 input_bytes: circuit.ciphertexts()
-                    * circuit::seeded_bytes(params, circuit.input_level()),
+                    * circuit::seeded_bytes(params, circuit.input_level())?,
                 keys: keys.len(),
-                key_bytes: circuit::key_bytes(params, &keys),
+                key_bytes: circuit::key_bytes(params, &keys)?,
             })
         }
         Packing::Batch => {
@@ -473,9 +473,9 @@ pub fn plan(
                 headroom_bits: circuit.headroom_bits(),
                 samples: circuit.samples(),
                 ciphertexts: model.inputs(),
-                input_bytes: model.inputs() * circuit::seeded_bytes(params, circuit.input_level()),
+                input_bytes: model.inputs() * circuit::seeded_bytes(params, circuit.input_level())?,
                 keys: keys.len(),
-                key_bytes: circuit::key_bytes(params, &keys),
+                key_bytes: circuit::key_bytes(params, &keys)?,
             })
         }
     }
