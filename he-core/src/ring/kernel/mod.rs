@@ -1,7 +1,7 @@
 //! The inner loops, one module per kind of machine.
 //!
-//! The contract of every kernel, checked by one suite (`conformance`) on a host
-//! and on a board: residues in and out are canonical
+//! The contract of every kernel, checked by one suite (`conformance`, with the list
+//! that a new one is entered in) on a host and on a board: residues in and out are canonical
 //! (other words give wrong residues, never a panic); factors named `_mont` are
 //! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
 //! form (`0 <= b < q`), either is within the bounds; a lift leaves words of
