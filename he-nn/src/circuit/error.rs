@@ -67,6 +67,13 @@ pub enum CircuitError {
         /// log2 of the scale they are encoded at.
         scale_log2: f64,
     },
+    /// Errors that change labels.
+    Noise {
+        /// Largest error of a logit, at six standard deviations.
+        error: f64,
+        /// Largest logit in training.
+        range: f64,
+    },
     /// Encrypted weights in batch packing.
     EncryptedBatch {
         /// Weights, a ciphertext each.
@@ -128,6 +135,10 @@ impl fmt::Display for CircuitError {
             } => write!(
                 f,
                 "weights or biases of up to {value} in layer {layer} at scale 2^{scale_log2:.1} exceed the encoder's range; train with smaller ranges"
+            ),
+            Self::Noise { error, range } => write!(
+                f,
+                "logits up to {range:.1} would have errors up to {error:.3} under the parameter set; take one with larger primes"
             ),
             Self::EncryptedBatch { weights } => write!(
                 f,

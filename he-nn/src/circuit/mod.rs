@@ -59,6 +59,10 @@ pub const MAX_STEPS: usize = crate::model::MAX_LAYERS;
 /// eight bits.
 const MIN_WEIGHT_SCALE: f64 = 4096.0;
 
+/// Largest error of a logit at six standard deviations, of the range of logits:
+/// above it labels change.
+const MAX_ERROR: f64 = 1.0 / 32.0;
+
 /// log2 of the largest encoded coefficient.
 const ENCODED_LOG2: f64 = 61.0;
 
@@ -640,6 +644,13 @@ impl<'m> Circuit<'m> {
         }
         self.headroom_bits = headroom;
         self.error = state.logit_error(self.output_scale());
+        let range = f64::from(self.model.layers().last().map_or(1.0, |l| l.layer.range()));
+        if self.error.six_sigma > range * MAX_ERROR {
+            return Err(CircuitError::Noise {
+                error: self.error.six_sigma,
+                range,
+            });
+        }
         Ok(())
     }
 

@@ -114,8 +114,9 @@ fn tensor([a0, a1, a2]: [&mut [u32]; 3], b0: &[u32], b1: &[u32], m: &Modulus) {
         .zip(a1.chunks_mut(BLOCK))
         .zip(a2.chunks_mut(BLOCK));
     for (((a0, a1), a2), (b0, b1)) in a.zip(b0.chunks(BLOCK).zip(b1.chunks(BLOCK))) {
-        let (factor0, factor1) = (montgomery(b0, m), montgomery(b1, m));
-        let mut old = [0; BLOCK];
+        let (mut factor0, mut factor1, mut old) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+        montgomery(b0, &mut factor0, m);
+        montgomery(b1, &mut factor1, m);
         for ((o, a2), &a1) in old.iter_mut().zip(a2.iter_mut()).zip(a1.iter()) {
             (*o, *a2) = (a1, a1);
         }
@@ -168,7 +169,9 @@ where
         let a = a0.chunks(BLOCK).zip(a1.chunks(BLOCK));
         let b = b0.chunks(BLOCK).zip(b1.chunks(BLOCK));
         for ((((x0, x1), x2), (a0, a1)), (b0, b1)) in x.zip(a).zip(b) {
-            let (factor0, factor1) = (montgomery(b0, m), montgomery(b1, m));
+            let (mut factor0, mut factor1) = ([0; BLOCK], [0; BLOCK]);
+            montgomery(b0, &mut factor0, m);
+            montgomery(b1, &mut factor1, m);
             kernel::mul_acc(x0, a0, &factor0, m);
             kernel::mul_acc(x1, a0, &factor1, m);
             kernel::mul_acc(x1, a1, &factor0, m);
@@ -178,14 +181,13 @@ where
     Ok(())
 }
 
-/// A block in Montgomery form.
-fn montgomery(words: &[u32], m: &Modulus) -> [u32; BLOCK] {
-    let mut factor = [0; BLOCK];
+/// Writes a block in Montgomery form.
+#[inline(always)]
+fn montgomery(words: &[u32], factor: &mut [u32; BLOCK], m: &Modulus) {
     for (f, &word) in factor.iter_mut().zip(words) {
         *f = word;
     }
-    kernel::scale(&mut factor, m.r2(), m);
-    factor
+    kernel::scale(factor, m.r2(), m);
 }
 
 /// The square of a ciphertext, slot by slot, in three parts; the scale is
