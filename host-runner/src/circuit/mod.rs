@@ -8,6 +8,7 @@
 
 pub mod batch;
 mod client;
+pub mod device;
 pub mod latency;
 #[cfg(test)]
 mod tests;

@@ -221,6 +221,7 @@ pub const fn stage_name(kind: StageKind) -> &'static str {
         StageKind::Layer2 => "layer2",
         StageKind::Sum2 => "sum2",
         StageKind::Rescale3 => "rescale3",
+        StageKind::Step(_) => "step",
     }
 }
 
