@@ -280,9 +280,10 @@ pub fn build_firmware(
     model: &ModelFile,
     features: &[&str],
 ) -> Result<PathBuf, Failure> {
+    let path = model.built_from();
     let options = firmware_build::Options {
         board,
-        model: model.path(),
+        model: path.as_deref(),
         params: model.params(),
         features,
     };
