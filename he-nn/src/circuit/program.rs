@@ -47,10 +47,10 @@ pub enum Operand {
 /// What a task does to the accumulator.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
-    /// It becomes zero, at this scale.
+    /// It becomes zero, at the scale of the step's sums or of its input.
     Clear {
-        /// The scale.
-        scale: f64,
+        /// Of the sums.
+        sums: bool,
     },
     /// It becomes the next input, as that arrives. It was zero.
     Receive,
@@ -61,8 +61,6 @@ pub enum Op {
         operand: Operand,
         /// Which of the step's products.
         index: u16,
-        /// Scale of the weights.
-        scale: f64,
     },
     /// Biases are added.
     Bias,
@@ -73,10 +71,7 @@ pub enum Op {
     /// Square and relinearisation.
     Square,
     /// The sums of products of ciphertexts go back to two parts.
-    Relinearize {
-        /// Their scale.
-        scale: f64,
-    },
+    Relinearize,
     /// Division by the last prime.
     Rescale,
     /// It is copied to a register.
@@ -95,7 +90,7 @@ impl Op {
             Self::Rotate(g) => Some(SwitchOp::Rotate(g)),
             Self::RotateAdd(g) => Some(SwitchOp::RotateAdd(g)),
             Self::Square => Some(SwitchOp::Square),
-            Self::Relinearize { .. } => Some(SwitchOp::Relinearize),
+            Self::Relinearize => Some(SwitchOp::Relinearize),
             _ => None,
         }
     }
@@ -112,13 +107,27 @@ pub struct Task {
     pub level: u8,
 }
 
+const _: () = assert!(size_of::<Task>() == 12);
+
 /// The layer behind a step with weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinearStep {
     /// The layer's index in the network; of several as one, the first.
     pub layer: u8,
     /// How it is evaluated.
     pub form: Form,
+    /// Scale of what it takes.
+    pub input: f64,
+    /// Scale of its weights.
+    pub weights: f64,
+}
+
+impl LinearStep {
+    /// Scale of its sums, before rescaling.
+    #[must_use]
+    pub const fn sums(&self) -> f64 {
+        self.input * self.weights
+    }
 }
 
 /// Which of its streams a task waits for.
@@ -229,10 +238,12 @@ impl Program {
                         let shifted = libm::ldexp(scales.sums(), -(BIAS_SHIFT as i32));
                         check_single(layer, norms.bias, shifted)?;
                     }
-                    writer.linear(*form, scales.input, scales.weights, circuit.ciphertexts());
+                    writer.linear(*form, circuit.ciphertexts());
                     Some(LinearStep {
                         layer: layer as u8,
                         form: *form,
+                        input: scales.input,
+                        weights: scales.weights,
                     })
                 }
             };
@@ -275,28 +286,27 @@ impl Program {
         let real = |h, x: f64| fnv(fnv(h, x.to_bits() as u32), (x.to_bits() >> 32) as u32);
         let mut h = fnv(0x811c_9dc5, self.body.params);
         h = real(real(h, self.body.input_scale), self.body.output_scale);
+        for linear in self.body.steps.iter().flatten() {
+            h = real(real(h, linear.input), linear.weights);
+        }
         for task in &self.body.tasks {
             h = fnv(h, u32::from(task.step) << 8 | u32::from(task.level));
             h = match task.op {
-                Op::Clear { scale } => real(fnv(h, 1), scale),
+                Op::Clear { sums } => fnv(fnv(h, 1), sums.into()),
                 Op::Receive => fnv(h, 2),
-                Op::Product {
-                    operand,
-                    index,
-                    scale,
-                } => {
+                Op::Product { operand, index } => {
                     let operand = match operand {
                         Operand::Input => 0,
                         Operand::Accumulator => 1,
                         Operand::Register(r) => 2 + u32::from(r),
                     };
-                    real(fnv(fnv(fnv(h, 3), operand), u32::from(index)), scale)
+                    fnv(fnv(fnv(h, 3), operand), u32::from(index))
                 }
                 Op::Bias => fnv(h, 4),
                 Op::Rotate(g) => fnv(fnv(h, 5), g),
                 Op::RotateAdd(g) => fnv(fnv(h, 6), g),
                 Op::Square => fnv(h, 7),
-                Op::Relinearize { scale } => real(fnv(h, 8), scale),
+                Op::Relinearize => fnv(h, 8),
                 Op::Rescale => fnv(h, 9),
                 Op::Save(r) => fnv(fnv(h, 10), u32::from(r)),
                 Op::Load(r) => fnv(fnv(h, 11), u32::from(r)),
@@ -575,41 +585,39 @@ impl Writer {
     }
 
     /// The sums of products, back in two parts.
-    fn relinearize(&mut self, scale: f64) {
+    fn relinearize(&mut self) {
         if self.encrypted {
-            self.push(Op::Relinearize { scale });
+            self.push(Op::Relinearize);
         }
     }
 
     /// A layer with weights, without its rescaling: the order of the engine on a
     /// host (`host-runner/src/circuit/latency.rs`).
-    fn linear(&mut self, form: Form, input: f64, weights: f64, ciphertexts: usize) {
-        let sums = input * weights;
+    fn linear(&mut self, form: Form, ciphertexts: usize) {
         let product = |operand, index: usize| Op::Product {
             operand,
             index: index as u16,
-            scale: weights,
         };
         let first = self.step == 0;
         match form {
             Form::Blocks { .. } => {
-                self.push(Op::Clear { scale: sums });
+                self.push(Op::Clear { sums: true });
                 for index in 0..ciphertexts {
                     self.push(product(Operand::Input, index));
                 }
-                self.relinearize(sums);
+                self.relinearize();
             }
             Form::Rows { .. } => {
                 if first {
-                    self.push(Op::Clear { scale: input });
+                    self.push(Op::Clear { sums: false });
                     self.push(Op::Receive);
                 }
                 self.push(product(Operand::Accumulator, 0));
-                self.relinearize(sums);
+                self.relinearize();
             }
             Form::Diagonals { baby, complex, .. } => {
                 if first {
-                    self.push(Op::Clear { scale: input });
+                    self.push(Op::Clear { sums: false });
                     self.push(Op::Receive);
                 } else if complex {
                     let half = self.rotation(form.diagonals());
@@ -626,7 +634,7 @@ impl Writer {
                     self.push(Op::Rotate(g));
                     self.save(steps as u8);
                 }
-                self.push(Op::Clear { scale: sums });
+                self.push(Op::Clear { sums: true });
                 let giant_step = self.rotation(baby);
                 for (done, giant) in (0..form.giants()).rev().enumerate() {
                     if done > 0 {
@@ -635,7 +643,7 @@ impl Writer {
                     for b in 0..baby {
                         self.push(product(Operand::Register(b as u8), giant * baby + b));
                     }
-                    self.relinearize(sums);
+                    self.relinearize();
                 }
             }
         }

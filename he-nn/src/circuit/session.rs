@@ -309,9 +309,9 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             Some(Upload::InputSeed(_)) => {
                 *first = *seed;
                 if W::PLAIN
-                    && let Op::Product { index, scale, .. } = task.op
+                    && let Op::Product { index, .. } = task.op
                 {
-                    self.encode_weights(task.step, index, scale)?;
+                    self.encode_weights(task.step, index)?;
                 }
             }
             Some(Upload::FactorSeed(_)) => *second = *seed,
@@ -355,7 +355,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(self.program);
         let next = run.cursor.task();
-        if next != waiting && matches!(task.op, Op::Relinearize { .. }) {
+        if next != waiting && matches!(task.op, Op::Relinearize) {
             self.accumulator.narrow()?;
         }
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
@@ -386,21 +386,23 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         let params = self.program.params();
         let level = usize::from(task.level);
         match task.op {
-            Op::Clear { scale } => self.accumulator.clear(params, level, scale),
+            Op::Clear { sums } => {
+                let linear = self.program.linear(task.step).ok_or(Refusal::Model)?;
+                let scale = if sums { linear.sums() } else { linear.input };
+                self.accumulator.clear(params, level, scale)
+            }
             Op::Product {
                 operand: Operand::Register(register),
                 index,
-                scale,
             } => {
-                self.encode_weights(task.step, index, scale)?;
+                self.encode_weights(task.step, index)?;
                 self.multiply_register(register)
             }
             Op::Product {
                 operand: Operand::Accumulator,
                 index,
-                scale,
             } => {
-                self.encode_weights(task.step, index, scale)?;
+                let scale = self.encode_weights(task.step, index)?;
                 let (ct, _) = self.accumulator.two()?;
                 let (coefficients, scratch) = two_limbs(self.work, params.n())?;
                 let coefficients = bytemuck::cast_slice(coefficients);
@@ -466,16 +468,18 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             | Op::Rotate(_)
             | Op::RotateAdd(_)
             | Op::Square
-            | Op::Relinearize { .. } => Err(Refusal::Model),
+            | Op::Relinearize => Err(Refusal::Model),
         }
     }
 
-    /// Encodes the weights of a product.
-    fn encode_weights(&mut self, step: u8, index: u16, scale: f64) -> Result<(), Refusal> {
+    /// Encodes the weights of a product; their scale.
+    fn encode_weights(&mut self, step: u8, index: u16) -> Result<f64, Refusal> {
+        let scale = self.program.linear(step).ok_or(Refusal::Model)?.weights;
         self.encode(step, scale, |map, form, re, im| {
             let weight = |output, input| map.weight(output, input).unwrap_or(0.0);
             form.weight_slots(map, usize::from(index), weight, re, im);
-        })
+        })?;
+        Ok(scale)
     }
 
     /// Encodes what `fill` writes into the slots; the coefficients (integers in
@@ -523,7 +527,8 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     fn start_switching(&mut self, task: Task) -> Result<(), Refusal> {
         let params = self.program.params();
         let op = task.op.switching().ok_or(Refusal::Model)?;
-        if let Op::Relinearize { scale } = task.op {
+        if let Op::Relinearize = task.op {
+            let scale = self.program.linear(task.step).ok_or(Refusal::Model)?.sums();
             let level = usize::from(task.level);
             self.accumulator.widen(params, level, scale)?;
         }

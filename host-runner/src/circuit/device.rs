@@ -261,11 +261,11 @@ fn sealed_factors(
             other => &other.insert((step, Matrix::new(map)?)).1,
         };
         let scale = match op {
-            Op::Product { index, scale, .. } => {
+            Op::Product { index, .. } => {
                 let weight = |output, input| matrix.weight(output, input);
                 let index = usize::from(index);
                 circuit.weight_slots(usize::from(step), index, weight, &mut re, &mut im);
-                scale
+                scales.weights
             }
             _ => {
                 circuit.bias_slots(usize::from(step), |k| matrix.bias(k), &mut re);

@@ -549,7 +549,9 @@ pub struct BoardReport {
 }
 
 impl BoardReport {
-    fn of(program: &Program, board: &Board) -> Self {
+    /// Of a program.
+    #[must_use]
+    pub fn of(program: &Program, board: &Board) -> Self {
         let words = |words: usize| words * size_of::<u32>();
         let arena_bytes = words(program.arena_words());
         let accumulator = words(program.parts() * program.part_words());
