@@ -110,11 +110,7 @@ fn compiler() -> String {
 
 /// Refuses here what the board could only refuse at run time. Two layers with
 /// weights in plain have a session of their own; for anything else the program.
-fn plan(
-    set: &'static Params,
-    path: &Path,
-    encrypted: bool,
-) -> Result<Option<Program>, String> {
+fn plan(set: &'static Params, path: &Path, encrypted: bool) -> Result<Option<Program>, String> {
     let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
     let model = Model::parse(&bytes).map_err(|e| failed(&e))?;

@@ -289,16 +289,37 @@ impl<T: Transport> Transport for Limited<T> {
     }
 }
 
+/// What an evaluator behind TCP holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Held<'a> {
+    /// The file of a network of two layers.
+    TwoLayers(&'a [u8]),
+    /// A program and its weights.
+    Circuit(&'a Program, Model<'a>),
+    /// A program whose weights come encrypted.
+    Encrypted(&'a Program),
+}
+
+impl Held<'_> {
+    fn evaluate<T: Transport>(self, transport: &mut T) -> Result<(), EvaluatorError> {
+        match self {
+            Self::TwoLayers(model) => evaluate(model, transport),
+            Self::Circuit(program, weights) => evaluate_program(program, weights, transport),
+            Self::Encrypted(program) => evaluate_program(program, Encrypted, transport),
+        }
+    }
+}
+
 /// One client's session. Ends when the client does, or is silent for `limit`.
 fn session(
     socket: TcpStream,
     peer: SocketAddr,
-    model: &[u8],
+    held: Held<'_>,
     limit: Duration,
 ) -> Result<(), EvaluatorError> {
     let transport = Stream::new(socket, format!("tcp:{peer}"))?;
     let mut transport = Limited { transport, limit };
-    match evaluate(model, &mut transport) {
+    match held.evaluate(&mut transport) {
         // A full send buffer has another limit.
         Err(EvaluatorError::Device(DeviceError::Timeout { device, timeout }))
             if timeout == limit =>
@@ -312,7 +333,7 @@ fn session(
     }
 }
 
-/// Listens at `address` and evaluates for one client after the other, each in
+/// Listens at `address` and evaluates what is `held` for one client after the other, each in
 /// a session of its own, which ends after ten silent minutes. `listening` is told the address bound (with port 0,
 /// the system chooses the port); `ended` how each session ended. Never returns
 /// but with an error.
@@ -321,11 +342,13 @@ fn session(
 /// [`EvaluatorError`] if the model is unusable or the address is not free.
 pub fn listen(
     address: &str,
-    model: &[u8],
+    held: Held<'_>,
     listening: impl FnOnce(SocketAddr),
     mut ended: impl FnMut(Result<(), EvaluatorError>),
 ) -> Result<std::convert::Infallible, EvaluatorError> {
-    Plan::new(PARAMS, &Model::parse(model)?)?;
+    if let Held::TwoLayers(model) = held {
+        Plan::new(PARAMS, &Model::parse(model)?)?;
+    }
     let failed = |source| EvaluatorError::Listen {
         address: address.to_owned(),
         source,
@@ -342,7 +365,7 @@ pub fn listen(
                 continue;
             }
         };
-        ended(session(socket, peer, model, IDLE));
+        ended(session(socket, peer, held, IDLE));
     }
 }
 
@@ -353,7 +376,7 @@ mod tests {
     #[test]
     fn a_silent_client_loses_its_session() {
         let limit = Duration::from_millis(50);
-        let model = crate::bundled::model("mnist-mlp64").unwrap();
+        let model = Held::TwoLayers(crate::bundled::model("mnist-mlp64").unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();

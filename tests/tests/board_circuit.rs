@@ -33,7 +33,11 @@ fn infer(
         let inference = client.infer(&mut link, pixels, |_, _| {}).unwrap();
         assert_eq!(inference.label(), usize::from(label));
         let clear = plain::logits(model, pixels).unwrap();
-        let error = inference.logits.iter().zip(&clear).map(|(a, b)| (a - b).abs());
+        let error = inference
+            .logits
+            .iter()
+            .zip(&clear)
+            .map(|(a, b)| (a - b).abs());
         let bound = client.circuit().logit_error().six_sigma;
         assert!(error.fold(0.0, f64::max) < bound);
         inferences.push(inference);
@@ -57,7 +61,11 @@ fn the_same(name: &str, board: &str, weights: Weights, images: usize) {
         board,
         model: Some(&path),
         params: program.params(),
-        features: if encrypted { &["encrypted-weights"] } else { &[] },
+        features: if encrypted {
+            &["encrypted-weights"]
+        } else {
+            &[]
+        },
     })
     .unwrap();
     let emulator = Emulator::start(board, &image, Box::new(|_| ())).unwrap();
@@ -76,7 +84,10 @@ fn the_same(name: &str, board: &str, weights: Weights, images: usize) {
         }
         let total = emulated.total().unwrap();
         let ratio = plan.instructions_estimate as f64 / total as f64;
-        assert!((0.85..1.15).contains(&ratio), "estimate over count: {ratio}");
+        assert!(
+            (0.85..1.15).contains(&ratio),
+            "estimate over count: {ratio}"
+        );
         let memory = emulated.memory;
         let fixed = memory.static_bytes as usize - plan.arena_bytes;
         assert!(fixed <= board.fixed_bytes, "{fixed} bytes beside the arena");

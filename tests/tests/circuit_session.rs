@@ -150,7 +150,10 @@ fn wrong_requests_are_refused_and_the_next_inference_begins() {
         assert_eq!(ask(&mut session, &[SEED]), refused(Refusal::NotExpected));
         let again = ask(&mut session, &[begin, SEED, SEED, first]);
         assert_eq!(again, format!("{:?}", Reply::Ack));
-        assert_eq!(ask(&mut session, &[Request::Abort]), format!("{:?}", Reply::Aborted));
+        assert_eq!(
+            ask(&mut session, &[Request::Abort]),
+            format!("{:?}", Reply::Aborted)
+        );
     }
 }
 

@@ -480,7 +480,10 @@ fn what_has_no_plan_is_refused_by_name() {
     let emulated = ["infer", "--device", "qemu:mps2-an386-256k"];
     for command in [small, emulated] {
         let sentence = fails(2, &[&command[..], &encrypted].concat());
-        assert!(sentence.contains("282624 bytes") && sentence.contains("221184"), "{sentence}");
+        assert!(
+            sentence.contains("282624 bytes") && sentence.contains("221184"),
+            "{sentence}"
+        );
     }
     let large = ["plan", "--board", "mps2-an386"];
     let plan = succeeds(&[&large[..], &encrypted].concat());

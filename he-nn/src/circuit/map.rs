@@ -283,3 +283,41 @@ fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) ->
     }
     factor * linear.biases.get(channel).map_or(0.0, f64::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_turned_around_are_sources() {
+        let kernel = Kernel {
+            out_channels: 3,
+            height: 3,
+            width: 2,
+            stride: 2,
+        };
+        let shape = |channels, height, width| Shape {
+            channels,
+            height,
+            width,
+        };
+        let window = Taps::Window {
+            input: shape(2, 7, 6),
+            output: shape(3, 3, 3),
+            kernel,
+        };
+        for (taps, inputs, outputs) in [(window, 84, 27), (Taps::Dense { inputs: 5 }, 5, 4)] {
+            for output in 0..outputs {
+                let mut found = 0;
+                for input in 0..inputs {
+                    if let Some(tap) = taps.tap(input, output) {
+                        assert_eq!(taps.source(tap, output), Some(input));
+                        found += 1;
+                    }
+                }
+                assert_eq!(found, taps.count());
+                assert_eq!(taps.tap(inputs, output), None);
+            }
+        }
+    }
+}

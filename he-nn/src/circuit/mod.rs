@@ -225,7 +225,9 @@ impl Form {
             Self::Blocks { lanes, pairs } => {
                 let taps = map.taps();
                 let first = index * (slots >> lanes.trailing_zeros());
-                let of_blocks = re.chunks_exact_mut(lanes.max(1)).zip(im.chunks_exact_mut(lanes.max(1)));
+                let of_blocks = re
+                    .chunks_exact_mut(lanes.max(1))
+                    .zip(im.chunks_exact_mut(lanes.max(1)));
                 for ((re, im), pair) in of_blocks.zip(first..pairs) {
                     for (output, (re, im)) in re.iter_mut().zip(im).enumerate().take(outputs) {
                         *re = weight(output, taps.source(2 * pair, output), 0.5);

@@ -818,3 +818,182 @@ impl Cursor {
         self.settle(program);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Shape};
+    use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
+    use std::vec::Vec;
+
+    /// A convolution, and a dense layer behind a square, as often as `middle` says.
+    fn with_program<T>(
+        params: &'static Params,
+        weights: Weights,
+        middle: usize,
+        (scale, bias): (f32, f32),
+        take: impl FnOnce(Result<Program, CircuitError>) -> T,
+    ) -> T {
+        let square: Vec<u8> = [0.0f32, 0.0, 1.0]
+            .into_iter()
+            .flat_map(f32::to_le_bytes)
+            .collect();
+        let bytes = std::vec![3u8; 36 * 16];
+        let biases: Vec<u8> = [bias; 16].into_iter().flat_map(f32::to_le_bytes).collect();
+        let linear = |weights: usize, biases_: usize, scale| Linear {
+            scale,
+            weights: &bytes[..weights],
+            biases: Floats::new(&biases[..4 * biases_]),
+        };
+        let polynomial = Layer::Polynomial {
+            coefficients: Floats::new(&square),
+            range: 16.0,
+        };
+        let mut layers = std::vec![Layer::Conv2d {
+            kernel: Kernel {
+                out_channels: 4,
+                height: 2,
+                width: 2,
+                stride: 2,
+            },
+            linear: linear(16, 4, scale),
+            range: 4.0,
+        }];
+        for index in 0..=middle {
+            let inputs = if index == 0 { 36 } else { 16 };
+            layers.push(polynomial);
+            layers.push(Layer::Dense {
+                outputs: 16,
+                linear: linear(inputs * 16, 16, 0.01),
+                range: 4.0,
+            });
+        }
+        let parts = ModelParts {
+            name: b"stream",
+            input: Input::Image(Shape {
+                channels: 1,
+                height: 6,
+                width: 6,
+            }),
+            layers: &layers,
+        };
+        let mut file = std::vec![0; parts.file_len().unwrap()];
+        let model: Model<'_> = parts.write(&mut file).unwrap();
+        let mut row = std::vec![0.0; Circuit::buffer_len(&model)];
+        let mut scratch = row.clone();
+        let circuit = Circuit::new(params, model, weights, &mut row, &mut scratch).unwrap();
+        // Client and engine take the same keys.
+        let program = Program::new(&circuit, &mut row, &mut scratch);
+        if let Ok(program) = &program {
+            let mut wanted = Vec::new();
+            circuit.keys(|target, level| wanted.push((target, level)));
+            let uses = program.key_uses();
+            for (target, level) in
+                uses.map(|task| (task.op.switching().unwrap().target(), task.level.into()))
+            {
+                assert!(wanted.contains(&(target, level)), "{target:?} at {level}");
+            }
+        }
+        take(program)
+    }
+
+    #[test]
+    fn the_cursor_covers_the_payload() {
+        for (params, middle, weights) in [
+            (&N4096_DEPTH3, 0, Weights::Plain),
+            (&N4096_DEPTH3, 0, Weights::Encrypted),
+            (&N8192_DEPTH5, 1, Weights::Plain),
+            (&N8192_DEPTH5, 1, Weights::Encrypted),
+        ] {
+            let program = with_program(params, weights, middle, (0.01, 0.5), Result::unwrap);
+            let mut cursor = Cursor::start(&program);
+            let mut sent = Payload {
+                result: program.payload().result,
+                ..Payload::default()
+            };
+            let mut last_input = None;
+            while let Some(upload) = cursor.upload(&program) {
+                match upload {
+                    Upload::InputSeed(_) => sent.inputs += SEED_BYTES,
+                    Upload::FactorSeed(_) => sent.factors += SEED_BYTES,
+                    Upload::KeySeed(_) => sent.keys += SEED_BYTES,
+                    Upload::Chunk(item, offset) => {
+                        let (Item::Input { limb, .. }
+                        | Item::Weight { limb, .. }
+                        | Item::Key { limb, .. }) = item;
+                        let prime = params.prime(usize::from(limb)).unwrap();
+                        let bytes = packed_len(CHUNK_COEFFS, prime.modulus().bits());
+                        match item {
+                            Item::Input { .. } => {
+                                sent.inputs += bytes;
+                                last_input = Some((limb, offset));
+                            }
+                            Item::Weight { .. } => {
+                                sent.factors += bytes;
+                                // A chunk of an input is followed by its factor's.
+                                if let Some(of) = last_input.take() {
+                                    assert_eq!(of, (limb, offset));
+                                }
+                            }
+                            Item::Key { .. } => sent.keys += bytes,
+                        }
+                    }
+                }
+                cursor.advance(&program);
+            }
+            assert_eq!(sent, program.payload());
+            assert_eq!(cursor.task(), program.tasks().len());
+            assert_eq!(sent.factors > 0, weights == Weights::Encrypted);
+        }
+    }
+
+    #[test]
+    fn a_program_is_read_as_it_was_written_and_under_its_set_alone() {
+        let program = with_program(
+            &N4096_DEPTH3,
+            Weights::Encrypted,
+            0,
+            (0.01, 0.5),
+            Result::unwrap,
+        );
+        let mut room = [0; 4096];
+        let bytes = program.write(&mut room).unwrap();
+        let read = Program::parse(&N4096_DEPTH3, bytes).unwrap();
+        assert_eq!(read.tasks(), program.tasks());
+        assert_eq!(read.fingerprint(), program.fingerprint());
+        assert_eq!(read.arena_words(), program.arena_words());
+        assert!(Program::parse(&N8192_DEPTH5, bytes).is_none());
+        assert!(Program::parse(&N4096_DEPTH3, &bytes[..bytes.len() - 1]).is_none());
+        assert!(program.write(&mut [0; 8]).is_none());
+    }
+
+    #[test]
+    fn programs_that_differ_in_weights_or_scales_are_told_apart() {
+        let of = |weights, scale| {
+            with_program(&N4096_DEPTH3, weights, 0, (scale, 0.5), |program| {
+                let program = program.unwrap();
+                (program.fingerprint(), program.model_crc())
+            })
+        };
+        assert_eq!(of(Weights::Plain, 0.01), of(Weights::Plain, 0.01));
+        assert_ne!(of(Weights::Plain, 0.01), of(Weights::Plain, 0.02));
+        assert_ne!(of(Weights::Plain, 0.01), of(Weights::Encrypted, 0.01));
+        // An evaluator without weights cannot tell them.
+        assert_eq!(of(Weights::Encrypted, 0.01), of(Weights::Encrypted, 0.02));
+    }
+
+    #[test]
+    fn biases_beyond_the_encoder_are_refused() {
+        let error = with_program(
+            &N4096_DEPTH3,
+            Weights::Plain,
+            0,
+            (0.01, 1e6),
+            Result::unwrap_err,
+        );
+        assert!(
+            matches!(error, CircuitError::Single { layer: 0, .. }),
+            "{error}"
+        );
+    }
+}

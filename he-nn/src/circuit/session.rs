@@ -186,8 +186,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         let work = take(program.work_words())?;
         let held = take(program.held_words())?;
         let params = program.params();
-        let ct =
-            Ciphertext::zero(params, program.input_level(), 1.0, c0, c1).map_err(|_| short)?;
+        let ct = Ciphertext::zero(params, program.input_level(), 1.0, c0, c1).map_err(|_| short)?;
         Ok(Self {
             program,
             weights,

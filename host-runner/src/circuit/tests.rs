@@ -286,7 +286,9 @@ fn streamed(file: &[u8], params: &'static Params, weights: Weights, count: usize
         let pixels = bytes(model.inputs(), 900 + index as u32);
         let (mut last, mut of) = (0, 0);
         let inference = client
-            .infer(&mut link, pixels.as_slice(), |sent, total| (last, of) = (sent, total))
+            .infer(&mut link, pixels.as_slice(), |sent, total| {
+                (last, of) = (sent, total)
+            })
             .unwrap();
         assert_eq!(last, of);
         assert_eq!(
@@ -340,7 +342,17 @@ fn three_layers_stream() {
     let model = Model::parse(&file).unwrap();
     let (circuit, _) = device::plan(Some(&N8192_DEPTH5), model, Weights::Plain).unwrap();
     let complex = circuit.steps().iter().any(|step| {
-        matches!(step, Step::Linear { form: Form::Diagonals { complex: true, baby: 2.., .. }, .. })
+        matches!(
+            step,
+            Step::Linear {
+                form: Form::Diagonals {
+                    complex: true,
+                    baby: 2..,
+                    ..
+                },
+                ..
+            }
+        )
     });
     assert!(complex, "{:?}", circuit.steps());
     for weights in [Weights::Plain, Weights::Encrypted] {

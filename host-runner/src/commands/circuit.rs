@@ -14,8 +14,8 @@ use he_nn::model::{Input, Model, Sample};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::infer::{EvaluatorReport, ImageReport, InferArguments, InferReport, ParamsReport};
 use super::infer::{self, StageReport, text};
+use super::infer::{EvaluatorReport, ImageReport, InferArguments, InferReport, ParamsReport};
 use super::output::{self, bytes, grouped};
 use super::plan::MemoryReport;
 use super::{Failure, ModelFile, Packing, Weights};
@@ -258,6 +258,16 @@ fn program_for<'m>(
     Ok((circuit, program))
 }
 
+/// The program of an evaluator behind TCP.
+pub(super) fn program(
+    file: &ModelFile,
+    model: &Model<'_>,
+    params: Option<&'static Params>,
+    weights: Weights,
+) -> Result<Program, Failure> {
+    program_for(file, model, params, weights, None).map(|(_, program)| program)
+}
+
 fn on_device(
     arguments: &InferArguments,
     file: &ModelFile,
@@ -404,15 +414,19 @@ fn report(
     let mean = |unit, time: u64| (run.unit == Some(unit)).then_some(time / count as u64);
     let counts = run.counts.iter().copied().chain(std::iter::repeat(0));
     let counted: u64 = run.counts.iter().sum();
-    let stages = run.stages.iter().zip(counts).map(|(stage, time)| StageReport {
-        name: stage.name.clone(),
-        instructions: mean(TimeUnit::Instructions, time),
-        cycles: mean(TimeUnit::Cycles, time),
-        seconds: timed.then(|| each(stage.time)),
-        level: Some(stage.level),
-        scale_log2: Some(stage.scale_log2),
-        bytes: Some(stage.bytes),
-    });
+    let stages = run
+        .stages
+        .iter()
+        .zip(counts)
+        .map(|(stage, time)| StageReport {
+            name: stage.name.clone(),
+            instructions: mean(TimeUnit::Instructions, time),
+            cycles: mean(TimeUnit::Cycles, time),
+            seconds: timed.then(|| each(stage.time)),
+            level: Some(stage.level),
+            scale_log2: Some(stage.scale_log2),
+            bytes: Some(stage.bytes),
+        });
     let total: Duration = run.stages.iter().map(|stage| stage.time).sum();
     let keys = (run.keys + run.weights) / count;
     Ok(InferReport {
@@ -586,7 +600,9 @@ fn instructions(program: &Program, board: &Board) -> u64 {
     let n = program.params().n() as u64;
     let butterflies = n / 2 * u64::from(n.trailing_zeros());
     let limbs = |level: u8| u64::from(level) + 1;
-    let keys = program.key_uses().map(|task| limbs(task.level) * (limbs(task.level) + 1));
+    let keys = program
+        .key_uses()
+        .map(|task| limbs(task.level) * (limbs(task.level) + 1));
     let factors = program.factors().map(|task| limbs(task.level));
     let inputs = program.inputs() as u64 * (program.input_level() as u64 + 1);
     let streamed = keys.sum::<u64>() + factors.sum::<u64>() + inputs;
@@ -594,7 +610,11 @@ fn instructions(program: &Program, board: &Board) -> u64 {
         true => 0,
         false => {
             let encodes = |op: &Op| matches!(op, Op::Product { .. } | Op::Bias);
-            program.tasks().iter().filter(|task| encodes(&task.op)).count() as u64
+            program
+                .tasks()
+                .iter()
+                .filter(|task| encodes(&task.op))
+                .count() as u64
         }
     };
     let cost = &board.cost;
@@ -647,8 +667,7 @@ fn latency_report(
         headroom_bits: circuit.headroom_bits(),
         samples: 1,
         ciphertexts: circuit.ciphertexts(),
-        input_bytes: circuit.ciphertexts()
-            * circuit::seeded_bytes(params, circuit.input_level())?,
+        input_bytes: circuit.ciphertexts() * circuit::seeded_bytes(params, circuit.input_level())?,
         keys: keys.len(),
         key_bytes: circuit::key_bytes(params, &keys)?,
         board: None,

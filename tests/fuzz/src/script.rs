@@ -3,9 +3,9 @@
 //! a conversation of thousands of messages with right checksums.
 
 use he_edge_tests::Reference;
-use he_nn::link::{FrameReader, LinkError, MAX_FRAME, encode};
 use he_nn::circuit::Weights;
 use he_nn::circuit::program::Program;
+use he_nn::link::{FrameReader, LinkError, MAX_FRAME, encode};
 use host_runner::circuit::{Keys, device};
 use host_runner::device::{Connection, Direction};
 use host_runner::evaluator;
