@@ -931,3 +931,6 @@ pub fn input_values(input: Input<'_>, sample: crate::model::Sample<'_>, values: 
 fn floor_pow2(x: f64) -> f64 {
     libm::exp2(libm::floor(libm::log2(x)))
 }
+
+#[cfg(test)]
+mod tests;
