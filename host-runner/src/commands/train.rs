@@ -113,9 +113,9 @@ fn table(report: &Report) -> String {
             "up",
             "down",
             "right",
-            "in the clear",
+            "clear",
             "flips",
-            "largest weight error",
+            "weights off by",
         ],
         &rows,
     );

@@ -62,6 +62,10 @@ pub const DECAY: f64 = 0.05;
 /// Levels that an epoch takes.
 pub const EPOCH_LEVELS: usize = 3;
 
+/// Most epochs with refresh, where no level limits them: what a slip of the hand may
+/// cost.
+const MOST_REFRESHED: usize = 1000;
+
 /// Slots of a row.
 pub(super) const STRIDE: usize = 8;
 
@@ -182,7 +186,7 @@ impl Circuit {
         let noise = ROUNDING * params.n() as f64;
         // So that the rounding in a slot is an eighth at most.
         if rows == 0 || u < 8.0 * noise {
-            let most = rows as f64 * (u / (8.0 * noise)).powi(4);
+            let most = rows.max(1) as f64 * (u / (8.0 * noise)).powi(4);
             return Err(Error::Rows {
                 rows,
                 most: most as usize,
@@ -282,10 +286,10 @@ impl Circuit {
     /// All epochs.
     ///
     /// # Errors
-    /// [`Error::Epochs`] for none, or more than there are levels for.
+    /// [`Error::Epochs`] for none, or more than there are levels for, or 1000.
     pub fn steps(&self, epochs: usize) -> Result<Vec<Step>, Error> {
         let most = match self.mode {
-            Mode::Refresh => usize::MAX,
+            Mode::Refresh => MOST_REFRESHED,
             Mode::NoRefresh => self.epochs_between_refreshes(),
         };
         if epochs == 0 || epochs > most {

@@ -1,5 +1,7 @@
 //! The holder of the key: encrypts the table and the model, and decrypts models.
 
+use std::fmt;
+
 use chacha20::ChaCha20Rng;
 use he_core::ckks::decrypt::decrypt;
 use he_core::ckks::encode::encode_complex;
@@ -17,11 +19,16 @@ use super::{Data, EncryptedModel, Error, Model, Rows};
 const WRAPPED: f64 = 0.5;
 
 /// The client, with its secret key.
-#[derive(Debug)]
 pub struct Client {
     circuit: Circuit,
     key: SecretKey<Vec<u32>>,
     rng: ChaCha20Rng,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client(..)")
+    }
 }
 
 impl Client {
@@ -59,15 +66,18 @@ impl Client {
     /// The table, as [`super::circuit`] lays it out.
     ///
     /// # Errors
-    /// [`Error::Rows`] for another number of rows than the circuit's;
-    /// [`Error::Library`] for a feature too large to be encoded.
+    /// [`Error::Library`] for another number of rows than the circuit's, or a feature
+    /// too large to be encoded.
     pub fn encrypt_rows(&mut self, rows: &Rows) -> Result<Data, Error> {
         let circuit = self.circuit;
-        if rows.features.len() != circuit.rows() || rows.labels.len() != circuit.rows() {
-            return Err(Error::Rows {
-                rows: rows.features.len().max(rows.labels.len()),
-                most: circuit.rows(),
-            });
+        for got in [rows.features.len(), rows.labels.len()] {
+            if got != circuit.rows() {
+                return Err(Error::Library(he_core::Error::Length {
+                    what: "rows of the table",
+                    expected: circuit.rows(),
+                    got,
+                }));
+            }
         }
         let (level, unit) = (circuit.params().max_level(), circuit.unit());
         let forward = Shape {

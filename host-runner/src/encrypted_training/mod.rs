@@ -17,7 +17,8 @@
 //! What the client decrypts is checked as any answer of an evaluator is: its level
 //! and scale must be those that the client computed, and a refreshed model is
 //! encrypted from the decrypted numbers alone. That the evaluator did the right
-//! computation is not checked. A trained model that is given to others publishes
+//! computation is not checked, and going on tells it that its answer was taken. A
+//! trained model that is given to others publishes
 //! approximate decryptions (Li and Micciancio, Eurocrypt 2021); what is written to a
 //! file is rounded to 8 bits, and nothing is proved of that.
 
@@ -70,16 +71,16 @@ pub enum Error {
     #[error(transparent)]
     Table(#[from] TableError),
     /// Too few rows, or too many.
-    #[error("{rows} rows were given and this computation is for 1 to {most}: give it as many")]
+    #[error("the table has {rows} rows and this computation takes 1 to {most}: use another")]
     Rows {
         /// How many there are.
         rows: usize,
         /// How many there may be.
         most: usize,
     },
-    /// More epochs than there are levels for, or none.
+    /// No epochs, or too many.
     #[error(
-        "{epochs} epochs were asked for and the levels suffice for {most}: ask for 1 to {most}, or use --refresh"
+        "{epochs} epochs were asked for and in this mode there can be 1 to {most}: ask for as many, more of them with --refresh"
     )]
     Epochs {
         /// How many.

@@ -113,6 +113,7 @@ fn levels_and_scales() {
     let refreshed = Circuit::new(Mode::Refresh, 538).unwrap();
     assert_eq!((refreshed.parts(), refreshed.rows_each()), (3, 256));
     assert_eq!(refreshed.steps(40).unwrap().len(), 40);
+    assert!(refreshed.steps(1001).is_err());
     for mode in [Mode::Refresh, Mode::NoRefresh] {
         for rows in [0, 10_000_000] {
             let error = Circuit::new(mode, rows).unwrap_err();
@@ -148,10 +149,7 @@ fn what_does_not_belong_together_is_refused() {
             .is_err()
     );
     let few = standardised(&drawn(39));
-    assert!(matches!(
-        client.encrypt_rows(&few),
-        Err(Error::Rows { rows: 39, most: 40 })
-    ));
+    assert!(client.encrypt_rows(&few).is_err());
 
     // A model that the client has not renewed.
     let held = evaluator.read(&model).unwrap();
