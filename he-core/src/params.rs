@@ -543,7 +543,7 @@ parameter_set! {
     ///
     /// | prime | bits | for |
     /// |---|---|---|
-    /// | 185 909 249 | 27.47 | base: the result and its headroom |
+    /// | 185 909 249 | 27.47 | base: the result, scale 2^24 and 2^2.5 of headroom on either side |
     /// | 16 760 833 | 24.00 | fifth rescale |
     /// | 16 580 609 | 23.98 | fourth rescale |
     /// | 16 515 073 | 23.98 | third rescale |
@@ -635,7 +635,7 @@ parameter_set! {
     /// | 1 130 497 | 20.11 | third rescale |
     /// | 1 097 729 | 20.07 | second rescale |
     /// | 1 032 193 | 19.98 | first rescale |
-    /// | 163 841 | 17.32 | special: key-switching noise is below 2^23 in a slot, where scales are 2^40 |
+    /// | 163 841 | 17.32 | special: key-switching noise is about 2^23 in a slot, where scales are 2^40 |
     ///
     /// log2(QP) = 145.24, one bit below the table's 147.
     pub static N8192_DEPTH5_192 = {

@@ -46,6 +46,21 @@ he_core::parameter_set! {
         ],
         special: [1_073_741_441, 1_073_738_753, 7681, 1_073_736_449]
     };
+
+    /// More special primes than a digit has: two digits of two primes, at level 2 one
+    /// of two and one of one.
+    static TWO_OF_THREE = {
+        n: 64, security: Security::Insecure,
+        data: [1_073_739_649, 67_107_713, 12_289, 67_104_769],
+        special: [1_073_741_441, 7681, 1_073_738_753]
+    };
+
+    /// The same with digits of three primes and of two.
+    static THREE_OF_FOUR = {
+        n: 64, security: Security::Insecure,
+        data: [1_073_739_649, 67_107_713, 12_289, 67_104_769, 40_961],
+        special: [1_073_741_441, 7681, 1_073_738_753, 1_073_736_449]
+    };
 }
 
 type Poly = Vec<BigInt>;
@@ -332,7 +347,9 @@ impl Lab {
             .chain(params.special()..params.limbs())
             .collect();
         let all = modulus(params, &targets);
-        let size = params.special_limbs();
+        // Of the whole chain: as few primes as leave the number of digits as it is.
+        let digits = params.data_limbs().div_ceil(params.special_limbs());
+        let size = params.data_limbs().div_ceil(digits);
         let mut k = [(); 2].map(|()| vec![BigInt::ZERO; n]);
         for digit in 0..(level + 1).div_ceil(size) {
             let group: Vec<usize> = (digit * size..((digit + 1) * size).min(level + 1)).collect();
@@ -618,7 +635,7 @@ fn one_product_of_integers_is_the_definition() {
 
 #[test]
 fn key_switching_is_its_formula() {
-    for params in [&SINGLE, &PAIRS, &FOURS] {
+    for params in [&SINGLE, &PAIRS, &FOURS, &TWO_OF_THREE, &THREE_OF_FOUR] {
         let mut lab = Lab::new(params);
         for level in 0..=params.max_level() {
             for (i, op) in [

@@ -1,4 +1,4 @@
-//! Measured precision of every operation under two of the named sets, beside what the
+//! Measured precision of every operation under every named set, beside what the
 //! ciphertexts carry of their noise, against the committed table.
 //!
 //! `HE_EDGE_UPDATE_PRECISION=1` writes the table anew.
@@ -10,17 +10,30 @@ use chacha20::ChaCha20Rng;
 use he_core::ckks::encode::encode_complex;
 use he_core::ckks::evaluator::*;
 use he_core::ckks::{Ciphertext, Constant, Message, Noise, Plaintext, decrypt};
-use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, Params};
+use he_core::params::{Params, SETS};
 use he_core::ring::automorphism::rotation;
 use he_core::rlwe::keys::{conjugation, switching_key_words};
 use he_core::rlwe::{
-    self, CompactKey, Encryption, KeySet, PublicKey, PublicScratch, SecretKey, SwitchKey,
-    SwitchTarget, encrypt_public,
+    self, Coefficient, CompactKey, Encryption, KeySet, PublicKey, PublicScratch, SecretKey,
+    SwitchKey, SwitchTarget, encrypt_public,
 };
 use rand_core::{Rng, SeedableRng};
 
-/// Measured sets, and log2 of the scale at which inputs are encrypted.
-static SETS: [(&Params, f64); 2] = [(&N4096_DEPTH3, 20.0), (&N8192_DEPTH5, 24.0)];
+/// How a set is used, as its documentation has it: log2 of the scale at which inputs
+/// are encrypted, and how many primes a rescaling takes.
+fn usage(params: &Params) -> (f64, usize) {
+    match params.name() {
+        "N2048_DEPTH1" => (16.8, 1),
+        "N4096_DEPTH3" | "N8192_DEPTH5_192" => (20.0, 1),
+        "N8192_DEPTH3_256" => (21.0, 1),
+        "N16384_DEPTH14" => (23.0, 1),
+        "N8192_DEPTH5" | "N16384_DEPTH9_192" => (24.0, 1),
+        "N8192_DEPTH6" => (25.0, 1),
+        "N16384_DEPTH5_256" => (26.0, 1),
+        "N8192_SCALE40" => (40.0, 2),
+        other => panic!("no scale is known for {other}"),
+    }
+}
 
 /// Keys and inputs that each operation is measured with.
 const RUNS: u64 = 3;
@@ -93,17 +106,22 @@ impl Row {
     }
 }
 
-struct Lab {
+/// With coefficients of 32 or 64 bits.
+struct Lab<C> {
     params: &'static Params,
     scale: f64,
+    /// Primes that a rescaling takes.
+    primes: usize,
+    to_integer: fn(f64) -> C,
     rng: ChaCha20Rng,
     secret: SecretKey<Vec<u32>>,
     public: PublicKey<Vec<u32>>,
     keys: Vec<Key>,
 }
 
-impl Lab {
-    fn new(params: &'static Params, log_scale: f64, run: u64) -> Self {
+impl<C: Coefficient> Lab<C> {
+    fn new(params: &'static Params, to_integer: fn(f64) -> C, run: u64) -> Self {
+        let (log_scale, primes) = usage(params);
         let mut rng = ChaCha20Rng::seed_from_u64(run);
         let words = SecretKey::<Vec<u32>>::words(params);
         let secret = SecretKey::generate(params, vec![0; words], &mut rng).unwrap();
@@ -129,6 +147,8 @@ impl Lab {
         Self {
             params,
             scale: log_scale.exp2(),
+            primes,
+            to_integer,
             rng,
             secret,
             public,
@@ -147,14 +167,12 @@ impl Lab {
             .collect()
     }
 
-    fn coefficients(&self, values: &[Complex]) -> Vec<i32> {
+    fn coefficients(&self, values: &[Complex]) -> Vec<C> {
         let n = self.params.n();
         let (re, im): (Vec<f64>, Vec<f64>) = values.iter().map(|&[re, im]| (re, im)).unzip();
-        let (mut buffer, mut integers) = (vec![0.0; n], vec![0; n]);
-        encode_complex(&re, &im, self.scale, &mut buffer, &mut integers, |x| {
-            x as i32
-        })
-        .unwrap();
+        let (mut buffer, mut integers) = (vec![0.0; n], vec![C::default(); n]);
+        let (scale, to_integer) = (self.scale, self.to_integer);
+        encode_complex(&re, &im, scale, &mut buffer, &mut integers, to_integer).unwrap();
         integers
     }
 
@@ -186,7 +204,7 @@ impl Lab {
     fn encrypt_public(&mut self, values: &[Complex]) -> Ct {
         let p = self.params;
         let (message, mut c0, mut c1) = (self.coefficients(values), self.limbs(), self.limbs());
-        let (mut integers, mut limbs) = (vec![0; 3 * p.n()], vec![0; 3 * p.n()]);
+        let (mut integers, mut limbs) = (vec![0; 3 * p.n()], vec![0; PublicScratch::words(p)]);
         let scratch = PublicScratch {
             integers: &mut integers,
             limbs: &mut limbs,
@@ -238,8 +256,11 @@ impl Lab {
             .0
     }
 
+    /// By as many primes as the scale has.
     fn rescale<const PARTS: usize>(&self, ct: &mut Ct<PARTS>) {
-        rescale(self.params, ct, &mut vec![0; self.params.n()]).unwrap();
+        for _ in 0..self.primes {
+            rescale(self.params, ct, &mut vec![0; self.params.n()]).unwrap();
+        }
     }
 }
 
@@ -255,9 +276,9 @@ struct Table {
 }
 
 impl Table {
-    fn add<const PARTS: usize>(
+    fn add<C: Coefficient, const PARTS: usize>(
         &mut self,
-        lab: &Lab,
+        lab: &Lab<C>,
         operation: &'static str,
         ct: &Ct<PARTS>,
         values: &[Complex],
@@ -303,9 +324,8 @@ impl Table {
     }
 
     /// One run over all operations that the set has levels for.
-    fn measure(&mut self, params: &'static Params, log_scale: f64, run: u64) {
-        let mut lab = Lab::new(params, log_scale, run);
-        let (p, n, level, scale) = (params, params.n(), params.max_level(), log_scale.exp2());
+    fn measure<C: Coefficient>(&mut self, mut lab: Lab<C>, run: u64) {
+        let (p, n, level, scale) = (lab.params, lab.params.n(), lab.level(), lab.scale);
         let (v, w) = (lab.values(), lab.values());
         let (x, y) = (lab.encrypt(&v), lab.encrypt_public(&w));
         self.add(&lab, "encrypt_secret", &x, &v);
@@ -321,9 +341,23 @@ impl Table {
         let mut sum = copy(&x);
         add(p, &mut sum, &y).unwrap();
         self.add(&lab, "add", &sum, &each(&v, |i, v| plus(v, w[i])));
+        let mut difference = copy(&x);
+        sub(p, &mut difference, &y).unwrap();
+        let minus = |a: Complex, b: Complex| [a[0] - b[0], a[1] - b[1]];
+        let expected = each(&v, |i, v| minus(v, w[i]));
+        self.add(&lab, "sub", &difference, &expected);
+        let mut ct = copy(&x);
+        negate(p, &mut ct).unwrap();
+        self.add(&lab, "negate", &ct, &each(&v, |_, v| minus([0.0; 2], v)));
+        let mut ct = copy(&x);
+        drop_level(p, &mut ct, level - 1).unwrap();
+        self.add(&lab, "drop_level", &ct, &v);
         let mut sum = copy(&x);
         add_plain(p, &mut sum, &lab.plain(&w)).unwrap();
         self.add(&lab, "add_plain", &sum, &each(&v, |i, v| plus(v, w[i])));
+        let mut difference = copy(&x);
+        sub_plain(p, &mut difference, &lab.plain(&w)).unwrap();
+        self.add(&lab, "sub_plain", &difference, &expected);
         let c = [0.3, -0.4];
         let mut sum = copy(&x);
         add_constant(p, &mut sum, &Constant::complex(c[0], c[1], scale).unwrap()).unwrap();
@@ -338,26 +372,31 @@ impl Table {
         let mut product = copy(&x);
         multiply_plain(p, &mut product, &lab.plain(&w)).unwrap();
         self.add(&lab, "multiply_plain", &product, &expected);
-        if level > 0 {
-            lab.rescale(&mut product);
-            self.add(&lab, "multiply_plain_rescale", &product, &expected);
-            let mut ct = copy(&x);
-            align_scale(p, &mut ct, 1.1 * scale, &mut vec![0; n]).unwrap();
-            self.add(&lab, "align_scale", &ct, &v);
-        }
+        let mut sum = copy(&product);
+        multiply_plain_add(p, &mut sum, &y, &lab.plain(&v)).unwrap();
+        let twice = each(&expected, |_, v| plus(v, v));
+        self.add(&lab, "multiply_plain_add", &sum, &twice);
+        lab.rescale(&mut product);
+        self.add(&lab, "multiply_plain_rescale", &product, &expected);
+        let mut ct = copy(&x);
+        align_scale(p, &mut ct, 1.1 * scale, &mut vec![0; n]).unwrap();
+        self.add(&lab, "align_scale", &ct, &v);
         let product = multiply(p, copy(&x), &y, lab.limbs()).unwrap();
         self.add(&lab, "multiply", &product, &expected);
         let mut product = lab.relinearize(product);
         self.add(&lab, "multiply_relinearize", &product, &expected);
-        if level > 0 {
-            lab.rescale(&mut product);
-            self.add(&lab, "multiply_relinearize_rescale", &product, &expected);
-            let expected = each(&v, |_, v| times(v, v));
-            let mut square = square(p, copy(&x), lab.limbs()).unwrap();
-            self.add(&lab, "square", &square, &expected);
-            lab.rescale(&mut square);
-            self.add(&lab, "square_rescale_three_parts", &square, &expected);
-        }
+        lab.rescale(&mut product);
+        self.add(&lab, "multiply_relinearize_rescale", &product, &expected);
+        let expected = each(&v, |_, v| times(v, v));
+        let mut product = square(p, copy(&x), lab.limbs()).unwrap();
+        self.add(&lab, "square", &product, &expected);
+        lab.rescale(&mut product);
+        self.add(&lab, "square_rescale_three_parts", &product, &expected);
+        let mut product = copy(&x);
+        let key = lab.keys().find(SwitchTarget::Square, level).unwrap();
+        lab.with(|work| switch(p, SwitchOp::Square, &mut product, key, work))
+            .unwrap();
+        self.add(&lab, "square_relinearize", &product, &expected);
 
         let turned = |k: usize| each(&v, |i, _| v[(i + k) & (v.len() - 1)]);
         let mut ct = copy(&x);
@@ -379,21 +418,19 @@ impl Table {
         lab.with(|work| inner_sum(p, &mut ct, 1, 8, lab.keys(), work))
             .unwrap();
         self.add(&lab, "inner_sum_8", &ct, &sums(&eight));
-        if level > 0 {
-            // As the networks do: before the rescaling.
-            let mut ct = copy(&x);
-            multiply_plain(p, &mut ct, &lab.plain(&w)).unwrap();
-            lab.with(|work| inner_sum(p, &mut ct, 1, 8, lab.keys(), work))
-                .unwrap();
-            lab.rescale(&mut ct);
-            let products = each(&v, |i, v| times(v, w[i]));
-            let expected = each(&v, |i, _| {
-                (0..8).fold([0.0; 2], |sum, k| {
-                    plus(sum, products[(i + k) & (v.len() - 1)])
-                })
-            });
-            self.add(&lab, "multiply_plain_inner_sum_8_rescale", &ct, &expected);
-        }
+        // As the networks do: before the rescaling.
+        let mut ct = copy(&x);
+        multiply_plain(p, &mut ct, &lab.plain(&w)).unwrap();
+        lab.with(|work| inner_sum(p, &mut ct, 1, 8, lab.keys(), work))
+            .unwrap();
+        lab.rescale(&mut ct);
+        let products = each(&v, |i, v| times(v, w[i]));
+        let expected = each(&v, |i, _| {
+            (0..8).fold([0.0; 2], |sum, k| {
+                plus(sum, products[(i + k) & (v.len() - 1)])
+            })
+        });
+        self.add(&lab, "multiply_plain_inner_sum_8_rescale", &ct, &expected);
         let mut words = vec![0; hoisting_words(p, level)];
         let mut ct = copy(&x);
         inner_sum_hoisted(p, &mut ct, 1, 8, lab.keys(), &mut words).unwrap();
@@ -402,6 +439,9 @@ impl Table {
         let mut out = Ciphertext::zero(p, level, scale, lab.limbs(), lab.limbs()).unwrap();
         hoisted.rotate(p, 2, lab.keys(), &mut out).unwrap();
         self.add(&lab, "hoisted_rotate", &out, &turned(2));
+        hoisted.conjugate(p, lab.keys(), &mut out).unwrap();
+        let conjugates = each(&v, |_, v| [v[0], -v[1]]);
+        self.add(&lab, "hoisted_conjugate", &out, &conjugates);
         hoisted.sum(p, &[0, 1, 2, 4], lab.keys(), &mut out).unwrap();
         self.add(&lab, "hoisted_sum_4", &out, &sums(&[0, 1, 2, 4]));
         let weights = [v.clone(), w.clone()];
@@ -426,7 +466,8 @@ impl Table {
             ("polynomial_degree_7", &SEPTIC[..]),
         ] {
             let degree = coefficients.len() - 1;
-            if level < polynomial_levels(degree) {
+            // Every level of a polynomial is one prime.
+            if lab.primes > 1 || level < polynomial_levels(degree) {
                 continue;
             }
             let mut ct = copy(&x);
@@ -441,7 +482,7 @@ impl Table {
 
         // A product at every level, with what is fresh.
         let (mut ct, mut expected) = (copy(&x), v.clone());
-        while ct.level() > 0 {
+        while ct.level() >= lab.primes {
             let values = lab.values();
             let mut fresh = lab.encrypt(&values);
             drop_level(p, &mut fresh, ct.level()).unwrap();
@@ -450,7 +491,7 @@ impl Table {
             lab.rescale(&mut ct);
             expected = each(&expected, |i, v| times(v, values[i]));
         }
-        self.add(&lab, "products_to_level_0", &ct, &expected);
+        self.add(&lab, "products_to_the_base", &ct, &expected);
     }
 }
 
@@ -470,10 +511,14 @@ fn fields(line: &str) -> (String, Vec<f64>) {
 fn every_operation_is_as_precise_as_the_table_says_and_as_it_carries() {
     let mut text = format!("{HEADER}\n");
     let mut off = Vec::new();
-    for (params, log_scale) in SETS {
+    for params in SETS {
         let mut table = Table { rows: Vec::new() };
         for run in 0..RUNS {
-            table.measure(params, log_scale, run);
+            if usage(params).0 < f64::from(i32::ENCODED_LOG2) {
+                table.measure(Lab::new(params, |x| x as i32, run), run);
+            } else {
+                table.measure(Lab::new(params, |x| x as i64, run), run);
+            }
         }
         for row in &table.rows {
             let line = row.line(params.name());

@@ -5,6 +5,7 @@
 //! and the tests run the same code.
 #![cfg_attr(not(test), no_std)]
 
+pub mod circuit;
 pub mod link;
 pub mod mailbox;
 pub mod message;

@@ -3,6 +3,7 @@
 pub mod boards;
 pub mod budget;
 pub mod bundled;
+pub mod circuit;
 pub mod client;
 pub mod commands;
 pub mod data;

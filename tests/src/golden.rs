@@ -1,7 +1,7 @@
 //! The golden files (see `tests/golden/README.md`), and the table of parameter
 //! sets in `he-core/WIRE.md`.
 
-use he_core::params::{Params, Security};
+use he_core::params::{Params, SETS, Security};
 use he_core::rlwe::PublicKey;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::wire::{self, Header, Kind};
@@ -17,6 +17,19 @@ he_core::parameter_set! {
         n: 64, security: Security::Insecure,
         data: [134_217_089, 785_153, 1_048_193], special: 134_215_681
     };
+
+    /// Several special primes, more than a digit has: two digits of two primes, and
+    /// at level 2 one of two and one of one.
+    pub static GOLDEN64_GROUPED = {
+        n: 64, security: Security::Insecure,
+        data: [1_073_739_649, 785_153, 12_289, 1_048_193],
+        special: [134_215_681, 7681, 1_073_738_753]
+    };
+}
+
+/// Every set of the document: the named ones, then those of the files alone.
+pub fn known_sets() -> impl Iterator<Item = &'static Params> {
+    SETS.into_iter().chain([&GOLDEN64, &GOLDEN64_GROUPED])
 }
 
 /// The specification.
@@ -162,7 +175,7 @@ pub fn sets() -> Vec<Set> {
 /// Of the readers and writers.
 pub fn reread(params: &Params, bytes: &[u8]) -> he_core::Result<(Vec<u8>, Vec<u32>)> {
     let header = Header::parse(bytes, params)?;
-    let mut out = vec![0; header.object_len(params)];
+    let mut out = vec![0; header.object_len(params)?];
     let half = || vec![0; (header.level + 1) * params.n()];
     let words = match header.object.kind() {
         Kind::Ciphertext => {

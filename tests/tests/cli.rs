@@ -462,14 +462,88 @@ fn a_wrong_command_line() {
 }
 
 #[test]
-fn what_has_no_plan_yet_is_refused_by_name() {
-    for (arguments, what) in [
-        (&["plan", "--weights", "encrypted"][..], "encrypted weights"),
-        (&["infer", "--weights", "encrypted"], "encrypted weights"),
-        (&["infer", "--packing", "batch"], "batch packing"),
+fn what_has_no_plan_is_refused_by_name() {
+    let batch = ["--weights", "encrypted", "--packing", "batch"];
+    for command in ["infer", "plan"] {
+        let sentence = fails(2, &[&[command][..], &batch].concat());
+        assert!(sentence.contains("50816 ciphertexts"), "{sentence}");
+    }
+    // A board has the two layers of the reference network alone.
+    for arguments in [
+        &["--model", "mnist-cnn"][..],
+        &["--weights", "encrypted"],
+        &["--packing", "batch"],
     ] {
-        let sentence = fails(2, arguments);
-        assert!(sentence.contains(what), "{sentence}");
+        let device = ["infer", "--device", "tcp:127.0.0.1:9"];
+        let sentence = fails(2, &[&device[..], arguments].concat());
+        assert!(sentence.contains("--device inproc"), "{sentence}");
+    }
+    let shallow = ["--model", "mnist-cnn", "--params", "n4096-depth3"];
+    for command in ["infer", "plan"] {
+        let sentence = fails(2, &[&[command][..], &shallow].concat());
+        assert!(sentence.contains("5 rescales"), "{sentence}");
+    }
+    // Features have no bundled samples.
+    let sentence = fails(1, &["infer", "--model", "pima-logreg"]);
+    assert!(sentence.contains("--data"), "{sentence}");
+}
+
+#[test]
+fn a_circuit_says_what_every_layer_took() {
+    let network = ["--model", "mnist-cnn", "--json", "-"];
+    let plan: Value = serde_json::from_str(&succeeds(&[&["plan"][..], &network].concat())).unwrap();
+    let output = succeeds(&[&["infer", "--count", "3"][..], &network].concat());
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(report["label_flips"], 0);
+    assert_eq!(report["params"], plan["params"]);
+    let six = plan["logit_error_six_sigma"].as_f64().unwrap();
+    for image in report["images"].as_array().unwrap() {
+        assert!(image["max_logit_error"].as_f64().unwrap() < six);
+    }
+    let stages = report["evaluator"]["stages"].as_array().unwrap();
+    let steps = plan["steps"].as_array().unwrap();
+    assert_eq!(stages.len(), steps.len() + 1);
+    for (stage, step) in stages.iter().skip(1).zip(steps) {
+        assert_eq!(stage["level"], step["level"]);
+        assert_eq!(stage["scale_log2"], step["scale_log2"]);
+        assert!(stage["seconds"].as_f64().unwrap() > 0.0);
+        assert!(stage["instructions"].is_null());
+    }
+    // The inputs of three images, and the keys once.
+    let bytes = |name: &str| report[name].as_u64().unwrap();
+    let inputs = plan["input_bytes"].as_u64().unwrap();
+    assert_eq!(bytes("bytes_up"), inputs + bytes("key_bytes_up"));
+    assert_eq!(
+        bytes("key_bytes_up"),
+        plan["key_bytes"].as_u64().unwrap() / 3
+    );
+}
+
+#[test]
+fn encrypted_weights_and_batches() {
+    for (arguments, count, params, samples) in [
+        (&["--weights", "encrypted"][..], "2", 4096, 1),
+        (&["--packing", "batch"], "20", 8192, 4096),
+        (
+            &["--model", "mnist-cnn", "--weights", "encrypted"],
+            "1",
+            8192,
+            1,
+        ),
+    ] {
+        let json = |command: &[&str]| -> Value {
+            let text = succeeds(&[command, &["--json", "-"], arguments].concat());
+            serde_json::from_str(&text).unwrap()
+        };
+        let report = json(&["infer", "--count", count]);
+        assert_eq!(report["label_flips"], 0, "{arguments:?}");
+        let plan = json(&["plan"]);
+        assert_eq!(plan["params"]["n"], params, "{arguments:?}");
+        assert_eq!(plan["samples"], samples, "{arguments:?}");
+        assert_eq!(report["params"], plan["params"]);
+        for image in report["images"].as_array().unwrap() {
+            assert!(image["max_logit_error"].as_f64().unwrap() < 0.2);
+        }
     }
 }
 
@@ -573,11 +647,10 @@ fn import_of_an_onnx_file() {
     );
     assert!(model.layers().all(|view| view.layer.range() > 0.5));
 
-    // It is sound, and has no plan yet.
-    for command in ["infer", "plan"] {
-        let sentence = fails(2, &[command, "--model", &out]);
-        assert!(sentence.contains("so far"), "{sentence}");
-    }
+    // It is evaluated like any other.
+    let report = succeeds(&["infer", "--model", &out, "--json", "-"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["label_flips"], 0);
     let named = [&call[..], &["--name", "another"]].concat();
     succeeds(&named);
     assert_eq!(
@@ -625,18 +698,13 @@ fn onnx_files_that_do_not_do() {
 }
 
 #[test]
-fn networks_without_a_plan_are_refused_in_a_sentence() {
+fn what_a_session_does_not_serve_is_refused_in_a_sentence() {
     for name in host_runner::bundled::model_names() {
         if name == "mnist-mlp64" {
             continue;
         }
-        for command in ["infer", "plan", "serve"] {
-            let sentence = fails(2, &[command, "--model", name]);
-            assert!(
-                sentence.contains(name) && sentence.contains("so far"),
-                "{sentence}"
-            );
-        }
+        let sentence = fails(2, &["serve", "--model", name]);
+        assert!(sentence.contains("two dense layers"), "{sentence}");
     }
 }
 

@@ -225,7 +225,7 @@ static COSINES: [f64; MAX_SLOTS] = split(&TWIDDLES_F64, 0);
 static SINES: [f64; MAX_SLOTS] = split(&TWIDDLES_F64, 1);
 
 /// The table for vectors.
-const fn split_twiddles() -> kernel::Twiddles {
+pub(crate) const fn split_twiddles() -> kernel::Twiddles {
     (&COSINES, &SINES)
 }
 
@@ -282,8 +282,14 @@ fn stage<T: Real>(
 
 /// The inverse transform with its bit reversal, up to its factor, without
 /// [`Real::inverse`].
-fn inverse_by_stages<T: Real>(re: &mut [T], im: &mut [T]) {
-    let mut len = T::inverse_stages(re, im);
+pub(crate) fn inverse_by_stages<T: Real>(re: &mut [T], im: &mut [T]) {
+    let len = T::inverse_stages(re, im);
+    stages_from(re, im, len);
+    bit_reverse(re, im);
+}
+
+/// Stages of the inverse transform from that of length `len` on.
+pub(crate) fn stages_from<T: Real>(re: &mut [T], im: &mut [T], mut len: usize) {
     while len >= 2 {
         stage(re, im, len, |ra, ia, rb, ib, [c, s]| {
             let (dr, di) = (*ra - *rb, *ia - *ib);
@@ -295,12 +301,11 @@ fn inverse_by_stages<T: Real>(re: &mut [T], im: &mut [T]) {
         });
         len >>= 1;
     }
-    bit_reverse(re, im);
 }
 
 /// The forward transform of `factor` times the input, without
 /// [`Real::forward`].
-fn forward_by_stages<T: Real>(re: &mut [T], im: &mut [T], factor: T) {
+pub(crate) fn forward_by_stages<T: Real>(re: &mut [T], im: &mut [T], factor: T) {
     for x in re.iter_mut().chain(im.iter_mut()) {
         *x = *x * factor;
     }
@@ -551,61 +556,6 @@ mod tests {
         ] {
             assert_eq!(Real::round(x), libm::rintf(x), "{x}");
             assert_eq!(Real::round(-x), libm::rintf(-x), "-{x}");
-        }
-    }
-
-    /// Every backend's transforms and rounding give the bits of the stages.
-    #[cfg(target_arch = "x86_64")]
-    #[test]
-    fn vectors_give_the_bits_of_the_stages() {
-        use kernel::Backend;
-        let bits = |x: &[f64]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        for backend in Backend::available() {
-            for log_slots in 1..=MAX_SLOTS.ilog2() {
-                let slots = 1usize << log_slots;
-                let done = slots >= 16 && backend.name() != "portable";
-                let start: Vec<f64> = crate::testing::random(2 * slots, 1 << 30, 5)
-                    .iter()
-                    .map(|&x| f64::from(x as i32 - (1 << 29)) * 1.1)
-                    .collect();
-                let (mut expected, mut got) = (start.clone(), start.clone());
-                let (re, im) = got.split_at_mut(slots);
-                let ran = kernel::fft_inverse_on(backend, re, im, split_twiddles());
-                assert_eq!(ran, done, "{} {slots}", backend.name());
-                if !done {
-                    continue;
-                }
-                let (re, im) = expected.split_at_mut(slots);
-                inverse_by_stages(re, im);
-                assert_eq!(bits(&got), bits(&expected), "inverse {slots}");
-                let (re, im) = got.split_at_mut(slots);
-                let ran = kernel::fft_forward_on(backend, re, im, split_twiddles(), 0.3);
-                assert!(ran);
-                let (re, im) = expected.split_at_mut(slots);
-                forward_by_stages(re, im, 0.3);
-                assert_eq!(bits(&got), bits(&expected), "forward {slots}");
-            }
-            let mut x = vec![
-                -0.2,
-                0.2,
-                0.5,
-                -1.5,
-                2.5,
-                2f64.powi(52) - 0.5,
-                -(2f64.powi(53)),
-            ];
-            x.extend((0..30).map(|i| f64::from(i * i) * -1.37));
-            let mut got = x.clone();
-            let (done, below) = kernel::scale_and_round_on(backend, &mut got, 1.0, 1e18);
-            assert!(below && (done >= 32) == (backend.name() != "portable"));
-            let rounded: Vec<f64> = x[..done].iter().map(|&x| Real::round(x)).collect();
-            assert_eq!(bits(&got[..done]), bits(&rounded));
-            for bad in [1e18, -1e18, f64::NAN, f64::INFINITY] {
-                let mut y = x.clone();
-                y[9] = bad;
-                let (done, below) = kernel::scale_and_round_on(backend, &mut y, 1.0, 1e18);
-                assert_eq!(below, done == 0, "{bad}");
-            }
         }
     }
 

@@ -76,6 +76,14 @@ impl Known {
         }
     }
 
+    /// Times an exact number of this magnitude.
+    pub(crate) fn times(self, size: f64) -> Self {
+        Self {
+            noise: self.noise.times(size, size),
+            message: self.message.times(size, size),
+        }
+    }
+
     /// The product with itself: the errors before either factor are the same.
     pub(crate) fn square(self) -> Self {
         let Message { bound, rms } = self.message;

@@ -38,26 +38,32 @@ impl Crt {
                 got: limbs,
             });
         }
+        let mut moduli = [None; MAX_LIMBS];
+        for (i, modulus) in moduli.iter_mut().enumerate().take(limbs) {
+            *modulus = Some(*params.prime(i)?.modulus());
+        }
+        Ok(Self::of(moduli))
+    }
+
+    /// The same for any primes, all different, which come before what is none.
+    pub(crate) fn of(moduli: [Option<Modulus>; MAX_LIMBS]) -> Self {
         let mut crt = Self {
-            limbs,
-            moduli: [None; MAX_LIMBS],
+            limbs: moduli.iter().flatten().count(),
+            moduli,
             inverses: [0; MAX_PAIRS],
             weights: [1.0; MAX_LIMBS],
             modulus: 1.0,
         };
         let mut inverses = crt.inverses.iter_mut();
-        let places = crt.moduli.iter_mut().zip(&mut crt.weights);
-        for (i, (modulus, weight)) in places.take(limbs).enumerate() {
-            let m = params.prime(i)?.modulus();
-            for (lower, inverse) in (0..i).zip(&mut inverses) {
-                let q = params.prime(lower)?.modulus().value();
-                *inverse = m.to_mont(m.inv(m.reduce(q as i32)));
+        let primes = moduli.iter().flatten();
+        for (i, (m, weight)) in primes.clone().zip(&mut crt.weights).enumerate() {
+            for (lower, inverse) in primes.clone().take(i).zip(&mut inverses) {
+                *inverse = m.to_mont(m.inv(m.reduce(lower.value() as i32)));
             }
-            *modulus = Some(*m);
             *weight = crt.modulus;
             crt.modulus *= f64::from(m.value());
         }
-        Ok(crt)
+        crt
     }
 
     /// The product of the primes, as a float.

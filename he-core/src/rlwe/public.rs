@@ -18,6 +18,7 @@ use crate::ring::{
     sample::{self, SEED_LEN, Uniform},
 };
 use crate::secret::Erased;
+use core::fmt;
 use rand_core::CryptoRng;
 
 /// A public key `(b, a)` with `b = e - a s`, NTT domain, one limb of `b` for
@@ -132,8 +133,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
 const BLOCK: usize = 64;
 
 /// The memory of [`encrypt_public`]: `3 N` integers and [`Self::words`]. Erased
-/// when it returns.
-#[derive(Debug)]
+/// when it returns, whether it has encrypted or refused; never printed.
 pub struct PublicScratch<'a> {
     /// The ephemeral secret and two errors.
     pub integers: &'a mut [i32],
@@ -147,6 +147,12 @@ impl PublicScratch<'_> {
     #[must_use]
     pub const fn words(params: &Params) -> usize {
         (1 + 2 * params.special_limbs()) * params.n()
+    }
+}
+
+impl fmt::Debug for PublicScratch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublicScratch(..)")
     }
 }
 
@@ -167,18 +173,19 @@ pub fn encrypt_public<C: Coefficient>(
     scratch: PublicScratch<'_>,
     halves: [&mut [u32]; 2],
 ) -> Result<()> {
+    // First, so that they are erased on every path.
+    let (integers, limbs) = (Erased::new(scratch.integers), Erased::new(scratch.limbs));
     params.check_level("encryption", level)?;
     check_params(params, key.params)?;
     let n = params.n();
     check_len("message", message.len(), n)?;
     C::check(message)?;
-    check_len("encryption integers", scratch.integers.len(), 3 * n)?;
+    check_len("encryption integers", integers.0.len(), 3 * n)?;
     let words = PublicScratch::words(params);
-    check_len("encryption limbs", scratch.limbs.len(), words)?;
+    check_len("encryption limbs", limbs.0.len(), words)?;
     for half in &halves {
         check_len("ciphertext half", half.len(), (level + 1) * n)?;
     }
-    let (integers, limbs) = (Erased::new(scratch.integers), Erased::new(scratch.limbs));
     let (secret, errors) = integers.0.split_at_mut(n);
     let (error0, error1) = errors.split_at_mut(n);
     for u in secret.iter_mut() {
@@ -350,21 +357,18 @@ mod tests {
         assert_eq!(errors, [0; N]);
         let mut encrypt = |params: &Params, n: usize, level: usize, limbs: usize| {
             let (mut c0, mut c1) = (vec![0; limbs * n], vec![0; limbs * n]);
-            let (mut integers, mut words) = (vec![0; 3 * n], vec![0; 3 * n]);
+            let (mut integers, mut words) = (vec![7; 3 * n], vec![7; 3 * n]);
             let scratch = PublicScratch {
                 integers: &mut integers,
                 limbs: &mut words,
             };
+            assert_eq!(format!("{scratch:?}"), "PublicScratch(..)");
             let halves = [&mut c0[..], &mut c1[..]];
-            encrypt_public(
-                params,
-                &public,
-                &vec![0; n],
-                level,
-                &mut rng,
-                scratch,
-                halves,
-            )
+            let message = vec![0; n];
+            let done = encrypt_public(params, &public, &message, level, &mut rng, scratch, halves);
+            // Whether it was used or refused.
+            assert!(integers.iter().all(|&x| x == 0) && words.iter().all(|&x| x == 0));
+            done
         };
         assert_eq!(encrypt(&P, N, 1, 2), Ok(()));
         assert!(matches!(encrypt(&P, N, 1, 1), Err(Error::Length { .. })));

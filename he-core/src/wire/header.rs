@@ -41,27 +41,42 @@ impl Kind {
     ];
 
     /// Bytes of an object of this kind at `level`, header included.
-    #[must_use]
-    pub fn object_len(self, params: &Params, level: usize) -> usize {
-        HEADER_LEN
-            + match self {
-                Self::Ciphertext => 2 * half_len(params, level),
-                Self::SeededCiphertext => SEED_LEN + half_len(params, level),
-                Self::ThreePartCiphertext => 3 * half_len(params, level),
-                Self::PublicKey => SEED_LEN + limbs_len(params, all_primes()),
-                Self::SwitchingKey => SEED_LEN + limbs_len(params, key_primes(params, level)),
-            }
+    ///
+    /// # Errors
+    /// [`Error::Level`] where the set has no such level, or a public key is not at
+    /// the highest.
+    pub fn object_len(self, params: &Params, level: usize) -> Result<usize> {
+        self.check_level(params, level)?;
+        let body = match self {
+            Self::Ciphertext => 2 * half_len(params, level)?,
+            Self::SeededCiphertext => SEED_LEN + half_len(params, level)?,
+            Self::ThreePartCiphertext => 3 * half_len(params, level)?,
+            Self::PublicKey => SEED_LEN + limbs_len(params, all_primes(params))?,
+            Self::SwitchingKey => SEED_LEN + limbs_len(params, key_primes(params, level))?,
+        };
+        Ok(HEADER_LEN + body)
+    }
+
+    fn check_level(self, params: &Params, level: usize) -> Result<()> {
+        params.check_level("object", level)?;
+        if self == Self::PublicKey && level != params.max_level() {
+            return Err(Error::Level {
+                operation: "public key",
+                expected: params.max_level(),
+                got: level,
+            });
+        }
+        Ok(())
     }
 }
 
 /// The primes of a public key: every one of the set.
-pub(super) fn all_primes() -> impl Iterator<Item = usize> {
-    0..
+pub(super) fn all_primes(params: &Params) -> impl Iterator<Item = usize> + use<> {
+    0..params.limbs()
 }
 
-/// The primes of the limbs of a switching key, in their order.
+/// The primes of the limbs of a switching key for a level of the set, in their order.
 pub(super) fn key_primes(params: &Params, level: usize) -> impl Iterator<Item = usize> {
-    let level = level.min(params.max_level());
     core::iter::successors(Some(KeyLimb::FIRST), move |at| at.next(params, level))
         .map(|at| at.target)
 }
@@ -231,13 +246,15 @@ impl Header {
     }
 
     /// Bytes of the object, header included.
-    #[must_use]
-    pub fn object_len(&self, params: &Params) -> usize {
+    ///
+    /// # Errors
+    /// As [`Kind::object_len`], for a header that was not parsed.
+    pub fn object_len(&self, params: &Params) -> Result<usize> {
         self.object.kind().object_len(params, self.level)
     }
 
     fn check(&self, params: &Params) -> Result<()> {
-        params.check_level("object", self.level)?;
+        self.object.kind().check_level(params, self.level)?;
         match self.object {
             Object::Ciphertext { scale }
             | Object::SeededCiphertext { scale }
@@ -249,19 +266,11 @@ impl Header {
                     });
                 }
             }
-            Object::PublicKey => {
-                if self.level != params.max_level() {
-                    return Err(Error::Level {
-                        operation: "public key",
-                        expected: params.max_level(),
-                        got: self.level,
-                    });
-                }
-            }
             Object::SwitchingKey {
                 target: SwitchTarget::Galois(element),
             } => automorphism::check(element, params.n())?,
-            Object::SwitchingKey {
+            Object::PublicKey
+            | Object::SwitchingKey {
                 target: SwitchTarget::Square,
             } => {}
         }

@@ -30,7 +30,7 @@ pub fn write_ciphertext<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     let mut body = begin(params, Header { object, level }, out)?;
     for part in ct.parts() {
         let (head, tail) = body
-            .split_at_mut_checked(half_len(params, level))
+            .split_at_mut_checked(half_len(params, level)?)
             .unwrap_or_default();
         pack_half(params, part, head)?;
         body = tail;
@@ -55,7 +55,7 @@ pub fn read_ciphertext<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     let (level, scale, mut body) = open_ciphertext(params, bytes, kind)?;
     for part in &mut parts {
         let (head, tail) = body
-            .split_at_checked(half_len(params, level))
+            .split_at_checked(half_len(params, level)?)
             .unwrap_or_default();
         unpack_half(params, head, storage(params, level, part)?)?;
         body = tail;
@@ -115,7 +115,8 @@ pub fn write_public_key<S: AsRef<[u32]> + AsMut<[u32]>>(
         level: params.max_level(),
     };
     let body = begin(params, header, out)?;
-    pack_limbs(params, all_primes(), key.b(), put_seed(key.seed(), body))
+    let b = put_seed(key.seed(), body);
+    pack_limbs(params, all_primes(params), key.b(), b)
 }
 
 /// Reads what [`write_public_key`] wrote into storage of
@@ -132,7 +133,7 @@ pub fn read_public_key<S: AsRef<[u32]> + AsMut<[u32]>>(
     let (seed, b) = take_seed(body)?;
     let words = storage.as_mut();
     check_len("public key", words.len(), PublicKey::<S>::words(params))?;
-    unpack_limbs(params, all_primes(), b, words)?;
+    unpack_limbs(params, all_primes(params), b, words)?;
     PublicKey::from_parts(params, *seed, storage)
 }
 
@@ -182,7 +183,7 @@ pub fn read_switch_key<S: AsRef<[u32]> + AsMut<[u32]>>(
 /// Writes the header of an object that fills `out`; gives the rest.
 fn begin<'o>(params: &Params, header: Header, out: &'o mut [u8]) -> Result<&'o mut [u8]> {
     let bytes = header.to_bytes(params)?;
-    check_len(OBJECT, out.len(), header.object_len(params))?;
+    check_len(OBJECT, out.len(), header.object_len(params)?)?;
     let (head, body) = out.split_first_chunk_mut().ok_or(Error::Length {
         what: OBJECT,
         expected: HEADER_LEN,
@@ -198,7 +199,7 @@ fn open<'b>(params: &Params, bytes: &'b [u8], kind: Kind) -> Result<(Header, &'b
     if header.object.kind() != kind {
         return Err(wrong_kind(kind, &header));
     }
-    check_len(OBJECT, bytes.len(), header.object_len(params))?;
+    check_len(OBJECT, bytes.len(), header.object_len(params)?)?;
     Ok((header, bytes.get(HEADER_LEN..).unwrap_or_default()))
 }
 

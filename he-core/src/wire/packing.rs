@@ -123,10 +123,9 @@ fn unpack_any(bytes: &[u8], bits: u32, q: u32, out: &mut [u32]) -> bool {
 }
 
 /// Bytes of one limb for each of these primes.
-pub(super) fn limbs_len(params: &Params, primes: impl Iterator<Item = usize>) -> usize {
+pub(super) fn limbs_len(params: &Params, primes: impl Iterator<Item = usize>) -> Result<usize> {
     primes
-        .map_while(|i| params.prime(i).ok())
-        .map(|p| packed_len(params.n(), p.modulus().bits()))
+        .map(|i| Ok(packed_len(params.n(), params.prime(i)?.modulus().bits())))
         .sum()
 }
 
@@ -174,8 +173,11 @@ pub(super) fn unpack_limbs(
 }
 
 /// Bytes of one packed half at `level`.
-#[must_use]
-pub fn half_len(params: &Params, level: usize) -> usize {
+///
+/// # Errors
+/// [`Error::Level`] where the set has no such level.
+pub fn half_len(params: &Params, level: usize) -> Result<usize> {
+    params.check_level("packed half", level)?;
     limbs_len(params, 0..=level)
 }
 
@@ -185,7 +187,7 @@ pub fn half_len(params: &Params, level: usize) -> usize {
 /// [`Error::Length`] or [`Error::Level`].
 pub fn pack_half(params: &Params, half: &[u32], out: &mut [u8]) -> Result<()> {
     let level = level_of("packing", params, half)?;
-    check_len("packed half", out.len(), half_len(params, level))?;
+    check_len("packed half", out.len(), half_len(params, level)?)?;
     pack_limbs(params, 0..=level, half, out)
 }
 
@@ -195,7 +197,7 @@ pub fn pack_half(params: &Params, half: &[u32], out: &mut [u8]) -> Result<()> {
 /// [`Error::Length`], [`Error::Level`] or [`Error::Residue`].
 pub fn unpack_half(params: &Params, bytes: &[u8], half: &mut [u32]) -> Result<()> {
     let level = level_of("unpacking", params, half)?;
-    check_len("packed half", bytes.len(), half_len(params, level))?;
+    check_len("packed half", bytes.len(), half_len(params, level)?)?;
     unpack_limbs(params, 0..=level, bytes, half)
 }
 

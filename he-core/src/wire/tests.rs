@@ -24,7 +24,7 @@ struct Objects {
 }
 
 fn encoded(kind: Kind, level: usize) -> Vec<u8> {
-    vec![0xA5; kind.object_len(&P, level)]
+    vec![0xA5; kind.object_len(&P, level).unwrap()]
 }
 
 impl Objects {
@@ -87,7 +87,7 @@ impl Objects {
 /// Reads whatever these bytes are, and writes what was read.
 fn again(params: &Params, bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let header = Header::parse(bytes, params)?;
-    let mut out = vec![0x5A; header.object_len(params)];
+    let mut out = vec![0x5A; header.object_len(params).unwrap()];
     let half = || vec![0; (header.level + 1) * params.n()];
     match header.object.kind() {
         Kind::SeededCiphertext => {
@@ -198,7 +198,7 @@ fn a_refusal_names_what_disagreed() {
             again(&P, &good[..good.len() - 1]),
             Err(Error::Length {
                 what: "object bytes",
-                expected: header.object_len(&P),
+                expected: header.object_len(&P).unwrap(),
                 got: good.len() - 1
             })
         );
@@ -319,27 +319,33 @@ fn storage_of_the_wrong_length_is_refused() {
 fn lengths_are_those_of_the_document() {
     // 27, 20, 20, 20 and 19 bits a residue.
     let (p, eighth) = (&N4096_DEPTH3, 4096 / 8);
-    assert_eq!(Kind::Ciphertext.object_len(p, 0), 20 + 2 * 27 * eighth);
     assert_eq!(
-        Kind::ThreePartCiphertext.object_len(p, 1),
+        Kind::Ciphertext.object_len(p, 0).unwrap(),
+        20 + 2 * 27 * eighth
+    );
+    assert_eq!(
+        Kind::ThreePartCiphertext.object_len(p, 1).unwrap(),
         20 + 3 * 47 * eighth
     );
     assert_eq!(
-        Kind::SeededCiphertext.object_len(p, 3),
+        Kind::SeededCiphertext.object_len(p, 3).unwrap(),
         20 + 32 + 87 * eighth
     );
-    assert_eq!(Kind::PublicKey.object_len(p, 3), 20 + 32 + 106 * eighth);
     assert_eq!(
-        Kind::SwitchingKey.object_len(p, 1),
+        Kind::PublicKey.object_len(p, 3).unwrap(),
+        20 + 32 + 106 * eighth
+    );
+    assert_eq!(
+        Kind::SwitchingKey.object_len(p, 1).unwrap(),
         20 + 32 + 2 * (27 + 20 + 19) * eighth
     );
     assert_eq!(
-        Kind::PublicKey.object_len(&N8192_DEPTH5, 5),
+        Kind::PublicKey.object_len(&N8192_DEPTH5, 5).unwrap(),
         20 + 32 + (28 + 5 * 24 + 28) * 1024
     );
 
     let mut half = vec![0; 2 * N];
-    let mut bytes = vec![0; half_len(&P, 1)];
+    let mut bytes = vec![0; half_len(&P, 1).unwrap()];
     unpack_half(&P, &bytes, &mut half).unwrap();
     assert!(unpack_half(&P, &bytes[1..], &mut half).is_err());
     assert!(pack_half(&P, &half[1..], &mut bytes).is_err());
@@ -347,5 +353,40 @@ fn lengths_are_those_of_the_document() {
     assert_eq!(
         unpack_half(&P, &bytes, &mut half),
         Err(Error::Residue { limb: 1, index: 0 })
+    );
+}
+
+#[test]
+fn a_level_that_is_none_has_no_length() {
+    let top = P.max_level();
+    let level = |operation, got| Error::Level {
+        operation,
+        expected: top,
+        got,
+    };
+    assert_eq!(half_len(&P, top + 1), Err(level("packed half", top + 1)));
+    // As far as the special prime, and beyond every prime.
+    for beyond in [top + 1, P.limbs(), usize::MAX] {
+        for kind in [
+            Kind::Ciphertext,
+            Kind::SeededCiphertext,
+            Kind::ThreePartCiphertext,
+            Kind::PublicKey,
+            Kind::SwitchingKey,
+        ] {
+            assert_eq!(kind.object_len(&P, beyond), Err(level("object", beyond)));
+        }
+        let header = Header {
+            object: Object::SwitchingKey {
+                target: SwitchTarget::Square,
+            },
+            level: beyond,
+        };
+        assert_eq!(header.object_len(&P), Err(level("object", beyond)));
+        assert_eq!(header.to_bytes(&P), Err(level("object", beyond)));
+    }
+    assert_eq!(
+        Kind::PublicKey.object_len(&P, top - 1),
+        Err(level("public key", top - 1))
     );
 }

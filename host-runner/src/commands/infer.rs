@@ -13,8 +13,7 @@ use serde::Serialize;
 
 use super::output::{self, grouped};
 use super::{
-    DEFAULT_PARAMS, Failure, ModelFile, Packing, SplitName, Weights, check_planned, parse_device,
-    parse_params,
+    Failure, ModelFile, PARAMS, Packing, SplitName, Weights, circuit, parse_device, parse_params,
 };
 use crate::bundled;
 use crate::client::{Client, Inference, argmax};
@@ -38,11 +37,11 @@ pub struct InferArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
-    /// The parameter set.
-    #[arg(long, default_value = DEFAULT_PARAMS, value_parser = parse_params)]
-    pub params: &'static Params,
-    /// Directory of the IDX files, or of several data sets, of which MNIST is
-    /// taken; the bundled digits if left out.
+    /// The parameter set; the smallest that serves if left out.
+    #[arg(long, value_parser = parse_params)]
+    pub params: Option<&'static Params>,
+    /// Directory of the IDX files or the table, or of several data sets, of which
+    /// the model's is taken; the bundled digits if left out.
     #[arg(long)]
     pub data: Option<PathBuf>,
     /// Which half of the data.
@@ -103,13 +102,19 @@ impl ParamsReport {
     /// Of a plan.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let p = plan.params();
+        Self::at_level(plan.params(), plan.params().max_level())
+    }
+
+    /// Of a circuit that begins at a level: security is that of the whole set, as
+    /// keys are made for it.
+    #[must_use]
+    pub fn at_level(p: &Params, level: usize) -> Self {
         let round = |x: f64| (x * 1000.0).round() / 1000.0;
         Self {
             n: p.n(),
-            log_q: round(p.log_q(p.max_level())),
+            log_q: round(p.log_q(level)),
             log_qp: round(p.log_qp()),
-            data_limbs: p.data_limbs(),
+            data_limbs: level + 1,
             security_bits: p.security().bits(),
         }
     }
@@ -136,11 +141,22 @@ pub struct ImageReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct StageReport {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Instructions an image, `null` unless emulated.
     pub instructions: Option<u64>,
     /// Cycles an image, `null` unless on hardware.
     pub cycles: Option<u64>,
+    /// Seconds an image, `null` unless on a host.
+    pub seconds: Option<f64>,
+    /// Level before it; of circuits alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<usize>,
+    /// log2 of the scale after it; of circuits alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale_log2: Option<f64>,
+    /// Bytes of the ciphertexts after it, on the wire; of circuits alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<usize>,
 }
 
 /// The evaluator's side, means over the images.
@@ -150,6 +166,8 @@ pub struct EvaluatorReport {
     pub instructions: Option<u64>,
     /// Cycles an image, link excluded; `null` unless on hardware.
     pub cycles: Option<u64>,
+    /// Seconds an image, link excluded; `null` unless on a host.
+    pub seconds: Option<f64>,
     /// Static memory; in-process, the arena.
     pub ram_static_bytes: u32,
     /// Peak of the painted stack; in-process, 0.
@@ -394,12 +412,18 @@ impl Collected {
         let mean = |total: u64| total / count as u64;
         let of = |unit| move |time| (self.unit == Some(unit)).then_some(time);
         let (instructions, cycles) = (of(TimeUnit::Instructions), of(TimeUnit::Cycles));
+        let nanoseconds = of(TimeUnit::Nanoseconds);
+        let seconds = |time: u64| time as f64 / 1e9;
         let sum = |sum: u64, (_, time): &(_, u64)| sum.saturating_add(*time);
         let total = mean(self.stages.iter().fold(0, sum));
         let stages = self.stages.iter().map(|&(kind, time)| StageReport {
-            name: stage_name(kind),
+            name: stage_name(kind).to_owned(),
             instructions: instructions(mean(time)),
             cycles: cycles(mean(time)),
+            seconds: nanoseconds(mean(time)).map(seconds),
+            level: None,
+            scale_log2: None,
+            bytes: None,
         });
         let right = |f: fn(&ImageReport) -> usize| {
             self.images
@@ -426,6 +450,7 @@ impl Collected {
             evaluator: EvaluatorReport {
                 instructions: instructions(total),
                 cycles: cycles(total),
+                seconds: nanoseconds(total).map(seconds),
                 ram_static_bytes: self.memory.static_bytes,
                 ram_stack_peak_bytes: self.memory.stack_peak_bytes,
                 stages: stages.collect(),
@@ -463,8 +488,11 @@ fn select(
 /// # Errors
 /// [`Failure`].
 pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
-    check_planned(arguments.weights, arguments.packing)?;
-    let file = ModelFile::open(&arguments.model)?.under(arguments.params);
+    let file = ModelFile::open(&arguments.model)?;
+    if circuit::is_for(&file.parse()?, arguments.weights, arguments.packing) {
+        return circuit::infer(arguments, &file);
+    }
+    let file = file.under(arguments.params.unwrap_or(PARAMS));
     let model = file.parse()?;
     let plan = file.plan(&model)?;
     if model.inputs() != data::PIXELS {
@@ -593,12 +621,15 @@ pub fn text(report: &InferReport, max_error: f64) -> String {
     if let Some(count) = e.cycles {
         rows.push(("cycles an image", grouped(count)));
     }
+    if let Some(seconds) = e.seconds {
+        rows.push(("evaluator, ms an image", format!("{:.2}", 1e3 * seconds)));
+    }
     let mut out = output::facts(&rows);
     let timed = |s: &StageReport| s.instructions.or(s.cycles);
     let stages: Vec<[String; 2]> = e
         .stages
         .iter()
-        .filter_map(|s| timed(s).map(|t| [s.name.to_owned(), grouped(t)]))
+        .filter_map(|s| timed(s).map(|t| [s.name.clone(), grouped(t)]))
         .collect();
     if !stages.is_empty() {
         let unit = if e.instructions.is_some() {

@@ -1,6 +1,7 @@
 //! One module per command; the command line as `clap` reads it.
 
 pub mod bench;
+pub mod circuit;
 pub mod demo;
 pub mod flash;
 pub mod import;
@@ -70,7 +71,7 @@ pub enum Command {
 pub enum Weights {
     /// In the clear, as 8-bit integers.
     Plain,
-    /// Encrypted by the client; refused so far.
+    /// Encrypted by the client.
     Encrypted,
 }
 
@@ -80,7 +81,7 @@ pub enum Weights {
 pub enum Packing {
     /// One image over all slots.
     Latency,
-    /// One image a slot; refused so far.
+    /// One image a slot.
     Batch,
 }
 
@@ -114,6 +115,26 @@ pub enum Failure {
         /// Why.
         source: PlanError,
     },
+    /// No circuit evaluates the model.
+    #[error("{model} does not fit: {source}")]
+    Circuit {
+        /// The model.
+        model: String,
+        /// Why.
+        source: he_nn::circuit::CircuitError,
+    },
+    /// An inference by a circuit failed.
+    #[error(transparent)]
+    Engine(#[from] crate::circuit::EngineError),
+    /// A model that needs data.
+    #[error("nothing is bundled for {model}: name the directory of its table with --data")]
+    NoSamples {
+        /// The model.
+        model: String,
+    },
+    /// An unusable table.
+    #[error(transparent)]
+    Table(#[from] crate::data::table::TableError),
     /// A way of running that the planner does not know yet.
     #[error("there is no plan with {what} yet: use {instead}")]
     Unplanned {
@@ -237,6 +258,7 @@ impl Failure {
     pub const fn status(&self) -> u8 {
         match self {
             Self::Plan { .. }
+            | Self::Circuit { .. }
             | Self::Unplanned { .. }
             | Self::Evaluator(EvaluatorError::Plan(_)) => 2,
             _ => 1,
@@ -351,25 +373,6 @@ impl ModelFile {
     }
 }
 
-/// Refuses what the planner does not know yet.
-fn check_planned(weights: Weights, packing: Packing) -> Result<(), Failure> {
-    match (weights, packing) {
-        (Weights::Plain, Packing::Latency) => Ok(()),
-        (Weights::Encrypted, _) => Err(Failure::Unplanned {
-            what: "encrypted weights",
-            instead: "--weights plain",
-        }),
-        (Weights::Plain, Packing::Batch) => Err(Failure::Unplanned {
-            what: "batch packing",
-            instead: "--packing latency",
-        }),
-    }
-}
-
-/// The name of the set that is meant where none is named; a test compares it
-/// with [`PARAMS`].
-const DEFAULT_PARAMS: &str = "n4096-depth3";
-
 fn parse_params(name: &str) -> Result<&'static Params, String> {
     crate::evaluator::params(name).map_err(|e| e.to_string())
 }
@@ -403,9 +406,9 @@ mod tests {
     use crate::evaluator;
 
     #[test]
-    fn the_default_set_has_its_name() {
-        assert_eq!(evaluator::params_name(PARAMS), DEFAULT_PARAMS);
-        assert!(std::ptr::eq(parse_params(DEFAULT_PARAMS).unwrap(), PARAMS));
+    fn sets_have_names() {
+        let name = evaluator::params_name(PARAMS);
+        assert!(std::ptr::eq(parse_params(&name).unwrap(), PARAMS));
         assert_eq!(
             parse_params("n16").unwrap_err(),
             "there is no parameter set n16: use one of n4096-depth3, n8192-depth5"

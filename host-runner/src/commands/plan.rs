@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::infer::{ParamsReport, stage_name};
 use super::output::{self, bytes, grouped};
-use super::{DEFAULT_PARAMS, Failure, ModelFile, Packing, Weights, check_planned, parse_params};
+use super::{Failure, ModelFile, PARAMS, Packing, Weights, circuit, parse_params};
 use crate::boards::{self, Board};
 
 /// Arguments of `plan`.
@@ -21,9 +21,9 @@ pub struct PlanArguments {
     /// The board.
     #[arg(long, default_value = boards::DEFAULT_BOARD)]
     pub board: String,
-    /// The parameter set.
-    #[arg(long, default_value = DEFAULT_PARAMS, value_parser = parse_params)]
-    pub params: &'static Params,
+    /// The parameter set; the smallest that serves if left out.
+    #[arg(long, value_parser = parse_params)]
+    pub params: Option<&'static Params>,
     /// How the evaluator holds its weights.
     #[arg(long, value_enum, default_value = "plain")]
     pub weights: Weights,
@@ -205,9 +205,20 @@ fn instructions(plan: &Plan, board: &Board) -> u64 {
 /// # Errors
 /// [`Failure`]; [`Failure::Plan`] where the model does not fit.
 pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
-    check_planned(arguments.weights, arguments.packing)?;
     let board = boards::find(&arguments.board)?;
-    let file = ModelFile::open(&arguments.model)?.under(arguments.params);
+    let file = ModelFile::open(&arguments.model)?;
+    if circuit::is_for(&file.parse()?, arguments.weights, arguments.packing) {
+        let (weights, packing) = (arguments.weights, arguments.packing);
+        let report = circuit::plan(&file, arguments.params, weights, packing)?;
+        if let Some(path) = &arguments.json {
+            output::write_json(path, &report)?;
+            if path.as_os_str() == "-" {
+                return Ok(());
+            }
+        }
+        return output::print(&circuit::plan_text(&report));
+    }
+    let file = file.under(arguments.params.unwrap_or(PARAMS));
     let model = file.parse()?;
     let plan = file.plan(&model)?;
     let report = report(&arguments.model, &plan, board).map_err(|source| Failure::Plan {

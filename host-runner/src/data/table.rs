@@ -15,6 +15,10 @@ use rand_core::{Rng, SeedableRng};
 /// Features of a row.
 pub const FEATURES: usize = 8;
 
+/// The seed of the split that every command takes: what a network was trained on
+/// stays apart from what it is tested on.
+pub const SPLIT_SEED: u64 = 1;
+
 /// Rows and their outcomes, 0 or 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use he_nn::model::{Model, ModelError};
 use prost::Message;
 
-use crate::data::table::{Table, TableError};
+use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Split};
 use crate::network::Network;
 use crate::plain::{self, Measured};
@@ -180,6 +180,3 @@ pub fn import(
         }
     }
 }
-
-/// As `pima-logreg` has it.
-const SPLIT_SEED: u64 = 1;

@@ -32,7 +32,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::augment::Augmentation;
 use self::logistic::Regression;
-use crate::data::table::{Table, TableError};
+use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Dataset, Split};
 use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
 use crate::plain::{self, Calibrated, Measured};
@@ -68,12 +68,10 @@ pub enum LayerSpec {
 pub enum Method {
     /// By gradients, batch by batch.
     Gradient(Recipe),
-    /// Logistic regression by Newton's method, seven tenths of the rows drawn
-    /// with `seed`, half of `ridge` times the squares of the weights added to
+    /// Logistic regression by Newton's method, on seven tenths of the rows
+    /// ([`SPLIT_SEED`]), half of `ridge` times the squares of the weights added to
     /// the loss summed over the rows.
     Newton {
-        /// Of the split.
-        seed: u64,
         /// Weight of the regularisation.
         ridge: f64,
     },
@@ -189,10 +187,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         name: "pima-logreg",
         data: DataSet::Pima,
         layers: &[LayerSpec::Dense(1)],
-        method: Method::Newton {
-            seed: 1,
-            ridge: 1.0,
-        },
+        method: Method::Newton { ridge: 1.0 },
     },
     Architecture {
         name: "mnist-fcnn",
@@ -366,8 +361,8 @@ pub fn train(
             let test = data::load(&directory, Split::Test)?;
             train_on(architecture, &recipe, &train, &test, progress)
         }
-        Method::Newton { seed, ridge } => {
-            let (train, test) = Table::load(&directory)?.split(seed);
+        Method::Newton { ridge } => {
+            let (train, test) = Table::load(&directory)?.split(SPLIT_SEED);
             regress(architecture.name, ridge, &train, &test)
         }
     }

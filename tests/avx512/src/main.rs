@@ -12,8 +12,8 @@ mod image {
     use core::fmt::Write;
     use core::ptr;
 
-    use he_core::ring::kernel::Backend;
     use he_core::ring::kernel::conformance::{MODULI, Memory, Pair, Portable};
+    use he_core::ring::kernel::{Backend, small_packed_len};
 
     global_asm!(include_str!("boot.s"), options(att_syntax));
 
@@ -62,31 +62,39 @@ mod image {
     static mut LIMBS: [[u32; MAX_N]; 6] = [[0; MAX_N]; 6];
     static mut TABLE: [i32; MAX_N] = [0; MAX_N];
     static mut INTEGERS: [i32; 256] = [0; 256];
+    static mut WIDE: [i64; 256] = [0; 256];
     static mut FLOATS: [f32; 256] = [0.0; 256];
+    static mut NUMBERS: [[f64; MAX_N]; 4] = [[0.0; MAX_N]; 4];
+    static mut BYTES: [u8; 512] = [0; 512];
+    static mut HALVES: [i16; small_packed_len(514)] = [0; small_packed_len(514)];
 
     #[unsafe(no_mangle)]
     extern "C" fn start() -> ! {
         // SAFETY: the boot code calls this once, and nothing else refers to them.
-        let (limbs, table, integers, floats) = unsafe {
+        let (limbs, numbers, mut memory) = unsafe {
             (
                 &mut *(&raw mut LIMBS),
-                &mut *(&raw mut TABLE),
-                &mut *(&raw mut INTEGERS),
-                &mut *(&raw mut FLOATS),
+                &mut *(&raw mut NUMBERS),
+                Memory {
+                    limbs: Default::default(),
+                    table: &mut *(&raw mut TABLE),
+                    integers: &mut *(&raw mut INTEGERS),
+                    wide: &mut *(&raw mut WIDE),
+                    floats: &mut *(&raw mut FLOATS),
+                    numbers: Default::default(),
+                    bytes: &mut *(&raw mut BYTES),
+                    halves: &mut *(&raw mut HALVES),
+                },
             )
         };
+        memory.limbs = limbs.each_mut().map(|limb| &mut limb[..]);
+        memory.numbers = numbers.each_mut().map(|part| &mut part[..]);
         // The fastest that the processor has; a host runs the others itself.
         if let Some(backend) = Backend::available().next() {
             say!("kernels {}", backend.name());
             let pair = Pair {
                 kernels: &backend,
                 reference: &Portable,
-            };
-            let mut memory = Memory {
-                limbs: limbs.each_mut().map(|limb| &mut limb[..]),
-                table,
-                integers,
-                floats,
             };
             match pair.all(&MODULI, &mut memory) {
                 Ok(compared) => {

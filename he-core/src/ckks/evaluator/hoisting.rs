@@ -78,8 +78,8 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
     /// [`Plaintext::new`](crate::ckks::Plaintext::new) finds.
     ///
     /// # Errors
-    /// [`Error::Level`], [`Error::Scale`] or [`Error::Length`]; [`Error::Range`]
-    /// for a coefficient beyond `2^62` in magnitude.
+    /// [`crate::Error::Level`], [`crate::Error::Scale`] or [`crate::Error::Length`];
+    /// [`crate::Error::Range`] for a coefficient beyond `2^62` in magnitude.
     pub fn new<C: Coefficient>(
         params: &Params,
         coefficients: &[C],
@@ -402,7 +402,7 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
     /// more.
     ///
     /// # Errors
-    /// [`Error::Params`], [`Error::Length`].
+    /// [`crate::Error::Params`], [`crate::Error::Length`].
     pub fn new(params: &Params, ct: &'c Ciphertext<S>, words: &'w mut [u32]) -> Result<Self> {
         ct.check_params(params)?;
         let mut work = Work::new(params, ct.level(), words)?;
@@ -415,8 +415,8 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
     /// takes the key of just that rotation; by 0 it is a copy.
     ///
     /// # Errors
-    /// [`Error::Key`] without that key; [`Error::Length`] where `out` has no
-    /// room; [`Error::Params`].
+    /// [`crate::Error::Key`] without that key; [`crate::Error::Length`] where `out` has no
+    /// room; [`crate::Error::Params`].
     pub fn rotate<T, K>(
         &mut self,
         params: &Params,
@@ -453,7 +453,7 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
     /// twice counts twice.
     ///
     /// # Errors
-    /// [`Error::Length`] where there are no steps; as [`Self::rotate`].
+    /// [`crate::Error::Length`] where there are no steps; as [`Self::rotate`].
     pub fn sum<T, K>(
         &mut self,
         params: &Params,
@@ -476,8 +476,8 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
     /// times the weights', which have one scale.
     ///
     /// # Errors
-    /// [`Error::Length`] where there are no steps or not as many weights;
-    /// [`Error::Level`] for a weight of another level; [`Error::Scale`] where
+    /// [`crate::Error::Length`] where there are no steps or not as many weights;
+    /// [`crate::Error::Level`] for a weight of another level; [`crate::Error::Scale`] where
     /// two weights differ; as [`Self::rotate`].
     pub fn weighted_sum<T, K, U>(
         &mut self,
@@ -605,7 +605,7 @@ fn check_some(what: &'static str, got: usize) -> Result<()> {
 /// place in `out`. `words` are [`hoisting_words`].
 ///
 /// # Errors
-/// [`Error::Length`] where `out` has another number; as [`Hoisted::new`] and
+/// [`crate::Error::Length`] where `out` has another number; as [`Hoisted::new`] and
 /// [`Hoisted::rotate`]: keys are looked up before anything is written.
 pub fn rotate_many<S, T, K>(
     params: &Params,
@@ -670,7 +670,7 @@ pub fn inner_sum_hoisted_keys(
 /// (`ARCHITECTURE.md`).
 ///
 /// # Errors
-/// As [`super::inner_sum`]; [`Error::Length`] for `words`. The ciphertext is
+/// As [`super::inner_sum`]; [`crate::Error::Length`] for `words`. The ciphertext is
 /// unchanged then.
 pub fn inner_sum_hoisted<S, K>(
     params: &Params,

@@ -1,7 +1,7 @@
 //! Operations on ciphertexts. No secret comes here; the evaluator is public.
 //!
 //! They work in place, on two parts or three alike, and check that levels and
-//! scales agree: [`linear`] adds, [`product`] multiplies, [`level`] divides,
+//! scales agree: [`linear`] adds, [`product`] multiplies, [`matrix`] by small integers, [`level`] divides,
 //! [`switching`] relinearises and rotates, [`hoisting`] rotates one ciphertext
 //! several times, [`polynomial`] evaluates one.
 //!
@@ -85,6 +85,7 @@
 pub mod hoisting;
 pub mod level;
 pub mod linear;
+pub mod matrix;
 pub mod polynomial;
 pub mod product;
 pub mod switching;
@@ -94,12 +95,13 @@ pub use hoisting::{
 };
 pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards};
 pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
+pub use matrix::{integer_matrix, integer_matrix_halves};
 pub use polynomial::{
     PolynomialOutcome, evaluate_polynomial, polynomial_levels, polynomial_outcome, polynomial_words,
 };
 pub use product::{
-    multiply, multiply_constant, multiply_encoded, multiply_plain, multiply_plain_add, square,
-    transform_encoded,
+    multiply, multiply_add, multiply_constant, multiply_encoded, multiply_plain,
+    multiply_plain_add, square, transform_encoded,
 };
 pub use switching::{
     Due, SwitchOp, Switching, Workspace, conjugate, fast_workspace_words, inner_sum, relinearize,

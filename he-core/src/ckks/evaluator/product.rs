@@ -115,12 +115,8 @@ fn tensor([a0, a1, a2]: [&mut [u32]; 3], b0: &[u32], b1: &[u32], m: &Modulus) {
         .zip(a2.chunks_mut(BLOCK));
     for (((a0, a1), a2), (b0, b1)) in a.zip(b0.chunks(BLOCK).zip(b1.chunks(BLOCK))) {
         let (mut factor0, mut factor1, mut old) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
-        for (factor, b) in [(&mut factor0, b0), (&mut factor1, b1)] {
-            for (f, &b) in factor.iter_mut().zip(b) {
-                *f = b;
-            }
-            kernel::scale(factor, m.r2(), m);
-        }
+        montgomery(b0, &mut factor0, m);
+        montgomery(b1, &mut factor1, m);
         for ((o, a2), &a1) in old.iter_mut().zip(a2.iter_mut()).zip(a1.iter()) {
             (*o, *a2) = (a1, a1);
         }
@@ -129,6 +125,69 @@ fn tensor([a0, a1, a2]: [&mut [u32]; 3], b0: &[u32], b1: &[u32], m: &Modulus) {
         kernel::mul_acc(a1, a0, &factor1, m);
         kernel::mul(a0, &factor0, m);
     }
+}
+
+/// `acc += ct * other`, slot by slot, in three parts that wait for one
+/// relinearisation.
+///
+/// # Errors
+/// [`crate::Error::Level`], [`crate::Error::Scale`] (the accumulator's scale must be the
+/// product of the operands') or [`crate::Error::Params`].
+pub fn multiply_add<S, T, U>(
+    params: &Params,
+    acc: &mut Ciphertext<S, 3>,
+    ct: &Ciphertext<T>,
+    other: &Ciphertext<U>,
+) -> Result<()>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    T: AsRef<[u32]> + AsMut<[u32]>,
+    U: AsRef<[u32]> + AsMut<[u32]>,
+{
+    const OP: &str = "multiply-accumulate";
+    acc.check_params(params)?;
+    ct.check_params(params)?;
+    other.check_params(params)?;
+    check_level(OP, acc.level(), ct.level())?;
+    check_level(OP, acc.level(), other.level())?;
+    let scale = ct.scale() * other.scale();
+    check_same_scale(OP, acc.scale(), scale)?;
+    let n = params.n();
+    let off = libm::fabs(acc.scale() / scale - 1.0);
+    let term = ct.track().after(|known| known.product(other.track().get()));
+    acc.update(|known| known.plus(term.get(), off));
+    let (a, b) = (ct.halves(), other.halves());
+    for i in 0..=acc.level() {
+        let m = params.prime(i)?.modulus();
+        let [x0, x1, x2] = acc.limbs_mut(i)?;
+        let limbs = |(c0, c1)| (super::limb(c0, n, i), super::limb(c1, n, i));
+        let ((a0, a1), (b0, b1)) = (limbs(a), limbs(b));
+        let x = x0
+            .chunks_mut(BLOCK)
+            .zip(x1.chunks_mut(BLOCK))
+            .zip(x2.chunks_mut(BLOCK));
+        let a = a0.chunks(BLOCK).zip(a1.chunks(BLOCK));
+        let b = b0.chunks(BLOCK).zip(b1.chunks(BLOCK));
+        for ((((x0, x1), x2), (a0, a1)), (b0, b1)) in x.zip(a).zip(b) {
+            let (mut factor0, mut factor1) = ([0; BLOCK], [0; BLOCK]);
+            montgomery(b0, &mut factor0, m);
+            montgomery(b1, &mut factor1, m);
+            kernel::mul_acc(x0, a0, &factor0, m);
+            kernel::mul_acc(x1, a0, &factor1, m);
+            kernel::mul_acc(x1, a1, &factor0, m);
+            kernel::mul_acc(x2, a1, &factor1, m);
+        }
+    }
+    Ok(())
+}
+
+/// Writes a block in Montgomery form.
+#[inline(always)]
+fn montgomery(words: &[u32], factor: &mut [u32; BLOCK], m: &Modulus) {
+    for (f, &word) in factor.iter_mut().zip(words) {
+        *f = word;
+    }
+    kernel::scale(factor, m.r2(), m);
 }
 
 /// The square of a ciphertext, slot by slot, in three parts; the scale is
@@ -250,4 +309,48 @@ pub fn transform_encoded(
     kernel::lift_f32(coefficients, limb, m.r2(), m);
     probe.begin(Work::Ntt);
     ntt::forward(limb, prime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ckks::evaluator::add;
+    use crate::testing::{N64 as P, random};
+
+    const N: usize = 64;
+
+    fn part(seed: u64, level: usize) -> Vec<u32> {
+        let limbs = (0..=level).flat_map(|i| {
+            let q = P.prime(i).unwrap().modulus().value();
+            random(N, q, seed * 16 + i as u64)
+        });
+        limbs.collect()
+    }
+
+    fn ciphertext(seed: u64, level: usize, scale: f64) -> Ciphertext<Vec<u32>> {
+        let parts = [part(2 * seed, level), part(2 * seed + 1, level)];
+        Ciphertext::from_parts(&P, level, scale, parts).unwrap()
+    }
+
+    #[test]
+    fn a_product_that_is_added_is_a_product_and_a_sum() {
+        let product = |a: u64, b: u64| {
+            let (a, b) = (ciphertext(a, 2, 512.0), ciphertext(b, 2, 64.0));
+            multiply(&P, a, &b, vec![0; 3 * N]).unwrap()
+        };
+        let mut sum = product(1, 2);
+        let (a, b) = (ciphertext(3, 2, 512.0), ciphertext(4, 2, 64.0));
+        multiply_add(&P, &mut sum, &a, &b).unwrap();
+        let mut expected = product(1, 2);
+        add(&P, &mut expected, &product(3, 4)).unwrap();
+        assert_eq!(sum.parts(), expected.parts());
+
+        let other = ciphertext(4, 2, 32.0);
+        let refused = multiply_add(&P, &mut sum, &a, &other).unwrap_err();
+        assert!(matches!(refused, crate::Error::Scale { .. }));
+        let other = ciphertext(4, 1, 64.0);
+        let refused = multiply_add(&P, &mut sum, &a, &other).unwrap_err();
+        assert!(matches!(refused, crate::Error::Level { .. }));
+        assert_eq!(sum.parts(), expected.parts());
+    }
 }

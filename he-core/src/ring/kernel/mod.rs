@@ -1,7 +1,7 @@
 //! The inner loops, one module per kind of machine.
 //!
-//! The contract of every kernel, checked by one suite (`conformance`) on a host
-//! and on a board: residues in and out are canonical
+//! The contract of every kernel, checked by one suite (`conformance`, with the list
+//! that a new one is entered in) on a host and on a board: residues in and out are canonical
 //! (other words give wrong residues, never a panic); factors named `_mont` are
 //! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
 //! form (`0 <= b < q`), either is within the bounds; a lift leaves words of
@@ -37,6 +37,7 @@ pub mod integers;
 #[cfg(any(not(cortex_m_dsp), feature = "kernel-comparison"))]
 pub mod portable;
 
+pub mod small;
 pub mod sums;
 
 #[cfg(target_arch = "x86_64")]
@@ -48,6 +49,9 @@ pub use cortex_m::*;
 pub use integers::lift_i64;
 #[cfg(not(any(cortex_m_dsp, target_arch = "x86_64")))]
 pub use portable::*;
+#[cfg(not(target_arch = "x86_64"))]
+pub use small::small_row;
+pub use small::{SMALL_BLOCK, pack_column, small_packed_len};
 pub use sums::{Carried, KeyTerm, MAX_TERMS};
 #[cfg(not(target_arch = "x86_64"))]
 pub use sums::{dot_two, lift_sum};

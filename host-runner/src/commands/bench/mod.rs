@@ -351,7 +351,7 @@ pub fn text(report: &BenchReport) -> String {
         let stages = &inference.evaluator.stages;
         let rows: Vec<[String; 2]> = stages
             .iter()
-            .map(|s| [s.name.into(), s.instructions.map_or_else(none, grouped)])
+            .map(|s| [s.name.clone(), s.instructions.map_or_else(none, grouped)])
             .collect();
         out.push('\n');
         out.push_str(&output::table(

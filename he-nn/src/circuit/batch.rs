@@ -1,0 +1,194 @@
+//! Batch packing: one sample a slot, one ciphertext a value.
+//!
+//! A weight is an integer times the layer's scale, so a layer is a sum of
+//! ciphertexts times small integers: exact, without an encoding, without a
+//! rescaling, and the scale goes up by the inverse of the layer's. Layers that
+//! follow each other are not merged. Only squares take levels: each is followed
+//! by as many rescalings as leave a scale of [`MIN_SCALE_LOG2`] bits.
+
+use super::CircuitError;
+use crate::model::{Layer, LayerView, Model};
+use crate::plan::HEADROOM_BITS;
+use he_core::params::Params;
+
+/// Least scale of values, as bits: rounding errors of a rescaling are below
+/// 2^-12 then.
+pub const MIN_SCALE_LOG2: f64 = 20.0;
+
+/// Scale of the encrypted inputs, as bits.
+const INPUT_SCALE_LOG2: f64 = 22.0;
+
+/// A layer of the circuit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchStep {
+    /// The layer's index in the network.
+    pub layer: usize,
+    /// Level of what it takes.
+    pub level: usize,
+    /// Scale of what it takes.
+    pub input: f64,
+    /// Rescalings after it: of a square.
+    pub rescales: usize,
+    /// Scale of its results, after rescaling.
+    pub output: f64,
+}
+
+/// A circuit of as many samples as there are slots.
+#[derive(Clone, Debug)]
+pub struct BatchCircuit<'m> {
+    params: &'static Params,
+    model: Model<'m>,
+    level: usize,
+    steps: heapless::Vec<BatchStep, { super::MAX_STEPS }>,
+    headroom_bits: f64,
+}
+
+impl<'m> BatchCircuit<'m> {
+    /// Plans `model` under `params`, from the lowest level that serves.
+    ///
+    /// # Errors
+    /// [`CircuitError`] with the figures that disagree.
+    pub fn new(params: &'static Params, model: Model<'m>) -> Result<Self, CircuitError> {
+        let mut last = Err(CircuitError::Depth {
+            needed: 1,
+            available: 0,
+        });
+        for level in 0..=params.max_level() {
+            last = Self::from_level(params, model, level);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+
+    fn from_level(
+        params: &'static Params,
+        model: Model<'m>,
+        start: usize,
+    ) -> Result<Self, CircuitError> {
+        let prime = |i: usize| {
+            let prime = params.prime(i);
+            prime.map_or(1.0, |p| f64::from(p.modulus().value()))
+        };
+        let min_scale = libm::exp2(MIN_SCALE_LOG2);
+        let mut steps = heapless::Vec::new();
+        let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
+        let mut headroom = f64::INFINITY;
+        for LayerView { index, layer, .. } in model.layers() {
+            let input = scale;
+            let (at, mut rescales) = (level, 0);
+            match layer {
+                Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => {
+                    scale /= f64::from(linear.scale);
+                }
+                Layer::Polynomial { coefficients, .. } => {
+                    if !coefficients.iter().eq([0.0, 0.0, 1.0]) {
+                        return Err(CircuitError::Activation { layer: index });
+                    }
+                    scale *= scale;
+                }
+                Layer::Relu { .. } => return Err(CircuitError::Relu { layer: index }),
+            }
+            let value = libm::fmax(f64::from(layer.range()), 1.0);
+            let log_q = params.log_q(level);
+            let left = log_q - 1.0 - libm::log2(scale * value);
+            headroom = libm::fmin(headroom, left);
+            if left < f64::from(HEADROOM_BITS) {
+                return Err(CircuitError::Wraps {
+                    layer: index,
+                    value,
+                    scale_log2: libm::log2(scale),
+                    log_q,
+                });
+            }
+            if matches!(layer, Layer::Polynomial { .. }) {
+                while level > 0 && scale / prime(level) >= min_scale {
+                    scale /= prime(level);
+                    level -= 1;
+                    rescales += 1;
+                }
+            }
+            let _ = steps.push(BatchStep {
+                layer: index,
+                level: at,
+                input,
+                rescales,
+                output: scale,
+            });
+        }
+        Ok(Self {
+            params,
+            model,
+            level: start,
+            steps,
+            headroom_bits: headroom,
+        })
+    }
+
+    /// Parameter set.
+    #[must_use]
+    pub const fn params(&self) -> &'static Params {
+        self.params
+    }
+
+    /// The network.
+    #[must_use]
+    pub const fn model(&self) -> &Model<'m> {
+        &self.model
+    }
+
+    /// The layers in order.
+    #[must_use]
+    pub fn steps(&self) -> &[BatchStep] {
+        &self.steps
+    }
+
+    /// Level of the inputs.
+    #[must_use]
+    pub const fn input_level(&self) -> usize {
+        self.level
+    }
+
+    /// Scale of the inputs.
+    #[must_use]
+    pub fn input_scale(&self) -> f64 {
+        libm::exp2(INPUT_SCALE_LOG2)
+    }
+
+    /// Level of the result.
+    #[must_use]
+    pub fn output_level(&self) -> usize {
+        self.steps
+            .last()
+            .map_or(self.level, |step| step.level - step.rescales)
+    }
+
+    /// Scale of the result.
+    #[must_use]
+    pub fn output_scale(&self) -> f64 {
+        self.steps
+            .last()
+            .map_or_else(|| self.input_scale(), |step| step.output)
+    }
+
+    /// Least distance over the layers between values seen in training and half
+    /// the modulus, in bits.
+    #[must_use]
+    pub const fn headroom_bits(&self) -> f64 {
+        self.headroom_bits
+    }
+
+    /// Samples of one run.
+    #[must_use]
+    pub const fn samples(&self) -> usize {
+        self.params.slots()
+    }
+
+    /// Highest level at which a square is relinearised; `None` without a square.
+    #[must_use]
+    pub fn square_level(&self) -> Option<usize> {
+        let mut layers = self.model.layers().zip(&self.steps);
+        layers.find_map(|(view, step)| view.layer.linear().is_none().then_some(step.level))
+    }
+}

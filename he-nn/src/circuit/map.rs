@@ -1,0 +1,228 @@
+//! Layers with weights as linear maps, the way a circuit sees them: one map
+//! between two activations, whatever layers it is made of.
+
+use super::CircuitError;
+use crate::model::{Kernel, Layer, LayerView, Shape};
+
+/// Most layers with weights between two activations.
+pub const MAX_MERGED: usize = 4;
+
+/// Layers with weights that follow each other, as one map
+/// `y = W x + b`: a convolution and the dense layer behind it are one matrix.
+#[derive(Clone, Debug)]
+pub struct LinearMap<'m> {
+    layers: heapless::Vec<LayerView<'m>, MAX_MERGED>,
+}
+
+/// What a lane of the first layer takes from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taps {
+    /// Every output takes every input.
+    Dense {
+        /// Inputs.
+        inputs: usize,
+    },
+    /// An output takes the inputs under its window, one a kernel offset.
+    Window {
+        /// Input of the convolution.
+        input: Shape,
+        /// Its result.
+        output: Shape,
+        /// Its kernels.
+        kernel: Kernel,
+    },
+}
+
+impl Taps {
+    /// How many inputs an output takes.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        match *self {
+            Self::Dense { inputs } => inputs,
+            Self::Window { input, kernel, .. } => {
+                input.channels as usize * kernel.height as usize * kernel.width as usize
+            }
+        }
+    }
+
+    /// The input that `output` takes as its `tap`-th; `None` beyond the last.
+    #[must_use]
+    pub fn source(&self, tap: usize, output: usize) -> Option<usize> {
+        if tap >= self.count() {
+            return None;
+        }
+        match *self {
+            Self::Dense { .. } => Some(tap),
+            Self::Window {
+                input,
+                output: shape,
+                kernel,
+            } => {
+                if output >= shape.values() {
+                    return None;
+                }
+                let (columns, rows) = (usize::from(kernel.width), usize::from(kernel.height));
+                let (kx, rest) = (tap.checked_rem(columns)?, tap.checked_div(columns)?);
+                let (ky, channel) = (rest.checked_rem(rows)?, rest.checked_div(rows)?);
+                let (width, height) = (usize::from(shape.width), usize::from(shape.height));
+                let x = output.checked_rem(width)?;
+                let y = output.checked_div(width)?.checked_rem(height)?;
+                let stride = usize::from(kernel.stride);
+                let row = channel * usize::from(input.height) + y * stride + ky;
+                Some(row * usize::from(input.width) + x * stride + kx)
+            }
+        }
+    }
+}
+
+impl<'m> LinearMap<'m> {
+    /// Of one layer; `None` for an activation.
+    #[must_use]
+    pub fn new(layer: LayerView<'m>) -> Option<Self> {
+        layer.layer.linear()?;
+        let mut layers = heapless::Vec::new();
+        layers.push(layer).ok()?;
+        Some(Self { layers })
+    }
+
+    /// Puts another layer behind it.
+    ///
+    /// # Errors
+    /// [`CircuitError::Merged`] where there are [`MAX_MERGED`] already.
+    pub fn then(&mut self, layer: LayerView<'m>) -> Result<(), CircuitError> {
+        self.layers.push(layer).map_err(|_| CircuitError::Merged {
+            layer: layer.index,
+            max: MAX_MERGED,
+        })
+    }
+
+    /// Index of its first and its last layer in the network.
+    #[must_use]
+    pub fn layers(&self) -> (usize, usize) {
+        let index = |layer: Option<&LayerView<'_>>| layer.map_or(0, |layer| layer.index);
+        (index(self.layers.first()), index(self.layers.last()))
+    }
+
+    /// Values that it takes.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.layers.first().map_or(0, |l| l.input.values())
+    }
+
+    /// Values that it gives.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, |l| l.output.values())
+    }
+
+    /// Largest magnitude of its results in training.
+    #[must_use]
+    pub fn range(&self) -> f64 {
+        self.layers
+            .last()
+            .map_or(0.0, |l| f64::from(l.layer.range()))
+    }
+
+    /// What an output takes.
+    #[must_use]
+    pub fn taps(&self) -> Taps {
+        match self.layers.as_slice() {
+            [
+                LayerView {
+                    layer: Layer::Conv2d { kernel, .. },
+                    input,
+                    output,
+                    ..
+                },
+            ] => Taps::Window {
+                input: *input,
+                output: *output,
+                kernel: *kernel,
+            },
+            _ => Taps::Dense {
+                inputs: self.inputs(),
+            },
+        }
+    }
+
+    /// Numbers of scratch that [`Self::row`] takes.
+    #[must_use]
+    pub fn scratch_len(&self) -> usize {
+        let largest = self.layers.iter().map(|l| l.input.values()).max();
+        2 * largest.unwrap_or(0)
+    }
+
+    /// Writes the weights of `output` and gives its bias. `row` has a number an
+    /// input.
+    ///
+    /// # Errors
+    /// [`CircuitError::Buffer`] where `row` or `scratch` is too short.
+    pub fn row(
+        &self,
+        output: usize,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<f64, CircuitError> {
+        let (inputs, needed) = (self.inputs(), self.scratch_len());
+        let short = CircuitError::Buffer {
+            needed: inputs.max(needed),
+            got: row.len().min(scratch.len()),
+        };
+        let row = row.get_mut(..inputs).ok_or(short)?;
+        let scratch = scratch.get_mut(..needed).ok_or(short)?;
+        let (mut values, mut next) = scratch.split_at_mut_checked(needed >> 1).ok_or(short)?;
+        let mut reversed = self.layers.iter().rev();
+        let Some(last) = reversed.next() else {
+            return Ok(0.0);
+        };
+        values.fill(0.0);
+        let mut bias = add_row(last, output, 1.0, values);
+        for layer in reversed {
+            next.fill(0.0);
+            for (middle, &factor) in values.iter().take(layer.output.values()).enumerate() {
+                if factor != 0.0 {
+                    bias += add_row(layer, middle, factor, next);
+                }
+            }
+            (values, next) = (next, values);
+        }
+        for (weight, &value) in row.iter_mut().zip(values.iter()) {
+            *weight = value;
+        }
+        Ok(bias)
+    }
+}
+
+/// Adds `factor` times the weights of one output of a layer; gives `factor`
+/// times its bias.
+fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) -> f64 {
+    let Some(linear) = view.layer.linear() else {
+        return 0.0;
+    };
+    let columns = view.layer.fan_in(view.input);
+    let taps = match view.layer {
+        Layer::Conv2d { kernel, .. } => Taps::Window {
+            input: view.input,
+            output: view.output,
+            kernel,
+        },
+        _ => Taps::Dense { inputs: columns },
+    };
+    let channel = match view.layer {
+        Layer::Conv2d { .. } => {
+            let places = usize::from(view.output.height) * usize::from(view.output.width);
+            output.checked_div(places).unwrap_or(0)
+        }
+        _ => output,
+    };
+    let scale = factor * f64::from(linear.scale);
+    if let Some(weights) = linear.row(columns, channel) {
+        for (tap, weight) in weights.enumerate() {
+            let target = taps.source(tap, output).and_then(|at| row.get_mut(at));
+            if let Some(target) = target {
+                *target += scale * f64::from(weight);
+            }
+        }
+    }
+    factor * linear.biases.get(channel).map_or(0.0, f64::from)
+}

@@ -1,0 +1,166 @@
+//! Values and errors through a circuit.
+//!
+//! Two figures go along, as in [`crate::plan`]: the worst case over all inputs
+//! and all outcomes of the sampling, and the deviation of independent errors for
+//! values like those of training.
+
+use super::{CircuitError, Form, LinearMap, LinearScales, Weights};
+use crate::plan::LogitError;
+use he_core::ckks::{Message, Noise};
+use he_core::params::Params;
+
+/// The largest value in training over the root mean square of values: a
+/// pessimist's guess, as a model holds the largest alone.
+const CREST: f64 = 3.0;
+
+/// How large the weights of a map are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Norms {
+    /// Largest magnitude of a weight.
+    pub weight: f64,
+    /// Largest magnitude of a bias.
+    pub bias: f64,
+    /// Largest sum of magnitudes over the weights of an output.
+    pub sum: f64,
+    /// Largest root of the sum of squares over the weights of an output.
+    pub root: f64,
+}
+
+impl Norms {
+    /// Of a map; `row` and `scratch` as [`LinearMap::row`] takes them.
+    ///
+    /// # Errors
+    /// As [`LinearMap::row`].
+    pub fn of(
+        map: &LinearMap<'_>,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<Self, CircuitError> {
+        let mut norms = Self::default();
+        for output in 0..map.outputs() {
+            let bias = map.row(output, row, scratch)?;
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for weight in row.iter().take(map.inputs()) {
+                sum += libm::fabs(*weight);
+                squares += weight * weight;
+                norms.weight = libm::fmax(norms.weight, libm::fabs(*weight));
+            }
+            norms.bias = libm::fmax(norms.bias, libm::fabs(bias));
+            norms.sum = libm::fmax(norms.sum, sum);
+            norms.root = libm::fmax(norms.root, libm::sqrt(squares));
+        }
+        Ok(norms)
+    }
+}
+
+/// What is known of a ciphertext of the circuit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct State {
+    /// Error of a slot, times the scale.
+    noise: Noise,
+    /// Value of a slot.
+    value: Message,
+    weights: Weights,
+}
+
+impl State {
+    /// Of fresh inputs, which are within 1 or, standardised, mostly so.
+    pub(super) fn fresh(params: &Params, weights: Weights) -> Self {
+        Self {
+            noise: Noise::fresh(params),
+            value: Message {
+                bound: 1.0,
+                rms: 0.5,
+            },
+            weights,
+        }
+    }
+
+    /// A layer with weights, its rescaling included.
+    pub(super) fn linear(
+        &mut self,
+        params: &Params,
+        form: Form,
+        level: usize,
+        scales: &LinearScales,
+        norms: &Norms,
+        range: f64,
+    ) {
+        let switch = Noise::key_switch(params, level).unwrap_or(Noise::UNKNOWN);
+        if let Form::Diagonals { baby, .. } = form
+            && baby > 1
+        {
+            self.noise = self.noise.plus(switch);
+        }
+        let of_weights = match self.weights {
+            Weights::Plain => Noise::rounding(params),
+            Weights::Encrypted => Noise::fresh(params),
+        };
+        let terms = match form {
+            Form::Blocks { pairs, .. } => 2.0 * pairs as f64,
+            Form::Diagonals { period, .. } | Form::Rows { period } => period as f64,
+        };
+        let (bound, rms) = (
+            self.value.bound * scales.input,
+            self.value.rms * scales.input,
+        );
+        let sums = self
+            .noise
+            .times(norms.sum * scales.weights, norms.root * scales.weights)
+            .plus(of_weights.times(terms * bound, libm::sqrt(terms) * rms))
+            .plus(self.noise.times(
+                terms * of_weights.bound,
+                libm::sqrt(terms) * of_weights.sigma,
+            ))
+            .plus(self.switches(params, form, switch))
+            .plus(of_weights);
+        self.divide(params, level, sums);
+        self.value = Message {
+            bound: norms.sum * self.value.bound + norms.bias,
+            rms: range / CREST,
+        };
+    }
+
+    /// The key switches of a layer's sums.
+    fn switches(&self, params: &Params, form: Form, switch: Noise) -> Noise {
+        let giants = form.giants() as f64;
+        let relinearized = match self.weights {
+            Weights::Plain => giants - 1.0,
+            Weights::Encrypted => 2.0 * giants - 1.0,
+        };
+        let mut noise = switch.times(relinearized, libm::sqrt(relinearized));
+        let folds = form.folds(params.slots()).count() + usize::from(form.is_complex());
+        for _ in 0..folds {
+            noise = noise.times(2.0, core::f64::consts::SQRT_2).plus(switch);
+        }
+        noise
+    }
+
+    /// A square, relinearised and rescaled.
+    pub(super) fn square(&mut self, params: &Params, level: usize, scale: f64, range: f64) {
+        let (bound, rms) = (self.value.bound * scale, self.value.rms * scale);
+        let squared = self
+            .noise
+            .times(2.0 * bound, 2.0 * rms)
+            .plus(self.noise.times(self.noise.bound, self.noise.sigma))
+            .plus(Noise::key_switch(params, level).unwrap_or(Noise::UNKNOWN));
+        self.divide(params, level, squared);
+        self.value = Message {
+            bound: self.value.bound * self.value.bound,
+            rms: range / CREST,
+        };
+    }
+
+    fn divide(&mut self, params: &Params, level: usize, noise: Noise) {
+        let prime = params.prime(level);
+        let unit = prime.map_or(1.0, |p| 1.0 / f64::from(p.modulus().value()));
+        self.noise = noise.times(unit, unit).plus(Noise::division(params, 2));
+    }
+
+    pub(super) fn logit_error(&self, scale: f64) -> LogitError {
+        LogitError {
+            worst_case: self.noise.bound / scale,
+            six_sigma: 6.0 * self.noise.sigma / scale,
+        }
+    }
+}

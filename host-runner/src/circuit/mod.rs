@@ -1,0 +1,276 @@
+//! Networks of any number of layers, evaluated by a host: what the plan of
+//! [`he_nn::circuit`] decides, carried out with keys and weights in memory.
+//!
+//! Client and evaluator share a [`Circuit`] or a [`BatchCircuit`] and nothing
+//! else: whatever goes from one to the other is bytes of [`he_core::wire`], which
+//! both check. The evaluator's half ([`latency::Evaluator`], [`batch::Evaluator`])
+//! knows no type that holds a secret.
+
+pub mod batch;
+mod client;
+pub mod latency;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use client::Keys;
+use he_core::Params;
+use he_core::params::{N4096_DEPTH3, Security};
+use he_core::rlwe::SwitchTarget;
+use he_core::wire::{Header, Object};
+use he_nn::circuit::{Circuit, CircuitError, LinearMap, Weights};
+use he_nn::model::Model;
+
+he_core::parameter_set! {
+    /// N = 8192, depth 5, for networks of three layers with two squares on a host:
+    /// digits of two primes, so that a key switch has three of them at the highest
+    /// level.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 909 249 | 27.47 | base: the result and its headroom |
+    /// | 65 929 217 | 25.97 | fifth rescale |
+    /// | 66 420 737 | 25.99 | fourth rescale |
+    /// | 66 551 809 | 25.99 | third rescale |
+    /// | 66 813 953 | 25.99 | second rescale |
+    /// | 67 043 329 | 26.00 | first rescale |
+    /// | 185 745 409 | 27.47 | special: the two together wider than the widest digit, 53.4 bits |
+    /// | 185 597 953 | 27.47 | special |
+    ///
+    /// log2(QP) = 212.34, and the table's row is 214. No prime is above
+    /// 1.86 * 10^8, where transforms need reductions between their layers.
+    pub static N8192_NETWORK = {
+        n: 8192, security: Security::Classical128,
+        data: [
+            185_909_249, 65_929_217, 66_420_737, 66_551_809, 66_813_953, 67_043_329,
+        ],
+        special: [185_745_409, 185_597_953]
+    };
+
+    /// N = 8192, depth 3: as [`N8192_NETWORK`], for one square. Digits of two primes.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 909 249 | 27.47 | base: the result and its headroom |
+    /// | 66 551 809 | 25.99 | third rescale |
+    /// | 66 813 953 | 25.99 | second rescale |
+    /// | 67 043 329 | 26.00 | first rescale |
+    /// | 185 745 409 | 27.47 | special: the two together wider than the widest digit, 53.5 bits |
+    /// | 185 597 953 | 27.47 | special |
+    ///
+    /// log2(QP) = 160.39, and the table's row is 214.
+    pub static N8192_SHALLOW = {
+        n: 8192, security: Security::Classical128,
+        data: [185_909_249, 66_551_809, 66_813_953, 67_043_329],
+        special: [185_745_409, 185_597_953]
+    };
+}
+
+/// The sets that a network is tried with, the cheapest first.
+pub static SETS: [&Params; 3] = [&N4096_DEPTH3, &N8192_SHALLOW, &N8192_NETWORK];
+
+/// Why there is no result. One sentence each; what to do is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No circuit evaluates the network.
+    #[error(transparent)]
+    Circuit(#[from] CircuitError),
+    /// An operation of he-core failed.
+    #[error("{what} failed: {source}")]
+    Operation {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: he_core::Error,
+    },
+    /// Bytes that are not what was due.
+    #[error("{what} was refused: {source}; both sides must be of the same version and model")]
+    Bytes {
+        /// What was due.
+        what: &'static str,
+        /// What is wrong.
+        source: he_core::Error,
+    },
+    /// Another number of objects than the circuit takes.
+    #[error(
+        "{got} {what} came where the circuit takes {expected}; both sides must be of the same version and model"
+    )]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// Due.
+        expected: usize,
+        /// Came.
+        got: usize,
+    },
+    /// The result is not acceptable.
+    #[error("the evaluator returned a result that was not decrypted: {0}")]
+    Result(he_core::Error),
+    /// The values left the range that the plan has room for.
+    #[error(
+        "the result fills {percent:.0} % of the modulus and may have wrapped around: the input is unlike the training data"
+    )]
+    Wrapped {
+        /// Largest coefficient, in per cent of half the modulus.
+        percent: f64,
+    },
+    /// The sample does not fit the network.
+    #[error(transparent)]
+    Sample(#[from] he_nn::model::ModelError),
+    /// The system has no randomness.
+    #[error("the system's random generator failed ({0}): nothing was encrypted")]
+    Random(getrandom::Error),
+}
+
+/// Names the operation that failed.
+fn failed(what: &'static str) -> impl Fn(he_core::Error) -> EngineError {
+    move |source| EngineError::Operation { what, source }
+}
+
+/// Names what was due.
+fn refused(what: &'static str) -> impl Fn(he_core::Error) -> EngineError {
+    move |source| EngineError::Bytes { what, source }
+}
+
+/// What one layer took.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct StageTime {
+    /// What was done.
+    pub name: String,
+    /// Time.
+    pub time: Duration,
+    /// Level before it.
+    pub level: usize,
+    /// log2 of the scale of its results.
+    pub scale_log2: f64,
+    /// Bytes of the ciphertexts that it leaves, on the wire.
+    pub bytes: usize,
+}
+
+/// Weights and biases of a map, in memory.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    columns: usize,
+    weights: Vec<f64>,
+    biases: Vec<f64>,
+}
+
+impl Matrix {
+    /// Of a map.
+    ///
+    /// # Errors
+    /// As [`LinearMap::row`].
+    pub fn new(map: &LinearMap<'_>) -> Result<Self, CircuitError> {
+        let columns = map.inputs();
+        let mut scratch = vec![0.0; map.scratch_len()];
+        let mut weights = vec![0.0; columns * map.outputs()];
+        let mut biases = Vec::with_capacity(map.outputs());
+        for (output, row) in weights.chunks_exact_mut(columns.max(1)).enumerate() {
+            biases.push(map.row(output, row, &mut scratch)?);
+        }
+        Ok(Self {
+            columns,
+            weights,
+            biases,
+        })
+    }
+
+    /// A weight.
+    #[must_use]
+    pub fn weight(&self, output: usize, input: usize) -> f64 {
+        self.weights[output * self.columns + input]
+    }
+
+    /// A bias.
+    #[must_use]
+    pub fn bias(&self, output: usize) -> f64 {
+        self.biases[output]
+    }
+}
+
+/// Plans a network for one sample, under the first of [`SETS`] that serves.
+///
+/// # Errors
+/// [`CircuitError`] of the last set.
+pub fn plan<'m>(model: Model<'m>, weights: Weights) -> Result<Circuit<'m>, CircuitError> {
+    first_that_serves(|params| plan_under(params, model, weights))
+}
+
+/// Plans a network for one sample under a set.
+///
+/// # Errors
+/// [`CircuitError`].
+pub fn plan_under<'m>(
+    params: &'static Params,
+    model: Model<'m>,
+    weights: Weights,
+) -> Result<Circuit<'m>, CircuitError> {
+    let mut row = vec![0.0; Circuit::buffer_len(&model)];
+    let mut scratch = row.clone();
+    Circuit::new(params, model, weights, &mut row, &mut scratch)
+}
+
+/// What the first of [`SETS`] gives that gives anything.
+fn first_that_serves<T>(
+    plan: impl Fn(&'static Params) -> Result<T, CircuitError>,
+) -> Result<T, CircuitError> {
+    let [first, rest @ ..] = SETS;
+    let mut planned = plan(first);
+    for params in rest {
+        if planned.is_err() {
+            planned = plan(params);
+        }
+    }
+    planned
+}
+
+/// The objects of a row of them.
+///
+/// # Errors
+/// What is wrong with the first that is none.
+fn objects<'b>(params: &Params, mut bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, he_core::Error> {
+    let mut objects = Vec::new();
+    while !bytes.is_empty() {
+        let length = Header::parse(bytes, params)?.object_len(params)?;
+        let Some((object, rest)) = bytes.split_at_checked(length) else {
+            return Err(he_core::Error::Length {
+                what: "object",
+                expected: length,
+                got: bytes.len(),
+            });
+        };
+        objects.push(object);
+        bytes = rest;
+    }
+    Ok(objects)
+}
+
+/// Bytes of an object on the wire.
+fn object_bytes(params: &Params, object: Object, level: usize) -> Result<usize, EngineError> {
+    let header = Header { object, level };
+    header.object_len(params).map_err(failed("writing"))
+}
+
+/// Bytes of a ciphertext of two parts on the wire.
+fn ciphertext_bytes(params: &Params, level: usize) -> Result<usize, EngineError> {
+    object_bytes(params, Object::Ciphertext { scale: 1.0 }, level)
+}
+
+/// Bytes of a fresh ciphertext on the wire.
+///
+/// # Errors
+/// [`EngineError::Operation`] where the set has no such level.
+pub fn seeded_bytes(params: &Params, level: usize) -> Result<usize, EngineError> {
+    object_bytes(params, Object::SeededCiphertext { scale: 1.0 }, level)
+}
+
+/// Bytes of keys on the wire.
+///
+/// # Errors
+/// As [`seeded_bytes`].
+pub fn key_bytes(params: &Params, keys: &[(SwitchTarget, usize)]) -> Result<usize, EngineError> {
+    keys.iter().try_fold(0, |sum, &(target, level)| {
+        Ok(sum + object_bytes(params, Object::SwitchingKey { target }, level)?)
+    })
+}

@@ -1,0 +1,267 @@
+//! Encrypted networks against the same in the clear.
+
+use he_nn::circuit::{Form, Step, Weights};
+use he_nn::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Sample, Shape};
+
+use super::*;
+use crate::plain;
+
+/// Bytes of reproducible noise.
+fn bytes(count: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .collect()
+}
+
+/// Weights within -120 .. 120.
+fn weights(count: usize, seed: u32) -> Vec<u8> {
+    let small = |b: u8| ((i32::from(b) - 128) * 15 / 16) as i8;
+    bytes(count, seed)
+        .into_iter()
+        .map(|b| small(b).cast_unsigned())
+        .collect()
+}
+
+fn floats(values: impl Iterator<Item = f32>) -> Vec<u8> {
+    values.flat_map(f32::to_le_bytes).collect()
+}
+
+fn biases(count: usize, seed: u32) -> Vec<u8> {
+    floats(
+        bytes(count, seed)
+            .into_iter()
+            .map(|b| f32::from(b) / 256.0 - 0.5),
+    )
+}
+
+/// What a network of the tests is made of.
+enum Part {
+    Conv {
+        channels: u16,
+        kernel: u16,
+        stride: u16,
+    },
+    Dense(u16),
+    Square,
+}
+
+/// A network whose ranges are those over some samples.
+fn network(input: Shape, parts: &[Part]) -> Vec<u8> {
+    let square = floats([0.0, 0.0, 1.0].into_iter());
+    let mut shape = input;
+    let mut storage = Vec::new();
+    for (seed, part) in (1u32..).zip(parts) {
+        let (count, outputs, rows) = match *part {
+            Part::Conv {
+                channels,
+                kernel,
+                stride,
+            } => {
+                let fan_in = shape.channels * kernel * kernel;
+                let side = |side: u16| (side - kernel) / stride + 1;
+                shape = Shape {
+                    channels,
+                    height: side(shape.height),
+                    width: side(shape.width),
+                };
+                (usize::from(fan_in), shape, channels)
+            }
+            Part::Dense(outputs) => {
+                let fan_in = shape.values();
+                shape = Shape::flat(outputs);
+                (fan_in, shape, outputs)
+            }
+            Part::Square => (0, shape, 0),
+        };
+        let rows = usize::from(rows);
+        storage.push((
+            weights(count * rows, seed),
+            biases(rows, 100 + seed),
+            outputs,
+            count,
+        ));
+    }
+    let build = |ranges: &[f32]| {
+        let layers: Vec<Layer<'_>> = parts
+            .iter()
+            .zip(&storage)
+            .zip(ranges)
+            .map(|((part, (weights, biases, _, fan_in)), &range)| {
+                let linear = Linear {
+                    scale: 1.0 / (120.0 * (*fan_in as f32).sqrt().max(1.0)),
+                    weights,
+                    biases: Floats::new(biases),
+                };
+                match *part {
+                    Part::Conv {
+                        channels,
+                        kernel,
+                        stride,
+                    } => Layer::Conv2d {
+                        kernel: Kernel {
+                            out_channels: channels,
+                            height: kernel,
+                            width: kernel,
+                            stride,
+                        },
+                        linear,
+                        range,
+                    },
+                    Part::Dense(outputs) => Layer::Dense {
+                        outputs,
+                        linear,
+                        range,
+                    },
+                    Part::Square => Layer::Polynomial {
+                        coefficients: Floats::new(&square),
+                        range,
+                    },
+                }
+            })
+            .collect();
+        let parts = ModelParts {
+            name: b"drawn",
+            input: Input::Image(input),
+            layers: &layers,
+        };
+        let mut file = vec![0; parts.file_len().unwrap()];
+        parts.write(&mut file).unwrap();
+        file
+    };
+    let first = build(&vec![1.0; parts.len()]);
+    let model = Model::parse(&first).unwrap();
+    let images: Vec<Vec<u8>> = (0..20).map(|k| bytes(input.values(), 1000 + k)).collect();
+    let samples = images.iter().map(|image| (Sample::Pixels(image), 0));
+    let measured = plain::measure(&model, samples).unwrap();
+    build(&measured.ranges)
+}
+
+fn image(width: u16) -> Shape {
+    Shape {
+        channels: 1,
+        height: width,
+        width,
+    }
+}
+
+/// Runs one sample; gives the forms and the largest error of a logit.
+fn latency_error(file: &[u8], params: &'static Params, weights: Weights) -> (Vec<Form>, f64, f64) {
+    let model = Model::parse(file).unwrap();
+    let circuit = plan_under(params, model, weights).unwrap();
+    let forms = circuit
+        .steps()
+        .iter()
+        .filter_map(|step| match step {
+            Step::Linear { form, .. } => Some(*form),
+            Step::Square { .. } => None,
+        })
+        .collect();
+    let expected_error = circuit.logit_error().six_sigma;
+    let keys = Keys::from_seed(params, &[7; 32]).unwrap();
+    let mut client = latency::Client::with_keys(circuit.clone(), keys);
+    let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
+    let mut evaluator = latency::Evaluator::new(circuit, &keys, &factors).unwrap();
+    let sample = bytes(model.inputs(), 1003);
+    let input = client.encrypt(&sample[..]).unwrap();
+    let (result, times) = evaluator.evaluate(&input).unwrap();
+    assert_eq!(times.len(), evaluator_steps(&model) + 1);
+    let logits = client.decrypt(&result).unwrap();
+    let clear = plain::logits(&model, &sample[..]).unwrap();
+    let error = logits
+        .iter()
+        .zip(&clear)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    assert_eq!(logits.len(), clear.len());
+    (forms, error, expected_error)
+}
+
+fn evaluator_steps(model: &Model<'_>) -> usize {
+    he_nn::circuit::depth(model).unwrap()
+}
+
+#[test]
+fn every_form_gives_the_logits_of_the_clear_network() {
+    let nets = [
+        // Convolution by blocks, then diagonals, then rows.
+        network(
+            image(12),
+            &[
+                Part::Conv {
+                    channels: 3,
+                    kernel: 5,
+                    stride: 2,
+                },
+                Part::Square,
+                Part::Dense(20),
+                Part::Square,
+                Part::Dense(10),
+            ],
+        ),
+        // More outputs than inputs.
+        network(image(6), &[Part::Dense(100), Part::Square, Part::Dense(10)]),
+        // Merged layers.
+        network(
+            image(12),
+            &[
+                Part::Conv {
+                    channels: 3,
+                    kernel: 5,
+                    stride: 2,
+                },
+                Part::Dense(40),
+                Part::Square,
+                Part::Dense(10),
+            ],
+        ),
+    ];
+    for file in &nets {
+        for weights in [Weights::Plain, Weights::Encrypted] {
+            let (forms, error, bound) = latency_error(file, &N8192_NETWORK, weights);
+            assert!(
+                error < bound,
+                "{forms:?} {weights:?}: {error} above {bound}"
+            );
+            assert!(bound < 0.05, "{forms:?} {weights:?}: {bound}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_gives_the_logits_of_every_sample() {
+    let file = network(
+        image(9),
+        &[
+            Part::Conv {
+                channels: 2,
+                kernel: 3,
+                stride: 2,
+            },
+            Part::Square,
+            Part::Dense(8),
+            Part::Square,
+            Part::Dense(3),
+        ],
+    );
+    let model = Model::parse(&file).unwrap();
+    let circuit = batch::plan(model).unwrap();
+    let keys = Keys::from_seed(circuit.params(), &[7; 32]).unwrap();
+    let mut client = batch::Client::with_keys(circuit.clone(), keys);
+    let keys = client.switching_keys().unwrap();
+    let mut evaluator = batch::Evaluator::new(circuit, &keys).unwrap();
+    let images: Vec<Vec<u8>> = (0..20).map(|k| bytes(model.inputs(), 1000 + k)).collect();
+    let samples: Vec<Sample<'_>> = images.iter().map(|i| Sample::Pixels(i)).collect();
+    let input = client.encrypt(&samples).unwrap();
+    let (result, _) = evaluator.evaluate(&input, |_| ()).unwrap();
+    let logits = client.decrypt(&result, samples.len()).unwrap();
+    for (logits, image) in logits.iter().zip(&images) {
+        let clear = plain::logits(&model, &image[..]).unwrap();
+        for (a, b) in logits.iter().zip(&clear) {
+            assert!((a - b).abs() < 0.01, "{a} for {b}");
+        }
+    }
+}
