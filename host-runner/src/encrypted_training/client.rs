@@ -56,7 +56,7 @@ impl Client {
             let storage = vec![0; switching_key_words(params, level)];
             let (key, rng) = (&self.key, &mut self.rng);
             let key = SwitchKey::generate(params, key, target, level, rng, &mut errors, storage)?;
-            let mut bytes = vec![0; Kind::SwitchingKey.object_len(params, level)];
+            let mut bytes = vec![0; Kind::SwitchingKey.object_len(params, level)?];
             wire::write_switch_key(params, &key, &mut bytes)?;
             Ok(bytes)
         };
@@ -213,7 +213,7 @@ impl Client {
         let mut c0 = vec![0; (level + 1) * n];
         let (key, rng) = (&self.key, &mut self.rng);
         rlwe::encrypt(params, key, &mut message, level, &seed, rng, &mut c0)?;
-        let mut bytes = vec![0; Kind::SeededCiphertext.object_len(params, level)];
+        let mut bytes = vec![0; Kind::SeededCiphertext.object_len(params, level)?];
         wire::write_seeded(params, scale, &seed, &c0, &mut bytes)?;
         Ok(bytes)
     }

@@ -133,7 +133,7 @@ impl Evaluator {
     /// [`Error::Library`].
     pub fn write(&self, model: &Weights) -> Result<Vec<u8>, Error> {
         let (params, level) = (self.circuit.params(), model.weights.level());
-        let mut bytes = vec![0; Kind::Ciphertext.object_len(params, level)];
+        let mut bytes = vec![0; Kind::Ciphertext.object_len(params, level)?];
         wire::write_ciphertext(params, &model.weights, &mut bytes)?;
         Ok(bytes)
     }

@@ -35,7 +35,7 @@ use serde::Serialize;
 use self::circuit::{Circuit, Shape};
 use self::client::Client;
 use self::evaluator::Evaluator;
-use crate::data::table::{FEATURES, Table, TableError};
+use crate::data::table::{FEATURES, SPLIT_SEED, Table, TableError};
 use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
 use crate::plain::{self, Calibrated};
 
@@ -44,9 +44,6 @@ pub const ARCHITECTURE: &str = "pima-logreg";
 
 /// Epochs of the paper.
 pub const EPOCHS: usize = 5;
-
-/// Of the split: that of the bundled regression.
-const SPLIT: u64 = 1;
 
 /// Whether the client renews the weights between epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -305,7 +302,7 @@ pub struct Trained {
 /// # Errors
 /// [`Error`].
 pub fn train(directory: &std::path::Path, mode: Mode, epochs: usize) -> Result<Trained, Error> {
-    let (train, test) = Table::load(directory)?.split(SPLIT);
+    let (train, test) = Table::load(directory)?.split(SPLIT_SEED);
     let mut seed = zeroize::Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut()).map_err(Error::Random)?;
     train_on(&train, &test, mode, epochs, &seed)

@@ -176,7 +176,7 @@ fn what_does_not_belong_together_is_refused() {
     let params = circuit.params();
     let answer = |scale, c0, c1| {
         let ct = Ciphertext::new(params, 0, scale, c0, c1).unwrap();
-        let mut bytes = vec![0; Kind::Ciphertext.object_len(params, 0)];
+        let mut bytes = vec![0; Kind::Ciphertext.object_len(params, 0).unwrap()];
         wire::write_ciphertext(params, &ct, &mut bytes).unwrap();
         client.decrypt_model(&bytes, step.output)
     };
