@@ -39,7 +39,7 @@
 //! scale of `u` makes the errors of `u z` and of `u^2` count the same
 //! ([`Circuit::new`]). A scale would drift with its
 //! third power from epoch to epoch, so the gradient's rows are multiplied by the
-//! integer that brings the weights back to [`SCALE`], within about a sixty-fourth; which scale
+//! integer that brings the weights back to `SCALE`, within about a sixty-fourth; which scale
 //! they have then is known exactly.
 
 use he_core::parameter_set;
