@@ -18,6 +18,9 @@ pub const MIN_SCALE_LOG2: f64 = 20.0;
 /// Scale of the encrypted inputs, as bits.
 const INPUT_SCALE_LOG2: f64 = 22.0;
 
+/// Passes of sums of small integers' products that take as long as one of a product.
+const INTEGER_PRODUCTS_A_PASS: usize = 12;
+
 /// A layer of the circuit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchStep {
@@ -177,6 +180,43 @@ impl<'m> BatchCircuit<'m> {
     #[must_use]
     pub const fn headroom_bits(&self) -> f64 {
         self.headroom_bits
+    }
+
+    /// What one run takes, in passes of a product over a limb, as
+    /// [`super::Circuit::passes`].
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        let layers = self.model.layers().zip(&self.steps);
+        layers
+            .map(|(view, step)| {
+                let limbs = step.level + 1;
+                let outputs = view.output.values();
+                match view.layer.linear() {
+                    Some(_) => {
+                        let products = view.layer.fan_in(view.input) * outputs;
+                        2 * limbs * products / INTEGER_PRODUCTS_A_PASS
+                    }
+                    None => {
+                        let rescaling = 2 * limbs * super::PASSES_A_TRANSFORM * step.rescales;
+                        outputs * (super::cost::switch(self.params, step.level) + rescaling)
+                    }
+                }
+            })
+            .sum()
+    }
+
+    /// Most limbs of ciphertexts that are in memory at a time: those of two layers.
+    #[must_use]
+    pub fn limbs(&self) -> usize {
+        let layers = self.model.layers().zip(&self.steps);
+        let of_layer = layers.map(|(view, step)| {
+            let values = match view.layer.linear() {
+                Some(_) => view.input.values() + view.output.values(),
+                None => view.input.values(),
+            };
+            2 * (step.level + 1) * values
+        });
+        of_layer.max().unwrap_or(0)
     }
 
     /// Samples of one run.

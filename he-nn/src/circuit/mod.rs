@@ -259,13 +259,14 @@ impl Step<'_> {
     }
 }
 
+/// Passes over a limb that take as long as a transform of it.
+pub const PASSES_A_TRANSFORM: usize = 6;
+
 /// What a host's key switches and products take, by count of transforms and of
 /// passes over a limb: what forms are compared by. In units of a pass.
 mod cost {
+    use super::PASSES_A_TRANSFORM as TRANSFORM;
     use super::Params;
-
-    /// Passes that take as long as a transform.
-    const TRANSFORM: usize = 6;
 
     const fn targets(params: &Params, level: usize) -> usize {
         level + 1 + params.special_limbs()
@@ -528,6 +529,24 @@ impl<'m> Circuit<'m> {
             total += ciphertexts * (level + 1) * 40;
         }
         total
+    }
+
+    /// What one sample takes, in passes of a product over a limb, by the prices that
+    /// forms are chosen by; [`PASSES_A_TRANSFORM`] make a transform.
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        let steps = self.steps.iter().enumerate();
+        steps
+            .map(|(index, step)| {
+                let level = step.level();
+                let rescaling = 2 * (level + 1) * PASSES_A_TRANSFORM;
+                rescaling
+                    + match step {
+                        Step::Linear { form, .. } => self.cost(*form, level, index == 0),
+                        Step::Square { .. } => cost::switch(self.params, level),
+                    }
+            })
+            .sum()
     }
 
     fn prime(&self, i: usize) -> f64 {
@@ -931,3 +950,6 @@ pub fn input_values(input: Input<'_>, sample: crate::model::Sample<'_>, values: 
 fn floor_pow2(x: f64) -> f64 {
     libm::exp2(libm::floor(libm::log2(x)))
 }
+
+#[cfg(test)]
+mod tests;

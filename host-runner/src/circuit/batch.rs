@@ -39,6 +39,12 @@ pub fn wanted_keys(circuit: &BatchCircuit<'_>) -> Vec<(SwitchTarget, usize)> {
         .collect()
 }
 
+/// Bytes of the evaluator's memory: the ciphertexts of two layers.
+#[must_use]
+pub fn memory(circuit: &BatchCircuit<'_>) -> usize {
+    size_of::<u32>() * circuit.limbs() * circuit.params().n()
+}
+
 /// The client: its keys never leave it.
 #[derive(Debug)]
 pub struct Client<'m> {

@@ -34,6 +34,27 @@ pub fn wanted_keys(circuit: &Circuit<'_>) -> Vec<(SwitchTarget, usize)> {
     wanted
 }
 
+/// Bytes of the evaluator's memory: keys, expanded, and weights.
+#[must_use]
+pub fn memory(circuit: &Circuit<'_>) -> usize {
+    let params = circuit.params();
+    let words_of = |&(_, level): &(SwitchTarget, usize)| 2 * switching_key_words(params, level);
+    let keys: usize = wanted_keys(circuit).iter().map(words_of).sum();
+    let parts = match circuit.weights() {
+        Weights::Plain => 1,
+        Weights::Encrypted => 2,
+    };
+    let factors = circuit.steps().iter().map(|step| match step {
+        Step::Linear { form, level, .. } => {
+            parts * (form.products(params.slots()) + 1) * (level + 1) * params.n()
+        }
+        Step::Square { .. } => 0,
+    });
+    let level = circuit.input_level();
+    let scratch = fast_workspace_words(params, level) + hoisting_words(params, level);
+    size_of::<u32>() * (keys + factors.sum::<usize>() + scratch)
+}
+
 /// The client: its keys never leave it.
 #[derive(Debug)]
 pub struct Client<'m> {
@@ -197,29 +218,6 @@ impl<'m> Evaluator<'m> {
             hoisting: vec![0; hoisting_words(params, level)],
             circuit,
         })
-    }
-
-    /// Bytes of keys and weights in memory.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        let params = self.circuit.params();
-        let keys: usize = self
-            .keys
-            .iter()
-            .map(|key| 2 * switching_key_words(params, key.level()))
-            .sum();
-        let steps = self.circuit.steps().iter().zip(&self.factors);
-        let factors: usize = steps
-            .map(|(step, factors)| {
-                let limbs = match factors {
-                    None => 0,
-                    Some(Factors::Plain { weights, .. }) => weights.len() + 1,
-                    Some(Factors::Encrypted { weights, .. }) => 2 * (weights.len() + 1),
-                };
-                limbs * (step.level() + 1) * params.n()
-            })
-            .sum();
-        size_of::<u32>() * (keys + factors + self.work.len() + self.hoisting.len())
     }
 
     /// Evaluates the network on one encrypted sample: the encrypted logits, and
