@@ -1,8 +1,8 @@
 //! Networks of any number of layers, evaluated by a host: what the plan of
 //! [`he_nn::circuit`] decides, carried out with keys and weights in memory.
 //!
-//! Client and evaluator share a [`Circuit`] or a [`BatchCircuit`] and nothing
-//! else: whatever goes from one to the other is bytes of [`he_core::wire`], which
+//! Client and evaluator share a [`Circuit`] or a
+//! [`BatchCircuit`](he_nn::circuit::batch::BatchCircuit) and nothing else: whatever goes from one to the other is bytes of [`he_core::wire`], which
 //! both check. The evaluator's half ([`latency::Evaluator`], [`batch::Evaluator`])
 //! knows no type that holds a secret.
 
