@@ -6,14 +6,15 @@
 //! follow each other are not merged. Only squares take levels: each is followed
 //! by as many rescalings as leave a scale of [`MIN_SCALE_LOG2`] bits.
 
-use super::CircuitError;
+use super::noise::State;
+use super::{CircuitError, LinearMap, Norms, Weights};
 use crate::model::{Layer, LayerView, Model};
-use crate::plan::HEADROOM_BITS;
+use crate::plan::{HEADROOM_BITS, LogitError};
 use he_core::params::Params;
 
-/// Least scale of values, as bits: rounding errors of a rescaling are below
-/// 2^-12 then.
-pub const MIN_SCALE_LOG2: f64 = 20.0;
+/// Least scale of values, as bits: the rounding of a rescaling has a standard
+/// deviation of about 2^-12 of a slot then (`he-core/PRECISION.md`).
+pub const MIN_SCALE_LOG2: f64 = 22.0;
 
 /// Scale of the encrypted inputs, as bits.
 const INPUT_SCALE_LOG2: f64 = 22.0;
@@ -43,21 +44,49 @@ pub struct BatchCircuit<'m> {
     model: Model<'m>,
     level: usize,
     steps: heapless::Vec<BatchStep, { super::MAX_STEPS }>,
+    error: LogitError,
     headroom_bits: f64,
 }
 
+/// Of every layer; none for a square.
+type AllNorms = heapless::Vec<Option<Norms>, { super::MAX_STEPS }>;
+
 impl<'m> BatchCircuit<'m> {
-    /// Plans `model` under `params`, from the lowest level that serves.
+    /// Plans `model` under `params`, from the lowest level that serves. `row` and
+    /// `scratch` are memory as [`super::Circuit::new`] takes it.
     ///
     /// # Errors
     /// [`CircuitError`] with the figures that disagree.
-    pub fn new(params: &'static Params, model: Model<'m>) -> Result<Self, CircuitError> {
+    pub fn new(
+        params: &'static Params,
+        model: Model<'m>,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<Self, CircuitError> {
+        let mut norms = AllNorms::new();
+        for view in model.layers() {
+            let map = LinearMap::new(view);
+            let of_layer = map.map(|map| Norms::of(&map, row, scratch)).transpose()?;
+            // A result of no ciphertext at all is nothing to decrypt.
+            if let Some(Norms {
+                dead: Some(output), ..
+            }) = of_layer
+                && view.index + 1 == model.layer_count()
+            {
+                return Err(CircuitError::Dead {
+                    layer: view.index,
+                    output,
+                });
+            }
+            // A model has no more layers than there is room.
+            let _ = norms.push(of_layer);
+        }
         let mut last = Err(CircuitError::Depth {
             needed: 1,
             available: 0,
         });
         for level in 0..=params.max_level() {
-            last = Self::from_level(params, model, level);
+            last = Self::from_level(params, model, level, &norms);
             if last.is_ok() {
                 break;
             }
@@ -69,6 +98,7 @@ impl<'m> BatchCircuit<'m> {
         params: &'static Params,
         model: Model<'m>,
         start: usize,
+        norms: &AllNorms,
     ) -> Result<Self, CircuitError> {
         let prime = |i: usize| {
             let prime = params.prime(i);
@@ -78,12 +108,25 @@ impl<'m> BatchCircuit<'m> {
         let mut steps = heapless::Vec::new();
         let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
         let mut headroom = f64::INFINITY;
-        for LayerView { index, layer, .. } in model.layers() {
+        let mut state = State::fresh(params, model.input(), Weights::Plain);
+        for (LayerView { index, layer, .. }, norms) in model.layers().zip(norms) {
             let input = scale;
             let (at, mut rescales) = (level, 0);
+            let value = libm::fmax(f64::from(layer.range()), 1.0);
             match layer {
                 Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => {
-                    scale /= f64::from(linear.scale);
+                    let unit = f64::from(linear.scale);
+                    scale /= unit;
+                    let norms = norms.unwrap_or_default();
+                    let largest = libm::fmax(norms.bias, 1.0) * scale;
+                    if !largest.is_finite() || libm::log2(largest) >= super::ENCODED_LOG2 {
+                        return Err(CircuitError::Encoding {
+                            layer: index,
+                            value: norms.bias,
+                            scale_log2: libm::log2(scale),
+                        });
+                    }
+                    state.integers(&norms, unit, value);
                 }
                 Layer::Polynomial { coefficients, .. } => {
                     if !coefficients.iter().eq([0.0, 0.0, 1.0]) {
@@ -93,7 +136,6 @@ impl<'m> BatchCircuit<'m> {
                 }
                 Layer::Relu { .. } => return Err(CircuitError::Relu { layer: index }),
             }
-            let value = libm::fmax(f64::from(layer.range()), 1.0);
             let log_q = params.log_q(level);
             let left = log_q - 1.0 - libm::log2(scale * value);
             headroom = libm::fmin(headroom, left);
@@ -106,7 +148,9 @@ impl<'m> BatchCircuit<'m> {
                 });
             }
             if matches!(layer, Layer::Polynomial { .. }) {
+                state.square(params, level, input, value);
                 while level > 0 && scale / prime(level) >= min_scale {
+                    state.divide(params, level);
                     scale /= prime(level);
                     level -= 1;
                     rescales += 1;
@@ -120,13 +164,22 @@ impl<'m> BatchCircuit<'m> {
                 output: scale,
             });
         }
+        let error = state.logit_error(scale);
+        super::check_error(&model, error)?;
         Ok(Self {
             params,
             model,
             level: start,
             steps,
+            error,
             headroom_bits: headroom,
         })
+    }
+
+    /// Largest error of a logit.
+    #[must_use]
+    pub const fn logit_error(&self) -> LogitError {
+        self.error
     }
 
     /// Parameter set.

@@ -2,7 +2,7 @@
 
 use super::batch::BatchCircuit;
 use super::*;
-use crate::model::{Floats, Kernel, Linear, ModelParts, Shape};
+use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Shape};
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6};
 use std::vec::Vec;
 
@@ -168,6 +168,15 @@ fn circuit<'m>(
     Circuit::new(params, model, weights, &mut row, &mut scratch)
 }
 
+fn batch_circuit<'m>(
+    params: &'static Params,
+    model: Model<'m>,
+) -> Result<BatchCircuit<'m>, CircuitError> {
+    let len = Circuit::buffer_len(&model);
+    let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
+    BatchCircuit::new(params, model, &mut row, &mut scratch)
+}
+
 type Slots = Vec<[f64; 2]>;
 
 fn rotated(x: &Slots, steps: usize) -> Slots {
@@ -247,7 +256,7 @@ fn layer(circuit: &Circuit<'_>, index: usize, values: &[Slots]) -> Slots {
 fn run(circuit: &Circuit<'_>, pixels: &[u8]) -> Vec<f64> {
     let slots = circuit.params().slots();
     let mut values = vec![0.0; pixels.len()];
-    input_values(circuit.model().input(), pixels.into(), &mut values);
+    circuit.model().input_values(pixels, &mut values).unwrap();
     let mut x: Vec<Slots> = (0..circuit.ciphertexts())
         .map(|index| {
             let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
@@ -429,7 +438,7 @@ fn what_no_circuit_evaluates_is_refused_with_its_figures() {
 fn a_batch_takes_the_lowest_level_that_serves() {
     let file = network(image(12), &CNN).file();
     let model = Model::parse(&file).unwrap();
-    let batch = BatchCircuit::new(&N8192_DEPTH6, model).unwrap();
+    let batch = batch_circuit(&N8192_DEPTH6, model).unwrap();
     let steps = batch.steps();
     assert!(batch.input_level() < 6 && batch.headroom_bits() >= f64::from(HEADROOM_BITS));
     assert_eq!(steps.len(), 5);
@@ -449,6 +458,6 @@ fn a_batch_takes_the_lowest_level_that_serves() {
     };
     let file = wide.file();
     let model = Model::parse(&file).unwrap();
-    let e = BatchCircuit::new(&N4096_DEPTH3, model).unwrap_err();
+    let e = batch_circuit(&N4096_DEPTH3, model).unwrap_err();
     assert!(matches!(e, CircuitError::Wraps { .. }), "{e}");
 }

@@ -191,7 +191,7 @@ pub(super) fn batch_circuit<'m>(
         return Err(planned(file)(source));
     }
     match params {
-        Some(params) => BatchCircuit::new(params, *model),
+        Some(params) => batch::plan_under(params, *model),
         None => batch::plan(*model),
     }
     .map_err(planned(file))
