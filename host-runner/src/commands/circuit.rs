@@ -205,7 +205,7 @@ pub(super) fn batch_circuit<'m>(
         return Err(planned(file)(source));
     }
     match params {
-        Some(params) => BatchCircuit::new(params, *model),
+        Some(params) => batch::plan_under(params, *model),
         None => batch::plan(*model),
     }
     .map_err(planned(file))
@@ -224,7 +224,7 @@ fn one_by_one(
     let mut run = Run {
         keys: keys.len(),
         weights: weights.len(),
-        memory: evaluator.memory(),
+        memory: latency::memory(&circuit),
         level: circuit.input_level(),
         ..Run::default()
     };
@@ -358,6 +358,7 @@ fn in_batches(
     let mut evaluator = batch::Evaluator::new(circuit.clone(), &keys)?;
     let mut run = Run {
         keys: keys.len(),
+        memory: batch::memory(&circuit),
         level: circuit.input_level(),
         ..Run::default()
     };
@@ -369,9 +370,6 @@ fn in_batches(
         let (result, times) = evaluator.evaluate(&input, |_| bar.inc(1))?;
         run.logits.extend(client.decrypt(&result, chunk.len())?);
         run.add(&times, input.len(), result.len());
-        // Two layers' ciphertexts are alive at a time.
-        let sizes = times.windows(2).map(|pair| pair[0].bytes + pair[1].bytes);
-        run.memory = run.memory.max(sizes.max().unwrap_or(0));
     }
     bar.finish_and_clear();
     Ok((circuit.params(), run))
@@ -536,6 +534,11 @@ pub struct CircuitReport {
     pub keys: usize,
     /// Their bytes.
     pub key_bytes: usize,
+    /// The evaluator's memory.
+    pub memory_bytes: usize,
+    /// Estimated seconds of one run on one thread of this machine; not of a board.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_estimate: Option<f64>,
     /// What a board takes for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board: Option<BoardReport>,
@@ -636,12 +639,14 @@ pub fn plan_on(
     let model = file.parse()?;
     let (circuit, program) = program_for(file, &model, params, weights, Some(board))?;
     let payload = program.payload();
+    let board_report = BoardReport::of(&program, board);
     Ok(CircuitReport {
         device: board.name,
         input_bytes: payload.inputs,
         keys: program.key_uses().count(),
         key_bytes: payload.keys,
-        board: Some(BoardReport::of(&program, board)),
+        memory_bytes: board_report.ram_bytes,
+        board: Some(board_report),
         ..latency_report(file, &circuit, weights)?
     })
 }
@@ -670,6 +675,8 @@ fn latency_report(
         input_bytes: circuit.ciphertexts() * circuit::seeded_bytes(params, circuit.input_level())?,
         keys: keys.len(),
         key_bytes: circuit::key_bytes(params, &keys)?,
+        memory_bytes: latency::memory(circuit),
+        seconds_estimate: None,
         board: None,
     })
 }
@@ -689,7 +696,11 @@ pub fn plan(
     match packing {
         Packing::Latency => {
             let circuit = latency_circuit(file, &model, params, weights)?;
-            latency_report(file, &circuit, weights)
+            let seconds = circuit::seconds(circuit.params(), circuit.passes())?;
+            Ok(CircuitReport {
+                seconds_estimate: Some(seconds),
+                ..latency_report(file, &circuit, weights)?
+            })
         }
         Packing::Batch => {
             let circuit = batch_circuit(file, &model, params, weights)?;
@@ -721,6 +732,8 @@ pub fn plan(
                 input_bytes: model.inputs() * circuit::seeded_bytes(params, circuit.input_level())?,
                 keys: keys.len(),
                 key_bytes: circuit::key_bytes(params, &keys)?,
+                memory_bytes: batch::memory(&circuit),
+                seconds_estimate: Some(circuit::seconds(params, circuit.passes())?),
                 board: None,
             })
         }
@@ -798,6 +811,16 @@ pub fn plan_text(r: &CircuitReport) -> String {
         ("samples a run", grouped(r.samples as u64)),
         ("upload", upload(r)),
     ]);
+    if let Some(seconds) = r.seconds_estimate {
+        let time = format!(
+            "about {} ms a run on one thread of this machine",
+            milliseconds(seconds)
+        );
+        facts.extend([
+            ("evaluator memory", bytes(r.memory_bytes as u64)),
+            ("time", time),
+        ]);
+    }
     if let Some(board) = &r.board {
         facts.extend([
             ("download", bytes(board.output_bytes as u64)),
