@@ -60,7 +60,9 @@ class Dense:
     def __init__(self, context, layer):
         # A column an output.
         self.matrix = tenseal.plain_tensor([list(row) for row in zip(*layer["weights"])])
-        self.biases = layer["biases"]
+        # Encrypted, as that fills all slots: biases in the clear are added to the
+        # first outputs alone, and the next product rotates what lies behind them in.
+        self.biases = tenseal.ckks_vector(context, layer["biases"])
 
     def __call__(self, x):
         return x.mm(self.matrix) + self.biases

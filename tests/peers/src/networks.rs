@@ -24,6 +24,10 @@ const SIDE: usize = 28;
 /// TenSEAL's ring degree in its tutorials.
 const N: usize = 8192;
 
+/// Largest error of a logit, of the largest logit: above it a side has evaluated
+/// another network.
+const MAX_ERROR: f64 = 0.5;
+
 /// Where the weights of a network come from. Time does not depend on them.
 enum Source {
     /// With `he-edge`.
@@ -160,8 +164,8 @@ struct Ran {
     memory: usize,
 }
 
-/// Runs the networks whose name begins with `only`, and an epoch of training as
-/// `training`.
+/// Runs the networks whose name begins with `only`, and an epoch of training where
+/// `training` does.
 pub fn compare(
     only: &str,
     rounds: usize,
@@ -305,6 +309,11 @@ fn worst(error: f64, logits: &[f64], clear: &[f64]) -> Result<f64> {
     let errors = logits.iter().zip(clear).map(|(a, b)| (a - b).abs());
     let worst = errors.fold(error, f64::max);
     ensure!(logits.iter().all(|x| x.is_finite()), "a logit is no number");
+    let largest = clear.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+    ensure!(
+        worst < largest * MAX_ERROR,
+        "an error of {worst} on logits of {largest}: that is another network"
+    );
     Ok(worst)
 }
 
@@ -507,7 +516,14 @@ impl NetworkReport {
         }
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
-        let mut header = vec!["layer", "evaluated by", "level", "scale", "bytes after", "ms"];
+        let mut header = vec![
+            "layer",
+            "evaluated by",
+            "level",
+            "scale",
+            "bytes after",
+            "ms",
+        ];
         if self.tenseal.is_some() {
             header.extend(["TenSEAL", "times"]);
         }
@@ -517,17 +533,18 @@ impl NetworkReport {
         let columns = header.len();
         table.set_header(header);
         let ms = |time: Option<f64>| time.map_or_else(String::new, |time| format!("{time:.2}"));
-        let mut add = |start: Vec<String>, ours: f64, theirs: Option<f64>, of_paper: Option<f64>| {
-            let mut cells = start;
-            cells.push(ms(Some(ours)));
-            if let Some(theirs) = theirs {
-                cells.extend([ms(Some(theirs)), format!("{:.0}", theirs / ours)]);
-            }
-            if paper.is_some() {
-                cells.push(ms(of_paper));
-            }
-            table.add_row(cells);
-        };
+        let mut add =
+            |start: Vec<String>, ours: f64, theirs: Option<f64>, of_paper: Option<f64>| {
+                let mut cells = start;
+                cells.push(ms(Some(ours)));
+                if let Some(theirs) = theirs {
+                    cells.extend([ms(Some(theirs)), format!("{:.0}", theirs / ours)]);
+                }
+                if paper.is_some() {
+                    cells.push(ms(of_paper));
+                }
+                table.add_row(cells);
+            };
         for row in &self.stages {
             let start = vec![
                 row.name.clone(),
