@@ -8,6 +8,7 @@ pub mod client;
 pub mod commands;
 pub mod data;
 pub mod device;
+pub mod encrypted_training;
 pub mod evaluator;
 pub mod image;
 pub mod import;

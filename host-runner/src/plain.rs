@@ -3,6 +3,7 @@
 use he_nn::model::{Model, ModelError, Sample};
 
 use crate::client::argmax;
+use crate::network::Network;
 
 /// The logits of a sample.
 ///
@@ -73,4 +74,31 @@ pub fn measure<'s>(
         right,
         ranges: ranges.into_iter().map(|range| range as f32).collect(),
     })
+}
+
+/// A network with the ranges of its training, and what was measured with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibrated {
+    /// Its `.hemodel` file.
+    pub file: Vec<u8>,
+    /// Over the samples trained on; these ranges are in the file.
+    pub train: Measured,
+    /// Over the samples tested on.
+    pub test: Measured,
+}
+
+/// Measures a network and writes it with the ranges of training.
+///
+/// # Errors
+/// [`ModelError`] for what is no network within the format's limits.
+pub fn calibrated<'s>(
+    network: &Network<i8>,
+    train: impl Iterator<Item = (Sample<'s>, u8)>,
+    test: impl Iterator<Item = (Sample<'s>, u8)>,
+) -> Result<Calibrated, ModelError> {
+    let draft = network.draft()?;
+    let train = measure(&Model::parse(&draft)?, train)?;
+    let file = network.file(&train.ranges)?;
+    let test = measure(&Model::parse(&file)?, test)?;
+    Ok(Calibrated { file, train, test })
 }

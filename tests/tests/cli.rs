@@ -718,6 +718,89 @@ fn training_needs_its_feature() {
 }
 
 #[test]
+fn encrypted_training() {
+    let directory = TempDir::new().unwrap();
+    let (data, out) = (path(&directory, ""), path(&directory, "out.hemodel"));
+    let report = path(&directory, "report.json");
+    let call = [
+        "train",
+        "pima-logreg",
+        "--encrypted",
+        "--data",
+        &data,
+        "--out",
+        &out,
+    ];
+    let sentence = fails(1, &call);
+    assert!(sentence.contains("pima-indians-diabetes.csv"), "{sentence}");
+
+    // Glucose and age tell, with some exceptions.
+    let rows = (0..120).map(|i| {
+        let (glucose, age) = (80 + 37 * i % 101, 21 + 29 * i % 43);
+        let label = u8::from((glucose + age > 168) != (i % 17 == 0));
+        format!(
+            "{},{glucose},70,{},0,{}.5,0.4,{age},{label}\n",
+            i % 7,
+            i % 31,
+            20 + i % 23
+        )
+    });
+    fs::write(path(&directory, "diabetes.csv"), rows.collect::<String>()).unwrap();
+    let with = |more: &[&'static str]| [&call[..], more].concat();
+    let text = succeeds(&with(&["--refresh", "--epochs", "2"]));
+    for what in ["epoch", "log2(scale)", "Chen and Song", "128 bit (N = 4096"] {
+        assert!(text.contains(what), "{what}: {text}");
+    }
+    succeeds(&[&with(&["--no-refresh"])[..], &["--json", &report]].concat());
+    let report: Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    assert_eq!(report["mode"], "no-refresh");
+    let epochs = report["epochs"].as_array().unwrap();
+    assert_eq!(epochs.len(), 5);
+    let number = |value: &Value| value.as_u64().unwrap();
+    for (i, epoch) in epochs.iter().enumerate() {
+        // The model goes up before the first and comes down after the last.
+        assert_eq!(number(&epoch["bytes_up"]) > 0, i == 0);
+        assert_eq!(number(&epoch["bytes_down"]) > 0, i == 4);
+        assert_eq!(epoch["after"]["level"], 12 - 3 * i);
+        assert!(
+            epoch["weight_difference"].as_f64().unwrap() < 0.05,
+            "{epoch}"
+        );
+    }
+    assert!(number(&report["quantized_right"]) * 10 > number(&report["test_rows"]) * 7);
+    let file = fs::read(&out).unwrap();
+    assert_eq!(Model::parse(&file).unwrap().name(), "pima-logreg");
+
+    let sentence = fails(1, &with(&["--no-refresh", "--epochs", "6"]));
+    assert!(sentence.contains("1 to 5"), "{sentence}");
+    fails(1, &with(&["--epochs", "0"]));
+    fails(1, &with(&["--refresh", "--no-refresh"]));
+    fails(
+        1,
+        &[
+            "train",
+            "pima-logreg",
+            "--refresh",
+            "--data",
+            &data,
+            "--out",
+            &out,
+        ],
+    );
+    let other = [
+        "train",
+        "mnist-mlp64",
+        "--encrypted",
+        "--data",
+        &data,
+        "--out",
+        &out,
+    ];
+    let sentence = fails(1, &other);
+    assert!(sentence.contains("pima-logreg can"), "{sentence}");
+}
+
+#[test]
 fn flashing_says_what_is_missing() {
     let sentence = fails(1, &["flash", "--board", "mps2-an386"]);
     assert!(

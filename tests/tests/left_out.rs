@@ -7,7 +7,10 @@ fn main() {
             cfg!(feature = "emulator"),
             "the emulated board (`emulator`)",
         ),
-        (cfg!(feature = "data"), "accuracy on MNIST (`data`)"),
+        (
+            cfg!(feature = "data"),
+            "accuracy on MNIST and the Pima table (`data`)",
+        ),
         (cfg!(feature = "train"), "training (`train`)"),
     ];
     let missing: Vec<&str> = parts

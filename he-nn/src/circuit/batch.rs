@@ -6,17 +6,21 @@
 //! follow each other are not merged. Only squares take levels: each is followed
 //! by as many rescalings as leave a scale of [`MIN_SCALE_LOG2`] bits.
 
-use super::CircuitError;
+use super::noise::State;
+use super::{CircuitError, LinearMap, Norms, Weights};
 use crate::model::{Layer, LayerView, Model};
-use crate::plan::HEADROOM_BITS;
+use crate::plan::{HEADROOM_BITS, LogitError};
 use he_core::params::Params;
 
-/// Least scale of values, as bits: rounding errors of a rescaling are below
-/// 2^-12 then.
-pub const MIN_SCALE_LOG2: f64 = 20.0;
+/// Least scale of values, as bits: the rounding of a rescaling has a standard
+/// deviation of about 2^-12 of a slot then (`he-core/PRECISION.md`).
+pub const MIN_SCALE_LOG2: f64 = 22.0;
 
 /// Scale of the encrypted inputs, as bits.
 const INPUT_SCALE_LOG2: f64 = 22.0;
+
+/// Passes of sums of small integers' products that take as long as one of a product.
+const INTEGER_PRODUCTS_A_PASS: usize = 12;
 
 /// A layer of the circuit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,21 +44,49 @@ pub struct BatchCircuit<'m> {
     model: Model<'m>,
     level: usize,
     steps: heapless::Vec<BatchStep, { super::MAX_STEPS }>,
+    error: LogitError,
     headroom_bits: f64,
 }
 
+/// Of every layer; none for a square.
+type AllNorms = heapless::Vec<Option<Norms>, { super::MAX_STEPS }>;
+
 impl<'m> BatchCircuit<'m> {
-    /// Plans `model` under `params`, from the lowest level that serves.
+    /// Plans `model` under `params`, from the lowest level that serves. `row` and
+    /// `scratch` are memory as [`super::Circuit::new`] takes it.
     ///
     /// # Errors
     /// [`CircuitError`] with the figures that disagree.
-    pub fn new(params: &'static Params, model: Model<'m>) -> Result<Self, CircuitError> {
+    pub fn new(
+        params: &'static Params,
+        model: Model<'m>,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<Self, CircuitError> {
+        let mut norms = AllNorms::new();
+        for view in model.layers() {
+            let map = LinearMap::new(view);
+            let of_layer = map.map(|map| Norms::of(&map, row, scratch)).transpose()?;
+            // A result of no ciphertext at all is nothing to decrypt.
+            if let Some(Norms {
+                dead: Some(output), ..
+            }) = of_layer
+                && view.index + 1 == model.layer_count()
+            {
+                return Err(CircuitError::Dead {
+                    layer: view.index,
+                    output,
+                });
+            }
+            // A model has no more layers than there is room.
+            let _ = norms.push(of_layer);
+        }
         let mut last = Err(CircuitError::Depth {
             needed: 1,
             available: 0,
         });
         for level in 0..=params.max_level() {
-            last = Self::from_level(params, model, level);
+            last = Self::from_level(params, model, level, &norms);
             if last.is_ok() {
                 break;
             }
@@ -66,6 +98,7 @@ impl<'m> BatchCircuit<'m> {
         params: &'static Params,
         model: Model<'m>,
         start: usize,
+        norms: &AllNorms,
     ) -> Result<Self, CircuitError> {
         let prime = |i: usize| {
             let prime = params.prime(i);
@@ -75,12 +108,25 @@ impl<'m> BatchCircuit<'m> {
         let mut steps = heapless::Vec::new();
         let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
         let mut headroom = f64::INFINITY;
-        for LayerView { index, layer, .. } in model.layers() {
+        let mut state = State::fresh(params, model.input(), Weights::Plain);
+        for (LayerView { index, layer, .. }, norms) in model.layers().zip(norms) {
             let input = scale;
             let (at, mut rescales) = (level, 0);
+            let value = libm::fmax(f64::from(layer.range()), 1.0);
             match layer {
                 Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => {
-                    scale /= f64::from(linear.scale);
+                    let unit = f64::from(linear.scale);
+                    scale /= unit;
+                    let norms = norms.unwrap_or_default();
+                    let largest = libm::fmax(norms.bias, 1.0) * scale;
+                    if !largest.is_finite() || libm::log2(largest) >= super::ENCODED_LOG2 {
+                        return Err(CircuitError::Encoding {
+                            layer: index,
+                            value: norms.bias,
+                            scale_log2: libm::log2(scale),
+                        });
+                    }
+                    state.integers(&norms, unit, value);
                 }
                 Layer::Polynomial { coefficients, .. } => {
                     if !coefficients.iter().eq([0.0, 0.0, 1.0]) {
@@ -90,7 +136,6 @@ impl<'m> BatchCircuit<'m> {
                 }
                 Layer::Relu { .. } => return Err(CircuitError::Relu { layer: index }),
             }
-            let value = libm::fmax(f64::from(layer.range()), 1.0);
             let log_q = params.log_q(level);
             let left = log_q - 1.0 - libm::log2(scale * value);
             headroom = libm::fmin(headroom, left);
@@ -103,7 +148,9 @@ impl<'m> BatchCircuit<'m> {
                 });
             }
             if matches!(layer, Layer::Polynomial { .. }) {
+                state.square(params, level, input, value);
                 while level > 0 && scale / prime(level) >= min_scale {
+                    state.divide(params, level);
                     scale /= prime(level);
                     level -= 1;
                     rescales += 1;
@@ -117,13 +164,22 @@ impl<'m> BatchCircuit<'m> {
                 output: scale,
             });
         }
+        let error = state.logit_error(scale);
+        super::check_error(&model, error)?;
         Ok(Self {
             params,
             model,
             level: start,
             steps,
+            error,
             headroom_bits: headroom,
         })
+    }
+
+    /// Largest error of a logit.
+    #[must_use]
+    pub const fn logit_error(&self) -> LogitError {
+        self.error
     }
 
     /// Parameter set.
@@ -177,6 +233,43 @@ impl<'m> BatchCircuit<'m> {
     #[must_use]
     pub const fn headroom_bits(&self) -> f64 {
         self.headroom_bits
+    }
+
+    /// What one run takes, in passes of a product over a limb, as
+    /// [`super::Circuit::passes`].
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        let layers = self.model.layers().zip(&self.steps);
+        layers
+            .map(|(view, step)| {
+                let limbs = step.level + 1;
+                let outputs = view.output.values();
+                match view.layer.linear() {
+                    Some(_) => {
+                        let products = view.layer.fan_in(view.input) * outputs;
+                        2 * limbs * products / INTEGER_PRODUCTS_A_PASS
+                    }
+                    None => {
+                        let rescaling = 2 * limbs * super::PASSES_A_TRANSFORM * step.rescales;
+                        outputs * (super::cost::switch(self.params, step.level) + rescaling)
+                    }
+                }
+            })
+            .sum()
+    }
+
+    /// Most limbs of ciphertexts that are in memory at a time: those of two layers.
+    #[must_use]
+    pub fn limbs(&self) -> usize {
+        let layers = self.model.layers().zip(&self.steps);
+        let of_layer = layers.map(|(view, step)| {
+            let values = match view.layer.linear() {
+                Some(_) => view.input.values() + view.output.values(),
+                None => view.input.values(),
+            };
+            2 * (step.level + 1) * values
+        });
+        of_layer.max().unwrap_or(0)
     }
 
     /// Samples of one run.

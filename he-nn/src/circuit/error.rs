@@ -67,6 +67,13 @@ pub enum CircuitError {
         /// log2 of the scale they are encoded at.
         scale_log2: f64,
     },
+    /// A class without a weight, in batch packing.
+    Dead {
+        /// The layer.
+        layer: usize,
+        /// The class.
+        output: usize,
+    },
     /// Errors that change labels.
     Noise {
         /// Largest error of a logit, at six standard deviations.
@@ -135,6 +142,10 @@ impl fmt::Display for CircuitError {
             } => write!(
                 f,
                 "weights or biases of up to {value} in layer {layer} at scale 2^{scale_log2:.1} exceed the encoder's range; train with smaller ranges"
+            ),
+            Self::Dead { layer, output } => write!(
+                f,
+                "output {output} of layer {layer} has no weight that is not zero, so nothing encrypted comes of it; take it out of the network, or use latency packing"
             ),
             Self::Noise { error, range } => write!(
                 f,

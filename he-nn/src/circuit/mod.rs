@@ -46,7 +46,7 @@ pub use error::CircuitError;
 pub use map::{LinearMap, MAX_MERGED, Taps};
 pub use noise::Norms;
 
-use crate::model::{Input, Layer, Model};
+use crate::model::{Layer, Model};
 use crate::plan::{HEADROOM_BITS, LogitError};
 use he_core::params::Params;
 use he_core::ring::automorphism;
@@ -259,13 +259,14 @@ impl Step<'_> {
     }
 }
 
+/// Passes over a limb that take as long as a transform of it.
+pub const PASSES_A_TRANSFORM: usize = 6;
+
 /// What a host's key switches and products take, by count of transforms and of
 /// passes over a limb: what forms are compared by. In units of a pass.
 mod cost {
+    use super::PASSES_A_TRANSFORM as TRANSFORM;
     use super::Params;
-
-    /// Passes that take as long as a transform.
-    const TRANSFORM: usize = 6;
 
     const fn targets(params: &Params, level: usize) -> usize {
         level + 1 + params.special_limbs()
@@ -530,6 +531,24 @@ impl<'m> Circuit<'m> {
         total
     }
 
+    /// What one sample takes, in passes of a product over a limb, by the prices that
+    /// forms are chosen by; [`PASSES_A_TRANSFORM`] make a transform.
+    #[must_use]
+    pub fn passes(&self) -> usize {
+        let steps = self.steps.iter().enumerate();
+        steps
+            .map(|(index, step)| {
+                let level = step.level();
+                let rescaling = 2 * (level + 1) * PASSES_A_TRANSFORM;
+                rescaling
+                    + match step {
+                        Step::Linear { form, .. } => self.cost(*form, level, index == 0),
+                        Step::Square { .. } => cost::switch(self.params, level),
+                    }
+            })
+            .sum()
+    }
+
     fn prime(&self, i: usize) -> f64 {
         let prime = self.params.prime(i);
         prime.map_or(1.0, |p| f64::from(p.modulus().value()))
@@ -587,9 +606,9 @@ impl<'m> Circuit<'m> {
 
     /// Bounds values and errors through the circuit, and checks that they fit.
     fn bound(&mut self, row: &mut [f64], scratch: &mut [f64]) -> Result<(), CircuitError> {
-        let mut state = noise::State::fresh(self.params, self.weights);
+        let mut state = noise::State::fresh(self.params, self.model.input(), self.weights);
         let mut headroom = f64::INFINITY;
-        for step in &self.steps {
+        for (index, step) in self.steps.iter().enumerate() {
             let level = step.level();
             let log_q = self.params.log_q(level);
             match step {
@@ -611,7 +630,7 @@ impl<'m> Circuit<'m> {
                     let range = libm::fmax(map.range(), 1.0);
                     let left = log_q - 1.0 - libm::log2(scales.sums() * range);
                     headroom = libm::fmin(headroom, left);
-                    if left < 0.0 {
+                    if left < f64::from(HEADROOM_BITS) {
                         return Err(CircuitError::Wraps {
                             layer,
                             value: range,
@@ -619,7 +638,8 @@ impl<'m> Circuit<'m> {
                             log_q,
                         });
                     }
-                    state.linear(self.params, *form, level, scales, &norms, range);
+                    let place = (index == 0, range);
+                    state.linear(self.params, *form, level, scales, &norms, place);
                 }
                 Step::Square {
                     layer,
@@ -630,7 +650,7 @@ impl<'m> Circuit<'m> {
                     let range = libm::fmax(*range, 1.0);
                     let left = log_q - 1.0 - libm::log2(input * input * range);
                     headroom = libm::fmin(headroom, left);
-                    if left < 0.0 {
+                    if left < f64::from(HEADROOM_BITS) {
                         return Err(CircuitError::Wraps {
                             layer: *layer,
                             value: range,
@@ -641,17 +661,11 @@ impl<'m> Circuit<'m> {
                     state.square(self.params, level, *input, range);
                 }
             }
+            state.divide(self.params, level);
         }
         self.headroom_bits = headroom;
         self.error = state.logit_error(self.output_scale());
-        let range = f64::from(self.model.layers().last().map_or(1.0, |l| l.layer.range()));
-        if self.error.six_sigma > range * MAX_ERROR {
-            return Err(CircuitError::Noise {
-                error: self.error.six_sigma,
-                range,
-            });
-        }
-        Ok(())
+        check_error(&self.model, self.error)
     }
 
     /// Parameter set.
@@ -903,31 +917,22 @@ impl<'m> Circuit<'m> {
     }
 }
 
-/// A sample as the first layer sees it: pixels between 0 and 1, features
-/// standardised.
-pub fn input_values(input: Input<'_>, sample: crate::model::Sample<'_>, values: &mut [f64]) {
-    use crate::model::Sample;
-    match (input, sample) {
-        (_, Sample::Pixels(pixels)) => {
-            for (value, &pixel) in values.iter_mut().zip(pixels) {
-                // A product, as a division's time may depend on the pixel.
-                *value = f64::from(pixel) * (1.0 / 255.0);
-            }
-        }
-        (Input::Features { means, deviations }, Sample::Features(features)) => {
-            let standard = means.iter().zip(deviations.iter());
-            for ((value, &v), (mean, deviation)) in values.iter_mut().zip(features).zip(standard) {
-                *value = (f64::from(v) - f64::from(mean)) * (1.0 / f64::from(deviation));
-            }
-        }
-        (Input::Image(_), Sample::Features(features)) => {
-            for (value, &v) in values.iter_mut().zip(features) {
-                *value = f64::from(v);
-            }
-        }
+/// Refuses errors that change labels.
+fn check_error(model: &Model<'_>, error: LogitError) -> Result<(), CircuitError> {
+    let range = model.layers().last().map_or(1.0, |l| l.layer.range());
+    let range = f64::from(range);
+    if error.six_sigma <= range * MAX_ERROR {
+        return Ok(());
     }
+    Err(CircuitError::Noise {
+        error: error.six_sigma,
+        range,
+    })
 }
 
 fn floor_pow2(x: f64) -> f64 {
     libm::exp2(libm::floor(libm::log2(x)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,9 @@
 //! values like those of training.
 
 use super::{CircuitError, Form, LinearMap, LinearScales, Weights};
+use crate::model::Input;
 use crate::plan::LogitError;
+use core::f64::consts::SQRT_2;
 use he_core::ckks::{Message, Noise};
 use he_core::params::Params;
 
@@ -24,6 +26,8 @@ pub struct Norms {
     pub sum: f64,
     /// Largest root of the sum of squares over the weights of an output.
     pub root: f64,
+    /// The first output all of whose weights are zero.
+    pub dead: Option<usize>,
 }
 
 impl Norms {
@@ -45,6 +49,9 @@ impl Norms {
                 squares += weight * weight;
                 norms.weight = libm::fmax(norms.weight, libm::fabs(*weight));
             }
+            if sum == 0.0 && norms.dead.is_none() {
+                norms.dead = Some(output);
+            }
             norms.bias = libm::fmax(norms.bias, libm::fabs(bias));
             norms.sum = libm::fmax(norms.sum, sum);
             norms.root = libm::fmax(norms.root, libm::sqrt(squares));
@@ -64,19 +71,26 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Of fresh inputs, which are within 1 or, standardised, mostly so.
-    pub(super) fn fresh(params: &Params, weights: Weights) -> Self {
-        Self {
-            noise: Noise::fresh(params),
-            value: Message {
+    /// Of fresh inputs: pixels are within 1; standardised features have no bound.
+    pub(super) fn fresh(params: &Params, input: Input<'_>, weights: Weights) -> Self {
+        let value = match input {
+            Input::Image(_) => Message {
                 bound: 1.0,
                 rms: 0.5,
             },
+            Input::Features { .. } => Message {
+                bound: f64::INFINITY,
+                rms: 1.0,
+            },
+        };
+        Self {
+            noise: Noise::fresh(params),
+            value,
             weights,
         }
     }
 
-    /// A layer with weights, its rescaling included.
+    /// A layer with weights, the first or not.
     pub(super) fn linear(
         &mut self,
         params: &Params,
@@ -84,13 +98,17 @@ impl State {
         level: usize,
         scales: &LinearScales,
         norms: &Norms,
-        range: f64,
+        (first, range): (bool, f64),
     ) {
         let switch = Noise::key_switch(params, level).unwrap_or(Noise::UNKNOWN);
-        if let Form::Diagonals { baby, .. } = form
-            && baby > 1
-        {
-            self.noise = self.noise.plus(switch);
+        if let Form::Diagonals { baby, complex, .. } = form {
+            if complex && !first {
+                // Paired with a rotation of itself.
+                self.noise = self.noise.plus(self.noise).plus(switch);
+            }
+            if baby > 1 {
+                self.noise = self.noise.plus(switch);
+            }
         }
         let of_weights = match self.weights {
             Weights::Plain => Noise::rounding(params),
@@ -104,7 +122,7 @@ impl State {
             self.value.bound * scales.input,
             self.value.rms * scales.input,
         );
-        let sums = self
+        self.noise = self
             .noise
             .times(norms.sum * scales.weights, norms.root * scales.weights)
             .plus(of_weights.times(terms * bound, libm::sqrt(terms) * rms))
@@ -114,7 +132,6 @@ impl State {
             ))
             .plus(self.switches(params, form, switch))
             .plus(of_weights);
-        self.divide(params, level, sums);
         self.value = Message {
             bound: norms.sum * self.value.bound + norms.bias,
             rms: range / CREST,
@@ -131,30 +148,49 @@ impl State {
         let mut noise = switch.times(relinearized, libm::sqrt(relinearized));
         let folds = form.folds(params.slots()).count() + usize::from(form.is_complex());
         for _ in 0..folds {
-            noise = noise.times(2.0, core::f64::consts::SQRT_2).plus(switch);
+            noise = noise.times(2.0, SQRT_2).plus(switch);
         }
         noise
     }
 
-    /// A square, relinearised and rescaled.
+    /// A square of values at a scale, relinearised at a level.
     pub(super) fn square(&mut self, params: &Params, level: usize, scale: f64, range: f64) {
         let (bound, rms) = (self.value.bound * scale, self.value.rms * scale);
-        let squared = self
+        self.noise = self
             .noise
             .times(2.0 * bound, 2.0 * rms)
             .plus(self.noise.times(self.noise.bound, self.noise.sigma))
             .plus(Noise::key_switch(params, level).unwrap_or(Noise::UNKNOWN));
-        self.divide(params, level, squared);
         self.value = Message {
             bound: self.value.bound * self.value.bound,
             rms: range / CREST,
         };
     }
 
-    fn divide(&mut self, params: &Params, level: usize, noise: Noise) {
+    /// A layer of a batch: an exact sum of integers' products, and biases. `unit` is
+    /// what an integer 1 stands for.
+    pub(super) fn integers(&mut self, norms: &Norms, unit: f64, range: f64) {
+        self.noise = self
+            .noise
+            .times(norms.sum / unit, norms.root / unit)
+            .plus(Noise {
+                bound: 0.5,
+                sigma: 0.3,
+            });
+        self.value = Message {
+            bound: norms.sum * self.value.bound + norms.bias,
+            rms: range / CREST,
+        };
+    }
+
+    /// A rescaling from a level.
+    pub(super) fn divide(&mut self, params: &Params, level: usize) {
         let prime = params.prime(level);
         let unit = prime.map_or(1.0, |p| 1.0 / f64::from(p.modulus().value()));
-        self.noise = noise.times(unit, unit).plus(Noise::division(params, 2));
+        self.noise = self
+            .noise
+            .times(unit, unit)
+            .plus(Noise::division(params, 2));
     }
 
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {

@@ -120,6 +120,32 @@ impl Model<'_> {
         })
     }
 
+    /// Writes a sample as the first layer sees it: pixels between 0 and 1, features
+    /// standardised. In the same time for all values.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::SampleKind`] or [`ModelError::Sample`] for one that does not fit
+    /// the network, [`ModelError::Workspace`] where `values` is too short.
+    pub fn input_values<'s>(
+        &self,
+        sample: impl Into<Sample<'s>>,
+        values: &mut [f64],
+    ) -> Result<(), ModelError> {
+        let short = ModelError::Workspace {
+            needed: self.inputs(),
+            got: values.len(),
+        };
+        let values = values.get_mut(..self.inputs()).ok_or(short)?;
+        if let Some(pixels) = self.start(sample.into(), values)? {
+            for (value, &pixel) in values.iter_mut().zip(pixels) {
+                // A product, as a division's time may depend on the pixel.
+                *value = f64::from(pixel) * (1.0 / 255.0);
+            }
+        }
+        Ok(())
+    }
+
     /// Checks a sample, and writes what the first layer sees unless it takes
     /// the pixels themselves.
     fn start<'s>(
@@ -145,7 +171,7 @@ impl Model<'_> {
                 for ((value, &v), (mean, deviation)) in
                     values.iter_mut().zip(features).zip(standard)
                 {
-                    *value = (f64::from(v) - f64::from(mean)) / f64::from(deviation);
+                    *value = (f64::from(v) - f64::from(mean)) * (1.0 / f64::from(deviation));
                 }
                 Ok(None)
             }

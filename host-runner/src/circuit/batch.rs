@@ -2,17 +2,21 @@
 
 use std::time::Instant;
 
+use he_core::Params;
 use he_core::ckks::evaluator::{
     Workspace, add_constant, fast_workspace_words, integer_matrix, integer_matrix_halves,
     relinearize, rescale, square,
 };
 use he_core::ckks::{Ciphertext, Constant};
+use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{SwitchKey, SwitchTarget};
 use he_core::wire;
-use he_nn::circuit::CircuitError;
 use he_nn::circuit::batch::{BatchCircuit, BatchStep};
+use he_nn::circuit::{Circuit, CircuitError};
 use he_nn::circuit::{LinearMap, Taps};
 use he_nn::model::{Layer, LayerView, Linear, Model, Sample};
+
+use zeroize::Zeroizing;
 
 use super::latency::{read_fresh, read_keys, values_of};
 use super::{
@@ -26,7 +30,20 @@ type Ct = Ciphertext<Vec<u32>>;
 /// # Errors
 /// [`CircuitError`] of the last set.
 pub fn plan<'m>(model: Model<'m>) -> Result<BatchCircuit<'m>, CircuitError> {
-    first_that_serves(|params| BatchCircuit::new(params, model))
+    first_that_serves(|params| plan_under(params, model))
+}
+
+/// Plans a network for batches under a set.
+///
+/// # Errors
+/// [`CircuitError`].
+pub fn plan_under<'m>(
+    params: &'static Params,
+    model: Model<'m>,
+) -> Result<BatchCircuit<'m>, CircuitError> {
+    let mut row = vec![0.0; Circuit::buffer_len(&model)];
+    let mut scratch = row.clone();
+    BatchCircuit::new(params, model, &mut row, &mut scratch)
 }
 
 /// The relinearisation key, where there is a square.
@@ -37,6 +54,17 @@ pub fn wanted_keys(circuit: &BatchCircuit<'_>) -> Vec<(SwitchTarget, usize)> {
         .map(|l| (SwitchTarget::Square, l))
         .into_iter()
         .collect()
+}
+
+/// Bytes of the evaluator's memory while it evaluates: the ciphertexts of two
+/// layers, and the key of squares, expanded.
+#[must_use]
+pub fn memory(circuit: &BatchCircuit<'_>) -> usize {
+    let params = circuit.params();
+    let of_squares = circuit.square_level().map_or(0, |level| {
+        2 * switching_key_words(params, level) + fast_workspace_words(params, level)
+    });
+    size_of::<u32>() * (circuit.limbs() * params.n() + of_squares)
 }
 
 /// The client: its keys never leave it.
@@ -92,7 +120,8 @@ impl<'m> Client<'m> {
         let (level, scale) = (self.circuit.input_level(), self.circuit.input_scale());
         let mut bytes = Vec::new();
         for input in 0..model.inputs() {
-            let slots: Vec<f64> = rows.iter().map(|row| row[input]).collect();
+            let slots = rows.iter().map(|row| row[input]);
+            let slots = Zeroizing::new(slots.collect::<Vec<f64>>());
             self.keys.encrypt(&slots, &[], level, scale, &mut bytes)?;
         }
         Ok(bytes)
@@ -104,6 +133,14 @@ impl<'m> Client<'m> {
     /// As [`Keys::decrypt`]; [`EngineError::Count`].
     pub fn decrypt(&self, bytes: &[u8], samples: usize) -> Result<Vec<Vec<f64>>, EngineError> {
         let (params, outputs) = (self.circuit.params(), self.circuit.model().outputs());
+        let most = self.circuit.samples();
+        if samples > most {
+            return Err(EngineError::Count {
+                what: "samples of a batch",
+                expected: most,
+                got: samples,
+            });
+        }
         let parts = objects(params, bytes).map_err(refused("the result"))?;
         if parts.len() != outputs {
             return Err(EngineError::Count {
@@ -234,10 +271,11 @@ impl<'m> Evaluator<'m> {
         let weights: Vec<i8> = linear.weights.iter().map(|w| w.cast_signed()).collect();
         let rows = usize::from(view.output.channels);
         let limbs = || vec![0; (step.level + 1) * params.n()];
-        let outputs = (0..view.output.values())
-            .map(|_| Ciphertext::zero(params, step.level, step.output, limbs(), limbs()))
-            .collect::<Result<Vec<Ct>, _>>();
-        let mut outputs = outputs.map_err(failed(what))?;
+        let zeros = |count| -> Result<Vec<Ct>, EngineError> {
+            let zero = || Ciphertext::zero(params, step.level, step.output, limbs(), limbs());
+            let zeros: Result<Vec<Ct>, _> = (0..count).map(|_| zero()).collect();
+            zeros.map_err(failed(what))
+        };
         let taps = match (view.layer, LinearMap::new(*view)) {
             (Layer::Conv2d { .. }, Some(map)) => map.taps(),
             _ => Taps::Dense {
@@ -248,29 +286,21 @@ impl<'m> Evaluator<'m> {
         let places = view.output.values() / rows.max(1);
         let mut halves = vec![0; integer_matrix_halves(taps.count())];
         let unit = f64::from(linear.scale);
+        let mut windows = Vec::with_capacity(places);
         for place in 0..places {
             let inputs: Vec<&Ct> = (0..taps.count())
                 .filter_map(|tap| taps.source(tap, place))
                 .map(|source| &values[source])
                 .collect();
-            // The outputs of a place, one a channel, lie `places` apart.
-            let mut window: Vec<Ct> = if places == 1 {
-                std::mem::take(&mut outputs)
-            } else {
-                let of_window = (0..rows)
-                    .map(|_| Ciphertext::zero(params, step.level, step.output, limbs(), limbs()))
-                    .collect::<Result<Vec<Ct>, _>>();
-                of_window.map_err(failed(what))?
-            };
+            let mut window = zeros(rows)?;
             integer_matrix(params, &inputs, &weights, unit, &mut window, &mut halves)
                 .map_err(failed(what))?;
-            if places == 1 {
-                outputs = window;
-            } else {
-                for (channel, output) in window.into_iter().enumerate() {
-                    outputs[channel * places + place] = output;
-                }
-            }
+            windows.push(window.into_iter());
+        }
+        // The outputs of a place, one a channel, lie `places` apart.
+        let mut outputs = Vec::with_capacity(view.output.values());
+        for _ in 0..rows {
+            outputs.extend(windows.iter_mut().filter_map(Iterator::next));
         }
         for (k, output) in outputs.iter_mut().enumerate() {
             let bias = linear.biases.get(k / places).map_or(0.0, f64::from);

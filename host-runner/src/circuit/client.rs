@@ -155,6 +155,13 @@ impl Keys {
                 percent: 100.0 * plain.fill(),
             });
         }
-        Ok(slots.filter_map(|slot| plain.slot(slot)).collect())
+        let value = |slot| {
+            plain.slot(slot).ok_or(EngineError::Count {
+                what: "slots",
+                expected: params.slots(),
+                got: slot + 1,
+            })
+        };
+        slots.map(value).collect()
     }
 }

@@ -13,8 +13,9 @@ use he_core::ring::automorphism;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{KeySet, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Header, Object};
-use he_nn::circuit::{Circuit, Form, LinearMap, LinearScales, Step, Weights, input_values};
-use he_nn::model::Sample;
+use he_nn::circuit::{Circuit, Form, LinearMap, LinearScales, Step, Weights};
+use he_nn::model::{Model, Sample};
+use zeroize::Zeroizing;
 
 use super::{EngineError, Keys, Matrix, StageTime, ciphertext_bytes, failed, objects, refused};
 
@@ -32,6 +33,41 @@ pub fn wanted_keys(circuit: &Circuit<'_>) -> Vec<(SwitchTarget, usize)> {
         }
     });
     wanted
+}
+
+/// Bytes of the evaluator's memory while it evaluates: keys, expanded, weights, and
+/// the ciphertexts of the layer that has most.
+#[must_use]
+pub fn memory(circuit: &Circuit<'_>) -> usize {
+    let params = circuit.params();
+    let words_of = |&(_, level): &(SwitchTarget, usize)| 2 * switching_key_words(params, level);
+    let keys: usize = wanted_keys(circuit).iter().map(words_of).sum();
+    let parts = match circuit.weights() {
+        Weights::Plain => 1,
+        Weights::Encrypted => 2,
+    };
+    let factors = circuit.steps().iter().map(|step| match step {
+        Step::Linear { form, level, .. } => {
+            parts * (form.products(params.slots()) + 1) * (level + 1) * params.n()
+        }
+        Step::Square { .. } => 0,
+    });
+    let level = circuit.input_level();
+    let scratch = fast_workspace_words(params, level) + hoisting_words(params, level);
+    // Inputs or baby steps, a sum and a term.
+    let values = circuit.steps().iter().map(|step| match step {
+        Step::Linear { form, level, .. } => {
+            let operands = match *form {
+                Form::Blocks { .. } => form.products(params.slots()),
+                Form::Diagonals { baby, .. } => baby,
+                Form::Rows { .. } => 1,
+            };
+            2 * (operands + 2) * (level + 1) * params.n()
+        }
+        Step::Square { level, .. } => 3 * (level + 1) * params.n(),
+    });
+    let values = values.max().unwrap_or(0);
+    size_of::<u32>() * (keys + factors.sum::<usize>() + scratch + values)
 }
 
 /// The client: its keys never leave it.
@@ -75,8 +111,9 @@ impl<'m> Client<'m> {
         if self.circuit.weights() == Weights::Plain {
             return Ok(bytes);
         }
-        let slots = self.circuit.params().slots();
-        let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
+        let params = self.circuit.params();
+        let slots = params.slots();
+        let [mut re, mut im] = secret_slots(params);
         for (index, step) in self.circuit.steps().iter().enumerate() {
             let Step::Linear {
                 map,
@@ -111,8 +148,7 @@ impl<'m> Client<'m> {
         let sample = sample.into();
         let model = self.circuit.model();
         let values = values_of(model, sample)?;
-        let slots = self.circuit.params().slots();
-        let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
+        let [mut re, mut im] = secret_slots(self.circuit.params());
         let mut bytes = Vec::new();
         let (level, scale) = (self.circuit.input_level(), self.circuit.input_scale());
         for index in 0..self.circuit.ciphertexts() {
@@ -135,20 +171,17 @@ impl<'m> Client<'m> {
 
 /// A sample as the first layer sees it.
 pub(super) fn values_of(
-    model: &he_nn::model::Model<'_>,
+    model: &Model<'_>,
     sample: Sample<'_>,
-) -> Result<Vec<f64>, EngineError> {
-    let got = match sample {
-        Sample::Pixels(pixels) => pixels.len(),
-        Sample::Features(features) => features.len(),
-    };
-    let expected = model.inputs();
-    if got != expected {
-        return Err(he_nn::model::ModelError::Sample { expected, got }.into());
-    }
-    let mut values = vec![0.0; expected];
-    input_values(model.input(), sample, &mut values);
+) -> Result<Zeroizing<Vec<f64>>, EngineError> {
+    let mut values = Zeroizing::new(vec![0.0; model.inputs()]);
+    model.input_values(sample, &mut values)?;
     Ok(values)
+}
+
+/// Slots, their real and their imaginary parts, erased when dropped.
+fn secret_slots(params: &Params) -> [Zeroizing<Vec<f64>>; 2] {
+    [(); 2].map(|()| Zeroizing::new(vec![0.0; params.slots()]))
 }
 
 /// Factors of a layer, encoded or encrypted.
@@ -199,29 +232,6 @@ impl<'m> Evaluator<'m> {
         })
     }
 
-    /// Bytes of keys and weights in memory.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        let params = self.circuit.params();
-        let keys: usize = self
-            .keys
-            .iter()
-            .map(|key| 2 * switching_key_words(params, key.level()))
-            .sum();
-        let steps = self.circuit.steps().iter().zip(&self.factors);
-        let factors: usize = steps
-            .map(|(step, factors)| {
-                let limbs = match factors {
-                    None => 0,
-                    Some(Factors::Plain { weights, .. }) => weights.len() + 1,
-                    Some(Factors::Encrypted { weights, .. }) => 2 * (weights.len() + 1),
-                };
-                limbs * (step.level() + 1) * params.n()
-            })
-            .sum();
-        size_of::<u32>() * (keys + factors + self.work.len() + self.hoisting.len())
-    }
-
     /// Evaluates the network on one encrypted sample: the encrypted logits, and
     /// what every layer took.
     ///
@@ -259,6 +269,7 @@ impl<'m> Evaluator<'m> {
             hoisting: &mut self.hoisting,
         };
         let mut values = inputs;
+        let mut scratch = vec![0; params.n()];
         for (index, (step, factors)) in self.circuit.steps().iter().zip(&self.factors).enumerate() {
             let start = clock();
             let (name, result) = match (step, factors) {
@@ -284,7 +295,7 @@ impl<'m> Evaluator<'m> {
                 }
             };
             let mut result = result;
-            rescale(params, &mut result, &mut self_scratch(params)).map_err(failed("rescaling"))?;
+            rescale(params, &mut result, &mut scratch).map_err(failed("rescaling"))?;
             times.push(StageTime {
                 name,
                 time: clock().saturating_sub(start),
@@ -316,11 +327,6 @@ impl<'m> Evaluator<'m> {
         let read = |object: &&[u8]| read_fresh(params, object, level, scale, what);
         parts.iter().map(read).collect()
     }
-}
-
-/// One limb of scratch.
-fn self_scratch(params: &Params) -> Vec<u32> {
-    vec![0; params.n()]
 }
 
 fn take_one(values: Vec<Ct>) -> Result<[Ct; 1], EngineError> {

@@ -1,8 +1,8 @@
 //! Networks of any number of layers, evaluated by a host: what the plan of
 //! [`he_nn::circuit`] decides, carried out with keys and weights in memory.
 //!
-//! Client and evaluator share a [`Circuit`] or a [`BatchCircuit`] and nothing
-//! else: whatever goes from one to the other is bytes of [`he_core::wire`], which
+//! Client and evaluator share a [`Circuit`] or a
+//! [`BatchCircuit`](he_nn::circuit::batch::BatchCircuit) and nothing else: whatever goes from one to the other is bytes of [`he_core::wire`], which
 //! both check. The evaluator's half ([`latency::Evaluator`], [`batch::Evaluator`])
 //! knows no type that holds a secret.
 
@@ -12,14 +12,15 @@ pub mod latency;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use client::Keys;
 use he_core::Params;
 use he_core::params::{N4096_DEPTH3, Security};
+use he_core::ring::ntt;
 use he_core::rlwe::SwitchTarget;
 use he_core::wire::{Header, Object};
-use he_nn::circuit::{Circuit, CircuitError, LinearMap, Weights};
+use he_nn::circuit::{Circuit, CircuitError, LinearMap, PASSES_A_TRANSFORM, Weights};
 use he_nn::model::Model;
 
 he_core::parameter_set! {
@@ -209,6 +210,24 @@ pub fn plan_under<'m>(
     let mut row = vec![0.0; Circuit::buffer_len(&model)];
     let mut scratch = row.clone();
     Circuit::new(params, model, weights, &mut row, &mut scratch)
+}
+
+/// Seconds that so many passes over a limb take on this machine, by the time of a
+/// transform: the least of some.
+///
+/// # Errors
+/// [`EngineError::Operation`].
+pub fn seconds(params: &Params, passes: usize) -> Result<f64, EngineError> {
+    const RUNS: usize = 50;
+    let prime = params.prime(0).map_err(failed("timing"))?;
+    let mut limb = vec![1; params.n()];
+    let mut least = f64::INFINITY;
+    for _ in 0..RUNS {
+        let start = Instant::now();
+        ntt::forward(&mut limb, prime).map_err(failed("timing"))?;
+        least = least.min(start.elapsed().as_secs_f64());
+    }
+    Ok(least * passes as f64 / PASSES_A_TRANSFORM as f64)
 }
 
 /// What the first of [`SETS`] gives that gives anything.

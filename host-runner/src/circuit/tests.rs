@@ -219,6 +219,7 @@ fn every_form_gives_the_logits_of_the_clear_network() {
             ],
         ),
     ];
+    let mut seen = [false; 3];
     for file in &nets {
         for weights in [Weights::Plain, Weights::Encrypted] {
             let (forms, error, bound) = latency_error(file, &N8192_NETWORK, weights);
@@ -227,8 +228,19 @@ fn every_form_gives_the_logits_of_the_clear_network() {
                 "{forms:?} {weights:?}: {error} above {bound}"
             );
             assert!(bound < 0.05, "{forms:?} {weights:?}: {bound}");
+            for (index, form) in forms.into_iter().enumerate() {
+                let kinds = match form {
+                    Form::Blocks { .. } => 0,
+                    Form::Diagonals { complex: true, .. } if index > 0 => 1,
+                    Form::Diagonals { .. } => continue,
+                    Form::Rows { .. } => 2,
+                };
+                seen[kinds] = true;
+            }
         }
     }
+    // Blocks, pairs of diagonals between two layers, rows.
+    assert_eq!(seen, [true; 3]);
 }
 
 #[test]

@@ -191,7 +191,7 @@ pub(super) fn batch_circuit<'m>(
         return Err(planned(file)(source));
     }
     match params {
-        Some(params) => BatchCircuit::new(params, *model),
+        Some(params) => batch::plan_under(params, *model),
         None => batch::plan(*model),
     }
     .map_err(planned(file))
@@ -210,7 +210,7 @@ fn one_by_one(
     let mut run = Run {
         keys: keys.len(),
         weights: weights.len(),
-        memory: evaluator.memory(),
+        memory: latency::memory(&circuit),
         level: circuit.input_level(),
         ..Run::default()
     };
@@ -238,6 +238,7 @@ fn in_batches(
     let mut evaluator = batch::Evaluator::new(circuit.clone(), &keys)?;
     let mut run = Run {
         keys: keys.len(),
+        memory: batch::memory(&circuit),
         level: circuit.input_level(),
         ..Run::default()
     };
@@ -249,9 +250,6 @@ fn in_batches(
         let (result, times) = evaluator.evaluate(&input, |_| bar.inc(1))?;
         run.logits.extend(client.decrypt(&result, chunk.len())?);
         run.add(&times, input.len(), result.len());
-        // Two layers' ciphertexts are alive at a time.
-        let sizes = times.windows(2).map(|pair| pair[0].bytes + pair[1].bytes);
-        run.memory = run.memory.max(sizes.max().unwrap_or(0));
     }
     bar.finish_and_clear();
     Ok((circuit.params(), run))
@@ -407,6 +405,10 @@ pub struct CircuitReport {
     pub keys: usize,
     /// Their bytes.
     pub key_bytes: usize,
+    /// The evaluator's memory.
+    pub memory_bytes: usize,
+    /// Estimated seconds of one run on one thread of this machine.
+    pub seconds_estimate: f64,
 }
 
 /// Plans a circuit.
@@ -444,6 +446,8 @@ pub fn plan(
                     * circuit::seeded_bytes(params, circuit.input_level())?,
                 keys: keys.len(),
                 key_bytes: circuit::key_bytes(params, &keys)?,
+                memory_bytes: latency::memory(&circuit),
+                seconds_estimate: circuit::seconds(params, circuit.passes())?,
             })
         }
         Packing::Batch => {
@@ -476,6 +480,8 @@ pub fn plan(
                 input_bytes: model.inputs() * circuit::seeded_bytes(params, circuit.input_level())?,
                 keys: keys.len(),
                 key_bytes: circuit::key_bytes(params, &keys)?,
+                memory_bytes: batch::memory(&circuit),
+                seconds_estimate: circuit::seconds(params, circuit.passes())?,
             })
         }
     }
@@ -558,6 +564,14 @@ pub fn plan_text(r: &CircuitReport) -> String {
                 grouped(r.ciphertexts as u64),
                 bytes(r.key_bytes as u64),
                 r.keys
+            ),
+        ),
+        ("evaluator memory", bytes(r.memory_bytes as u64)),
+        (
+            "time",
+            format!(
+                "about {} ms a run on one thread of this machine",
+                milliseconds(r.seconds_estimate)
             ),
         ),
     ]);

@@ -48,7 +48,8 @@ pub enum Command {
     /// Everything about an inference that is decided before it runs; exit
     /// status 2, with the reason, where it does not fit.
     Plan(plan::PlanArguments),
-    /// Train a bundled architecture (needs the feature `train`).
+    /// Train a bundled architecture (needs the feature `train`), or the regression
+    /// on encrypted data.
     Train(train::TrainArguments),
     /// Make a model of an ONNX file.
     Import(import::ImportArguments),
@@ -209,6 +210,9 @@ pub enum Failure {
     /// The file cannot be imported.
     #[error(transparent)]
     Import(#[from] crate::import::ImportError),
+    /// Training on encrypted data failed.
+    #[error(transparent)]
+    EncryptedTraining(#[from] crate::encrypted_training::Error),
     /// Training failed.
     #[cfg(feature = "train")]
     #[error(transparent)]

@@ -89,9 +89,10 @@ fn solve(mut matrix: [[f64; SIZE]; SIZE], mut right: [f64; SIZE]) -> [f64; SIZE]
         matrix.swap(column, largest);
         right.swap(column, largest);
         for row in column + 1..SIZE {
-            let factor = matrix[row][column] / matrix[column][column];
-            for k in column..SIZE {
-                matrix[row][k] -= factor * matrix[column][k];
+            let pivot = matrix[column];
+            let factor = matrix[row][column] / pivot[column];
+            for (x, pivot) in matrix[row].iter_mut().zip(pivot).skip(column) {
+                *x -= factor * pivot;
             }
             right[row] -= factor * right[column];
         }

@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use he_nn::model::{Kernel, Model, ModelError, Sample};
+use he_nn::model::{Kernel, ModelError, Sample};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use self::augment::Augmentation;
@@ -35,7 +35,7 @@ use self::logistic::Regression;
 use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Dataset, Split};
 use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
-use crate::plain::{self, Measured};
+use crate::plain::{self, Calibrated, Measured};
 
 /// A network that can be trained by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -233,7 +233,7 @@ pub struct TrainedModel {
     pub report: Report,
 }
 
-/// What was measured with the quantized network, as [`Model::plain_logits`]
+/// What was measured with the quantized network, as [`he_nn::model::Model::plain_logits`]
 /// computes it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Report {
@@ -423,10 +423,7 @@ fn calibrated<'s>(
     train: impl Iterator<Item = (Sample<'s>, u8)>,
     test: impl Iterator<Item = (Sample<'s>, u8)>,
 ) -> Result<TrainedModel, TrainError> {
-    let draft = network.draft()?;
-    let train = plain::measure(&Model::parse(&draft)?, train)?;
-    let file = network.file(&train.ranges)?;
-    let test = plain::measure(&Model::parse(&file)?, test)?;
+    let Calibrated { file, train, test } = plain::calibrated(network, train, test)?;
     Ok(TrainedModel {
         file,
         report: Report {
@@ -442,6 +439,7 @@ fn calibrated<'s>(
 #[cfg(test)]
 mod tests {
     use chacha20::ChaCha8Rng;
+    use he_nn::model::Model;
     use rand_core::{Rng, SeedableRng};
 
     use super::*;

@@ -1,5 +1,5 @@
-//! Sums of residues times small integers, with one reduction: safe code that the
-//! compiler vectorises, compiled again for wider vectors on a host (`x86`).
+//! Sums of residues times small integers, with one reduction: safe code for every
+//! target; hosts have a faster way (`x86`).
 //!
 //! A residue below 2^30 is two halves of 15 bits, and products of those with
 //! eight bits are summed in pairs in 32 bits.
@@ -15,7 +15,7 @@ const HALF: u32 = 15;
 
 /// Halves of one pair of columns: the lower ones of both by turns, then the upper
 /// ones.
-const PAIR: usize = 4 * SMALL_BLOCK;
+pub(super) const PAIR: usize = 4 * SMALL_BLOCK;
 
 /// Pairs whose products are summed in 32 bits: each adds at most `2 * 2^15 * 128`.
 const PAIRS_IN_A_WORD: usize = 255;
@@ -47,40 +47,63 @@ pub fn pack_column(packed: &mut [i16], column: usize, words: &[u32]) {
 /// `out = sum of weights times columns` for a block of canonical residues, of as
 /// many columns as there are weights: the row of a matrix. The sum stays below
 /// 2^53, as there are at most 2^16 columns.
-#[inline(always)]
 pub fn small_row(packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
+    small_row_by(add_group, packed, weights, out, m);
+}
+
+/// The same with another `add_group`: of pairs of columns and their weights, at
+/// most [`PAIRS_IN_A_WORD`], whose products it adds to sums.
+#[inline(always)]
+pub(super) fn small_row_by(
+    add_group: impl Fn(&[[i16; PAIR]], &[i8], &mut [i64; SMALL_BLOCK]),
+    packed: &[i16],
+    weights: &[i8],
+    out: &mut [u32],
+    m: &Modulus,
+) {
     let mut sums = [0i64; SMALL_BLOCK];
-    let groups = packed
-        .chunks(PAIRS_IN_A_WORD * PAIR)
+    let (pairs, _) = packed.as_chunks::<PAIR>();
+    let groups = pairs
+        .chunks(PAIRS_IN_A_WORD)
         .zip(weights.chunks(2 * PAIRS_IN_A_WORD));
     for (pairs, weights) in groups {
-        let (mut low, mut high) = ([0i32; SMALL_BLOCK], [0i32; SMALL_BLOCK]);
-        for (pair, weights) in pairs.chunks_exact(PAIR).zip(weights.chunks(2)) {
-            let first = weights.first().map_or(0, |&w| i16::from(w));
-            let second = weights.get(1).map_or(0, |&w| i16::from(w));
-            if (first, second) == (0, 0) {
-                continue;
-            }
-            let (of_low, of_high) = pair.split_at(pair.len() >> 1);
-            accumulate(&mut low, of_low, first, second);
-            accumulate(&mut high, of_high, first, second);
-        }
-        for ((sum, &low), &high) in sums.iter_mut().zip(&low).zip(&high) {
-            *sum += i64::from(low) + (i64::from(high) << HALF);
-        }
+        add_group(pairs, weights, &mut sums);
     }
     for (out, &sum) in out.iter_mut().zip(&sums) {
         *out = m.canon(m.mont(m.reduce_wide(sum), m.r2()));
     }
 }
 
-/// `sums += first * even words + second * odd words`.
-#[inline(always)]
-fn accumulate(sums: &mut [i32; SMALL_BLOCK], halves: &[i16], first: i16, second: i16) {
-    let (pairs, _) = halves.as_chunks::<2>();
-    for (sum, &[even, odd]) in sums.iter_mut().zip(pairs) {
-        *sum += i32::from(even) * i32::from(first) + i32::from(odd) * i32::from(second);
+/// The weights of pairs of columns; of an odd number, the last is with none.
+pub(super) fn pairs_of(weights: &[i8]) -> impl Iterator<Item = (i16, i16)> {
+    let of = |weight: Option<&i8>| weight.map_or(0, |&w| i16::from(w));
+    weights
+        .chunks(2)
+        .map(move |pair| (of(pair.first()), of(pair.get(1))))
+}
+
+/// What the halves of a block add up to.
+pub(super) fn join(low: &[i32], high: &[i32], sums: &mut [i64]) {
+    for ((sum, &low), &high) in sums.iter_mut().zip(low).zip(high) {
+        *sum += i64::from(low) + (i64::from(high) << HALF);
     }
+}
+
+fn add_group(pairs: &[[i16; PAIR]], weights: &[i8], sums: &mut [i64; SMALL_BLOCK]) {
+    let (mut low, mut high) = ([0i32; SMALL_BLOCK], [0i32; SMALL_BLOCK]);
+    for (pair, (first, second)) in pairs.iter().zip(pairs_of(weights)) {
+        if (first, second) == (0, 0) {
+            continue;
+        }
+        let (of_low, of_high) = pair.split_at(PAIR >> 1);
+        for (sums, halves) in [(&mut low, of_low), (&mut high, of_high)] {
+            let (halves, _) = halves.as_chunks::<2>();
+            for (sum, &[even, odd]) in sums.iter_mut().zip(halves) {
+                *sum += i32::from(even) * i32::from(first) + i32::from(odd) * i32::from(second);
+            }
+        }
+    }
+    join(&low, &high, sums);
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 mod doubles;
 mod lanes;
+
+mod pairs;
 mod slots;
 mod vector;
 
@@ -143,7 +145,7 @@ pub fn small_row(packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
     small_row_on(Backend::current(), packed, weights, out, m);
 }
 
-/// See [`small::small_row`]; on a given backend: the same code, for its vectors.
+/// See [`small::small_row`]; on a given backend.
 pub fn small_row_on(
     backend: Backend,
     packed: &[i16],
@@ -151,14 +153,10 @@ pub fn small_row_on(
     out: &mut [u32],
     m: &Modulus,
 ) {
-    #[target_feature(enable = "avx2")]
-    fn sixteen(packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
-        small::small_row(packed, weights, out, m);
-    }
     match backend.0 {
         // SAFETY: a backend exists only where its instructions do, and where there
         // is AVX-512F there is AVX2.
-        Kind::Avx512 | Kind::Avx2 => unsafe { sixteen(packed, weights, out, m) },
+        Kind::Avx512 | Kind::Avx2 => unsafe { pairs::small_row(packed, weights, out, m) },
         Kind::Portable => small::small_row(packed, weights, out, m),
     }
 }

@@ -1,0 +1,463 @@
+//! Layouts in the clear, and what is refused.
+
+use super::batch::BatchCircuit;
+use super::*;
+use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Shape};
+use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6};
+use std::vec::Vec;
+
+const SQUARE: [f32; 3] = [0.0, 0.0, 1.0];
+
+fn floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Numbers that differ from place to place.
+fn pattern(count: usize) -> Vec<u8> {
+    (0..count).map(|i| ((i * 37 + i / 7) % 120) as u8).collect()
+}
+
+/// A layer of the tests.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    Conv {
+        channels: u16,
+        kernel: u16,
+        stride: u16,
+    },
+    Dense(u16),
+    Activation(&'a [f32]),
+    Relu,
+}
+
+struct Network<'a> {
+    input: Shape,
+    parts: &'a [Part<'a>],
+    scale: f32,
+    bias: f32,
+    range: f32,
+}
+
+fn image(width: u16) -> Shape {
+    Shape {
+        channels: 1,
+        height: width,
+        width,
+    }
+}
+
+impl Network<'_> {
+    fn file(&self) -> Vec<u8> {
+        let mut shape = self.input;
+        let mut storage = Vec::new();
+        for part in self.parts {
+            let (fan_in, rows) = match *part {
+                Part::Conv {
+                    channels,
+                    kernel,
+                    stride,
+                } => {
+                    let fan_in = usize::from(shape.channels * kernel * kernel);
+                    let side = |side: u16| (side - kernel) / stride + 1;
+                    shape = Shape {
+                        channels,
+                        height: side(shape.height),
+                        width: side(shape.width),
+                    };
+                    (fan_in, channels)
+                }
+                Part::Dense(outputs) => {
+                    let fan_in = shape.values();
+                    shape = Shape::flat(outputs);
+                    (fan_in, outputs)
+                }
+                Part::Activation(_) | Part::Relu => (0, 0),
+            };
+            let rows = usize::from(rows);
+            storage.push((pattern(fan_in * rows), floats(&vec![self.bias; rows])));
+        }
+        let coefficients: Vec<Vec<u8>> = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Activation(coefficients) => floats(coefficients),
+                _ => Vec::new(),
+            })
+            .collect();
+        let layers: Vec<Layer<'_>> = self
+            .parts
+            .iter()
+            .zip(&storage)
+            .zip(&coefficients)
+            .map(|((part, (weights, biases)), coefficients)| {
+                let linear = Linear {
+                    scale: self.scale,
+                    weights,
+                    biases: Floats::new(biases),
+                };
+                let range = self.range;
+                match *part {
+                    Part::Conv {
+                        channels,
+                        kernel,
+                        stride,
+                    } => Layer::Conv2d {
+                        kernel: Kernel {
+                            out_channels: channels,
+                            height: kernel,
+                            width: kernel,
+                            stride,
+                        },
+                        linear,
+                        range,
+                    },
+                    Part::Dense(outputs) => Layer::Dense {
+                        outputs,
+                        linear,
+                        range,
+                    },
+                    Part::Activation(_) => Layer::Polynomial {
+                        coefficients: Floats::new(coefficients),
+                        range,
+                    },
+                    Part::Relu => Layer::Relu { range },
+                }
+            })
+            .collect();
+        let parts = ModelParts {
+            name: b"drawn",
+            input: Input::Image(self.input),
+            layers: &layers,
+        };
+        let mut file = vec![0; parts.file_len().unwrap()];
+        parts.write(&mut file).unwrap();
+        file
+    }
+}
+
+fn network<'a>(input: Shape, parts: &'a [Part<'a>]) -> Network<'a> {
+    Network {
+        input,
+        parts,
+        scale: 0.001,
+        bias: 0.25,
+        range: 8.0,
+    }
+}
+
+const CNN: [Part<'static>; 5] = [
+    Part::Conv {
+        channels: 3,
+        kernel: 5,
+        stride: 2,
+    },
+    Part::Activation(&SQUARE),
+    Part::Dense(20),
+    Part::Activation(&SQUARE),
+    Part::Dense(10),
+];
+
+fn circuit<'m>(
+    params: &'static Params,
+    file: &'m [u8],
+    weights: Weights,
+) -> Result<Circuit<'m>, CircuitError> {
+    let model = Model::parse(file).unwrap();
+    let len = Circuit::buffer_len(&model);
+    let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
+    Circuit::new(params, model, weights, &mut row, &mut scratch)
+}
+
+fn batch_circuit<'m>(
+    params: &'static Params,
+    model: Model<'m>,
+) -> Result<BatchCircuit<'m>, CircuitError> {
+    let len = Circuit::buffer_len(&model);
+    let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
+    BatchCircuit::new(params, model, &mut row, &mut scratch)
+}
+
+type Slots = Vec<[f64; 2]>;
+
+fn rotated(x: &Slots, steps: usize) -> Slots {
+    (0..x.len()).map(|s| x[(s + steps) % x.len()]).collect()
+}
+
+fn add_to(x: &mut Slots, y: &Slots) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = [x[0] + y[0], x[1] + y[1]];
+    }
+}
+
+/// What the evaluator does in one layer, on slots in the clear.
+fn layer(circuit: &Circuit<'_>, index: usize, values: &[Slots]) -> Slots {
+    let Step::Linear { map, form, .. } = &circuit.steps()[index] else {
+        panic!("an activation");
+    };
+    let slots = circuit.params().slots();
+    let mut scratch = vec![0.0; map.scratch_len()];
+    let rows: Vec<(Vec<f64>, f64)> = (0..map.outputs())
+        .map(|k| {
+            let mut row = vec![0.0; map.inputs()];
+            let bias = map.row(k, &mut row, &mut scratch).unwrap();
+            (row, bias)
+        })
+        .collect();
+    let product = |index_of_product: usize, x: &Slots| -> Slots {
+        let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
+        let weight = |output: usize, input: usize| rows[output].0[input];
+        circuit.weight_slots(index, index_of_product, weight, &mut re, &mut im);
+        x.iter()
+            .zip(re.iter().zip(&im))
+            .map(|(x, (re, im))| [x[0] * re - x[1] * im, x[0] * im + x[1] * re])
+            .collect()
+    };
+    let mut sum = vec![[0.0; 2]; slots];
+    match *form {
+        Form::Diagonals { baby, complex, .. } => {
+            let mut x = values[0].clone();
+            if complex && index > 0 {
+                let other = rotated(&x, form.diagonals());
+                for (x, y) in x.iter_mut().zip(other) {
+                    x[1] = y[0];
+                }
+            }
+            for giant in (0..form.giants()).rev() {
+                sum = rotated(&sum, baby);
+                for b in 0..baby {
+                    add_to(&mut sum, &product(giant * baby + b, &rotated(&x, b)));
+                }
+            }
+        }
+        _ => {
+            for (k, x) in values.iter().enumerate() {
+                add_to(&mut sum, &product(k, x));
+            }
+        }
+    }
+    for fold in form.folds(slots) {
+        let other = rotated(&sum, fold);
+        add_to(&mut sum, &other);
+    }
+    if form.is_complex() {
+        for x in &mut sum {
+            *x = [2.0 * x[0], 0.0];
+        }
+    }
+    let mut bias = vec![0.0; slots];
+    circuit.bias_slots(index, |k| rows[k].1, &mut bias);
+    for (x, b) in sum.iter_mut().zip(bias) {
+        x[0] += b;
+    }
+    sum
+}
+
+/// The circuit in the clear.
+fn run(circuit: &Circuit<'_>, pixels: &[u8]) -> Vec<f64> {
+    let slots = circuit.params().slots();
+    let mut values = vec![0.0; pixels.len()];
+    circuit.model().input_values(pixels, &mut values).unwrap();
+    let mut x: Vec<Slots> = (0..circuit.ciphertexts())
+        .map(|index| {
+            let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
+            circuit.input_slots(index, &values, &mut re, &mut im);
+            re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()
+        })
+        .collect();
+    for (index, step) in circuit.steps().iter().enumerate() {
+        x = vec![match step {
+            Step::Linear { .. } => layer(circuit, index, &x),
+            Step::Square { .. } => x[0].iter().map(|x| [x[0] * x[0], 0.0]).collect(),
+        }];
+    }
+    (0..circuit.model().outputs())
+        .map(|k| x[0][circuit.output_slot(k)][0])
+        .collect()
+}
+
+fn assert_right(circuit: &Circuit<'_>) {
+    let model = circuit.model();
+    let pixels: Vec<u8> = (0..model.inputs()).map(|i| (i * 89 % 251) as u8).collect();
+    let mut workspace = vec![0.0; model.workspace_len()];
+    let mut clear = vec![0.0; model.outputs()];
+    model
+        .plain_logits(&pixels[..], &mut workspace, &mut clear)
+        .unwrap();
+    let largest = clear.iter().fold(1.0f64, |max, x| max.max(x.abs()));
+    for (a, b) in run(circuit, &pixels).into_iter().zip(&clear) {
+        assert!((a - b).abs() < 1e-9 * largest, "{a} for {b}");
+    }
+}
+
+#[test]
+fn the_chosen_circuit_computes_the_network() {
+    let files = [
+        network(image(12), &CNN).file(),
+        network(
+            image(6),
+            &[Part::Dense(90), Part::Activation(&SQUARE), Part::Dense(7)],
+        )
+        .file(),
+        // Merged, and a single layer.
+        network(
+            image(12),
+            &[
+                Part::Conv {
+                    channels: 3,
+                    kernel: 5,
+                    stride: 2,
+                },
+                Part::Dense(40),
+                Part::Activation(&SQUARE),
+                Part::Dense(3),
+            ],
+        )
+        .file(),
+        network(image(3), &[Part::Dense(1)]).file(),
+    ];
+    for file in &files {
+        for weights in [Weights::Plain, Weights::Encrypted] {
+            assert_right(&circuit(&N8192_DEPTH6, file, weights).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_form_computes_the_layer() {
+    let file = network(
+        image(5),
+        &[Part::Dense(20), Part::Activation(&SQUARE), Part::Dense(6)],
+    )
+    .file();
+    let base = circuit(&N8192_DEPTH6, &file, Weights::Plain).unwrap();
+    let with = |first: Form, last: Form| {
+        let mut circuit = base.clone();
+        for (step, new) in circuit.steps.iter_mut().step_by(2).zip([first, last]) {
+            if let Step::Linear { form, .. } = step {
+                let form: &mut Form = form;
+                *form = new;
+            }
+        }
+        circuit
+    };
+    let diagonals = |period, rows, baby, complex| Form::Diagonals {
+        period,
+        rows,
+        baby,
+        complex,
+    };
+    // 25 inputs in 32 slots, 20 outputs in 32, 6 in 8.
+    for complex in [false, true] {
+        for baby in [1, 2, 8, 16] {
+            for last in [
+                Form::Rows { period: 32 },
+                diagonals(32, 8, 1, complex),
+                diagonals(32, 8, 4, complex),
+            ] {
+                assert_right(&with(diagonals(32, 32, baby, complex), last));
+                let blocks = Form::Blocks {
+                    lanes: 32,
+                    pairs: 13,
+                };
+                assert_right(&with(blocks, last));
+                // A period of twice the inputs, and more outputs than inputs.
+                assert_right(&with(diagonals(64, 32, baby, complex), last));
+            }
+        }
+        let wide = Form::Rows { period: 64 };
+        assert_right(&with(diagonals(32, 64, 4, complex), wide));
+    }
+}
+
+#[test]
+fn keys_are_those_of_the_rotations() {
+    let file = network(image(12), &CNN).file();
+    let circuit = circuit(&N8192_DEPTH6, &file, Weights::Encrypted).unwrap();
+    let mut levels = Vec::new();
+    let mut squares = 0;
+    circuit.keys(|target, level| {
+        levels.push(level);
+        squares += usize::from(target == SwitchTarget::Square);
+    });
+    assert!(levels.is_sorted_by(|a, b| a >= b));
+    assert_eq!((levels[0], circuit.input_level()), (5, 5));
+    // Three layers and two squares.
+    assert_eq!(squares, 5);
+}
+
+#[test]
+fn what_no_circuit_evaluates_is_refused_with_its_figures() {
+    let refused = |params, net: &Network<'_>| {
+        let file = net.file();
+        circuit(params, &file, Weights::Plain).unwrap_err()
+    };
+    let parts = [Part::Dense(4), Part::Relu, Part::Dense(2)];
+    let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
+    assert_eq!(e, CircuitError::Relu { layer: 1 });
+    let cubic = [0.0, 0.0, 0.0, 1.0];
+    let parts = [Part::Dense(4), Part::Activation(&cubic), Part::Dense(2)];
+    let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
+    assert_eq!(e, CircuitError::Activation { layer: 1 });
+    let e = refused(&N4096_DEPTH3, &network(image(12), &CNN));
+    let depth = CircuitError::Depth {
+        needed: 5,
+        available: 3,
+    };
+    assert_eq!(e, depth);
+    let e = refused(&N4096_DEPTH3, &network(image(3), &[Part::Dense(3000)]));
+    let slots = CircuitError::Slots {
+        layer: 0,
+        needed: 4096,
+        slots: 2048,
+    };
+    assert_eq!(e, slots);
+    let e = refused(&N8192_DEPTH5, &network(image(3), &[Part::Dense(2); 5]));
+    assert_eq!(e, CircuitError::Merged { layer: 4, max: 4 });
+    let net = Network {
+        range: 1e9,
+        ..network(image(12), &CNN)
+    };
+    let e = refused(&N8192_DEPTH5, &net);
+    assert!(matches!(e, CircuitError::Headroom { .. }), "{e}");
+    let net = Network {
+        bias: 1e9,
+        ..network(image(12), &CNN)
+    };
+    let e = refused(&N8192_DEPTH5, &net);
+    assert!(matches!(e, CircuitError::Encoding { layer: 0, .. }), "{e}");
+    // Two levels of 20 bits are not precise enough for a key switch at one.
+    let e = refused(&N4096_DEPTH3, &network(image(3), &[Part::Dense(1)]));
+    assert!(matches!(e, CircuitError::Noise { .. }), "{e}");
+    for e in [depth, slots] {
+        let sentence = std::format!("{e}");
+        assert!(sentence.contains("; take "), "{sentence}");
+    }
+}
+
+#[test]
+fn a_batch_takes_the_lowest_level_that_serves() {
+    let file = network(image(12), &CNN).file();
+    let model = Model::parse(&file).unwrap();
+    let batch = batch_circuit(&N8192_DEPTH6, model).unwrap();
+    let steps = batch.steps();
+    assert!(batch.input_level() < 6 && batch.headroom_bits() >= f64::from(HEADROOM_BITS));
+    assert_eq!(steps.len(), 5);
+    // A layer with weights takes no level, and its scale is the integers'.
+    for (k, step) in steps.iter().enumerate() {
+        if k % 2 == 0 {
+            assert_eq!(step.rescales, 0);
+            assert_eq!(step.output, step.input / f64::from(0.001f32));
+        } else {
+            assert!(step.output >= libm::exp2(batch::MIN_SCALE_LOG2));
+        }
+    }
+    assert_eq!(batch.square_level(), Some(batch.input_level()));
+    let wide = Network {
+        range: 1e20,
+        ..network(image(12), &CNN)
+    };
+    let file = wide.file();
+    let model = Model::parse(&file).unwrap();
+    let e = batch_circuit(&N4096_DEPTH3, model).unwrap_err();
+    assert!(matches!(e, CircuitError::Wraps { .. }), "{e}");
+}
