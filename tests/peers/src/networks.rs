@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use he_nn::circuit::{Circuit, Form, Step, Weights};
 use he_nn::model::{Layer, LayerView, Model, Shape};
-use host_runner::circuit::latency::{Client, Evaluator};
+use host_runner::circuit::latency::{self, Client, Evaluator};
 use host_runner::circuit::{self, StageTime};
 use host_runner::network::{Network, NetworkInput, NetworkLayer, Weights as LayerWeights};
 use host_runner::{bundled, plain};
@@ -364,7 +364,7 @@ fn network(
             output: 0,
             keys: keys.len(),
             weights: weights.len(),
-            memory: evaluator.memory(),
+            memory: latency::memory(&circuit),
         },
     };
 
