@@ -7,18 +7,74 @@ use he_core::params::N4096_DEPTH3 as PARAMS;
 #[cfg(params = "n8192-depth5")]
 use he_core::params::N8192_DEPTH5 as PARAMS;
 use he_nn::message::{Refusal, Reply, Request};
-use he_nn::model::Model;
-use he_nn::plan::{Plan, arena_words};
-use he_nn::session::{Platform, Session};
+use he_nn::session::Platform;
 
-use crate::tracer::{self, Tracer};
+#[cfg(circuit)]
+use circuit::{ARENA_WORDS, Session, session};
+#[cfg(not(circuit))]
+use two_layer::{ARENA_WORDS, Session, session};
 
 /// The model file. The build script has parsed and planned it. An array, so
 /// that the image has a symbol of its size (`host-runner/src/image.rs`).
+#[cfg(not(feature = "encrypted-weights"))]
 static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
     *include_bytes!(env!("HE_EDGE_MODEL"));
 
-const ARENA_WORDS: usize = arena_words(&PARAMS);
+/// Two layers with weights in plain.
+#[cfg(not(circuit))]
+mod two_layer {
+    use he_nn::model::Model;
+    use he_nn::plan::{Plan, arena_words};
+
+    use super::{MODEL, PARAMS};
+    use crate::tracer::{self, Tracer};
+
+    pub(super) const ARENA_WORDS: usize = arena_words(&PARAMS);
+
+    pub(super) type Session = he_nn::session::Session<'static, Tracer>;
+
+    pub(super) fn session(arena: &'static mut [u32]) -> Option<Session> {
+        let model = Model::parse(&MODEL).ok()?;
+        let plan = Plan::new(&PARAMS, &model).ok()?;
+        Session::traced(plan, model, arena, tracer::tracer()?).ok()
+    }
+}
+
+/// Any other network: the program that the build script has planned, and the model
+/// unless its weights come encrypted.
+#[cfg(circuit)]
+mod circuit {
+    use he_nn::circuit::program::Program;
+    use he_nn::circuit::session::CircuitSession;
+
+    use super::PARAMS;
+
+    include!(concat!(env!("OUT_DIR"), "/arena.rs"));
+
+    static PROGRAM: [u8; include_bytes!(concat!(env!("OUT_DIR"), "/program.bin")).len()] =
+        *include_bytes!(concat!(env!("OUT_DIR"), "/program.bin"));
+
+    #[cfg(feature = "encrypted-weights")]
+    type Weights = he_nn::circuit::session::Encrypted;
+    #[cfg(not(feature = "encrypted-weights"))]
+    type Weights = he_nn::model::Model<'static>;
+
+    #[cfg(feature = "encrypted-weights")]
+    const fn weights() -> Option<Weights> {
+        Some(he_nn::circuit::session::Encrypted)
+    }
+    #[cfg(not(feature = "encrypted-weights"))]
+    fn weights() -> Option<Weights> {
+        he_nn::model::Model::parse(&super::MODEL).ok()
+    }
+
+    pub(super) type Session = CircuitSession<'static, Weights>;
+
+    pub(super) fn session(arena: &'static mut [u32]) -> Option<Session> {
+        let program = cortex_m::singleton!(: Option<Program> = Program::parse(&PARAMS, &PROGRAM))?;
+        CircuitSession::new(program.as_ref()?, weights()?, arena).ok()
+    }
+}
 
 /// The arena; a set that does not fit its memory is a link error. The section is
 /// one of `.bss`, and lies in the RAM unless the board's memory map has another
@@ -39,21 +95,14 @@ fn take_arena() -> Option<&'static mut [u32]> {
 }
 
 /// A session, or the reason to refuse everything.
-pub(crate) struct Evaluator(Option<Session<'static, Tracer>>);
+pub(crate) struct Evaluator(Option<Session>);
 
 impl Evaluator {
     /// Takes the arena; a second evaluator would get none. Apart, so that what
     /// it is made from is off the stack again.
     #[inline(never)]
     pub(crate) fn new() -> Self {
-        let arena = take_arena();
-        let session = Model::parse(&MODEL)
-            .ok()
-            .zip(arena)
-            .and_then(|(model, arena)| {
-                let plan = Plan::new(&PARAMS, &model).ok()?;
-                Session::traced(plan, model, arena, tracer::tracer()?).ok()
-            });
+        let session = take_arena().and_then(session);
         if session.is_none() {
             defmt::error!("the model in flash does not fit; every request will be refused");
         }

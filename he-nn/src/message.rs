@@ -1,8 +1,9 @@
-//! The messages between client and evaluator, protocol version 4.
+//! The messages between client and evaluator, protocol version 5.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
-//! items of the plan's schedule in order (see [`crate::plan`]); the evaluator
+//! items of the schedule in order (see [`crate::plan`], and for circuits
+//! [`crate::circuit::program`]); the evaluator
 //! acknowledges every [`Request::Data`] with one [`Reply::Ack`], and the
 //! client keeps at most [`Card::window`] chunks unacknowledged: that is the
 //! whole flow control, and it makes the receive buffer of a device a constant.
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::trace::Span;
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -47,6 +48,14 @@ pub enum Item {
         /// Gadget digit.
         digit: u8,
     },
+    /// One limb (NTT domain, bit-packed) of `c0` of an encrypted factor of a
+    /// circuit: of weights, or of biases.
+    Weight {
+        /// Index of the factor, in the order of the circuit.
+        factor: u8,
+        /// Index of the limb in the modulus chain.
+        limb: u8,
+    },
 }
 
 /// From the client to the evaluator.
@@ -67,7 +76,7 @@ pub enum Request<'a> {
         trace: bool,
     },
     /// The seed of the uniform half of the item group that follows: sent
-    /// before the first limb of each input ciphertext and of each key.
+    /// before the first limb of each input ciphertext, factor and key.
     /// Acknowledged like data.
     Seed {
         /// 32 public bytes.
@@ -166,6 +175,8 @@ pub enum StageKind {
     Sum2,
     /// The last rescale.
     Rescale3,
+    /// Of a circuit: all of this step, link handling apart.
+    Step(u8),
 }
 
 /// Why a request was not carried out. The offending values are in it, so that

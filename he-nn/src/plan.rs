@@ -1010,6 +1010,7 @@ mod tests {
         while let Some(step) = cursor.step(&p) {
             bytes += match step {
                 Step::InputSeed(_) | Step::KeySeed(_) => SEED_BYTES,
+                Step::Chunk(Item::Weight { .. }, _) => panic!("weights are in plain"),
                 Step::Chunk(Item::Input { limb, .. } | Item::Key { limb, .. }, _) => {
                     let m = P.prime(usize::from(limb)).unwrap().modulus();
                     packed_len(CHUNK_COEFFS, m.bits())

@@ -415,6 +415,8 @@ impl<'a, T: Tracer> Session<'a, T> {
         let (limb, digit) = match item {
             Item::Input { limb, .. } => (usize::from(limb), 0),
             Item::Key { limb, digit, .. } => (usize::from(limb), usize::from(digit)),
+            // Of circuits; no schedule of two layers has one.
+            Item::Weight { .. } => return Err(Refusal::NotExpected),
         };
         let params = self.plan.params();
         let modulus = params.prime(limb).map_err(internal)?.modulus();
@@ -447,6 +449,7 @@ impl<'a, T: Tracer> Session<'a, T> {
                 self.between_key_limbs(key, used.level, platform)?;
                 Ok(used.stage)
             }
+            Item::Weight { .. } => Err(Refusal::NotExpected),
         }
     }
 
@@ -495,7 +498,7 @@ impl<'a, T: Tracer> Session<'a, T> {
     ) -> Result<(), Refusal> {
         let mut watch = self.trace.watch(platform);
         watch.mark(SpanKind::Decode);
-        let (Item::Input { limb, .. } | Item::Key { limb, .. }) = item;
+        let (Item::Input { limb, .. } | Item::Key { limb, .. } | Item::Weight { limb, .. }) = item;
         let limb = usize::from(limb);
         let params = self.plan.params();
         let modulus = params.prime(limb).map_err(internal)?.modulus();
@@ -537,6 +540,7 @@ impl<'a, T: Tracer> Session<'a, T> {
                     .absorb(params, &mut self.ct, &mut work, &sent, &expanded)
                     .map_err(internal)
             }
+            Item::Weight { .. } => Err(Refusal::NotExpected),
         }
     }
 
@@ -560,7 +564,7 @@ impl<'a, T: Tracer> Session<'a, T> {
                 self.stage(S::Layer2, SpanKind::Encode, platform, Self::layer2)
             }
             S::Sum2 => self.stage(S::Rescale3, SpanKind::Rescale, platform, Self::rescale),
-            S::Rescale1 | S::Rescale2 | S::Layer2 | S::Rescale3 => Ok(()),
+            S::Rescale1 | S::Rescale2 | S::Layer2 | S::Rescale3 | S::Step(_) => Ok(()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What `he-edge` can run without any other file: trained networks and twenty
 //! digits drawn for this project. `assets/README.md` says where each is from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::data::{self, DataError, Dataset};
 
@@ -38,6 +38,14 @@ pub fn model(name: &str) -> Option<&'static [u8]> {
         .map(|(_, file)| *file)
 }
 
+/// The file that a bundled network is in, in the sources.
+#[must_use]
+pub fn source(name: &str) -> Option<PathBuf> {
+    model(name)?;
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/models");
+    Some(assets.join(name).with_extension("hemodel"))
+}
+
 /// The bundled digits: 0 to 9 in one hand, then 0 to 9 in another.
 ///
 /// # Errors
@@ -69,11 +77,12 @@ mod tests {
         for name in model_names() {
             let model = Model::parse(model(name).unwrap()).unwrap();
             assert_eq!(model.name(), name);
+            assert!(source(name).unwrap().is_file());
             let readme = include_str!("../assets/README.md");
             assert!(readme.contains(&format!("`{:08x}`", model.crc())), "{name}");
             assert!(readme.contains(name));
         }
-        assert!(model("no-such-model").is_none());
+        assert!(model("no-such-model").is_none() && source("no-such-model").is_none());
     }
 
     #[test]

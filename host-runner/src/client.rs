@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use chacha20::ChaCha20Rng;
+use he_core::Params;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::decrypt::decrypt;
 use he_core::ckks::encode::encode_in_place;
 use he_core::rlwe::keys::{switching_key, switching_key_words};
-use he_core::rlwe::{self, KeyLimb, SecretKey};
+use he_core::rlwe::{self, KeyLimb, SecretKey, SwitchTarget};
 use he_core::wire;
 use he_nn::message::{
     CHUNK_COEFFS, Fault, Item, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES,
@@ -210,6 +211,7 @@ impl std::fmt::Display for Place {
         match self.0 {
             Item::Input { ciphertext, limb } => write!(f, "limb {limb} of input {ciphertext}"),
             Item::Key { key, limb, digit } => write!(f, "limb {limb}, digit {digit} of key {key}"),
+            Item::Weight { factor, limb } => write!(f, "limb {limb} of encrypted factor {factor}"),
         }
     }
 }
@@ -225,9 +227,55 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// The `b` half of a switching key, packed limb by limb in sending order.
-struct PackedKey {
-    seed: [u8; SEED_BYTES],
+pub(crate) struct PackedKey {
+    pub seed: [u8; SEED_BYTES],
     limbs: Vec<Vec<u8>>,
+}
+
+impl PackedKey {
+    /// Makes a key for a target and a level.
+    pub(crate) fn generate(
+        params: &Params,
+        key: &SecretKey<Vec<u32>>,
+        target: SwitchTarget,
+        level: usize,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Self, ClientError> {
+        let n = params.n();
+        let mut packed = Self {
+            seed: fresh_seed(rng),
+            limbs: Vec::new(),
+        };
+        let mut errors = vec![0; n];
+        let mut words = vec![0; switching_key_words(params, level)];
+        switching_key(
+            params,
+            key,
+            target,
+            level,
+            &packed.seed,
+            rng,
+            &mut errors,
+            &mut words,
+        )
+        .map_err(ClientError::Encryption)?;
+        let mut at = Some(KeyLimb::FIRST);
+        for limb in words.chunks_exact(n) {
+            let Some(KeyLimb { target, .. }) = at else {
+                break;
+            };
+            packed
+                .limbs
+                .push(pack(params, target, limb).map_err(ClientError::Encryption)?);
+            at = at.and_then(|at| at.next(params, level));
+        }
+        Ok(packed)
+    }
+
+    /// One limb of it.
+    pub(crate) fn limb(&self, params: &Params, level: usize, at: KeyLimb) -> Option<&Vec<u8>> {
+        self.limbs.get(at.index(params, level))
+    }
 }
 
 /// A seeded ciphertext, packed limb by limb.
@@ -243,13 +291,10 @@ pub struct Sealed {
 /// inference.
 pub struct Client {
     plan: Plan,
-    model_name: String,
-    model_crc: u32,
+    terms: Terms,
     key: SecretKey<Vec<u32>>,
     switching: Vec<PackedKey>,
     rng: ChaCha20Rng,
-    patience: Duration,
-    tracing: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -287,7 +332,7 @@ pub struct Inference {
     pub stages: Vec<Stage>,
     /// What the evaluator did when, if that was asked for.
     pub trace: Option<Trace>,
-    /// From the first message to the decrypted result.
+    /// From the first message to the last of the result.
     pub wall: Duration,
 }
 
@@ -386,57 +431,37 @@ impl Client {
         mut rng: ChaCha20Rng,
     ) -> Result<Self, ClientError> {
         let params = plan.params();
-        let n = params.n();
-        let mut switching = Vec::new();
-        let mut errors = vec![0; n];
-        for used in (0..plan.key_uses()).filter_map(|k| plan.key_use(k)) {
-            let mut packed = PackedKey {
-                seed: fresh_seed(&mut rng),
-                limbs: Vec::new(),
-            };
-            let mut words = vec![0; switching_key_words(params, used.level)];
-            let target = used.op.target();
-            switching_key(
-                params,
-                &key,
-                target,
-                used.level,
-                &packed.seed,
-                &mut rng,
-                &mut errors,
-                &mut words,
-            )
-            .map_err(ClientError::Encryption)?;
-            let mut at = Some(KeyLimb::FIRST);
-            for limb in words.chunks_exact(n) {
-                let Some(KeyLimb { target, .. }) = at else {
-                    break;
-                };
-                packed.limbs.push(pack(&plan, target, limb)?);
-                at = at.and_then(|at| at.next(params, used.level));
-            }
-            switching.push(packed);
-        }
+        let switching = (0..plan.key_uses())
+            .filter_map(|k| plan.key_use(k))
+            .map(|used| PackedKey::generate(params, &key, used.op.target(), used.level, &mut rng))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
+            terms: Terms {
+                params,
+                plan: plan.fingerprint(),
+                model_name: model.name().to_owned(),
+                model_crc: model.crc(),
+                output_level: plan.output_level(),
+                output_scale: plan.scales().output,
+                slots: (0..plan.classes()).map(|k| plan.output_slot(k)).collect(),
+                patience: PATIENCE,
+                tracing: false,
+            },
             plan,
-            model_name: model.name().to_owned(),
-            model_crc: model.crc(),
             key,
             switching,
             rng,
-            patience: PATIENCE,
-            tracing: false,
         })
     }
 
     /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
     pub const fn set_patience(&mut self, patience: Duration) {
-        self.patience = patience;
+        self.terms.patience = patience;
     }
 
     /// From now on has every inference traced, or not; not at first.
     pub const fn set_tracing(&mut self, tracing: bool) {
-        self.tracing = tracing;
+        self.terms.tracing = tracing;
     }
 
     /// The plan.
@@ -479,157 +504,34 @@ impl Client {
     pub fn infer_sealed<T: Transport, E: From<ClientError> + From<DeviceError>>(
         &mut self,
         link: &mut Connection<T>,
-        mut seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
-        mut progress: impl FnMut(u64, u64),
+        seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        progress: impl FnMut(u64, u64),
     ) -> Result<Inference, E> {
-        let start = Instant::now();
-        let before = link.traffic();
-        let device = link.transport().name();
-        let (window, board, unit) = self.greet(link, &device)?;
-        link.send(&Request::Begin {
-            plan: self.plan.fingerprint(),
-            trace: self.tracing,
-        })?;
-        self.await_readiness(link, &device)?;
-
         let (inputs, keys, _) = self.plan.payload_bytes();
         let total = (inputs + keys) as u64;
-        let mut sent = 0;
-        let mut keys_up = 0;
-        let mut in_flight = 0;
-        let mut input: Vec<Vec<u8>> = Vec::new();
-        let mut cursor = Cursor::start();
-        while let Some(step) = cursor.step(&self.plan) {
-            if in_flight == window {
-                link.receive(self.patience, |reply| match reply {
-                    Reply::Ack => Ok(()),
-                    other => Err(out_of_turn(&device, "an acknowledgement", &other)),
-                })??;
-                in_flight -= 1;
-            }
-            let up = link.traffic().up;
-            match step {
-                Step::InputSeed(index) => {
-                    let seed;
-                    Sealed { seed, limbs: input } = seal(self, index)?;
-                    link.send(&Request::Seed { seed })?;
-                    sent += SEED_BYTES as u64;
-                }
-                Step::KeySeed(key) => {
-                    let seed = self.switching.get(key).map(|k| k.seed).unwrap_or_default();
-                    link.send(&Request::Seed { seed })?;
-                    sent += SEED_BYTES as u64;
-                }
-                Step::Chunk(item, offset) => {
-                    let limb = match item {
-                        Item::Input { limb, .. } => input.get(usize::from(limb)),
-                        Item::Key { key, limb, digit } => self.key_limb(key, limb, digit),
-                    };
-                    let bytes = limb.and_then(|l| chunk(l, offset, self.plan.params().n()));
-                    let bytes = bytes.unwrap_or_default();
-                    link.send(&Request::Data {
-                        item,
-                        offset: offset as u16,
-                        bytes,
-                    })?;
-                    sent += bytes.len() as u64;
-                }
-            }
-            if matches!(step, Step::KeySeed(_) | Step::Chunk(Item::Key { .. }, _)) {
-                keys_up += link.traffic().up - up;
-            }
-            in_flight += 1;
-            cursor.advance(&self.plan);
-            progress(sent, total);
-        }
-        let (result, done) = self.collect(link, &device, in_flight)?;
-        let logits = self.decrypt(result, f64::from_bits(done.scale_bits), &device)?;
-        let after = link.traffic();
-        let wall = start.elapsed();
-        let trace = match self.tracing {
-            true => Some(self.fetch_trace(link, &device)?),
-            false => None,
+        let terms = self.terms.clone();
+        let mut uploads = TwoLayers {
+            cursor: Cursor::start(),
+            input: Vec::new(),
+            client: self,
+            seal,
         };
+        let (result, inference) = terms.run(link, total, &mut uploads, progress)?;
+        let logits = terms.decrypt(&self.key, result, &link.transport().name())?;
         Ok(Inference {
             logits,
-            bytes: Bytes {
-                up: after.up - before.up,
-                down: after.down - before.down,
-                keys_up,
-            },
-            board,
-            unit,
-            memory: done.memory,
-            stages: done.stages.into_iter().collect(),
-            trace,
-            wall,
+            ..inference
         })
     }
 
-    /// Says hello and compares what both sides hold.
-    fn greet<T: Transport>(
-        &self,
-        link: &mut Connection<T>,
-        device: &str,
-    ) -> Result<(usize, String, TimeUnit), ClientError> {
-        let params = self.plan.params().fingerprint();
-        let disagreement = |what, theirs, ours| ClientError::Disagreement {
-            device: device.to_owned(),
-            what,
-            theirs,
-            ours,
+    fn key_limb(&self, key: u8, limb: u8, digit: u8) -> Option<&Vec<u8>> {
+        let used = self.plan.key_use(usize::from(key))?;
+        let at = KeyLimb {
+            target: usize::from(limb),
+            digit: usize::from(digit),
         };
-        link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
-            let card = answer.map_err(|reply| out_of_turn(device, "a greeting", &reply))?;
-            if card.version != PROTOCOL_VERSION {
-                return Err(ClientError::Version {
-                    device: device.to_owned(),
-                    theirs: card.version,
-                    ours: PROTOCOL_VERSION,
-                });
-            }
-            if card.model_crc != self.model_crc {
-                return Err(ClientError::Model {
-                    device: device.to_owned(),
-                    theirs: printable(card.model),
-                    theirs_crc: card.model_crc,
-                    ours: self.model_name.clone(),
-                    ours_crc: self.model_crc,
-                });
-            }
-            if card.params != params {
-                return Err(disagreement("the parameter set", card.params, params));
-            }
-            if card.plan != self.plan.fingerprint() {
-                return Err(disagreement("the plan", card.plan, self.plan.fingerprint()));
-            }
-            Ok((
-                usize::from(card.window.max(1)),
-                printable(card.board),
-                card.unit,
-            ))
-        })?
-    }
-
-    /// Waits until the evaluator is ready. Greetings that come before are
-    /// answers to an earlier hello, which was given up too soon.
-    fn await_readiness<T: Transport>(
-        &self,
-        link: &mut Connection<T>,
-        device: &str,
-    ) -> Result<(), ClientError> {
-        let end = Instant::now() + self.patience;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let ready = link.receive(left, |reply| match reply {
-                Reply::Ready => Ok(true),
-                Reply::Hello(_) if !left.is_zero() => Ok(false),
-                other => Err(out_of_turn(device, "readiness", &other)),
-            })??;
-            if ready {
-                return Ok(());
-            }
-        }
+        let packed = self.switching.get(usize::from(key))?;
+        packed.limb(self.plan.params(), used.level, at)
     }
 
     fn encrypt(
@@ -661,21 +563,228 @@ impl Client {
                     &mut c0,
                 )
             })
-            .map_err(ClientError::Encryption)?;
-        c0.chunks_exact(n)
-            .enumerate()
-            .map(|(i, limb)| pack(&self.plan, i, limb))
-            .collect()
+            .and_then(|()| pack_limbs(params, &c0))
+            .map_err(ClientError::Encryption)
+    }
+}
+
+/// What a client sends, message by message.
+pub(crate) trait Uploads<E> {
+    /// The next message, and whether it is part of a switching key.
+    fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E>;
+}
+
+/// The uploads of a plan.
+struct TwoLayers<'c, F> {
+    client: &'c mut Client,
+    seal: F,
+    cursor: Cursor,
+    input: Vec<Vec<u8>>,
+}
+
+impl<E, F> Uploads<E> for TwoLayers<'_, F>
+where
+    F: FnMut(&mut Client, usize) -> Result<Sealed, E>,
+{
+    fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E> {
+        let Some(step) = self.cursor.step(&self.client.plan) else {
+            return Ok(None);
+        };
+        self.cursor.advance(&self.client.plan);
+        Ok(Some(match step {
+            Step::InputSeed(index) => {
+                let seed;
+                Sealed {
+                    seed,
+                    limbs: self.input,
+                } = (self.seal)(self.client, index)?;
+                (Request::Seed { seed }, false)
+            }
+            Step::KeySeed(key) => {
+                let key = self.client.switching.get(key);
+                let seed = key.map(|k| k.seed).unwrap_or_default();
+                (Request::Seed { seed }, true)
+            }
+            Step::Chunk(item, offset) => {
+                let limb = match item {
+                    Item::Input { limb, .. } => self.input.get(usize::from(limb)),
+                    Item::Key { key, limb, digit } => self.client.key_limb(key, limb, digit),
+                    Item::Weight { .. } => None,
+                };
+                let data = chunk_of(self.client.plan.params(), item, limb, offset);
+                (data, matches!(item, Item::Key { .. }))
+            }
+        }))
+    }
+}
+
+/// A chunk of a packed limb as a message.
+pub(crate) fn chunk_of<'l>(
+    params: &Params,
+    item: Item,
+    limb: Option<&'l Vec<u8>>,
+    offset: usize,
+) -> Request<'l> {
+    let bytes = limb.and_then(|l| chunk(l, offset, params.n()));
+    Request::Data {
+        item,
+        offset: offset as u16,
+        bytes: bytes.unwrap_or_default(),
+    }
+}
+
+/// What both sides must agree on, what the result must be, and the conversation up
+/// to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub params: &'static Params,
+    /// Fingerprint of the plan or the program.
+    pub plan: u32,
+    pub model_name: String,
+    pub model_crc: u32,
+    pub output_level: usize,
+    pub output_scale: f64,
+    /// The slot of each logit.
+    pub slots: Vec<usize>,
+    pub patience: Duration,
+    pub tracing: bool,
+}
+
+impl Terms {
+    /// Has one inference carried out. `total` are the bytes that `progress` counts
+    /// up to. The inference has no logits yet.
+    pub(crate) fn run<T: Transport, E: From<ClientError> + From<DeviceError>>(
+        &self,
+        link: &mut Connection<T>,
+        total: u64,
+        uploads: &mut impl Uploads<E>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<(Outcome, Inference), E> {
+        let start = Instant::now();
+        let before = link.traffic();
+        let device = link.transport().name();
+        let (window, board, unit) = self.greet(link, &device)?;
+        link.send(&Request::Begin {
+            plan: self.plan,
+            trace: self.tracing,
+        })?;
+        self.await_readiness(link, &device)?;
+
+        let mut sent = 0;
+        let mut keys_up = 0;
+        let mut in_flight = 0;
+        while let Some((request, is_key)) = uploads.next()? {
+            if in_flight == window {
+                link.receive(self.patience, |reply| match reply {
+                    Reply::Ack => Ok(()),
+                    other => Err(out_of_turn(&device, "an acknowledgement", &other)),
+                })??;
+                in_flight -= 1;
+            }
+            let up = link.traffic().up;
+            link.send(&request)?;
+            sent += match request {
+                Request::Data { bytes, .. } => bytes.len() as u64,
+                _ => SEED_BYTES as u64,
+            };
+            if is_key {
+                keys_up += link.traffic().up - up;
+            }
+            in_flight += 1;
+            progress(sent, total);
+        }
+        let (halves, done) = self.collect(link, &device, in_flight)?;
+        let after = link.traffic();
+        let wall = start.elapsed();
+        let trace = match self.tracing {
+            true => Some(self.fetch_trace(link, &device)?),
+            false => None,
+        };
+        let outcome = Outcome {
+            halves,
+            scale: f64::from_bits(done.scale_bits),
+        };
+        let inference = Inference {
+            logits: Vec::new(),
+            bytes: Bytes {
+                up: after.up - before.up,
+                down: after.down - before.down,
+                keys_up,
+            },
+            board,
+            unit,
+            memory: done.memory,
+            stages: done.stages.into_iter().collect(),
+            trace,
+            wall,
+        };
+        Ok((outcome, inference))
     }
 
-    fn key_limb(&self, key: u8, limb: u8, digit: u8) -> Option<&Vec<u8>> {
-        let used = self.plan.key_use(usize::from(key))?;
-        let at = KeyLimb {
-            target: usize::from(limb),
-            digit: usize::from(digit),
+    /// Says hello and compares what both sides hold.
+    fn greet<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<(usize, String, TimeUnit), ClientError> {
+        let params = self.params.fingerprint();
+        let disagreement = |what, theirs, ours| ClientError::Disagreement {
+            device: device.to_owned(),
+            what,
+            theirs,
+            ours,
         };
-        let limbs = &self.switching.get(usize::from(key))?.limbs;
-        limbs.get(at.index(self.plan.params(), used.level))
+        link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
+            let card = answer.map_err(|reply| out_of_turn(device, "a greeting", &reply))?;
+            if card.version != PROTOCOL_VERSION {
+                return Err(ClientError::Version {
+                    device: device.to_owned(),
+                    theirs: card.version,
+                    ours: PROTOCOL_VERSION,
+                });
+            }
+            if card.model_crc != self.model_crc {
+                return Err(ClientError::Model {
+                    device: device.to_owned(),
+                    theirs: printable(card.model),
+                    theirs_crc: card.model_crc,
+                    ours: self.model_name.clone(),
+                    ours_crc: self.model_crc,
+                });
+            }
+            if card.params != params {
+                return Err(disagreement("the parameter set", card.params, params));
+            }
+            if card.plan != self.plan {
+                return Err(disagreement("the plan", card.plan, self.plan));
+            }
+            Ok((
+                usize::from(card.window.max(1)),
+                printable(card.board),
+                card.unit,
+            ))
+        })?
+    }
+
+    /// Waits until the evaluator is ready. Greetings that come before are
+    /// answers to an earlier hello, which was given up too soon.
+    fn await_readiness<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<(), ClientError> {
+        let end = Instant::now() + self.patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let ready = link.receive(left, |reply| match reply {
+                Reply::Ready => Ok(true),
+                Reply::Hello(_) if !left.is_zero() => Ok(false),
+                other => Err(out_of_turn(device, "readiness", &other)),
+            })??;
+            if ready {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes the outstanding acknowledgements, the result and its end.
@@ -685,8 +794,8 @@ impl Client {
         device: &str,
         mut in_flight: usize,
     ) -> Result<(ResultHalves, Done), ClientError> {
-        let params = self.plan.params();
-        let limbs = self.plan.output_level() + 1;
+        let params = self.params;
+        let limbs = self.output_level + 1;
         let mut result = ResultHalves {
             words: [const { Vec::new() }; 2],
         };
@@ -703,7 +812,7 @@ impl Client {
                     offset,
                     bytes,
                 } => result
-                    .take(&self.plan, part, limb, offset, bytes)
+                    .take(self, part, limb, offset, bytes)
                     .map(|()| None)
                     .map_err(|source| ClientError::Result {
                         device: device.to_owned(),
@@ -764,29 +873,28 @@ impl Client {
         }
     }
 
-    fn decrypt(
+    /// Decrypts a result: the logits.
+    pub(crate) fn decrypt(
         &self,
-        result: ResultHalves,
-        scale: f64,
+        key: &SecretKey<Vec<u32>>,
+        result: Outcome,
         device: &str,
     ) -> Result<Vec<f64>, ClientError> {
         let rejected = |source| ClientError::Result {
             device: device.to_owned(),
             source,
         };
-        let params = self.plan.params();
-        let level = self.plan.output_level();
-        let [c0, c1] = result.words;
-        let ct = Ciphertext::new(params, level, scale, c0, c1).map_err(rejected)?;
+        let (params, level) = (self.params, self.output_level);
+        let [c0, c1] = result.halves.words;
+        let ct = Ciphertext::new(params, level, result.scale, c0, c1).map_err(rejected)?;
         let mut scratch = vec![0; (level + 1) * params.n()];
         let mut slots = vec![0.0; params.n()];
-        let output = self.plan.scales().output;
         let plain = decrypt(
             params,
-            &self.key,
+            key,
             &ct,
             level,
-            output,
+            self.output_scale,
             &mut scratch,
             &mut slots,
         )
@@ -798,9 +906,15 @@ impl Client {
                 percent,
             });
         }
-        let logits = (0..self.plan.classes()).filter_map(|k| plain.slot(self.plan.output_slot(k)));
+        let logits = self.slots.iter().filter_map(|&slot| plain.slot(slot));
         Ok(logits.collect())
     }
+}
+
+/// A result that is still encrypted.
+pub(crate) struct Outcome {
+    halves: ResultHalves,
+    scale: f64,
 }
 
 struct Done {
@@ -817,20 +931,20 @@ struct ResultHalves {
 impl ResultHalves {
     fn take(
         &mut self,
-        plan: &Plan,
+        terms: &Terms,
         part: u8,
         limb: u8,
         offset: u16,
         bytes: &[u8],
     ) -> Result<(), he_core::Error> {
-        let params = plan.params();
+        let params = terms.params;
         let at = usize::from(limb) * params.n() + usize::from(offset);
         let wrong = he_core::Error::Length {
             what: "result",
             expected: at,
             got: 0,
         };
-        if usize::from(limb) > plan.output_level() {
+        if usize::from(limb) > terms.output_level {
             return Err(wrong);
         }
         let half = self.words.get_mut(usize::from(part)).ok_or(wrong)?;
@@ -852,20 +966,22 @@ impl ResultHalves {
     }
 }
 
-fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
+pub(crate) fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
     let mut seed = [0; SEED_BYTES];
     rng.fill_bytes(&mut seed);
     seed
 }
 
-fn pack(plan: &Plan, limb: usize, words: &[u32]) -> Result<Vec<u8>, ClientError> {
-    let modulus = plan
-        .params()
-        .prime(limb)
-        .map_err(ClientError::Encryption)?
-        .modulus();
+/// Packs the limbs of a fresh ciphertext's first half.
+pub(crate) fn pack_limbs(params: &Params, half: &[u32]) -> Result<Vec<Vec<u8>>, he_core::Error> {
+    let limbs = half.chunks_exact(params.n()).enumerate();
+    limbs.map(|(i, limb)| pack(params, i, limb)).collect()
+}
+
+fn pack(params: &Params, limb: usize, words: &[u32]) -> Result<Vec<u8>, he_core::Error> {
+    let modulus = params.prime(limb)?.modulus();
     let mut bytes = vec![0; wire::packed_len(words.len(), modulus.bits())];
-    wire::pack(words, modulus, &mut bytes).map_err(ClientError::Encryption)?;
+    wire::pack(words, modulus, &mut bytes)?;
     Ok(bytes)
 }
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use he_core::Params;
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
+use he_nn::circuit::CircuitError;
+use he_nn::circuit::program::Program;
+use he_nn::circuit::session::{CircuitSession, Encrypted, WeightSource};
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, ModelError};
 use he_nn::plan::{Plan, PlanError};
@@ -23,7 +26,7 @@ use crate::device::{DeviceError, Duplex, Transport, duplex, serve};
 pub static PARAMS: &Params = &N4096_DEPTH3;
 
 /// All parameter sets that can be asked for by name.
-static SETS: [&Params; 2] = [&N4096_DEPTH3, &N8192_DEPTH5];
+pub static SETS: [&Params; 2] = [&N4096_DEPTH3, &N8192_DEPTH5];
 
 /// A set that nobody has made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +72,9 @@ pub enum EvaluatorError {
     /// The model does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// No program evaluates the model.
+    #[error(transparent)]
+    Circuit(#[from] CircuitError),
     /// The link failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -96,6 +102,16 @@ struct Host {
     start: Instant,
     /// Nanoseconds that [`Timed`] has waited, until they are asked for.
     waited: Arc<AtomicU64>,
+}
+
+impl Host {
+    fn new(arena: &[u32], waited: &Arc<AtomicU64>) -> Self {
+        Self {
+            arena_bytes: size_of_val(arena) as u32,
+            start: Instant::now(),
+            waited: waited.clone(),
+        }
+    }
 }
 
 impl Platform for Host {
@@ -172,11 +188,7 @@ fn evaluate_under<T: Transport>(
     let mut arena = vec![0; plan.arena_words()];
     let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
     let waited = Arc::new(AtomicU64::new(0));
-    let mut host = Host {
-        arena_bytes: size_of_val(arena.as_slice()) as u32,
-        start: Instant::now(),
-        waited: waited.clone(),
-    };
+    let mut host = Host::new(&arena, &waited);
     let mut session = Session::traced(plan, model, &mut arena, ring.as_mut())?;
     let mut transport = Timed { transport, waited };
     serve(&mut transport, |request, mut reply| match request {
@@ -209,6 +221,49 @@ pub fn in_process_under(params: &'static Params, model: &[u8]) -> Result<Duplex,
     Ok(client)
 }
 
+/// Evaluates a circuit's program for the client behind `transport` until it closes:
+/// with the weights of a model, or with none where they are encrypted.
+///
+/// # Errors
+/// [`EvaluatorError`].
+pub fn evaluate_program<T: Transport, W: WeightSource>(
+    program: &Program,
+    weights: W,
+    transport: &mut T,
+) -> Result<(), EvaluatorError> {
+    let mut arena = vec![0; program.arena_words()];
+    let mut host = Host::new(&arena, &Arc::default());
+    let mut session = CircuitSession::new(program, weights, &mut arena)?;
+    serve(transport, |request, mut reply| match request {
+        Ok(request) => session.handle(request, &mut host, &mut reply),
+        Err(error) => session.refuse_frame(error.received(), &mut reply),
+    })?;
+    Ok(())
+}
+
+/// Starts an evaluator of a circuit in a thread, as [`in_process`]. `model` is the
+/// file of the weights, `None` where they are encrypted.
+///
+/// # Errors
+/// [`EvaluatorError`] if the model is unusable.
+pub fn in_process_program(
+    program: Program,
+    model: Option<&[u8]>,
+) -> Result<Duplex, EvaluatorError> {
+    let (client, mut end) = duplex();
+    let Some(model) = model else {
+        thread::spawn(move || evaluate_program(&program, Encrypted, &mut end));
+        return Ok(client);
+    };
+    Model::parse(model)?;
+    let model = model.to_vec();
+    thread::spawn(move || {
+        let weights = Model::parse(&model)?;
+        evaluate_program(&program, weights, &mut end)
+    });
+    Ok(client)
+}
+
 /// A transport that does not wait for ever.
 struct Limited<T> {
     transport: T,
@@ -234,16 +289,37 @@ impl<T: Transport> Transport for Limited<T> {
     }
 }
 
+/// What an evaluator behind TCP holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Held<'a> {
+    /// The file of a network of two layers.
+    TwoLayers(&'a [u8]),
+    /// A program and its weights.
+    Circuit(&'a Program, Model<'a>),
+    /// A program whose weights come encrypted.
+    Encrypted(&'a Program),
+}
+
+impl Held<'_> {
+    fn evaluate<T: Transport>(self, transport: &mut T) -> Result<(), EvaluatorError> {
+        match self {
+            Self::TwoLayers(model) => evaluate(model, transport),
+            Self::Circuit(program, weights) => evaluate_program(program, weights, transport),
+            Self::Encrypted(program) => evaluate_program(program, Encrypted, transport),
+        }
+    }
+}
+
 /// One client's session. Ends when the client does, or is silent for `limit`.
 fn session(
     socket: TcpStream,
     peer: SocketAddr,
-    model: &[u8],
+    held: Held<'_>,
     limit: Duration,
 ) -> Result<(), EvaluatorError> {
     let transport = Stream::new(socket, format!("tcp:{peer}"))?;
     let mut transport = Limited { transport, limit };
-    match evaluate(model, &mut transport) {
+    match held.evaluate(&mut transport) {
         // A full send buffer has another limit.
         Err(EvaluatorError::Device(DeviceError::Timeout { device, timeout }))
             if timeout == limit =>
@@ -257,7 +333,7 @@ fn session(
     }
 }
 
-/// Listens at `address` and evaluates for one client after the other, each in
+/// Listens at `address` and evaluates what is `held` for one client after the other, each in
 /// a session of its own, which ends after ten silent minutes. `listening` is told the address bound (with port 0,
 /// the system chooses the port); `ended` how each session ended. Never returns
 /// but with an error.
@@ -266,11 +342,13 @@ fn session(
 /// [`EvaluatorError`] if the model is unusable or the address is not free.
 pub fn listen(
     address: &str,
-    model: &[u8],
+    held: Held<'_>,
     listening: impl FnOnce(SocketAddr),
     mut ended: impl FnMut(Result<(), EvaluatorError>),
 ) -> Result<std::convert::Infallible, EvaluatorError> {
-    Plan::new(PARAMS, &Model::parse(model)?)?;
+    if let Held::TwoLayers(model) = held {
+        Plan::new(PARAMS, &Model::parse(model)?)?;
+    }
     let failed = |source| EvaluatorError::Listen {
         address: address.to_owned(),
         source,
@@ -287,7 +365,7 @@ pub fn listen(
                 continue;
             }
         };
-        ended(session(socket, peer, model, IDLE));
+        ended(session(socket, peer, held, IDLE));
     }
 }
 
@@ -298,7 +376,7 @@ mod tests {
     #[test]
     fn a_silent_client_loses_its_session() {
         let limit = Duration::from_millis(50);
-        let model = crate::bundled::model("mnist-mlp64").unwrap();
+        let model = Held::TwoLayers(crate::bundled::model("mnist-mlp64").unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();

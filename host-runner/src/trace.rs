@@ -48,6 +48,7 @@ pub fn stage(plan: &Plan, place: Place) -> Option<StageKind> {
         Place::Stage(stage) => Some(stage),
         Place::Item(Item::Input { .. }) => Some(StageKind::Layer1),
         Place::Item(Item::Key { key, .. }) => plan.key_use(usize::from(key)).map(|k| k.stage),
+        Place::Item(Item::Weight { .. }) => None,
     }
 }
 
@@ -204,7 +205,8 @@ impl Timeline {
             ..Details::default()
         };
         match span.place {
-            Place::Stage(_) => {}
+            // Of circuits, which are not traced.
+            Place::Stage(_) | Place::Item(Item::Weight { .. }) => {}
             Place::Item(Item::Input { ciphertext, limb }) => {
                 args.input = Some(ciphertext);
                 args.limb = Some(limb);

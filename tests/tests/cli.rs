@@ -468,16 +468,26 @@ fn what_has_no_plan_is_refused_by_name() {
         let sentence = fails(2, &[&[command][..], &batch].concat());
         assert!(sentence.contains("50816 ciphertexts"), "{sentence}");
     }
-    // A board has the two layers of the reference network alone.
-    for arguments in [
-        &["--model", "mnist-cnn"][..],
-        &["--weights", "encrypted"],
-        &["--packing", "batch"],
-    ] {
-        let device = ["infer", "--device", "tcp:127.0.0.1:9"];
-        let sentence = fails(2, &[&device[..], arguments].concat());
-        assert!(sentence.contains("--device inproc"), "{sentence}");
+    // A board has one sample at a time.
+    let device = ["infer", "--device", "tcp:127.0.0.1:9", "--packing", "batch"];
+    let sentence = fails(2, &device);
+    assert!(sentence.contains("--device inproc"), "{sentence}");
+    let sentence = fails(2, &["plan", "--board", "pico2", "--packing", "batch"]);
+    assert!(sentence.contains("no --board"), "{sentence}");
+    // Its memory is what decides.
+    let encrypted = ["--weights", "encrypted"];
+    let small = ["plan", "--board", "mps2-an386-256k"];
+    let emulated = ["infer", "--device", "qemu:mps2-an386-256k"];
+    for command in [small, emulated] {
+        let sentence = fails(2, &[&command[..], &encrypted].concat());
+        assert!(
+            sentence.contains("282624 bytes") && sentence.contains("221184"),
+            "{sentence}"
+        );
     }
+    let large = ["plan", "--board", "mps2-an386"];
+    let plan = succeeds(&[&large[..], &encrypted].concat());
+    assert!(plan.contains("282 624 of them the arena"), "{plan}");
     let shallow = ["--model", "mnist-cnn", "--params", "n4096-depth3"];
     for command in ["infer", "plan"] {
         let sentence = fails(2, &[&[command][..], &shallow].concat());

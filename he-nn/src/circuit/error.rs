@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+use crate::message::CHUNK_COEFFS;
+use he_core::ckks::encode::COEFF_LIMIT_LOG2;
+
 /// Why no circuit evaluates a network under a parameter set. One sentence each;
 /// what to do is in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +89,47 @@ pub enum CircuitError {
         /// Weights, a ciphertext each.
         weights: usize,
     },
+    /// Several special primes, whose keys are not streamed.
+    Special {
+        /// How many.
+        primes: usize,
+    },
+    /// A ring too small for the link's chunks.
+    Ring {
+        /// Ring degree.
+        n: usize,
+    },
+    /// Layers without an activation between them, whose product a board does not
+    /// compute.
+    Product {
+        /// The first of them.
+        layer: usize,
+    },
+    /// More of something than a session addresses.
+    Many {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        got: usize,
+        /// Most there may be.
+        max: usize,
+    },
+    /// Weights or biases that are too large for an encoder in single precision.
+    Single {
+        /// The layer.
+        layer: usize,
+        /// Largest magnitude.
+        value: f64,
+        /// log2 of the scale they are encoded at.
+        scale_log2: f64,
+    },
+    /// The evaluator's memory is too small.
+    Memory {
+        /// Bytes needed for the arena.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
     /// Memory that the caller gave is too short.
     Buffer {
         /// Numbers needed.
@@ -154,6 +198,34 @@ impl fmt::Display for CircuitError {
             Self::EncryptedBatch { weights } => write!(
                 f,
                 "encrypted weights in batch packing would take {weights} ciphertexts; use latency packing for encrypted weights"
+            ),
+            Self::Special { primes } => write!(
+                f,
+                "the parameter set has {primes} special primes and streamed keys take 1; take a set with one"
+            ),
+            Self::Ring { n } => write!(
+                f,
+                "ring degree {n} is smaller than a chunk of the link; take a ring of at least {CHUNK_COEFFS}"
+            ),
+            Self::Product { layer } => write!(
+                f,
+                "layer {layer} is followed by another without an activation between them, which a board does not multiply out; merge them before, or encrypt the weights"
+            ),
+            Self::Many { what, got, max } => write!(
+                f,
+                "the circuit takes {got} {what} and a session has room for {max}; take a larger ring or a smaller network"
+            ),
+            Self::Single {
+                layer,
+                value,
+                scale_log2,
+            } => write!(
+                f,
+                "weights or biases of up to {value} in layer {layer} at scale 2^{scale_log2:.1} exceed the 2^{COEFF_LIMIT_LOG2} of a board's encoder; train with smaller ranges"
+            ),
+            Self::Memory { needed, available } => write!(
+                f,
+                "the arena takes {needed} bytes and the board has {available} for it; take a board with more memory"
             ),
             Self::Buffer { needed, got } => write!(
                 f,

@@ -73,6 +73,31 @@ impl Taps {
             }
         }
     }
+
+    /// Which tap of `output` an input is: what [`Self::source`] is turned around.
+    #[must_use]
+    pub fn tap(&self, input: usize, output: usize) -> Option<usize> {
+        match *self {
+            Self::Dense { inputs } => (input < inputs).then_some(input),
+            Self::Window {
+                input: shape,
+                output: places,
+                kernel,
+            } => {
+                let (width, height) = (usize::from(shape.width), usize::from(shape.height));
+                let (ix, rest) = (input.checked_rem(width)?, input.checked_div(width)?);
+                let (iy, channel) = (rest.checked_rem(height)?, rest.checked_div(height)?);
+                let (columns, rows) = (usize::from(places.width), usize::from(places.height));
+                let x = output.checked_rem(columns)?;
+                let y = output.checked_div(columns)?.checked_rem(rows)?;
+                let stride = usize::from(kernel.stride);
+                let (kx, ky) = (ix.checked_sub(x * stride)?, iy.checked_sub(y * stride)?);
+                let (columns, rows) = (usize::from(kernel.width), usize::from(kernel.height));
+                let inside = kx < columns && ky < rows && channel < usize::from(shape.channels);
+                inside.then_some((channel * rows + ky) * columns + kx)
+            }
+        }
+    }
 }
 
 impl<'m> LinearMap<'m> {
@@ -145,6 +170,33 @@ impl<'m> LinearMap<'m> {
         }
     }
 
+    /// The one layer that it is made of.
+    #[must_use]
+    pub fn single(&self) -> Option<&LayerView<'m>> {
+        match self.layers.as_slice() {
+            [layer] => Some(layer),
+            _ => None,
+        }
+    }
+
+    /// A weight of a map of one layer; `None` outside of it, and for one of several.
+    #[must_use]
+    pub fn weight(&self, output: usize, input: usize) -> Option<f64> {
+        let view = self.single()?;
+        let linear = view.layer.linear()?;
+        let columns = view.layer.fan_in(view.input);
+        let tap = self.taps().tap(input, output)?;
+        let weight = linear.weight(columns, channel(view, output), tap)?;
+        Some(f64::from(linear.scale) * f64::from(weight))
+    }
+
+    /// A bias of a map of one layer.
+    #[must_use]
+    pub fn bias(&self, output: usize) -> Option<f32> {
+        let view = self.single()?;
+        view.layer.linear()?.biases.get(channel(view, output))
+    }
+
     /// Numbers of scratch that [`Self::row`] takes.
     #[must_use]
     pub fn scratch_len(&self) -> usize {
@@ -193,6 +245,17 @@ impl<'m> LinearMap<'m> {
     }
 }
 
+/// The row of weights that an output takes.
+fn channel(view: &LayerView<'_>, output: usize) -> usize {
+    match view.layer {
+        Layer::Conv2d { .. } => {
+            let places = usize::from(view.output.height) * usize::from(view.output.width);
+            output.checked_div(places).unwrap_or(0)
+        }
+        _ => output,
+    }
+}
+
 /// Adds `factor` times the weights of one output of a layer; gives `factor`
 /// times its bias.
 fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) -> f64 {
@@ -208,13 +271,7 @@ fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) ->
         },
         _ => Taps::Dense { inputs: columns },
     };
-    let channel = match view.layer {
-        Layer::Conv2d { .. } => {
-            let places = usize::from(view.output.height) * usize::from(view.output.width);
-            output.checked_div(places).unwrap_or(0)
-        }
-        _ => output,
-    };
+    let channel = channel(view, output);
     let scale = factor * f64::from(linear.scale);
     if let Some(weights) = linear.row(columns, channel) {
         for (tap, weight) in weights.enumerate() {
@@ -225,4 +282,42 @@ fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) ->
         }
     }
     factor * linear.biases.get(channel).map_or(0.0, f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taps_turned_around_are_sources() {
+        let kernel = Kernel {
+            out_channels: 3,
+            height: 3,
+            width: 2,
+            stride: 2,
+        };
+        let shape = |channels, height, width| Shape {
+            channels,
+            height,
+            width,
+        };
+        let window = Taps::Window {
+            input: shape(2, 7, 6),
+            output: shape(3, 3, 3),
+            kernel,
+        };
+        for (taps, inputs, outputs) in [(window, 84, 27), (Taps::Dense { inputs: 5 }, 5, 4)] {
+            for output in 0..outputs {
+                let mut found = 0;
+                for input in 0..inputs {
+                    if let Some(tap) = taps.tap(input, output) {
+                        assert_eq!(taps.source(tap, output), Some(input));
+                        found += 1;
+                    }
+                }
+                assert_eq!(found, taps.count());
+                assert_eq!(taps.tap(inputs, output), None);
+            }
+        }
+    }
 }

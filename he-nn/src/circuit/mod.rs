@@ -41,6 +41,8 @@ pub mod batch;
 mod error;
 mod map;
 mod noise;
+pub mod program;
+pub mod session;
 
 pub use error::CircuitError;
 pub use map::{LinearMap, MAX_MERGED, Taps};
@@ -48,9 +50,11 @@ pub use noise::Norms;
 
 use crate::model::{Layer, Model};
 use crate::plan::{HEADROOM_BITS, LogitError};
+use he_core::ckks::encode::Real;
 use he_core::params::Params;
 use he_core::ring::automorphism;
 use he_core::rlwe::keys::SwitchTarget;
+use serde::{Deserialize, Serialize};
 
 /// Most steps of a circuit.
 pub const MAX_STEPS: usize = crate::model::MAX_LAYERS;
@@ -85,7 +89,7 @@ pub enum Weights {
 }
 
 /// The form of a layer with weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// Inputs repeated by the client.
     Blocks {
@@ -193,6 +197,107 @@ impl Form {
         match self {
             Self::Blocks { .. } | Self::Diagonals { .. } => k,
             Self::Rows { period } => k << period.trailing_zeros(),
+        }
+    }
+
+    /// Writes the slots of the plaintext of product `index` of a layer: of a block
+    /// of inputs, or of diagonal `index`. `weight` gives the weight of an output
+    /// and an input. `re` and `im` have a number a slot.
+    pub fn weight_slots<T: Real>(
+        self,
+        map: &LinearMap<'_>,
+        index: usize,
+        weight: impl Fn(usize, usize) -> f64,
+        re: &mut [T],
+        im: &mut [T],
+    ) {
+        let slots = re.len();
+        re.fill(T::ZERO);
+        im.fill(T::ZERO);
+        let (inputs, outputs) = (map.inputs(), map.outputs());
+        let weight = |output: usize, input: Option<usize>, factor: f64| match input {
+            Some(input) if output < outputs && input < inputs => {
+                T::from_f64(factor * weight(output, input))
+            }
+            _ => T::ZERO,
+        };
+        match self {
+            Self::Blocks { lanes, pairs } => {
+                let taps = map.taps();
+                let first = index * (slots >> lanes.trailing_zeros());
+                let of_blocks = re
+                    .chunks_exact_mut(lanes.max(1))
+                    .zip(im.chunks_exact_mut(lanes.max(1)));
+                for ((re, im), pair) in of_blocks.zip(first..pairs) {
+                    for (output, (re, im)) in re.iter_mut().zip(im).enumerate().take(outputs) {
+                        *re = weight(output, taps.source(2 * pair, output), 0.5);
+                        *im = weight(output, taps.source(2 * pair + 1, output), -0.5);
+                    }
+                }
+            }
+            Self::Diagonals {
+                period,
+                rows,
+                baby,
+                complex,
+            } => {
+                let half = self.diagonals();
+                let b = index & (baby - 1);
+                // Rotated back by the giant step that follows the product.
+                let giant = index - b;
+                // What both periods divide; the rest repeats it.
+                let all = period.max(rows).min(slots).max(1);
+                for (s, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate().take(all) {
+                    let output = s.wrapping_sub(giant) & (rows - 1);
+                    let input = (s + b) & (period - 1);
+                    if complex {
+                        let other = (s + b + half) & (period - 1);
+                        *re = weight(output, Some(input), 0.5);
+                        *im = weight(output, Some(other), -0.5);
+                    } else {
+                        *re = weight(output, Some(input), 1.0);
+                    }
+                }
+                for part in [re, im] {
+                    if let Some((first, rest)) = part.split_at_mut_checked(all) {
+                        for repeated in rest.chunks_exact_mut(all) {
+                            repeated.copy_from_slice(first);
+                        }
+                    }
+                }
+            }
+            Self::Rows { period } => {
+                for (row, re) in re.chunks_exact_mut(period.max(1)).enumerate() {
+                    for (input, re) in re.iter_mut().enumerate() {
+                        *re = weight(row, Some(input), 1.0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the slots of a layer's biases, as they are added before it is
+    /// rescaled.
+    pub fn bias_slots<T: Real>(
+        self,
+        map: &LinearMap<'_>,
+        bias: impl Fn(usize) -> f64,
+        re: &mut [T],
+    ) {
+        re.fill(T::ZERO);
+        let outputs = map.outputs();
+        if let Self::Rows { period } = self {
+            for (row, re) in re.chunks_exact_mut(period.max(1)).enumerate().take(outputs) {
+                if let Some(re) = re.first_mut() {
+                    *re = T::from_f64(bias(row));
+                }
+            }
+            return;
+        }
+        for block in re.chunks_exact_mut(self.output_period().max(1)) {
+            for (output, re) in block.iter_mut().enumerate().take(outputs) {
+                *re = T::from_f64(bias(output));
+            }
         }
     }
 }
@@ -828,9 +933,8 @@ impl<'m> Circuit<'m> {
         }
     }
 
-    /// Writes the slots of the plaintext of product `index` of a step: of a block
-    /// of inputs, or of diagonal `index`. `weight` gives the weight of an output
-    /// and an input.
+    /// Writes the slots of the plaintext of product `index` of a step, see
+    /// [`Form::weight_slots`].
     pub fn weight_slots(
         &self,
         step: usize,
@@ -839,80 +943,15 @@ impl<'m> Circuit<'m> {
         re: &mut [f64],
         im: &mut [f64],
     ) {
-        re.fill(0.0);
-        im.fill(0.0);
-        let Some(Step::Linear { map, form, .. }) = self.steps.get(step) else {
-            return;
-        };
-        let (inputs, outputs) = (map.inputs(), map.outputs());
-        let weight = |output: usize, input: Option<usize>| match input {
-            Some(input) if output < outputs && input < inputs => weight(output, input),
-            _ => 0.0,
-        };
-        match *form {
-            Form::Blocks { lanes, pairs } => {
-                let taps = map.taps();
-                let first = index * (self.params.slots() >> lanes.trailing_zeros());
-                let of_blocks = re.chunks_exact_mut(lanes).zip(im.chunks_exact_mut(lanes));
-                for ((re, im), pair) in of_blocks.zip(first..pairs) {
-                    for (output, (re, im)) in re.iter_mut().zip(im).enumerate().take(outputs) {
-                        *re = 0.5 * weight(output, taps.source(2 * pair, output));
-                        *im = -0.5 * weight(output, taps.source(2 * pair + 1, output));
-                    }
-                }
-            }
-            Form::Diagonals {
-                period,
-                rows,
-                baby,
-                complex,
-            } => {
-                let half = form.diagonals();
-                let b = index & (baby - 1);
-                // Rotated back by the giant step that follows the product.
-                let giant = index - b;
-                for (s, (re, im)) in re.iter_mut().zip(im).enumerate() {
-                    let output = s.wrapping_sub(giant) & (rows - 1);
-                    let input = (s + b) & (period - 1);
-                    if complex {
-                        let other = (s + b + half) & (period - 1);
-                        *re = 0.5 * weight(output, Some(input));
-                        *im = -0.5 * weight(output, Some(other));
-                    } else {
-                        *re = weight(output, Some(input));
-                    }
-                }
-            }
-            Form::Rows { period } => {
-                for (row, re) in re.chunks_exact_mut(period).enumerate() {
-                    for (input, re) in re.iter_mut().enumerate() {
-                        *re = weight(row, Some(input));
-                    }
-                }
-            }
+        if let Some(Step::Linear { map, form, .. }) = self.steps.get(step) {
+            form.weight_slots(map, index, weight, re, im);
         }
     }
 
-    /// Writes the slots of a step's biases, as they are added before it is
-    /// rescaled.
+    /// Writes the slots of a step's biases, see [`Form::bias_slots`].
     pub fn bias_slots(&self, step: usize, bias: impl Fn(usize) -> f64, re: &mut [f64]) {
-        re.fill(0.0);
-        let Some(Step::Linear { map, form, .. }) = self.steps.get(step) else {
-            return;
-        };
-        let outputs = map.outputs();
-        if let Form::Rows { period } = *form {
-            for (row, re) in re.chunks_exact_mut(period).enumerate().take(outputs) {
-                if let Some(re) = re.first_mut() {
-                    *re = bias(row);
-                }
-            }
-            return;
-        }
-        for block in re.chunks_exact_mut(form.output_period()) {
-            for (output, re) in block.iter_mut().enumerate().take(outputs) {
-                *re = bias(output);
-            }
+        if let Some(Step::Linear { map, form, .. }) = self.steps.get(step) {
+            form.bias_slots(map, bias, re);
         }
     }
 }

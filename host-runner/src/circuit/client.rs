@@ -53,6 +53,11 @@ impl Keys {
         Ok(Self { params, key, rng })
     }
 
+    /// The key and its randomness, for one who streams what is made with them.
+    pub(super) fn into_parts(self) -> (SecretKey<Vec<u32>>, ChaCha20Rng) {
+        (self.key, self.rng)
+    }
+
     /// The evaluator's keys, one object after the other.
     ///
     /// # Errors

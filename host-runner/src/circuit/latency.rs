@@ -528,8 +528,12 @@ impl Machine<'_> {
 
     fn zero3(&self, level: usize, scale: f64) -> Result<Ct3, EngineError> {
         let limbs = || vec![0; (level + 1) * self.params.n()];
-        Ciphertext::from_parts(self.params, level, scale, [limbs(), limbs(), limbs()])
-            .map_err(failed("a sum"))
+        let parts = [limbs(), limbs(), limbs()];
+        let mut sum =
+            Ciphertext::from_parts(self.params, level, scale, parts).map_err(failed("a sum"))?;
+        // It is known to be zero, which of parts from elsewhere nothing is.
+        sum.reset(level, scale).map_err(failed("a sum"))?;
+        Ok(sum)
     }
 
     fn switch<const PARTS: usize>(

@@ -8,6 +8,7 @@
 
 pub mod batch;
 mod client;
+pub mod device;
 pub mod latency;
 #[cfg(test)]
 mod tests;
@@ -272,7 +273,7 @@ fn object_bytes(params: &Params, object: Object, level: usize) -> Result<usize, 
 }
 
 /// Bytes of a ciphertext of two parts on the wire.
-fn ciphertext_bytes(params: &Params, level: usize) -> Result<usize, EngineError> {
+pub(crate) fn ciphertext_bytes(params: &Params, level: usize) -> Result<usize, EngineError> {
     object_bytes(params, Object::Ciphertext { scale: 1.0 }, level)
 }
 

@@ -277,3 +277,97 @@ fn a_batch_gives_the_logits_of_every_sample() {
         }
     }
 }
+
+/// The same through the streaming session, from a client that knows the evaluator
+/// by its messages alone.
+fn streamed(file: &[u8], params: &'static Params, weights: Weights, count: usize) -> f64 {
+    let model = Model::parse(file).unwrap();
+    let (circuit, program) = device::plan(Some(params), model, weights).unwrap();
+    let mut room = vec![0; 8192];
+    let written = program.write(&mut room).unwrap();
+    let read = he_nn::circuit::program::Program::parse(params, written).unwrap();
+    assert_eq!(read.fingerprint(), program.fingerprint());
+    let held = (weights == Weights::Plain).then_some(file);
+    let transport = crate::evaluator::in_process_program(read, held).unwrap();
+    let mut link = crate::device::Connection::new(transport);
+    let keys = Keys::from_seed(params, &[5; 32]).unwrap();
+    let mut client = device::Client::with_keys(circuit, keys).unwrap();
+    let payload = program.payload();
+    let mut worst = 0.0f64;
+    for index in 0..count {
+        let pixels = bytes(model.inputs(), 900 + index as u32);
+        let (mut last, mut of) = (0, 0);
+        let inference = client
+            .infer(&mut link, pixels.as_slice(), |sent, total| {
+                (last, of) = (sent, total)
+            })
+            .unwrap();
+        assert_eq!(last, of);
+        assert_eq!(
+            last as usize,
+            payload.inputs + payload.factors + payload.keys
+        );
+        let clear = plain::logits(&model, pixels.as_slice()).unwrap();
+        for (a, b) in inference.logits.iter().zip(&clear) {
+            worst = worst.max((a - b).abs());
+        }
+        assert_eq!(inference.logits.len(), clear.len());
+    }
+    let bound = client.circuit().logit_error().six_sigma;
+    assert!(worst < bound, "{worst} and six standard deviations {bound}");
+    worst
+}
+
+#[test]
+fn two_layers_stream_with_encrypted_weights() {
+    let image = Shape {
+        channels: 1,
+        height: 8,
+        width: 8,
+    };
+    let parts = [Part::Dense(32), Part::Square, Part::Dense(5)];
+    let file = network(image, &parts);
+    streamed(&file, &N4096_DEPTH3, Weights::Encrypted, 2);
+    streamed(&file, &N4096_DEPTH3, Weights::Plain, 1);
+}
+
+#[test]
+fn three_layers_stream() {
+    use he_core::params::N8192_DEPTH5;
+    let image = Shape {
+        channels: 1,
+        height: 12,
+        width: 12,
+    };
+    let parts = [
+        Part::Conv {
+            channels: 2,
+            kernel: 4,
+            stride: 2,
+        },
+        Part::Square,
+        Part::Dense(16),
+        Part::Square,
+        Part::Dense(4),
+    ];
+    let file = network(image, &parts);
+    let model = Model::parse(&file).unwrap();
+    let (circuit, _) = device::plan(Some(&N8192_DEPTH5), model, Weights::Plain).unwrap();
+    let complex = circuit.steps().iter().any(|step| {
+        matches!(
+            step,
+            Step::Linear {
+                form: Form::Diagonals {
+                    complex: true,
+                    baby: 2..,
+                    ..
+                },
+                ..
+            }
+        )
+    });
+    assert!(complex, "{:?}", circuit.steps());
+    for weights in [Weights::Plain, Weights::Encrypted] {
+        streamed(&file, &N8192_DEPTH5, weights, 1);
+    }
+}

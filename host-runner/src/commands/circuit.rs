@@ -1,20 +1,25 @@
-//! `he-edge infer` and `plan` for networks that a host evaluates by a circuit:
-//! more layers than two, encrypted weights, batches.
+//! `he-edge infer` and `plan` for what a circuit evaluates: more layers than two,
+//! encrypted weights, batches. In process the keys and weights are in memory; any
+//! other device is fed by a stream.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use he_core::Params;
 use he_nn::circuit::batch::BatchCircuit;
+use he_nn::circuit::program::{Op, Program};
 use he_nn::circuit::{Circuit, Form, Step};
+use he_nn::message::{StageKind, TimeUnit};
 use he_nn::model::{Input, Model, Sample};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::infer::{self, StageReport, text};
 use super::infer::{EvaluatorReport, ImageReport, InferArguments, InferReport, ParamsReport};
-use super::infer::{StageReport, text};
 use super::output::{self, bytes, grouped};
+use super::plan::MemoryReport;
 use super::{Failure, ModelFile, Packing, Weights};
+use crate::boards::{self, Board};
 use crate::bundled;
 use crate::circuit::{self, EngineError, StageTime, batch, latency};
 use crate::data::table::{SPLIT_SEED, Table};
@@ -89,6 +94,10 @@ struct Run {
     weights: usize,
     memory: usize,
     level: usize,
+    /// Of a device: its unit, and the time of every step in it.
+    unit: Option<TimeUnit>,
+    counts: Vec<u64>,
+    stack: u32,
 }
 
 impl Run {
@@ -112,9 +121,10 @@ impl Run {
 /// [`Failure`].
 pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure> {
     let model = file.parse()?;
-    if !matches!(arguments.device, Device::InProcess) {
+    let streamed = !matches!(arguments.device, Device::InProcess);
+    if streamed && arguments.packing == Packing::Batch {
         return Err(Failure::Unplanned {
-            what: "this network, packing or form of weights on a device",
+            what: "batch packing on a device",
             instead: "--device inproc",
         });
     }
@@ -136,6 +146,7 @@ pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure
     })?;
     let start = Instant::now();
     let (params, run) = match arguments.packing {
+        Packing::Latency if streamed => on_device(arguments, file, &model, chosen)?,
         Packing::Latency => one_by_one(arguments, file, &model, chosen)?,
         Packing::Batch => in_batches(arguments, file, &model, chosen)?,
     };
@@ -149,8 +160,11 @@ pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure
     }
     let worst = report.images.iter().map(|i| i.max_logit_error);
     let mut out = text(&report, worst.fold(0.0, f64::max));
-    out.push('\n');
-    out.push_str(&stage_table(&report));
+    // What a device counts is in the text.
+    if run.unit.is_none_or(|unit| unit == TimeUnit::Nanoseconds) {
+        out.push('\n');
+        out.push_str(&stage_table(&report));
+    }
     output::print(&out)
 }
 
@@ -226,6 +240,112 @@ fn one_by_one(
     Ok((circuit.params(), run))
 }
 
+/// The circuit of one sample for an evaluator that is fed by a stream, and its
+/// program; refused where a board's memory is too small.
+fn program_for<'m>(
+    file: &ModelFile,
+    model: &Model<'m>,
+    params: Option<&'static Params>,
+    weights: Weights,
+    board: Option<&Board>,
+) -> Result<(Circuit<'m>, Program), Failure> {
+    let (circuit, program) =
+        circuit::device::plan(params, *model, weights.into()).map_err(planned(file))?;
+    if let Some(board) = board {
+        let checked = program.check_memory(board.arena_bytes());
+        checked.map_err(planned(file))?;
+    }
+    Ok((circuit, program))
+}
+
+/// The program of an evaluator behind TCP.
+pub(super) fn program(
+    file: &ModelFile,
+    model: &Model<'_>,
+    params: Option<&'static Params>,
+    weights: Weights,
+) -> Result<Program, Failure> {
+    program_for(file, model, params, weights, None).map(|(_, program)| program)
+}
+
+fn on_device(
+    arguments: &InferArguments,
+    file: &ModelFile,
+    model: &Model<'_>,
+    samples: &[(Sample<'_>, u8)],
+) -> Result<(&'static Params, Run), Failure> {
+    let weights = arguments.weights;
+    let board = match &arguments.device {
+        Device::Emulator { board } => Some(boards::find(board)?),
+        _ => None,
+    };
+    let (circuit, _) = program_for(file, model, arguments.params, weights, board)?;
+    let params = circuit.params();
+    let features: &[&str] = match weights {
+        Weights::Plain => &[],
+        Weights::Encrypted => &["encrypted-weights"],
+    };
+    let built = ModelFile::open(&arguments.model)?.under(params);
+    let mut link = infer::open_with(&arguments.device, &built, arguments.log, features)?;
+    let mut client = circuit::device::Client::new(circuit.clone())?;
+    let mut run = Run {
+        level: circuit.input_level(),
+        stages: step_times(&circuit)?,
+        counts: vec![0; circuit.steps().len()],
+        ..Run::default()
+    };
+    let bar = infer::upload_bar();
+    for (done, &(sample, _)) in samples.iter().enumerate() {
+        bar.set_message(format!("sample {} of {}", done + 1, samples.len()));
+        let inference = client.infer(&mut link, sample, |sent, total| {
+            bar.set_length(total);
+            bar.set_position(sent);
+        })?;
+        run.runs += 1;
+        run.up += (inference.bytes.up - inference.bytes.keys_up) as usize;
+        run.keys += inference.bytes.keys_up as usize;
+        run.down += inference.bytes.down as usize;
+        run.memory = run.memory.max(inference.memory.static_bytes as usize);
+        run.stack = run.stack.max(inference.memory.stack_peak_bytes);
+        run.unit = Some(inference.unit);
+        for stage in &inference.stages {
+            let StageKind::Step(step) = stage.kind else {
+                continue;
+            };
+            if let Some(count) = run.counts.get_mut(usize::from(step)) {
+                *count = count.saturating_add(stage.time);
+            }
+        }
+        run.logits.push(inference.logits);
+    }
+    bar.finish_and_clear();
+    if run.unit == Some(TimeUnit::Nanoseconds) {
+        for (stage, &count) in run.stages.iter_mut().zip(&run.counts) {
+            stage.time = Duration::from_nanos(count);
+        }
+    }
+    Ok((params, run))
+}
+
+/// The steps of a circuit, of which no time is known yet.
+fn step_times(circuit: &Circuit<'_>) -> Result<Vec<StageTime>, EngineError> {
+    let params = circuit.params();
+    let of = |step: &Step<'_>| {
+        let (name, scale) = match step {
+            Step::Linear { map, scales, .. } => (latency::layer_name(map), scales.output),
+            Step::Square { layer, output, .. } => (format!("square {layer}"), *output),
+        };
+        Ok(StageTime {
+            name,
+            time: Duration::ZERO,
+            level: step.level(),
+            scale_log2: scale.log2(),
+            bytes: circuit::ciphertext_bytes(params, step.level().saturating_sub(1))?,
+        })
+    };
+    circuit.steps().iter().map(of).collect()
+}
+
 fn in_batches(
     arguments: &InferArguments,
     file: &ModelFile,
@@ -287,15 +407,24 @@ fn report(
         images.iter().filter(|image| right(image)).count() as f64 / count as f64
     };
     let each = |time: Duration| time.as_secs_f64() / count as f64;
-    let stages = run.stages.iter().map(|stage| StageReport {
-        name: stage.name.clone(),
-        instructions: None,
-        cycles: None,
-        seconds: Some(each(stage.time)),
-        level: Some(stage.level),
-        scale_log2: Some(stage.scale_log2),
-        bytes: Some(stage.bytes),
-    });
+    // Of a host there is a clock, of a board what it counts.
+    let timed = run.unit.is_none_or(|unit| unit == TimeUnit::Nanoseconds);
+    let mean = |unit, time: u64| (run.unit == Some(unit)).then_some(time / count as u64);
+    let counts = run.counts.iter().copied().chain(std::iter::repeat(0));
+    let counted: u64 = run.counts.iter().sum();
+    let stages = run
+        .stages
+        .iter()
+        .zip(counts)
+        .map(|(stage, time)| StageReport {
+            name: stage.name.clone(),
+            instructions: mean(TimeUnit::Instructions, time),
+            cycles: mean(TimeUnit::Cycles, time),
+            seconds: timed.then(|| each(stage.time)),
+            level: Some(stage.level),
+            scale_log2: Some(stage.scale_log2),
+            bytes: Some(stage.bytes),
+        });
     let total: Duration = run.stages.iter().map(|stage| stage.time).sum();
     let keys = (run.keys + run.weights) / count;
     Ok(InferReport {
@@ -314,11 +443,11 @@ fn report(
         bytes_down: (run.down / count) as u64,
         key_bytes_up: keys as u64,
         evaluator: EvaluatorReport {
-            instructions: None,
-            cycles: None,
-            seconds: Some(each(total)),
+            instructions: mean(TimeUnit::Instructions, counted),
+            cycles: mean(TimeUnit::Cycles, counted),
+            seconds: timed.then(|| each(total)),
             ram_static_bytes: u32::try_from(run.memory).unwrap_or(u32::MAX),
-            ram_stack_peak_bytes: 0,
+            ram_stack_peak_bytes: run.stack,
             stages: stages.collect(),
         },
         wall_seconds: each(wall),
@@ -401,14 +530,155 @@ pub struct CircuitReport {
     pub ciphertexts: usize,
     /// Their bytes.
     pub input_bytes: usize,
-    /// Switching keys, which are kept.
+    /// Switching keys, which are kept; on a board their uses, each streamed.
     pub keys: usize,
     /// Their bytes.
     pub key_bytes: usize,
     /// The evaluator's memory.
     pub memory_bytes: usize,
-    /// Estimated seconds of one run on one thread of this machine.
-    pub seconds_estimate: f64,
+    /// Estimated seconds of one run on one thread of this machine; not of a board.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_estimate: Option<f64>,
+    /// What a board takes for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board: Option<BoardReport>,
+}
+
+/// A circuit on a board.
+#[derive(Clone, Debug, Serialize)]
+pub struct BoardReport {
+    /// Bytes of encrypted weights and biases, streamed with every sample.
+    pub weight_bytes: usize,
+    /// Bytes of the result on the wire, without framing.
+    pub output_bytes: usize,
+    /// The evaluator's arena.
+    pub arena_bytes: usize,
+    /// What the RAM is taken by.
+    pub memory: Vec<MemoryReport>,
+    /// RAM with buffers and stack.
+    pub ram_bytes: usize,
+    /// RAM of the board.
+    pub ram_available: usize,
+    /// Number-theoretic transforms on the evaluator.
+    pub transforms: usize,
+    /// Estimated instructions, link excluded.
+    pub instructions_estimate: u64,
+}
+
+impl BoardReport {
+    /// Of a program.
+    #[must_use]
+    pub fn of(program: &Program, board: &Board) -> Self {
+        let words = |words: usize| words * size_of::<u32>();
+        let arena_bytes = words(program.arena_words());
+        let accumulator = words(program.parts() * program.part_words());
+        let registers = words(2 * program.registers() * program.register_words());
+        let parts = [
+            ("ciphertext", accumulator),
+            ("other ciphertexts", registers),
+            ("key switch", words(program.work_words())),
+            ("a chunk kept", words(program.held_words())),
+            ("link, log, faults", board.fixed_bytes),
+            ("stack", board.stack_bytes),
+            ("free", board.arena_bytes().saturating_sub(arena_bytes)),
+        ];
+        let payload = program.payload();
+        Self {
+            weight_bytes: payload.factors,
+            output_bytes: payload.result,
+            arena_bytes,
+            memory: parts
+                .map(|(name, bytes)| MemoryReport { name, bytes })
+                .into(),
+            ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
+            ram_available: board.ram_bytes + board.external_bytes,
+            transforms: program.transforms(),
+            instructions_estimate: instructions(program, board),
+        }
+    }
+}
+
+/// Transforms, streamed coefficients and encodings at the board's prices.
+fn instructions(program: &Program, board: &Board) -> u64 {
+    let n = program.params().n() as u64;
+    let butterflies = n / 2 * u64::from(n.trailing_zeros());
+    let limbs = |level: u8| u64::from(level) + 1;
+    let keys = program
+        .key_uses()
+        .map(|task| limbs(task.level) * (limbs(task.level) + 1));
+    let factors = program.factors().map(|task| limbs(task.level));
+    let inputs = program.inputs() as u64 * (program.input_level() as u64 + 1);
+    let streamed = keys.sum::<u64>() + factors.sum::<u64>() + inputs;
+    let encoded = match program.is_encrypted() {
+        true => 0,
+        false => {
+            let encodes = |op: &Op| matches!(op, Op::Product { .. } | Op::Bias);
+            program
+                .tasks()
+                .iter()
+                .filter(|task| encodes(&task.op))
+                .count() as u64
+        }
+    };
+    let cost = &board.cost;
+    program.transforms() as u64 * butterflies * cost.butterfly_x100 / 100
+        + streamed * n * cost.coefficient
+        + encoded * n * cost.encode
+}
+
+/// Plans a circuit for a board.
+///
+/// # Errors
+/// [`Failure::Circuit`] where the network does not fit.
+pub fn plan_on(
+    file: &ModelFile,
+    params: Option<&'static Params>,
+    weights: Weights,
+    board: &'static Board,
+) -> Result<CircuitReport, Failure> {
+    let model = file.parse()?;
+    let (circuit, program) = program_for(file, &model, params, weights, Some(board))?;
+    let payload = program.payload();
+    let board_report = BoardReport::of(&program, board);
+    Ok(CircuitReport {
+        device: board.name,
+        input_bytes: payload.inputs,
+        keys: program.key_uses().count(),
+        key_bytes: payload.keys,
+        memory_bytes: board_report.ram_bytes,
+        board: Some(board_report),
+        ..latency_report(file, &circuit, weights)?
+    })
+}
+
+fn latency_report(
+    file: &ModelFile,
+    circuit: &Circuit<'_>,
+    weights: Weights,
+) -> Result<CircuitReport, Failure> {
+    let params = circuit.params();
+    let keys = latency::wanted_keys(circuit);
+    let steps = circuit.steps().iter().map(|step| describe(step, params));
+    let error = circuit.logit_error();
+    Ok(CircuitReport {
+        model: file.name().to_owned(),
+        device: "inproc",
+        weights,
+        packing: Packing::Latency,
+        params: ParamsReport::at_level(params, circuit.input_level()),
+        steps: steps.collect(),
+        logit_error_worst_case: Some(error.worst_case),
+        logit_error_six_sigma: Some(error.six_sigma),
+        headroom_bits: circuit.headroom_bits(),
+        samples: 1,
+        ciphertexts: circuit.ciphertexts(),
+        input_bytes: circuit.ciphertexts() * circuit::seeded_bytes(params, circuit.input_level())?,
+        keys: keys.len(),
+        key_bytes: circuit::key_bytes(params, &keys)?,
+        memory_bytes: latency::memory(circuit),
+        seconds_estimate: None,
+        board: None,
+    })
 }
 
 /// Plans a circuit.
@@ -426,28 +696,10 @@ pub fn plan(
     match packing {
         Packing::Latency => {
             let circuit = latency_circuit(file, &model, params, weights)?;
-            let params = circuit.params();
-            let keys = latency::wanted_keys(&circuit);
-            let steps = circuit.steps().iter().map(|step| describe(step, params));
-            let error = circuit.logit_error();
+            let seconds = circuit::seconds(circuit.params(), circuit.passes())?;
             Ok(CircuitReport {
-                model: name,
-                device: "inproc",
-                weights,
-                packing,
-                params: ParamsReport::at_level(params, circuit.input_level()),
-                steps: steps.collect(),
-                logit_error_worst_case: Some(error.worst_case),
-                logit_error_six_sigma: Some(error.six_sigma),
-                headroom_bits: circuit.headroom_bits(),
-                samples: 1,
-                ciphertexts: circuit.ciphertexts(),
-                input_bytes: circuit.ciphertexts()
-                    * circuit::seeded_bytes(params, circuit.input_level())?,
-                keys: keys.len(),
-                key_bytes: circuit::key_bytes(params, &keys)?,
-                memory_bytes: latency::memory(&circuit),
-                seconds_estimate: circuit::seconds(params, circuit.passes())?,
+                seconds_estimate: Some(seconds),
+                ..latency_report(file, &circuit, weights)?
             })
         }
         Packing::Batch => {
@@ -481,7 +733,8 @@ pub fn plan(
                 keys: keys.len(),
                 key_bytes: circuit::key_bytes(params, &keys)?,
                 memory_bytes: batch::memory(&circuit),
-                seconds_estimate: circuit::seconds(params, circuit.passes())?,
+                seconds_estimate: Some(circuit::seconds(params, circuit.passes())?),
+                board: None,
             })
         }
     }
@@ -556,25 +809,40 @@ pub fn plan_text(r: &CircuitReport) -> String {
             format!("{:.1} bits above the ranges of training", r.headroom_bits),
         ),
         ("samples a run", grouped(r.samples as u64)),
-        (
-            "upload",
-            format!(
-                "{} in {} ciphertexts; once, {} in {} keys",
-                bytes(r.input_bytes as u64),
-                grouped(r.ciphertexts as u64),
-                bytes(r.key_bytes as u64),
-                r.keys
-            ),
-        ),
-        ("evaluator memory", bytes(r.memory_bytes as u64)),
-        (
-            "time",
-            format!(
-                "about {} ms a run on one thread of this machine",
-                milliseconds(r.seconds_estimate)
-            ),
-        ),
+        ("upload", upload(r)),
     ]);
+    if let Some(seconds) = r.seconds_estimate {
+        let time = format!(
+            "about {} ms a run on one thread of this machine",
+            milliseconds(seconds)
+        );
+        facts.extend([
+            ("evaluator memory", bytes(r.memory_bytes as u64)),
+            ("time", time),
+        ]);
+    }
+    if let Some(board) = &r.board {
+        facts.extend([
+            ("download", bytes(board.output_bytes as u64)),
+            (
+                "memory",
+                format!(
+                    "{} of {} bytes, {} of them the arena",
+                    grouped(board.ram_bytes as u64),
+                    grouped(board.ram_available as u64),
+                    grouped(board.arena_bytes as u64)
+                ),
+            ),
+            (
+                "work",
+                format!(
+                    "about {} million instructions, {} transforms",
+                    board.instructions_estimate / 1_000_000,
+                    board.transforms
+                ),
+            ),
+        ]);
+    }
     let rows: Vec<[String; 4]> = r
         .steps
         .iter()
@@ -593,5 +861,36 @@ pub fn plan_text(r: &CircuitReport) -> String {
         ["step", "level before", "scale after", "products"],
         &rows,
     ));
+    if let Some(board) = &r.board {
+        let rows: Vec<[String; 2]> = board
+            .memory
+            .iter()
+            .map(|part| [part.name.to_owned(), grouped(part.bytes as u64)])
+            .collect();
+        out.push('\n');
+        out.push_str(&output::table(["memory", "bytes"], &rows));
+    }
     out
+}
+
+/// What goes up, and how often.
+fn upload(r: &CircuitReport) -> String {
+    let inputs = bytes(r.input_bytes as u64);
+    let (ciphertexts, keys) = (grouped(r.ciphertexts as u64), bytes(r.key_bytes as u64));
+    match &r.board {
+        None => format!(
+            "{inputs} in {ciphertexts} ciphertexts; once, {keys} in {} keys",
+            r.keys
+        ),
+        Some(board) => {
+            let weights = match board.weight_bytes {
+                0 => String::new(),
+                some => format!("{} of encrypted weights, ", bytes(some as u64)),
+            };
+            format!(
+                "{inputs} in {ciphertexts} ciphertexts, {weights}{keys} in {} uses of switching keys",
+                r.keys
+            )
+        }
+    }
 }

@@ -221,6 +221,7 @@ pub const fn stage_name(kind: StageKind) -> &'static str {
         StageKind::Layer2 => "layer2",
         StageKind::Sum2 => "sum2",
         StageKind::Rescale3 => "rescale3",
+        StageKind::Step(_) => "step",
     }
 }
 
@@ -279,9 +280,10 @@ pub fn build_firmware(
     model: &ModelFile,
     features: &[&str],
 ) -> Result<PathBuf, Failure> {
+    let path = model.built_from();
     let options = firmware_build::Options {
         board,
-        model: model.path(),
+        model: path.as_deref(),
         params: model.params(),
         features,
     };

@@ -123,6 +123,9 @@ pub enum Failure {
         /// Why.
         source: he_nn::circuit::CircuitError,
     },
+    /// An inference by a circuit on a device failed.
+    #[error(transparent)]
+    Stream(#[from] crate::circuit::device::StreamError),
     /// An inference by a circuit failed.
     #[error(transparent)]
     Engine(#[from] crate::circuit::EngineError),
@@ -260,7 +263,7 @@ impl Failure {
             Self::Plan { .. }
             | Self::Circuit { .. }
             | Self::Unplanned { .. }
-            | Self::Evaluator(EvaluatorError::Plan(_)) => 2,
+            | Self::Evaluator(EvaluatorError::Plan(_) | EvaluatorError::Circuit(_)) => 2,
             _ => 1,
         }
     }
@@ -283,6 +286,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }
+
+/// The model of the firmware where none is named.
+const DEFAULT_MODEL: &str = "mnist-mlp64";
 
 /// A model's bytes, and the file they come from unless it is bundled.
 #[derive(Debug)]
@@ -342,6 +348,17 @@ impl ModelFile {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// The file for the firmware's build script, `None` for the model that it takes
+    /// by itself.
+    #[must_use]
+    pub fn built_from(&self) -> Option<PathBuf> {
+        match &self.path {
+            Some(path) => Some(path.clone()),
+            None if self.name == DEFAULT_MODEL => None,
+            None => bundled::source(&self.name),
+        }
     }
 
     /// What it was asked for by.

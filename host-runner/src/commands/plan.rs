@@ -18,9 +18,10 @@ pub struct PlanArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
-    /// The board.
-    #[arg(long, default_value = boards::DEFAULT_BOARD)]
-    pub board: String,
+    /// The board; if left out, the emulated one for two layers with plain weights,
+    /// a host for anything else.
+    #[arg(long)]
+    pub board: Option<String>,
     /// The parameter set; the smallest that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
@@ -205,11 +206,22 @@ fn instructions(plan: &Plan, board: &Board) -> u64 {
 /// # Errors
 /// [`Failure`]; [`Failure::Plan`] where the model does not fit.
 pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
-    let board = boards::find(&arguments.board)?;
+    let named = arguments.board.as_deref().map(boards::find).transpose()?;
     let file = ModelFile::open(&arguments.model)?;
     if circuit::is_for(&file.parse()?, arguments.weights, arguments.packing) {
         let (weights, packing) = (arguments.weights, arguments.packing);
-        let report = circuit::plan(&file, arguments.params, weights, packing)?;
+        let report = match (named, packing) {
+            (Some(board), Packing::Latency) => {
+                circuit::plan_on(&file, arguments.params, weights, board)?
+            }
+            (Some(_), Packing::Batch) => {
+                return Err(Failure::Unplanned {
+                    what: "batch packing on a board",
+                    instead: "no --board",
+                });
+            }
+            (None, _) => circuit::plan(&file, arguments.params, weights, packing)?,
+        };
         if let Some(path) = &arguments.json {
             output::write_json(path, &report)?;
             if path.as_os_str() == "-" {
@@ -218,6 +230,10 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
         }
         return output::print(&circuit::plan_text(&report));
     }
+    let board = match named {
+        Some(board) => board,
+        None => boards::find(boards::DEFAULT_BOARD)?,
+    };
     let file = file.under(arguments.params.unwrap_or(PARAMS));
     let model = file.parse()?;
     let plan = file.plan(&model)?;

@@ -68,6 +68,12 @@ pub const TARGETS: &[Target] = &[
         inputs_a_second: 30,
     },
     Target {
+        name: "circuit",
+        run: nn_targets::circuit,
+        seeds: script::scripts,
+        inputs_a_second: 30,
+    },
+    Target {
         name: "sensor",
         run: nn_targets::sensor,
         seeds: nn_targets::sensor_requests,

@@ -1,8 +1,9 @@
 //! Decoders of he-nn.
 
-use crate::script::{RECORDING, frame, play};
+use crate::script::{CIRCUIT, RECORDING, frame, play};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::params::N4096_DEPTH3;
+use he_nn::circuit::session::{CircuitSession, Encrypted};
 use he_nn::link::{FrameReader, MAX_DECODED, MAX_FRAME, encode};
 use he_nn::message::{Memory, PROTOCOL_VERSION, Reply, Request, TimeUnit};
 use he_nn::model::{
@@ -284,6 +285,37 @@ pub(crate) fn session(script: &[u8]) {
         greeted = matches!(reply, Reply::Hello(_));
     });
     assert!(greeted);
+}
+
+/// The evaluator of a circuit against any requests, as [`session`].
+pub(crate) fn circuit(script: &[u8]) {
+    let (program, up) = &*CIRCUIT;
+    let mut arena = vec![0; program.arena_words()];
+    let Ok(mut session) = CircuitSession::new(program, Encrypted, &mut arena) else {
+        panic!("the arena is as long as the program says");
+    };
+    let mut machine = Machine(0);
+    play(up, script, |message| {
+        let mut replies = 0;
+        let mut reply = |reply: Reply<'_>| {
+            let mut buffer = [0; MAX_FRAME];
+            assert!(encode(&reply, &mut buffer).is_ok(), "{reply:?}");
+            replies += 1;
+        };
+        match postcard::take_from_bytes::<Request<'_>>(message) {
+            Ok((request, [])) => session.handle(request, &mut machine, &mut reply),
+            _ => session.refuse_frame(message.len() as u32, &mut reply),
+        }
+        assert!(replies > 0, "no answer to {message:02x?}");
+        true
+    });
+    let plan = program.fingerprint();
+    let begin = Request::Begin { plan, trace: false };
+    let mut ready = false;
+    session.handle(begin, &mut machine, &mut |reply| {
+        ready = matches!(reply, Reply::Ready);
+    });
+    assert!(ready);
 }
 
 /// The sensor against any sequence of requests.

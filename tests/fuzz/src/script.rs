@@ -3,7 +3,10 @@
 //! a conversation of thousands of messages with right checksums.
 
 use he_edge_tests::Reference;
+use he_nn::circuit::Weights;
+use he_nn::circuit::program::Program;
 use he_nn::link::{FrameReader, LinkError, MAX_FRAME, encode};
+use host_runner::circuit::{Keys, device};
 use host_runner::device::{Connection, Direction};
 use host_runner::evaluator;
 use serde::ser::{Serialize, SerializeTuple, Serializer};
@@ -15,6 +18,38 @@ pub(crate) struct Recording {
     pub(crate) up: Vec<Vec<u8>>,
     pub(crate) down: Vec<Vec<u8>>,
 }
+
+/// One inference of a circuit with encrypted weights, and its program.
+pub(crate) static CIRCUIT: LazyLock<(Program, Vec<Vec<u8>>)> = LazyLock::new(|| {
+    let reference = Reference::new();
+    let planned = device::plan(None, reference.model, Weights::Encrypted);
+    let Ok((circuit, program)) = planned else {
+        panic!("the bundled model has a program");
+    };
+    let Ok(link) = evaluator::in_process_program(program.clone(), None) else {
+        panic!("the program has an evaluator");
+    };
+    let mut link = Connection::new(link);
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let sink = bytes.clone();
+    link.record(move |direction, bytes| {
+        if let Direction::Up = direction {
+            let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            sink.extend_from_slice(bytes);
+        }
+    });
+    let keys = Keys::from_seed(circuit.params(), &[1; 32]);
+    let client = keys.map(|keys| device::Client::with_keys(circuit, keys));
+    let Ok(Ok(mut client)) = client else {
+        panic!("keys of the circuit's set make a client");
+    };
+    if let Err(error) = client.infer(&mut link, &reference.digits[0], |_, _| {}) {
+        panic!("{error}");
+    }
+    let up = messages(&bytes.lock().unwrap_or_else(PoisonError::into_inner));
+    assert!(up.len() > 1000);
+    (program, up)
+});
 
 /// One traced inference in this process.
 pub(crate) static RECORDING: LazyLock<Recording> = LazyLock::new(record);
