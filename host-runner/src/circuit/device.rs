@@ -178,7 +178,7 @@ impl<'m> Client<'m> {
         sample: impl Into<Sample<'s>>,
         progress: impl FnMut(u64, u64),
     ) -> Result<Inference, StreamError> {
-        let values = Zeroizing::new(values_of(self.circuit.model(), sample.into())?);
+        let values = values_of(self.circuit.model(), sample.into())?;
         let payload = self.program.payload();
         let total = (payload.inputs + payload.factors + payload.keys) as u64;
         let terms = self.terms.clone();
