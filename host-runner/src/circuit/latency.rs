@@ -1,6 +1,6 @@
 //! One sample in the slots of a ciphertext.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use he_core::Params;
 use he_core::ckks::encode::{encode, encode_complex};
@@ -239,11 +239,25 @@ impl<'m> Evaluator<'m> {
     /// [`EngineError`].
     pub fn evaluate(&mut self, bytes: &[u8]) -> Result<(Vec<u8>, Vec<StageTime>), EngineError> {
         let start = Instant::now();
+        self.evaluate_by(bytes, || start.elapsed())
+    }
+
+    /// As [`Self::evaluate`], with the times of another clock: that of the
+    /// processor's time, where a machine is shared.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub fn evaluate_by(
+        &mut self,
+        bytes: &[u8],
+        clock: impl Fn() -> Duration,
+    ) -> Result<(Vec<u8>, Vec<StageTime>), EngineError> {
+        let start = clock();
         let inputs = self.read_inputs(bytes)?;
         let params = self.circuit.params();
         let mut times = vec![StageTime {
             name: "input".to_owned(),
-            time: start.elapsed(),
+            time: clock().saturating_sub(start),
             level: self.circuit.input_level(),
             scale_log2: self.circuit.input_scale().log2(),
             bytes: bytes.len(),
@@ -257,7 +271,7 @@ impl<'m> Evaluator<'m> {
         let mut values = inputs;
         let mut scratch = vec![0; params.n()];
         for (index, (step, factors)) in self.circuit.steps().iter().zip(&self.factors).enumerate() {
-            let start = Instant::now();
+            let start = clock();
             let (name, result) = match (step, factors) {
                 (
                     Step::Linear {
@@ -284,7 +298,7 @@ impl<'m> Evaluator<'m> {
             rescale(params, &mut result, &mut scratch).map_err(failed("rescaling"))?;
             times.push(StageTime {
                 name,
-                time: start.elapsed(),
+                time: clock().saturating_sub(start),
                 level: step.level(),
                 scale_log2: result.scale().log2(),
                 bytes: ciphertext_bytes(params, result.level())?,
@@ -514,8 +528,12 @@ impl Machine<'_> {
 
     fn zero3(&self, level: usize, scale: f64) -> Result<Ct3, EngineError> {
         let limbs = || vec![0; (level + 1) * self.params.n()];
-        Ciphertext::from_parts(self.params, level, scale, [limbs(), limbs(), limbs()])
-            .map_err(failed("a sum"))
+        let parts = [limbs(), limbs(), limbs()];
+        let mut sum =
+            Ciphertext::from_parts(self.params, level, scale, parts).map_err(failed("a sum"))?;
+        // It is known to be zero, which of parts from elsewhere nothing is.
+        sum.reset(level, scale).map_err(failed("a sum"))?;
+        Ok(sum)
     }
 
     fn switch<const PARTS: usize>(

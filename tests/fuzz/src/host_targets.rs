@@ -5,10 +5,13 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use he_core::wire::packed_len;
 use he_edge_tests::assert_one_sentence;
+use he_nn::circuit::{Circuit, Weights};
 use he_nn::message::{Reply, SEED_BYTES, TimeUnit};
 use he_nn::model::Model;
 use he_nn::trace::Span;
 use host_runner::budget::FileBudget;
+use host_runner::bundled;
+use host_runner::circuit::{self, EngineError, Keys, latency};
 use host_runner::client::{Client, ClientError, Sealed, Trace};
 use host_runner::data;
 use host_runner::device::{Connection, DeviceError, Transport};
@@ -300,4 +303,67 @@ pub(crate) fn spans() -> Vec<Vec<u8>> {
         spans[..20].concat(),
         spans[spans.len() - 40..].concat(),
     ]
+}
+
+/// A host's circuit with encrypted weights, and what its sides say to each other.
+struct Engine {
+    circuit: Circuit<'static>,
+    client: latency::Client<'static>,
+    evaluator: latency::Evaluator<'static>,
+    /// Keys, weights, an input, its result.
+    said: [Vec<u8>; 4],
+}
+
+static ENGINE: LazyLock<Mutex<Engine>> = LazyLock::new(|| {
+    let file = bundled::model("pima-logreg").unwrap_or_default();
+    let make = || -> Result<Engine, EngineError> {
+        let model = Model::parse(file)?;
+        let circuit = circuit::plan(model, Weights::Encrypted)?;
+        let keys = Keys::from_seed(circuit.params(), &[5; 32])?;
+        let mut client = latency::Client::with_keys(circuit.clone(), keys);
+        let (keys, weights) = (client.switching_keys()?, client.weights()?);
+        let mut evaluator = latency::Evaluator::new(circuit.clone(), &keys, &weights)?;
+        let features = [1.0f32; 8];
+        let input = client.encrypt(&features[..])?;
+        let (result, _) = evaluator.evaluate(&input)?;
+        Ok(Engine {
+            circuit,
+            client,
+            evaluator,
+            said: [keys, weights, input, result],
+        })
+    };
+    match make() {
+        Ok(engine) => Mutex::new(engine),
+        Err(error) => panic!("{error}"),
+    }
+});
+
+/// What a host's evaluator and its client read: the first byte says which of
+/// [`Engine::said`] the rest stands for.
+pub(crate) fn engine(bytes: &[u8]) {
+    let Some((&kind, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let mut guard = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let engine = &mut *guard;
+    let [keys, weights, ..] = &engine.said;
+    let circuit = engine.circuit.clone();
+    let read = match kind % 4 {
+        0 => latency::Evaluator::new(circuit, bytes, weights).map(drop),
+        1 => latency::Evaluator::new(circuit, keys, bytes).map(drop),
+        2 => engine.evaluator.evaluate(bytes).map(drop),
+        _ => engine.client.decrypt(bytes).map(drop),
+    };
+    if let Err(error) = read {
+        assert_one_sentence("engine", &error);
+    }
+}
+
+/// All that was said.
+pub(crate) fn engine_objects() -> Vec<Vec<u8>> {
+    let guard = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = (0..).zip(&guard.said);
+    said.map(|(kind, bytes)| [&[kind], &bytes[..]].concat())
+        .collect()
 }

@@ -86,6 +86,12 @@ pub const TARGETS: &[Target] = &[
         inputs_a_second: 30,
     },
     Target {
+        name: "engine",
+        run: host_targets::engine,
+        seeds: host_targets::engine_objects,
+        inputs_a_second: 100,
+    },
+    Target {
         name: "idx",
         run: host_targets::idx,
         seeds: host_targets::idx_files,

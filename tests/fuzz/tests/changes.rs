@@ -62,3 +62,12 @@ fn no_target_fails_on_changed_inputs() {
         }
     }
 }
+
+#[test]
+fn the_script_runs_every_target() {
+    let script = include_str!("../run");
+    let (_, table) = script.split_once("<<TARGETS\n").unwrap();
+    let names = table.lines().filter_map(|line| line.split_once(' '));
+    let names: Vec<&str> = names.map(|(name, _)| name).collect();
+    assert_eq!(names, TARGETS.iter().map(|t| t.name).collect::<Vec<_>>());
+}

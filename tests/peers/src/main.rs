@@ -5,12 +5,13 @@
 mod chains;
 mod clock;
 mod heedge;
+mod networks;
 mod peer;
 mod python;
 mod seal;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,13 +37,17 @@ struct Arguments {
     /// Write the results as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Rounds: in each, every library runs every operation.
-    #[arg(long, default_value_t = 15)]
-    rounds: usize,
-    /// Measured runs of an operation in a round.
+    /// Compare networks instead of operations, with TenSEAL.
+    #[arg(long)]
+    networks: bool,
+    /// Rounds: in each, every library runs every operation, or the network; 15, or
+    /// 3 for networks.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Measured runs of an operation in a round; of a network TenSEAL has one.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Only the comparisons whose name begins so.
+    /// Only the comparisons whose name begins so: of chains, of networks, `training`.
     #[arg(long, default_value = "")]
     only: String,
     /// Only these operations, named as in the table.
@@ -91,6 +96,18 @@ fn parse_operation(name: &str) -> Result<Operation, serde_json::Error> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.networks {
+        let report = networks::compare(
+            &arguments.only,
+            arguments.rounds.unwrap_or(3),
+            arguments.runs,
+            arguments.tenseal.as_deref(),
+        )?;
+        if !write_json(&report, arguments.json.as_deref())? {
+            report.print();
+        }
+        return Ok(());
+    }
     let mut reports = Vec::new();
     for chain in CHAINS
         .iter()
@@ -110,20 +127,28 @@ fn main() -> Result<()> {
         }
     }
     ensure!(!reports.is_empty(), "no comparison was made");
-    if let Some(path) = &arguments.json {
-        let mut json = serde_json::to_string_pretty(&reports)?;
-        json.push('\n');
-        if path.as_os_str() == "-" {
-            print!("{json}");
-            return Ok(());
-        }
-        std::fs::write(path, json)
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+    if write_json(&reports, arguments.json.as_deref())? {
+        return Ok(());
     }
     for report in &reports {
         print(report);
     }
     Ok(())
+}
+
+/// Writes a report where it is wanted; whether that was standard output.
+fn write_json(report: &impl Serialize, path: Option<&Path>) -> Result<bool> {
+    let Some(path) = path else {
+        return Ok(false);
+    };
+    let mut json = serde_json::to_string_pretty(report)?;
+    json.push('\n');
+    if path.as_os_str() == "-" {
+        print!("{json}");
+        return Ok(true);
+    }
+    std::fs::write(path, json).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(false)
 }
 
 fn compare(chain: &Chain, ours: Vec<HeEdge>, arguments: &Arguments) -> Result<Report> {
@@ -187,7 +212,7 @@ fn compare(chain: &Chain, ours: Vec<HeEdge>, arguments: &Arguments) -> Result<Re
     }
 
     let mut times: BTreeMap<(Operation, usize), Vec<Duration>> = BTreeMap::new();
-    for _ in 0..arguments.rounds.max(1) {
+    for _ in 0..arguments.rounds.unwrap_or(15).max(1) {
         for &operation in &operations {
             for (i, peer) in peers.iter_mut().enumerate().filter(|(i, _)| !left_out(*i)) {
                 let measured = peer

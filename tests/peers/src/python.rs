@@ -8,19 +8,67 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::chains::Chain;
 use crate::peer::{Operation, Peer};
+
+/// A Python process that answers a line of JSON with another.
+pub struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts a script of this package with an interpreter.
+    pub fn new(interpreter: &Path, script: &str, arguments: &[&str]) -> Result<Self> {
+        let mut child = Command::new(interpreter)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+            .args(arguments)
+            .env("OMP_NUM_THREADS", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{} cannot be started", interpreter.display()))?;
+        let requests = child.stdin.take().context("the worker has no input")?;
+        let answers = child.stdout.take().context("the worker has no output")?;
+        Ok(Self {
+            child,
+            requests,
+            answers: BufReader::new(answers),
+        })
+    }
+
+    /// Its answer.
+    pub fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T> {
+        writeln!(self.requests, "{request}").context("the worker has ended")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.is_empty() {
+            bail!("the worker has ended without an answer: its message is above");
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It ends at the end of its input; one that hangs is not waited for.
+        if self.child.kill().is_ok() {
+            // Its status says only that it was ended.
+            let _status = self.child.wait();
+        }
+    }
+}
 
 /// A library behind Python, under one chain.
 pub struct Python {
     name: String,
     log_qp: f64,
     operations: Vec<String>,
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    worker: Worker,
 }
 
 #[derive(Deserialize)]
@@ -33,57 +81,20 @@ struct Start {
 impl Python {
     /// Starts the worker for `library` with the interpreter that has it.
     pub fn new(interpreter: &Path, library: &str, chain: &Chain) -> Result<Self> {
-        let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("worker.py");
-        let mut child = Command::new(interpreter)
-            .arg(worker)
-            .arg(library)
-            .env("OMP_NUM_THREADS", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{} cannot be started", interpreter.display()))?;
-        let requests = child.stdin.take().context("the worker has no input")?;
-        let answers = child.stdout.take().context("the worker has no output")?;
-        let mut python = Self {
-            name: String::new(),
-            log_qp: 0.0,
-            operations: Vec::new(),
-            child,
-            requests,
-            answers: BufReader::new(answers),
-        };
-        let start = python.ask(&json!({
+        let mut worker = Worker::new(interpreter, "worker.py", &[library])?;
+        let start: Start = worker.ask(&json!({
             "n": chain.params.n(),
             "bits": chain.bits,
             "scale": chain.scale,
             "levels": chain.drops.len(),
             "values": [chain.values(1), chain.values(2)],
         }))?;
-        let start: Start = serde_json::from_value(start)?;
-        python.name = start.name;
-        python.log_qp = start.log_qp;
-        python.operations = start.operations;
-        Ok(python)
-    }
-
-    fn ask(&mut self, request: &Value) -> Result<Value> {
-        writeln!(self.requests, "{request}").context("the worker has ended")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.is_empty() {
-            bail!("the worker has ended without an answer: its message is above");
-        }
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        // It ends at the end of its input; one that hangs is not waited for.
-        if self.child.kill().is_ok() {
-            // Its status says only that it was ended.
-            let _status = self.child.wait();
-        }
+        Ok(Self {
+            name: start.name,
+            log_qp: start.log_qp,
+            operations: start.operations,
+            worker,
+        })
     }
 }
 
@@ -101,14 +112,12 @@ impl Peer for Python {
         if !self.operations.iter().any(|known| *known == name) {
             return Ok(None);
         }
-        let answer = self.ask(&json!({ "time": name, "runs": runs }))?;
-        let times: Vec<u64> = serde_json::from_value(answer)?;
+        let request = json!({ "time": name, "runs": runs });
+        let times: Vec<u64> = self.worker.ask(&request)?;
         Ok(Some(times.into_iter().map(Duration::from_nanos).collect()))
     }
 
     fn circuit(&mut self) -> Result<Vec<f64>> {
-        Ok(serde_json::from_value(
-            self.ask(&json!({ "circuit": true }))?,
-        )?)
+        self.worker.ask(&json!({ "circuit": true }))
     }
 }

@@ -24,7 +24,8 @@ pub const fn integer_matrix_halves(columns: usize) -> usize {
 /// `outputs[r] = unit * sum over c of weights[r][c] * inputs[c]`, slot by slot,
 /// in the level of the inputs; their scale is divided by `unit`, the real value
 /// of an integer 1. `weights` holds a row an output, one after the other.
-/// `halves` is scratch of [`integer_matrix_halves`].
+/// `halves` is scratch of [`integer_matrix_halves`]. A row of zeros gives a
+/// transparent ciphertext.
 ///
 /// # Errors
 /// [`crate::Error::Length`] where weights, scratch or the storage of an output do
@@ -138,6 +139,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[cfg(feature = "noise")]
+    #[test]
+    fn noise_and_message_grow_by_the_weights() {
+        use crate::ckks::{Message, Noise};
+        let noise = Noise {
+            bound: 10.0,
+            sigma: 2.0,
+        };
+        let stated = |k| ciphertext(k, 2, 1024.0).with_noise(noise, Message::within(0.5));
+        let inputs = [stated(0), stated(1), stated(2)];
+        let inputs: Vec<_> = inputs.iter().collect();
+        let mut outputs = [zero(4)];
+        let mut halves = vec![0; integer_matrix_halves(3)];
+        integer_matrix(&P, &inputs, &[3, 0, -4], 0.25, &mut outputs, &mut halves).unwrap();
+        let [sum] = outputs;
+        assert_eq!((sum.noise().bound, sum.noise().sigma), (70.0, 10.0));
+        // In units of the slots: 7 times 0.5, an integer standing for 0.25.
+        assert!((sum.message().bound - 0.875).abs() < 1e-12);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Operations on ciphertexts. No secret comes here; the evaluator is public.
 //!
 //! They work in place, on two parts or three alike, and check that levels and
-//! scales agree: [`linear`] adds, [`product`] multiplies, [`matrix`] by small integers, [`level`] divides,
-//! [`switching`] relinearises and rotates, [`hoisting`] rotates one ciphertext
-//! several times, [`polynomial`] evaluates one.
+//! scales agree: [`linear`] adds, [`product`] multiplies, [`matrix`] by small
+//! integers, [`level`] divides, [`switching`] relinearises and rotates, [`hoisting`]
+//! rotates one ciphertext several times, [`polynomial`] evaluates one.
 //!
 //! Every operation brings forward the noise that its operands carry, and the bound
 //! of their message ([`Ciphertext::noise`](crate::ckks::Ciphertext::noise)).

@@ -6,7 +6,6 @@
 
 mod doubles;
 mod lanes;
-
 mod pairs;
 mod slots;
 mod vector;

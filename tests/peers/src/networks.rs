@@ -1,0 +1,598 @@
+//! Networks beside TenSEAL: the same weights and the same image, what the
+//! evaluator does with it, on one thread, layer by layer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use he_nn::circuit::{Circuit, Form, Step, Weights};
+use he_nn::model::{Layer, LayerView, Model, Shape};
+use host_runner::circuit::latency::{self, Client, Evaluator};
+use host_runner::circuit::{self, StageTime};
+use host_runner::network::{Network, NetworkInput, NetworkLayer, Weights as LayerWeights};
+use host_runner::{bundled, plain};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::python::Worker;
+
+/// Side of an image of MNIST.
+const SIDE: usize = 28;
+
+/// TenSEAL's ring degree in its tutorials.
+const N: usize = 8192;
+
+/// Largest error of a logit, of the largest logit: above it a side has evaluated
+/// another network.
+const MAX_ERROR: f64 = 0.5;
+
+/// Where the weights of a network come from. Time does not depend on them.
+enum Source {
+    /// With `he-edge`.
+    Bundled,
+    /// Drawn, dense layers of so many values with squares between.
+    Drawn(&'static [u16]),
+}
+
+/// A network, and what others report of it.
+struct Case {
+    name: &'static str,
+    source: Source,
+    weights: Weights,
+    /// Seconds of its layers with weights in a paper.
+    paper: Option<Paper>,
+}
+
+/// What Chen and Song report (Electronics 2021): TenSEAL on a Core i7-8550U, weights in
+/// the clear by our reading of its times.
+#[derive(Clone, Copy, Serialize)]
+struct Paper {
+    layers: &'static [f64],
+    all: f64,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        name: "mnist-mlp64",
+        source: Source::Bundled,
+        weights: Weights::Plain,
+        paper: None,
+    },
+    Case {
+        name: "784-32-10-encrypted-weights",
+        source: Source::Drawn(&[784, 32, 10]),
+        weights: Weights::Encrypted,
+        paper: None,
+    },
+    Case {
+        name: "mnist-cnn",
+        source: Source::Bundled,
+        weights: Weights::Plain,
+        paper: Some(Paper {
+            layers: &[1.10, 7.43, 0.62],
+            all: 10.74,
+        }),
+    },
+    Case {
+        name: "mnist-fcnn",
+        source: Source::Drawn(&[784, 1024, 64, 10]),
+        weights: Weights::Plain,
+        paper: Some(Paper {
+            layers: &[54.2, 42.5, 0.94],
+            all: 102.8,
+        }),
+    },
+];
+
+/// One stage of an evaluation.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// How ours evaluates it.
+    form: String,
+    ms: f64,
+    tenseal_ms: Option<f64>,
+    paper_ms: Option<f64>,
+    level: usize,
+    scale_log2: f64,
+    bytes: usize,
+}
+
+/// What one side sends, receives and keeps, in bytes.
+#[derive(Default, Serialize)]
+struct Sizes {
+    input: usize,
+    output: usize,
+    keys: usize,
+    weights: usize,
+    memory: usize,
+}
+
+/// One side of a comparison.
+#[derive(Serialize)]
+struct Side {
+    name: String,
+    log_qp: f64,
+    max_logit_error: f64,
+    bytes: Sizes,
+}
+
+/// A network on both sides.
+#[derive(Serialize)]
+pub struct NetworkReport {
+    network: &'static str,
+    rounds: usize,
+    largest_logit: f64,
+    ours: Side,
+    our_n: usize,
+    tenseal: Option<Side>,
+    stages: Vec<Row>,
+}
+
+/// Encrypted training of logistic regression.
+#[derive(Serialize)]
+pub struct TrainingReport {
+    rows: usize,
+    features: usize,
+    log_qp: f64,
+    tenseal_encryption_seconds: f64,
+    tenseal_epoch_seconds: f64,
+}
+
+/// All of them.
+#[derive(Serialize)]
+pub struct Report {
+    networks: Vec<NetworkReport>,
+    training: Option<TrainingReport>,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    name: String,
+    input_bytes: usize,
+    key_bytes: usize,
+    weight_bytes: usize,
+}
+
+#[derive(Deserialize)]
+struct Ran {
+    times: Vec<u64>,
+    logits: Vec<f64>,
+    output_bytes: usize,
+    memory: usize,
+}
+
+/// Runs the networks whose name begins with `only`, and an epoch of training where
+/// `training` does.
+pub fn compare(
+    only: &str,
+    rounds: usize,
+    runs: usize,
+    interpreter: Option<&Path>,
+) -> Result<Report> {
+    let mut networks = Vec::new();
+    for case in CASES.iter().filter(|case| case.name.starts_with(only)) {
+        let report = network(case, rounds.max(1), runs.max(1), interpreter);
+        networks.push(report.with_context(|| case.name)?);
+    }
+    let training = match interpreter {
+        Some(interpreter) if "training".starts_with(only) => Some(training(interpreter)?),
+        _ => None,
+    };
+    ensure!(
+        !networks.is_empty() || training.is_some(),
+        "no comparison was made"
+    );
+    Ok(Report { networks, training })
+}
+
+/// TenSEAL's chain: that of its tutorial with as many primes as there are
+/// rescalings. Where those are six the last is of 27 bits instead of 31, as else
+/// log2(QP) were 218, above the table's 214.
+fn chain(rescalings: usize) -> Vec<u32> {
+    let mut bits = vec![31];
+    bits.extend(std::iter::repeat_n(26, rescalings));
+    bits.push(if rescalings > 5 { 27 } else { 31 });
+    bits
+}
+
+const TENSEAL_SCALE: f64 = 67_108_864.0;
+
+/// The file of a network.
+fn file(case: &Case, digits: &host_runner::data::Dataset) -> Result<Vec<u8>> {
+    let Source::Drawn(sizes) = case.source else {
+        let file = bundled::model(case.name).context("no such bundled network")?;
+        return Ok(file.to_vec());
+    };
+    let mut state = 1u64;
+    let mut draw = || {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    let mut layers = Vec::new();
+    for (index, pair) in sizes.windows(2).enumerate() {
+        let (inputs, outputs) = (usize::from(pair[0]), usize::from(pair[1]));
+        // Results near one: few pixels of a digit are lit.
+        let size = if index == 0 { 4.0 } else { 1.7 } / (inputs as f32).sqrt();
+        if index > 0 {
+            layers.push(NetworkLayer::Polynomial(vec![0.0, 0.0, 1.0]));
+        }
+        layers.push(NetworkLayer::Dense(LayerWeights {
+            weights: (0..inputs * outputs).map(|_| draw() * size).collect(),
+            scale: 1.0,
+            biases: (0..outputs).map(|_| draw() * 0.1).collect(),
+        }));
+    }
+    let network = Network {
+        name: case.name.into(),
+        input: NetworkInput::Image(Shape {
+            channels: 1,
+            height: SIDE as u16,
+            width: SIDE as u16,
+        }),
+        layers,
+    }
+    .quantized();
+    let draft = network.draft()?;
+    let model = Model::parse(&draft)?;
+    let ranges = plain::measure(&model, digits.samples())?.ranges;
+    Ok(network.file(&ranges)?)
+}
+
+/// A layer as TenSEAL's side takes it.
+fn layer(view: LayerView<'_>, last: bool, weights: Weights) -> Result<Value> {
+    let Some(linear) = view.layer.linear() else {
+        return Ok(json!({ "kind": "square" }));
+    };
+    let columns = view.layer.fan_in(view.input);
+    let rows: Vec<Vec<f64>> = linear
+        .weights
+        .chunks_exact(columns.max(1))
+        .map(|row| {
+            let weight = |w: &u8| f64::from(w.cast_signed()) * f64::from(linear.scale);
+            row.iter().map(weight).collect()
+        })
+        .collect();
+    let biases: Vec<f64> = linear.biases.iter().map(f64::from).collect();
+    Ok(match view.layer {
+        Layer::Conv2d { kernel, .. } => {
+            ensure!(view.input.channels == 1, "TenSEAL takes one channel");
+            let width = usize::from(kernel.width);
+            let kernels: Vec<Vec<&[f64]>> =
+                rows.iter().map(|row| row.chunks(width).collect()).collect();
+            json!({
+                "kind": "conv", "kernels": kernels, "biases": biases, "stride": kernel.stride,
+            })
+        }
+        _ => json!({
+            "kind": if weights == Weights::Plain { "dense" } else { "encrypted" },
+            "weights": rows, "biases": biases, "last": last,
+        }),
+    })
+}
+
+/// TenSEAL's rescalings: one a layer, and one for packing what came out in pieces.
+fn rescalings(model: &Model<'_>, weights: Weights) -> usize {
+    let count = model.layer_count();
+    let packed = |view: LayerView<'_>| match view.layer {
+        Layer::Conv2d { .. } => true,
+        Layer::Dense { .. } => weights == Weights::Encrypted && view.index + 1 < count,
+        _ => false,
+    };
+    count + model.layers().filter(|&view| packed(view)).count()
+}
+
+/// The median of every stage, in milliseconds.
+fn medians(runs: &[Vec<Duration>]) -> Vec<f64> {
+    let stages = runs.first().map_or(0, Vec::len);
+    (0..stages)
+        .map(|stage| {
+            let mut times: Vec<Duration> = runs.iter().map(|run| run[stage]).collect();
+            times.sort_unstable();
+            times[times.len() / 2].as_secs_f64() * 1e3
+        })
+        .collect()
+}
+
+fn worst(error: f64, logits: &[f64], clear: &[f64]) -> Result<f64> {
+    ensure!(
+        logits.len() == clear.len(),
+        "{} logits instead of {}",
+        logits.len(),
+        clear.len()
+    );
+    let errors = logits.iter().zip(clear).map(|(a, b)| (a - b).abs());
+    let worst = errors.fold(error, f64::max);
+    ensure!(logits.iter().all(|x| x.is_finite()), "a logit is no number");
+    let largest = clear.iter().fold(0.0f64, |max, x| max.max(x.abs()));
+    ensure!(
+        worst < largest * MAX_ERROR,
+        "an error of {worst} on logits of {largest}: that is another network"
+    );
+    Ok(worst)
+}
+
+/// How a circuit evaluates its layers, for tables.
+fn forms(circuit: &Circuit<'_>) -> Vec<String> {
+    let form = |step: &Step<'_>| match step {
+        Step::Square { .. } => String::new(),
+        Step::Linear { form, .. } => match *form {
+            Form::Blocks { lanes, .. } => format!("blocks of {lanes}"),
+            Form::Rows { period } => format!("rows of {period}"),
+            Form::Diagonals { baby, complex, .. } => format!(
+                "{} {}diagonals, {baby} x {}",
+                form.diagonals(),
+                if complex { "complex " } else { "" },
+                form.giants()
+            ),
+        },
+    };
+    std::iter::once(String::new())
+        .chain(circuit.steps().iter().map(form))
+        .collect()
+}
+
+fn network(
+    case: &Case,
+    rounds: usize,
+    runs: usize,
+    interpreter: Option<&Path>,
+) -> Result<NetworkReport> {
+    let digits = bundled::digits()?;
+    let file = file(case, &digits)?;
+    let model = Model::parse(&file)?;
+    let image = digits.images.first().context("no image")?;
+    let clear = plain::logits(&model, &image[..])?;
+
+    let circuit = circuit::plan(model, case.weights)?;
+    let params = circuit.params();
+    let mut client = Client::new(circuit.clone())?;
+    let (keys, weights) = (client.switching_keys()?, client.weights()?);
+    let mut evaluator = Evaluator::new(circuit.clone(), &keys, &weights)?;
+    let input = client.encrypt(&image[..])?;
+    let mut ours = Side {
+        name: "he-edge".into(),
+        log_qp: params.log_qp(),
+        max_logit_error: 0.0,
+        bytes: Sizes {
+            input: input.len(),
+            output: 0,
+            keys: keys.len(),
+            weights: weights.len(),
+            memory: latency::memory(&circuit),
+        },
+    };
+
+    let bits = chain(rescalings(&model, case.weights));
+    let mut tenseal = match interpreter {
+        None => None,
+        Some(interpreter) => {
+            let mut worker = Worker::new(interpreter, "networks.py", &[])?;
+            let last = model.layer_count() - 1;
+            let layers: Result<Vec<Value>> = model
+                .layers()
+                .map(|view| layer(view, view.index == last, case.weights))
+                .collect();
+            let values: Vec<f64> = image.iter().map(|&p| f64::from(p) / 255.0).collect();
+            let rows: Vec<&[f64]> = values.chunks(SIDE).collect();
+            let described: Described = worker.ask(&json!({
+                "network": {
+                    "n": N, "bits": bits, "scale": TENSEAL_SCALE, "layers": layers?, "image": rows,
+                },
+            }))?;
+            let side = Side {
+                name: described.name,
+                log_qp: f64::from(bits.iter().sum::<u32>()),
+                max_logit_error: 0.0,
+                bytes: Sizes {
+                    input: described.input_bytes,
+                    output: 0,
+                    keys: described.key_bytes,
+                    weights: described.weight_bytes,
+                    memory: 0,
+                },
+            };
+            Some((worker, side))
+        }
+    };
+
+    let mut stages: Vec<StageTime> = Vec::new();
+    let (mut times, mut their_times) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        // One run that is not counted: TenSEAL's computations lay between.
+        for run in 0..=runs {
+            let (result, measured) = evaluator.evaluate_by(&input, clock::now)?;
+            let logits = client.decrypt(&result)?;
+            ours.max_logit_error = worst(ours.max_logit_error, &logits, &clear)?;
+            ours.bytes.output = result.len();
+            if run > 0 {
+                times.push(measured.iter().map(|stage| stage.time).collect());
+            }
+            stages = measured;
+        }
+        if let Some((worker, side)) = &mut tenseal {
+            let ran: Ran = worker.ask(&json!({ "run": true }))?;
+            side.max_logit_error = worst(side.max_logit_error, &ran.logits, &clear)?;
+            side.bytes.output = ran.output_bytes;
+            side.bytes.memory = ran.memory;
+            ensure!(
+                ran.times.len() == stages.len(),
+                "TenSEAL has {} stages, he-edge {}",
+                ran.times.len(),
+                stages.len()
+            );
+            their_times.push(ran.times.into_iter().map(Duration::from_nanos).collect());
+        }
+    }
+    let (ours_ms, theirs_ms) = (medians(&times), medians(&their_times));
+    let linear = |at: usize| {
+        let mut before = circuit.steps().iter().take(at);
+        let step = before.next_back()?;
+        matches!(step, Step::Linear { .. }).then(|| {
+            let linear = before.filter(|step| matches!(step, Step::Linear { .. }));
+            linear.count()
+        })
+    };
+    let stages = stages
+        .into_iter()
+        .zip(forms(&circuit))
+        .enumerate()
+        .map(|(at, (stage, form))| Row {
+            name: stage.name,
+            form,
+            ms: ours_ms[at],
+            tenseal_ms: theirs_ms.get(at).copied(),
+            paper_ms: case
+                .paper
+                .and_then(|paper| paper.layers.get(linear(at)?))
+                .map(|seconds| seconds * 1e3),
+            level: stage.level,
+            scale_log2: stage.scale_log2,
+            bytes: stage.bytes,
+        })
+        .collect();
+    Ok(NetworkReport {
+        network: case.name,
+        rounds,
+        largest_logit: clear.iter().fold(0.0, |max, x| max.max(x.abs())),
+        ours,
+        our_n: params.n(),
+        tenseal: tenseal.map(|(_, side)| side),
+        stages,
+    })
+}
+
+/// Rows of Pima's training split, and its features.
+const TRAINING: (usize, usize) = (538, 8);
+
+/// One epoch of TenSEAL's tutorial, whose chain this is. Ours is not in this
+/// comparison yet.
+fn training(interpreter: &Path) -> Result<TrainingReport> {
+    #[derive(Deserialize)]
+    struct Trained {
+        encryption: u64,
+        epoch: u64,
+    }
+    let bits = [40u32, 21, 21, 21, 21, 21, 21, 40];
+    let (rows, features) = TRAINING;
+    let mut worker = Worker::new(interpreter, "networks.py", &[])?;
+    let trained: Trained = worker.ask(&json!({
+        "training": {
+            "n": N, "bits": bits, "scale": 2_097_152.0, "rows": rows, "features": features,
+        },
+    }))?;
+    Ok(TrainingReport {
+        rows,
+        features,
+        log_qp: f64::from(bits.iter().sum::<u32>()),
+        tenseal_encryption_seconds: trained.encryption as f64 * 1e-9,
+        tenseal_epoch_seconds: trained.epoch as f64 * 1e-9,
+    })
+}
+
+impl NetworkReport {
+    fn all(&self, time: impl Fn(&Row) -> Option<f64>) -> Option<f64> {
+        self.stages.iter().map(time).sum()
+    }
+
+    fn print(&self) {
+        let paper = CASES.iter().find(|case| case.name == self.network);
+        let paper = paper.and_then(|case| case.paper);
+        println!(
+            "\n{}: one image, CPU time on one thread, medians of {} rounds",
+            self.network, self.rounds
+        );
+        let sides = std::iter::once((self.our_n, &self.ours));
+        for (n, side) in sides.chain(self.tenseal.iter().map(|side| (N, side))) {
+            println!(
+                "  {:<15} N = {n}, log2(QP) = {:.1}, largest error of a logit {:.4} of {:.1}",
+                side.name, side.log_qp, side.max_logit_error, self.largest_logit
+            );
+        }
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+        let mut header = vec![
+            "layer",
+            "evaluated by",
+            "level",
+            "scale",
+            "bytes after",
+            "ms",
+        ];
+        if self.tenseal.is_some() {
+            header.extend(["TenSEAL", "times"]);
+        }
+        if paper.is_some() {
+            header.push("paper");
+        }
+        let columns = header.len();
+        table.set_header(header);
+        let ms = |time: Option<f64>| time.map_or_else(String::new, |time| format!("{time:.2}"));
+        let mut add =
+            |start: Vec<String>, ours: f64, theirs: Option<f64>, of_paper: Option<f64>| {
+                let mut cells = start;
+                cells.push(ms(Some(ours)));
+                if let Some(theirs) = theirs {
+                    cells.extend([ms(Some(theirs)), format!("{:.0}", theirs / ours)]);
+                }
+                if paper.is_some() {
+                    cells.push(ms(of_paper));
+                }
+                table.add_row(cells);
+            };
+        for row in &self.stages {
+            let start = vec![
+                row.name.clone(),
+                row.form.clone(),
+                row.level.to_string(),
+                format!("2^{:.2}", row.scale_log2),
+                row.bytes.to_string(),
+            ];
+            add(start, row.ms, row.tenseal_ms, row.paper_ms);
+        }
+        let mut start = vec![String::new(); 5];
+        start[0] = "all".into();
+        let all = self.all(|row| Some(row.ms)).unwrap_or_default();
+        let theirs = self.all(|row| row.tenseal_ms);
+        add(start, all, theirs, paper.map(|paper| paper.all * 1e3));
+        for column in 2..columns {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        println!("{table}");
+        for side in std::iter::once(&self.ours).chain(&self.tenseal) {
+            let bytes = &side.bytes;
+            println!(
+                "  {:<15} bytes: input {}, result {}, keys {}, encrypted weights {}; memory {}",
+                side.name, bytes.input, bytes.output, bytes.keys, bytes.weights, bytes.memory
+            );
+        }
+    }
+}
+
+impl Report {
+    /// As tables.
+    pub fn print(&self) {
+        for network in &self.networks {
+            network.print();
+        }
+        if let Some(training) = &self.training {
+            println!(
+                "\ntraining: logistic regression on {} encrypted rows of {} features; TenSEAL: \
+                 log2(QP) = {:.0},\nencryption {:.1} s, an epoch {:.1} s CPU time on one thread; \
+                 he-edge: not in this comparison yet",
+                training.rows,
+                training.features,
+                training.log_qp,
+                training.tenseal_encryption_seconds,
+                training.tenseal_epoch_seconds
+            );
+        }
+    }
+}
