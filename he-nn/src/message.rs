@@ -8,7 +8,7 @@
 //! client keeps at most [`Card::window`] chunks unacknowledged: that is the
 //! whole flow control, and it makes the receive buffer of a device a constant.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::trace::Span;
 
@@ -157,7 +157,7 @@ pub struct Stage {
 }
 
 /// The stages of an inference, link handling apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum StageKind {
     /// Encoding the first layer's weights and multiply-accumulating.
     Layer1,
@@ -177,6 +177,28 @@ pub enum StageKind {
     Rescale3,
     /// Of a circuit: all of this step, link handling apart.
     Step(u8),
+}
+
+/// By one path for all variants: the derived one writes each on its own, a kilobyte
+/// of a board's code. Formats that write names instead of indices get none.
+impl Serialize for StageKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const NAME: &str = "StageKind";
+        let index = match self {
+            Self::Layer1 => 0,
+            Self::Sum1 => 1,
+            Self::Rescale1 => 2,
+            Self::Activation => 3,
+            Self::Rescale2 => 4,
+            Self::Layer2 => 5,
+            Self::Sum2 => 6,
+            Self::Rescale3 => 7,
+            Self::Step(step) => {
+                return serializer.serialize_newtype_variant(NAME, 8, "Step", step);
+            }
+        };
+        serializer.serialize_unit_variant(NAME, index, "")
+    }
 }
 
 /// Why a request was not carried out. The offending values are in it, so that
@@ -302,4 +324,30 @@ pub enum Reply<'a> {
     Refused(Refusal),
     /// The evaluator failed and restarts.
     Fault(Fault<'a>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_read_as_they_were_written() {
+        use StageKind as S;
+        for kind in [
+            S::Layer1,
+            S::Sum1,
+            S::Rescale1,
+            S::Activation,
+            S::Rescale2,
+            S::Layer2,
+            S::Sum2,
+            S::Rescale3,
+            S::Step(0),
+            S::Step(255),
+        ] {
+            let mut bytes = [0; 4];
+            let written = postcard::to_slice(&kind, &mut bytes).unwrap();
+            assert_eq!(postcard::from_bytes::<S>(written).unwrap(), kind);
+        }
+    }
 }

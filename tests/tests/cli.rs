@@ -215,6 +215,7 @@ fn infer_as_json() {
         sorted(&[
             "instructions",
             "cycles",
+            "seconds",
             "ram_static_bytes",
             "ram_stack_peak_bytes",
             "stages"
@@ -533,7 +534,7 @@ fn a_circuit_says_what_every_layer_took() {
 fn encrypted_weights_and_batches() {
     for (arguments, count, params, samples) in [
         (&["--weights", "encrypted"][..], "2", 4096, 1),
-        (&["--packing", "batch"], "20", 8192, 4096),
+        (&["--packing", "batch"], "20", 4096, 2048),
         (
             &["--model", "mnist-cnn", "--weights", "encrypted"],
             "1",
@@ -660,7 +661,10 @@ fn import_of_an_onnx_file() {
     // It is evaluated like any other.
     let report = succeeds(&["infer", "--model", &out, "--json", "-"]);
     let report: Value = serde_json::from_str(&report).unwrap();
-    assert_eq!(report["label_flips"], 0);
+    // All logits are the same, so labels are whatever errors make of them.
+    for image in report["images"].as_array().unwrap() {
+        assert!(image["max_logit_error"].as_f64().unwrap() < 0.05);
+    }
     let named = [&call[..], &["--name", "another"]].concat();
     succeeds(&named);
     assert_eq!(
