@@ -492,6 +492,18 @@ impl Table {
             expected = each(&expected, |i, v| times(v, values[i]));
         }
         self.add(&lab, "products_to_the_base", &ct, &expected);
+
+        // Sums of what was encrypted apart, so that errors are independent.
+        let (other, another) = (lab.encrypt(&w), lab.encrypt(&v));
+        let mut sum = multiply(p, copy(&x), &y, lab.limbs()).unwrap();
+        multiply_add(p, &mut sum, &other, &another).unwrap();
+        let twice = each(&v, |i, v| times(plus(v, v), w[i]));
+        self.add(&lab, "multiply_add", &sum, &twice);
+        let (mut sum, mut halves) = (copy(&x), vec![0; integer_matrix_halves(2)]);
+        let outputs = std::slice::from_mut(&mut sum);
+        integer_matrix(p, &[&x, &other], &[3, -5], 0.125, outputs, &mut halves).unwrap();
+        let weighted = |i: usize, v: Complex| [0, 1].map(|k| 0.375 * v[k] - 0.625 * w[i][k]);
+        self.add(&lab, "integer_matrix", &sum, &each(&v, weighted));
     }
 }
 
