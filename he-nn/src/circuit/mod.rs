@@ -412,9 +412,12 @@ pub struct Circuit<'m> {
 }
 
 /// Layers of a network as maps and activations between them.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is no allocator to box with"
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there is no allocator to box with"
+    )
 )]
 enum Part<'m> {
     Linear(LinearMap<'m>),

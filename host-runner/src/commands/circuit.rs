@@ -55,10 +55,17 @@ impl Samples {
                 Split::Test => test,
             }));
         }
+        // Architectures carry the name of their data.
+        let clothing = model.name().starts_with("fashion");
         let Some(directory) = directory else {
+            if clothing {
+                return Err(Failure::NoSamples {
+                    model: model.name().to_owned(),
+                });
+            }
             return Ok(Self::Images(bundled::digits()?));
         };
-        let of_name = if model.name().starts_with("fashion") {
+        let of_name = if clothing {
             DataSet::FashionMnist
         } else {
             DataSet::Mnist
@@ -517,11 +524,11 @@ pub struct CircuitReport {
     pub params: ParamsReport,
     /// Step by step.
     pub steps: Vec<CircuitStep>,
-    /// Largest logit error that any input and any randomness can give; of a batch,
-    /// unknown before it runs.
-    pub logit_error_worst_case: Option<f64>,
+    /// Largest logit error that any input and any randomness can give; `null` for
+    /// features, which have no bound.
+    pub logit_error_worst_case: f64,
     /// Six standard deviations of the logit error.
-    pub logit_error_six_sigma: Option<f64>,
+    pub logit_error_six_sigma: f64,
     /// Bits between the ranges of training and half the modulus.
     pub headroom_bits: f64,
     /// Samples of one run.
@@ -667,8 +674,8 @@ fn latency_report(
         packing: Packing::Latency,
         params: ParamsReport::at_level(params, circuit.input_level()),
         steps: steps.collect(),
-        logit_error_worst_case: Some(error.worst_case),
-        logit_error_six_sigma: Some(error.six_sigma),
+        logit_error_worst_case: error.worst_case,
+        logit_error_six_sigma: error.six_sigma,
         headroom_bits: circuit.headroom_bits(),
         samples: 1,
         ciphertexts: circuit.ciphertexts(),
@@ -724,8 +731,8 @@ pub fn plan(
                         products: view.layer.fan_in(view.input) * view.output.values(),
                     })
                     .collect(),
-                logit_error_worst_case: None,
-                logit_error_six_sigma: None,
+                logit_error_worst_case: circuit.logit_error().worst_case,
+                logit_error_six_sigma: circuit.logit_error().six_sigma,
                 headroom_bits: circuit.headroom_bits(),
                 samples: circuit.samples(),
                 ciphertexts: model.inputs(),
@@ -797,12 +804,15 @@ pub fn plan_text(r: &CircuitReport) -> String {
             ),
         ),
     ];
-    if let (Some(six), Some(worst)) = (r.logit_error_six_sigma, r.logit_error_worst_case) {
-        facts.push((
-            "logit error",
-            format!("{six:.4} at six standard deviations, {worst:.0} in the worst case"),
-        ));
-    }
+    let (six, worst) = (r.logit_error_six_sigma, r.logit_error_worst_case);
+    facts.push((
+        "logit error",
+        if worst.is_finite() {
+            format!("{six:.4} at six standard deviations, {worst:.0} in the worst case")
+        } else {
+            format!("{six:.4} at six standard deviations; features have no worst case")
+        },
+    ));
     facts.extend([
         (
             "headroom",

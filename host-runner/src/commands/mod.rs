@@ -130,7 +130,7 @@ pub enum Failure {
     #[error(transparent)]
     Engine(#[from] crate::circuit::EngineError),
     /// A model that needs data.
-    #[error("nothing is bundled for {model}: name the directory of its table with --data")]
+    #[error("no samples for {model} are bundled: name the directory of its data with --data")]
     NoSamples {
         /// The model.
         model: String,
