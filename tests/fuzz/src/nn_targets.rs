@@ -4,7 +4,7 @@ use crate::script::{CIRCUIT, RECORDING, frame, play};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::params::N4096_DEPTH3;
 use he_nn::circuit::session::{CircuitSession, Encrypted};
-use he_nn::link::{FrameReader, MAX_DECODED, MAX_FRAME, encode};
+use he_nn::link::{FrameReader, LinkError, MAX_DECODED, MAX_FRAME, encode};
 use he_nn::message::{Memory, PROTOCOL_VERSION, Reply, Request, TimeUnit};
 use he_nn::model::{
     CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Kernel, Layer, Linear, MAGIC, Model,
@@ -43,8 +43,15 @@ pub(crate) fn message(bytes: &[u8]) {
     };
     let mut reader = Box::new(FrameReader::<MAX_DECODED>::new());
     match reader.read(&mut frame.iter().copied()) {
-        Some(Ok(frame)) => assert_eq!(frame.message(), bytes),
         // A frame of nothing but its checksum is one.
+        Some(Ok(frame)) => assert_eq!(frame.message(), bytes),
+        // COBS adds less to some bytes than a frame has room for: more of them fit
+        // the frame than any message has.
+        Some(Err(LinkError::TooLong { capacity, .. })) => {
+            // With the checksum, of 32 bits.
+            assert!(bytes.len() + size_of::<u32>() > capacity);
+            return;
+        }
         other => panic!("{other:?}"),
     }
     decode(bytes);
