@@ -504,6 +504,10 @@ impl Table {
         integer_matrix(p, &[&x, &other], &[3, -5], 0.125, outputs, &mut halves).unwrap();
         let weighted = |i: usize, v: Complex| [0, 1].map(|k| 0.375 * v[k] - 0.625 * w[i][k]);
         self.add(&lab, "integer_matrix", &sum, &each(&v, weighted));
+        let outputs = std::slice::from_mut(&mut sum);
+        let (terms, plain) = ([copy(&x), other], [lab.plain(&w), lab.plain(&v)]);
+        plaintext_matrix(p, &terms, &plain, outputs).unwrap();
+        self.add(&lab, "plaintext_matrix", &sum, &twice);
     }
 }
 

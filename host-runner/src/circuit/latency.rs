@@ -6,7 +6,7 @@ use he_core::Params;
 use he_core::ckks::encode::{encode, encode_complex};
 use he_core::ckks::evaluator::{
     SwitchOp, Workspace, add, add_plain, fast_workspace_words, hoisting_words, multiply_add,
-    multiply_constant, multiply_plain_add, relinearize, rescale, rotate_many, square, switch,
+    multiply_constant, plaintext_matrix, relinearize, rescale, rotate_many, square, switch,
 };
 use he_core::ckks::{Ciphertext, Constant, Plaintext};
 use he_core::ring::automorphism;
@@ -54,7 +54,7 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
     });
     let level = circuit.input_level();
     let scratch = fast_workspace_words(params, level) + hoisting_words(params, level);
-    // Inputs or baby steps, a sum and a term.
+    // Inputs or baby steps, and the sums: one a giant step.
     let values = circuit.steps().iter().map(|step| match step {
         Step::Linear { form, level, .. } => {
             let operands = match *form {
@@ -62,7 +62,7 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
                 Form::Diagonals { baby, .. } => baby,
                 Form::Rows { .. } => 1,
             };
-            2 * (operands + 2) * (level + 1) * params.n()
+            2 * (operands + form.giants()) * (level + 1) * params.n()
         }
         Step::Square { level, .. } => 3 * (level + 1) * params.n(),
     });
@@ -564,32 +564,34 @@ impl Machine<'_> {
         self.relinearize(squared)
     }
 
-    /// The sum of products of pairs of ciphertexts and factors, `first` the index
-    /// of the first factor.
+    /// Sums of products of ciphertexts and factors: of all ciphertexts and the first
+    /// factors, then of all and the next.
     fn products(
         &mut self,
         values: &[Ct],
         factors: &Factors,
-        first: usize,
-        sums: f64,
-    ) -> Result<Ct, EngineError> {
+        count: usize,
+        scale: f64,
+    ) -> Result<Vec<Ct>, EngineError> {
         let what = "a product with weights";
         let level = values.first().map_or(0, Ciphertext::level);
         match factors {
             Factors::Plain { weights, .. } => {
-                let mut sum = self.zero(level, sums)?;
-                for (value, weight) in values.iter().zip(weights.iter().skip(first)) {
-                    multiply_plain_add(self.params, &mut sum, value, weight)
-                        .map_err(failed(what))?;
-                }
-                Ok(sum)
+                let sums = (0..count).map(|_| self.zero(level, scale));
+                let mut sums = sums.collect::<Result<Vec<_>, _>>()?;
+                plaintext_matrix(self.params, values, weights, &mut sums).map_err(failed(what))?;
+                Ok(sums)
             }
             Factors::Encrypted { weights, .. } => {
-                let mut sum = self.zero3(level, sums)?;
-                for (value, weight) in values.iter().zip(weights.iter().skip(first)) {
-                    multiply_add(self.params, &mut sum, value, weight).map_err(failed(what))?;
-                }
-                self.relinearize(sum)
+                let rows = weights.chunks(values.len().max(1)).take(count);
+                rows.map(|row| {
+                    let mut sum = self.zero3(level, scale)?;
+                    for (value, weight) in values.iter().zip(row) {
+                        multiply_add(self.params, &mut sum, value, weight).map_err(failed(what))?;
+                    }
+                    self.relinearize(sum)
+                })
+                .collect()
             }
         }
     }
@@ -607,25 +609,31 @@ impl Machine<'_> {
         let n = params.n();
         let sums = scales.sums();
         let rotation = |steps: usize| automorphism::rotation(n, steps as i32);
-        let mut sum = match form {
-            Form::Blocks { .. } | Form::Rows { .. } => self.products(&values, factors, 0, sums)?,
+        let values = match form {
+            Form::Blocks { .. } | Form::Rows { .. } => values,
             Form::Diagonals { baby, complex, .. } => {
                 let [mut value] = take_one(values)?;
                 if complex && !first {
                     self.pair(&mut value, rotation(form.diagonals()))?;
                 }
-                let babies = self.babies(value, baby)?;
-                let mut giants = (0..form.giants()).rev();
-                let last = giants.next().unwrap_or(0);
-                let mut sum = self.products(&babies, factors, last * baby, sums)?;
-                for giant in giants {
-                    self.switch(SwitchOp::Rotate(rotation(baby)), &mut sum)?;
-                    let term = self.products(&babies, factors, giant * baby, sums)?;
-                    add(params, &mut sum, &term).map_err(failed("a sum"))?;
-                }
-                sum
+                self.babies(value, baby)?
             }
         };
+        let mut terms = self.products(&values, factors, form.giants(), sums)?;
+        drop(values);
+        let missing = EngineError::Count {
+            what: "sums of a layer",
+            expected: form.giants(),
+            got: 0,
+        };
+        // The last giant step comes first, so that each is a rotation by one.
+        let mut sum = terms.pop().ok_or(missing)?;
+        if let Form::Diagonals { baby, .. } = form {
+            for term in terms.iter().rev() {
+                self.switch(SwitchOp::Rotate(rotation(baby)), &mut sum)?;
+                add(params, &mut sum, term).map_err(failed("a sum"))?;
+            }
+        }
         for fold in form.folds(params.slots()) {
             self.switch(SwitchOp::RotateAdd(rotation(fold)), &mut sum)?;
         }

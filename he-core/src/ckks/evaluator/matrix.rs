@@ -1,19 +1,28 @@
-//! A vector of ciphertexts times a matrix of small integers: a layer of a
-//! quantized network with one sample a slot.
+//! A vector of ciphertexts times a matrix, of small integers or of plaintexts.
 //!
-//! An integer is multiplied by as it is. Nothing is encoded or rounded and no
+//! [`integer_matrix`] is a layer of a quantized network with one sample a slot. An
+//! integer is multiplied by as it is: nothing is encoded or rounded and no
 //! level is spent; what an integer of 1 stands for goes into the scale.
+//!
+//! [`plaintext_matrix`] is the sums of a product with a matrix by diagonals, baby
+//! steps in a row and a row a giant step (Halevi and Shoup, Crypto 2018, section
+//! 4.1). Such a sum is bound by memory: all that is done with a part of the
+//! ciphertexts that fits the nearest memory is done before the next part.
 
 use super::check_level;
-use crate::ckks::Ciphertext;
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
+use crate::ckks::{Ciphertext, Plaintext};
 use crate::error::{Result, check_len};
 use crate::params::Params;
-use crate::ring::kernel::{self, SMALL_BLOCK, small_packed_len};
+use crate::ring::kernel::{self, KeyTerm, MAX_TERMS, SMALL_BLOCK, small_packed_len};
 
 /// Most columns of [`integer_matrix`].
 pub const MAX_COLUMNS: usize = 1 << 16;
+
+/// Words of a limb that [`plaintext_matrix`] takes at a time: of 32 ciphertexts,
+/// 256 KB.
+const BLOCK: usize = 1024;
 
 /// Words of scratch that [`integer_matrix`] takes for so many columns.
 #[must_use]
@@ -94,9 +103,101 @@ where
     Ok(())
 }
 
+/// `outputs[r] = sum over c of weights[r][c] * inputs[c]`, slot by slot, in the
+/// level of the inputs; the scale is the product of an input's and a weight's, which
+/// must be the same for all terms of a row. `weights` holds a row an output, one
+/// after the other.
+///
+/// The words are those of [`super::multiply_plain_add`], term by term.
+///
+/// # Errors
+/// [`crate::Error::Length`] where the weights or the storage of an output do not fit,
+/// or for no column or more than [`MAX_COLUMNS`]; [`crate::Error::Level`] or
+/// [`crate::Error::Scale`] where two terms differ; [`crate::Error::Params`].
+pub fn plaintext_matrix<S, T, U>(
+    params: &Params,
+    inputs: &[Ciphertext<T>],
+    weights: &[Plaintext<U>],
+    outputs: &mut [Ciphertext<S>],
+) -> Result<()>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    T: AsRef<[u32]> + AsMut<[u32]>,
+    U: AsRef<[u32]> + AsMut<[u32]>,
+{
+    const OP: &str = "plaintext matrix";
+    let columns = inputs.len();
+    check_len("columns", columns, columns.clamp(1, MAX_COLUMNS))?;
+    check_len("weights", weights.len(), columns * outputs.len())?;
+    let Some(first) = inputs.first() else {
+        return Ok(());
+    };
+    let level = first.level();
+    for input in inputs {
+        input.check_params(params)?;
+        check_level(OP, level, input.level())?;
+    }
+    for row in weights.chunks_exact(columns) {
+        let scale = row.first().map_or(1.0, |w| first.scale() * w.scale());
+        check_scale(OP, scale)?;
+        for (input, weight) in inputs.iter().zip(row) {
+            weight.check_params(params)?;
+            check_level(OP, level, weight.level())?;
+            check_same_scale(OP, scale, input.scale() * weight.scale())?;
+        }
+    }
+    for (output, row) in outputs.iter_mut().zip(weights.chunks_exact(columns)) {
+        let scale = row.first().map_or(1.0, |w| first.scale() * w.scale());
+        output.check_params(params)?;
+        output.reset(level, scale)?;
+        output.set_track(Track::of(|| {
+            inputs
+                .iter()
+                .zip(row)
+                .fold(Known::ZERO, |sum, (input, weight)| {
+                    let off = libm::fabs(scale / (input.scale() * weight.scale()) - 1.0);
+                    let term = input.track().get().product(weight.track().get());
+                    sum.plus(term, off)
+                })
+        }));
+    }
+    let n = params.n();
+    for limb in 0..=level {
+        let m = params.prime(limb)?.modulus();
+        for start in (limb * n..(limb + 1) * n).step_by(BLOCK) {
+            let range = start..(start + BLOCK).min((limb + 1) * n);
+            for (output, row) in outputs.iter_mut().zip(weights.chunks_exact(columns)) {
+                let [x0, x1] = output.words_mut();
+                let (x0, x1) = (x0.get_mut(range.clone()), x1.get_mut(range.clone()));
+                let (x0, x1) = (x0.unwrap_or_default(), x1.unwrap_or_default());
+                // Nothing is there that the first terms are added to.
+                let mut factor = 0;
+                let of_row = inputs.chunks(MAX_TERMS).zip(row.chunks(MAX_TERMS));
+                for (inputs, weights) in of_row {
+                    let mut terms = [KeyTerm::default(); MAX_TERMS];
+                    for (term, (input, weight)) in terms.iter_mut().zip(inputs.iter().zip(weights))
+                    {
+                        let (c0, c1) = input.halves();
+                        *term = KeyTerm {
+                            digit: weight.words().get(range.clone()).unwrap_or_default(),
+                            b: c0.get(range.clone()).unwrap_or_default(),
+                            a: c1.get(range.clone()).unwrap_or_default(),
+                        };
+                    }
+                    let terms = terms.get(..inputs.len()).unwrap_or_default();
+                    kernel::dot_two(x0, x1, factor, terms, m);
+                    factor = m.r();
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ckks::evaluator::multiply_plain_add;
     use crate::error::Error;
     use crate::testing::{N64 as P, random};
 
@@ -139,6 +240,59 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn plaintext(seed: u64, level: usize, scale: f64) -> Plaintext<Vec<u32>> {
+        let values = random(N, 1 << 16, 1000 + seed);
+        let values: Vec<i64> = values.iter().map(|&x| i64::from(x) - (1 << 15)).collect();
+        Plaintext::new(&P, &values, level, scale, vec![0; (level + 1) * N]).unwrap()
+    }
+
+    #[test]
+    fn a_row_of_plaintexts_is_a_sum_of_products() {
+        for columns in [1, 5, 6, 13] {
+            let inputs: Vec<_> = (0..columns).map(|k| ciphertext(k, 2, 1024.0)).collect();
+            // Each row at a scale of its own.
+            let weights: Vec<_> = (0..3 * columns)
+                .map(|k| plaintext(k, 2, [16.0, 32.0, 64.0][(k / columns) as usize]))
+                .collect();
+            // What is there must not matter.
+            let mut outputs: Vec<_> = (0..3).map(|k| ciphertext(90 + k, 4, 1.0)).collect();
+            plaintext_matrix(&P, &inputs, &weights, &mut outputs).unwrap();
+            for (output, row) in outputs.iter().zip(weights.chunks(inputs.len())) {
+                let mut sum = zero(4);
+                sum.reset(2, 1024.0 * row[0].scale()).unwrap();
+                for (input, weight) in inputs.iter().zip(row) {
+                    multiply_plain_add(&P, &mut sum, input, weight).unwrap();
+                }
+                assert_eq!(output.parts(), sum.parts());
+                assert_eq!((output.level(), output.scale()), (sum.level(), sum.scale()));
+                #[cfg(feature = "noise")]
+                assert_eq!(output.noise(), sum.noise());
+            }
+        }
+    }
+
+    #[test]
+    fn plaintexts_that_do_not_fit_are_refused() {
+        let inputs = [ciphertext(1, 2, 1024.0), ciphertext(2, 2, 1024.0)];
+        let good = || plaintext(1, 2, 16.0);
+        let mut outputs = [zero(4)];
+        let mut refused = |inputs: &[Ciphertext<Vec<u32>>], weights: &[Plaintext<Vec<u32>>]| {
+            plaintext_matrix(&P, inputs, weights, &mut outputs).unwrap_err()
+        };
+        assert!(matches!(refused(&[], &[]), Error::Length { .. }));
+        let short = refused(&inputs, &[good()]);
+        assert!(matches!(short, Error::Length { .. }));
+        let low = refused(&inputs, &[good(), plaintext(2, 1, 16.0)]);
+        assert!(matches!(low, Error::Level { .. }));
+        let scale = refused(&inputs, &[good(), plaintext(3, 2, 32.0)]);
+        assert!(matches!(scale, Error::Scale { .. }));
+        let mixed = [ciphertext(1, 2, 1024.0), ciphertext(2, 1, 1024.0)];
+        let mixed = refused(&mixed, &[good(), good()]);
+        assert!(matches!(mixed, Error::Level { .. }));
+        // Nothing was written.
+        assert_eq!(outputs[0].parts(), zero(4).parts());
     }
 
     #[cfg(feature = "noise")]

@@ -1,8 +1,8 @@
 //! Operations on ciphertexts. No secret comes here; the evaluator is public.
 //!
 //! They work in place, on two parts or three alike, and check that levels and
-//! scales agree: [`linear`] adds, [`product`] multiplies, [`matrix`] by small
-//! integers, [`level`] divides, [`switching`] relinearises and rotates, [`hoisting`]
+//! scales agree: [`linear`] adds, [`product`] multiplies, [`matrix`] by many small
+//! integers or plaintexts, [`level`] divides, [`switching`] relinearises and rotates, [`hoisting`]
 //! rotates one ciphertext several times, [`polynomial`] evaluates one.
 //!
 //! Every operation brings forward the noise that its operands carry, and the bound
@@ -95,7 +95,7 @@ pub use hoisting::{
 };
 pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards};
 pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
-pub use matrix::{integer_matrix, integer_matrix_halves};
+pub use matrix::{integer_matrix, integer_matrix_halves, plaintext_matrix};
 pub use polynomial::{
     PolynomialOutcome, evaluate_polynomial, polynomial_levels, polynomial_outcome, polynomial_words,
 };

@@ -1,4 +1,4 @@
-//! The kernels of grouped digits, sums of products with one reduction: safe code
+//! The kernels of grouped digits and of matrices of plaintexts, sums of products with one reduction: safe code
 //! for every target. Only hosts have a faster way (`x86`); a set with several
 //! special primes is for hosts.
 
@@ -19,8 +19,9 @@ pub struct Carried {
     pub factor: i32,
 }
 
-/// A digit of [`dot_two`] and the two halves of its key.
-#[derive(Clone, Copy, Debug)]
+/// A digit of [`dot_two`] and the two halves of its key; or a plaintext and the two
+/// parts of a ciphertext.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct KeyTerm<'a> {
     /// Residues of the digit.
     pub digit: &'a [u32],

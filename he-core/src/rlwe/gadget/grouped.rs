@@ -190,11 +190,7 @@ pub(crate) fn multiply_key<K: AsRef<[u32]> + AsMut<[u32]>>(
     let mut factor = factor;
     let mut left = count;
     while left > 0 {
-        let mut terms = [KeyTerm {
-            digit: &[],
-            b: &[],
-            a: &[],
-        }; MAX_TERMS];
+        let mut terms = [KeyTerm::default(); MAX_TERMS];
         let some = left.min(MAX_TERMS);
         for (term, (limb, digit)) in terms.iter_mut().zip(rest.by_ref().take(some)) {
             let (b, a) = key.halves(params, KeyLimb { target, digit })?;
