@@ -25,7 +25,10 @@
 //! `W[i mod D][(i + d) mod P]`, and rotations by `D, 2 D, .. P / 2` (Halevi and
 //! Shoup, Crypto 2014, section 4.3), with baby and giant steps (section 4.1 of
 //! Crypto 2018). Of two real vectors in one complex slot, `x[s] + i x[s + h]`,
-//! one diagonal serves two: half of the products and of the rotations.
+//! one diagonal serves two: half of the products and of the rotations. In the first
+//! layer, where the vector fits the slots several times, the client rotates copy `c`
+//! by `c` times as many diagonals as a copy takes: with four copies a quarter of the
+//! products, for two rotations more that sum the copies.
 //!
 //! **Rows**, for a last layer of few outputs: row `k` in block `k` of period `P`,
 //! one product, and rotations by `1, 2, .. P / 2`.
@@ -108,6 +111,9 @@ pub enum Form {
         baby: usize,
         /// Two diagonals in one complex slot.
         complex: bool,
+        /// Copies of the input, a power of two, of which each takes other diagonals:
+        /// more than one where a client rotates them as it packs.
+        copies: usize,
     },
     /// A row a block.
     Rows {
@@ -142,12 +148,42 @@ impl Form {
                 period,
                 rows,
                 complex,
+                copies,
                 ..
             } => {
                 let all = if rows < period { rows } else { period };
-                if complex { all >> 1 } else { all }
+                (if complex { all >> 1 } else { all }) >> copies.trailing_zeros()
             }
             _ => 0,
+        }
+    }
+
+    /// Distance of the two values in a complex slot: diagonals of all copies.
+    #[must_use]
+    pub const fn pair_distance(self) -> usize {
+        match self {
+            Self::Diagonals { copies, .. } => self.diagonals() << copies.trailing_zeros(),
+            _ => 0,
+        }
+    }
+
+    /// The two values in a slot of the input of [`Form::Diagonals`], by index; the
+    /// second one only where slots are complex.
+    const fn inputs_of_slot(self, slot: usize) -> (usize, usize) {
+        match self {
+            Self::Diagonals {
+                period,
+                rows,
+                copies,
+                ..
+            } => {
+                let length = if rows < period { period } else { rows };
+                let copy = (slot >> length.trailing_zeros()) & (copies - 1);
+                let first = slot + copy * self.diagonals();
+                let mask = period - 1;
+                (first & mask, (first + self.pair_distance()) & mask)
+            }
+            _ => (0, 0),
         }
     }
 
@@ -169,6 +205,17 @@ impl Form {
         )
     }
 
+    /// Whether key switching comes before the products, too, where its noise is
+    /// that of a scale which is not squared yet. The client packs the pairs of the
+    /// first layer.
+    #[must_use]
+    const fn switches_operands(self, first: bool) -> bool {
+        match self {
+            Self::Blocks { .. } | Self::Rows { .. } => false,
+            Self::Diagonals { baby, complex, .. } => baby > 1 || (complex && !first),
+        }
+    }
+
     /// Period of the result; that of [`Form::Rows`] is the distance of its
     /// outputs.
     #[must_use]
@@ -184,7 +231,12 @@ impl Form {
     pub fn folds(self, slots: usize) -> impl Iterator<Item = usize> + Clone {
         let (first, end) = match self {
             Self::Blocks { lanes, .. } => (lanes, slots),
-            Self::Diagonals { period, rows, .. } => (rows, period),
+            Self::Diagonals {
+                period,
+                rows,
+                copies,
+                ..
+            } => (rows, period.max(rows) << copies.trailing_zeros()),
             Self::Rows { period } => (1, period),
         };
         core::iter::successors(Some(first), |step| step.checked_mul(2))
@@ -240,18 +292,17 @@ impl Form {
                 rows,
                 baby,
                 complex,
+                copies,
             } => {
-                let half = self.diagonals();
                 let b = index & (baby - 1);
                 // Rotated back by the giant step that follows the product.
                 let giant = index - b;
-                // What both periods divide; the rest repeats it.
-                let all = period.max(rows).min(slots).max(1);
+                // What the input repeats, and every output; the rest repeats it.
+                let all = (period.max(rows) << copies.trailing_zeros()).clamp(1, slots.max(1));
                 for (s, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate().take(all) {
                     let output = s.wrapping_sub(giant) & (rows - 1);
-                    let input = (s + b) & (period - 1);
+                    let (input, other) = self.inputs_of_slot(s + b);
                     if complex {
-                        let other = (s + b + half) & (period - 1);
                         *re = weight(output, Some(input), 0.5);
                         *im = weight(output, Some(other), -0.5);
                     } else {
@@ -319,6 +370,15 @@ impl LinearScales {
     pub const fn sums(&self) -> f64 {
         self.input * self.weights
     }
+}
+
+/// Where a layer may switch keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeySwitches {
+    /// Before its products, too.
+    Anywhere,
+    /// After its products alone.
+    OfProducts,
 }
 
 /// What is done, in order.
@@ -393,8 +453,8 @@ mod cost {
         3 * params.digits(level) * targets(params, level) + division(params, level)
     }
 
-    /// A product with a plaintext, added. It reads more memory than it has
-    /// arithmetic.
+    /// A product with a plaintext, added: two passes of multiplications, and the
+    /// plaintext is read from memory that is far.
     pub(super) const fn product(level: usize) -> usize {
         3 * (level + 1)
     }
@@ -480,8 +540,7 @@ impl<'m> Circuit<'m> {
         row: &mut [f64],
         scratch: &mut [f64],
     ) -> Result<Self, CircuitError> {
-        let parts = parts(&model)?;
-        let depth = parts.len();
+        let depth = depth(&model)?;
         if params.max_level() < depth {
             return Err(CircuitError::Depth {
                 needed: depth,
@@ -499,10 +558,27 @@ impl<'m> Circuit<'m> {
             },
             headroom_bits: f64::INFINITY,
         };
-        circuit.lay_out(parts)?;
-        circuit.choose_scales()?;
-        circuit.bound(row, scratch)?;
+        match circuit.plan(KeySwitches::Anywhere, row, scratch) {
+            // A set with a narrow special prime leaves too much noise in what is
+            // switched before its product.
+            Err(CircuitError::Noise { .. }) => {
+                circuit.plan(KeySwitches::OfProducts, row, scratch)?;
+            }
+            planned => planned?,
+        }
         Ok(circuit)
+    }
+
+    fn plan(
+        &mut self,
+        switches: KeySwitches,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<(), CircuitError> {
+        self.steps.clear();
+        self.lay_out(parts(&self.model)?, switches)?;
+        self.choose_scales()?;
+        self.bound(row, scratch)
     }
 
     /// Numbers that [`Self::new`] takes for `row` and for `scratch`.
@@ -513,7 +589,11 @@ impl<'m> Circuit<'m> {
     }
 
     /// Chooses forms and levels.
-    fn lay_out(&mut self, parts: heapless::Vec<Part<'m>, MAX_STEPS>) -> Result<(), CircuitError> {
+    fn lay_out(
+        &mut self,
+        parts: heapless::Vec<Part<'m>, MAX_STEPS>,
+        switches: KeySwitches,
+    ) -> Result<(), CircuitError> {
         let depth = parts.len();
         let last = depth.saturating_sub(1);
         let mut period = 0;
@@ -521,7 +601,8 @@ impl<'m> Circuit<'m> {
             let level = depth - index;
             let step = match part {
                 Part::Linear(map) => {
-                    let form = self.cheapest(&map, level, index == 0, index == last, period)?;
+                    let form =
+                        self.cheapest(&map, level, (index == 0, index == last), period, switches)?;
                     period = form.output_period();
                     Step::Linear {
                         map,
@@ -553,9 +634,9 @@ impl<'m> Circuit<'m> {
         &self,
         map: &LinearMap<'_>,
         level: usize,
-        first: bool,
-        last: bool,
+        (first, last): (bool, bool),
         period: usize,
+        switches: KeySwitches,
     ) -> Result<Form, CircuitError> {
         let slots = self.params.slots();
         let rows = map.outputs().next_power_of_two().max(2);
@@ -575,6 +656,9 @@ impl<'m> Circuit<'m> {
         }
         let mut best: Option<(usize, Form)> = None;
         let mut consider = |form: Form| {
+            if switches == KeySwitches::OfProducts && form.switches_operands(first) {
+                return;
+            }
             let cost = self.cost(form, level, first);
             if best.is_none_or(|(least, _)| cost < least) {
                 best = Some((cost, form));
@@ -589,22 +673,31 @@ impl<'m> Circuit<'m> {
         if last && !first && map.outputs() <= slots >> period.trailing_zeros() {
             consider(Form::Rows { period });
         }
+        // Only a client rotates copies.
+        let most = if first {
+            slots >> period.max(rows).trailing_zeros()
+        } else {
+            1
+        };
         for complex in [false, true] {
-            let all = Form::Diagonals {
-                period,
-                rows,
-                baby: 1,
-                complex,
-            };
-            let mut baby = 1;
-            while baby <= all.diagonals() {
-                consider(Form::Diagonals {
-                    period,
-                    rows,
-                    baby,
-                    complex,
-                });
-                baby <<= 1;
+            let mut copies = 1;
+            while copies <= most {
+                let mut baby = 1;
+                loop {
+                    let form = Form::Diagonals {
+                        period,
+                        rows,
+                        baby,
+                        complex,
+                        copies,
+                    };
+                    if baby > form.diagonals() {
+                        break;
+                    }
+                    consider(form);
+                    baby <<= 1;
+                }
+                copies <<= 1;
             }
         }
         best.map(|(_, form)| form).ok_or(wide)
@@ -872,7 +965,7 @@ impl<'m> Circuit<'m> {
             };
             if let Form::Diagonals { baby, complex, .. } = *form {
                 if complex && index > 0 {
-                    take(rotation(form.diagonals()), level);
+                    take(rotation(form.pair_distance()), level);
                 }
                 for b in 1..baby {
                     take(rotation(b), level);
@@ -916,15 +1009,12 @@ impl<'m> Circuit<'m> {
                     }
                 }
             }
-            Form::Diagonals {
-                period, complex, ..
-            } => {
-                let half = form.diagonals();
-                let mask = period - 1;
+            Form::Diagonals { complex, .. } => {
                 for (s, (re, im)) in re.iter_mut().zip(im).enumerate() {
-                    *re = value(Some(s & mask));
+                    let (first, second) = form.inputs_of_slot(s);
+                    *re = value(Some(first));
                     if complex {
-                        *im = value(Some((s + half) & mask));
+                        *im = value(Some(second));
                     }
                 }
             }

@@ -620,7 +620,7 @@ impl Writer {
                     self.push(Op::Clear { sums: false });
                     self.push(Op::Receive);
                 } else if complex {
-                    let half = self.rotation(form.diagonals());
+                    let half = self.rotation(form.pair_distance());
                     self.save(0);
                     self.push(Op::Rotate(half));
                     self.push(Op::Pair(0));
@@ -852,11 +852,11 @@ mod tests {
         let mut layers = std::vec![Layer::Conv2d {
             kernel: Kernel {
                 out_channels: 4,
-                height: 2,
-                width: 2,
-                stride: 2,
+                height: 4,
+                width: 4,
+                stride: 4,
             },
-            linear: linear(16, 4, scale),
+            linear: linear(64, 4, scale),
             range: 4.0,
         }];
         for index in 0..=middle {
@@ -872,8 +872,8 @@ mod tests {
             name: b"stream",
             input: Input::Image(Shape {
                 channels: 1,
-                height: 6,
-                width: 6,
+                height: 12,
+                width: 12,
             }),
             layers: &layers,
         };

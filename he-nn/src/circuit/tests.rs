@@ -217,7 +217,7 @@ fn layer(circuit: &Circuit<'_>, index: usize, values: &[Slots]) -> Slots {
         Form::Diagonals { baby, complex, .. } => {
             let mut x = values[0].clone();
             if complex && index > 0 {
-                let other = rotated(&x, form.diagonals());
+                let other = rotated(&x, form.pair_distance());
                 for (x, y) in x.iter_mut().zip(other) {
                     x[1] = y[0];
                 }
@@ -340,12 +340,14 @@ fn every_form_computes_the_layer() {
         }
         circuit
     };
-    let diagonals = |period, rows, baby, complex| Form::Diagonals {
+    let copied = |period, rows, baby, complex, copies| Form::Diagonals {
         period,
         rows,
         baby,
         complex,
+        copies,
     };
+    let diagonals = |period, rows, baby, complex| copied(period, rows, baby, complex, 1);
     // 25 inputs in 32 slots, 20 outputs in 32, 6 in 8.
     for complex in [false, true] {
         for baby in [1, 2, 8, 16] {
@@ -366,6 +368,32 @@ fn every_form_computes_the_layer() {
         }
         let wide = Form::Rows { period: 64 };
         assert_right(&with(diagonals(32, 64, 4, complex), wide));
+        // More inputs than outputs, as many, and less, in copies.
+        for (period, rows, baby, copies) in [
+            (64, 32, 1, 2),
+            (64, 32, 4, 4),
+            (32, 32, 2, 8),
+            (32, 64, 4, 4),
+            (32, 32, 1, 16),
+        ] {
+            let last = Form::Rows { period: rows };
+            assert_right(&with(copied(period, rows, baby, complex, copies), last));
+        }
+    }
+}
+
+#[test]
+fn keys_are_switched_after_products_where_they_are_noisy() {
+    let parts = [Part::Dense(60), Part::Activation(&SQUARE), Part::Dense(10)];
+    let file = network(image(28), &parts).file();
+    for weights in [Weights::Plain, Weights::Encrypted] {
+        let circuit = circuit(&N4096_DEPTH3, &file, weights).unwrap();
+        for (index, step) in circuit.steps().iter().enumerate() {
+            if let Step::Linear { form, .. } = step {
+                assert!(!form.switches_operands(index == 0), "{form:?}");
+            }
+        }
+        assert_right(&circuit);
     }
 }
 
@@ -425,8 +453,12 @@ fn what_no_circuit_evaluates_is_refused_with_its_figures() {
     };
     let e = refused(&N8192_DEPTH5, &net);
     assert!(matches!(e, CircuitError::Encoding { layer: 0, .. }), "{e}");
-    // Two levels of 20 bits are not precise enough for a key switch at one.
-    let e = refused(&N4096_DEPTH3, &network(image(3), &[Part::Dense(1)]));
+    // An error that is small against one is large against such logits.
+    let net = Network {
+        range: 1e-5,
+        ..network(image(3), &[Part::Dense(1)])
+    };
+    let e = refused(&N4096_DEPTH3, &net);
     assert!(matches!(e, CircuitError::Noise { .. }), "{e}");
     for e in [depth, slots] {
         let sentence = std::format!("{e}");

@@ -614,7 +614,7 @@ impl Machine<'_> {
             Form::Diagonals { baby, complex, .. } => {
                 let [mut value] = take_one(values)?;
                 if complex && !first {
-                    self.pair(&mut value, rotation(form.diagonals()))?;
+                    self.pair(&mut value, rotation(form.pair_distance()))?;
                 }
                 self.babies(value, baby)?
             }

@@ -777,11 +777,18 @@ fn describe(step: &Step<'_>, params: &Params) -> CircuitStep {
 fn form_name(form: Form) -> String {
     match form {
         Form::Blocks { lanes, .. } => format!("blocks of {lanes} lanes"),
-        Form::Diagonals { baby, .. } => format!(
-            "{} diagonals, {baby} baby and {} giant steps",
-            form.diagonals(),
-            form.giants()
-        ),
+        Form::Diagonals { baby, copies, .. } => {
+            let copied = if copies > 1 {
+                format!(" in each of {copies} copies")
+            } else {
+                String::new()
+            };
+            format!(
+                "{} diagonals{copied}, {baby} baby and {} giant steps",
+                form.diagonals(),
+                form.giants()
+            )
+        }
         Form::Rows { period } => format!("rows of {period}"),
     }
 }

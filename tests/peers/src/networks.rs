@@ -324,11 +324,21 @@ fn forms(circuit: &Circuit<'_>) -> Vec<String> {
         Step::Linear { form, .. } => match *form {
             Form::Blocks { lanes, .. } => format!("blocks of {lanes}"),
             Form::Rows { period } => format!("rows of {period}"),
-            Form::Diagonals { baby, complex, .. } => format!(
-                "{} {}diagonals, {baby} x {}",
+            Form::Diagonals {
+                baby,
+                complex,
+                copies,
+                ..
+            } => format!(
+                "{} {}diagonals, {baby} x {}{}",
                 form.diagonals(),
                 if complex { "complex " } else { "" },
-                form.giants()
+                form.giants(),
+                if copies > 1 {
+                    format!(", {copies} copies")
+                } else {
+                    String::new()
+                },
             ),
         },
     };
