@@ -206,6 +206,12 @@ pub enum Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
+    /// Whether it is the activation `x^2`.
+    #[must_use]
+    pub fn is_square(&self) -> bool {
+        matches!(self, Self::Polynomial { coefficients, .. } if coefficients.iter().eq([0.0, 0.0, 1.0]))
+    }
+
     /// Largest magnitude of a result in training.
     #[must_use]
     pub const fn range(&self) -> f32 {

@@ -341,13 +341,22 @@ fn step_times(circuit: &Circuit<'_>) -> Result<Vec<StageTime>, EngineError> {
         let (name, scale) = match step {
             Step::Linear { map, scales, .. } => (latency::layer_name(map), scales.output),
             Step::Square { layer, output, .. } => (format!("square {layer}"), *output),
+            Step::Polynomial {
+                layer,
+                coefficients,
+                output,
+                ..
+            } => (
+                latency::polynomial_name(*layer, coefficients.len()),
+                *output,
+            ),
         };
         Ok(StageTime {
             name,
             time: Duration::ZERO,
             level: step.level(),
             scale_log2: scale.log2(),
-            bytes: circuit::ciphertext_bytes(params, step.level().saturating_sub(1))?,
+            bytes: circuit::ciphertext_bytes(params, step.output_level())?,
         })
     };
     circuit.steps().iter().map(of).collect()
@@ -770,6 +779,20 @@ fn describe(step: &Step<'_>, params: &Params) -> CircuitStep {
             level: *level,
             scale_log2: output.log2(),
             products: 1,
+        },
+        Step::Polynomial {
+            layer,
+            coefficients,
+            level,
+            output,
+            ..
+        } => CircuitStep {
+            name: latency::polynomial_name(*layer, coefficients.len()),
+            level: *level,
+            scale_log2: output.log2(),
+            products: step
+                .polynomial_outcome(params)
+                .map_or(0, |outcome| outcome.products as usize),
         },
     }
 }
