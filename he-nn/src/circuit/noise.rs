@@ -281,6 +281,11 @@ impl State {
         };
     }
 
+    /// A product with an integer that goes into the scale.
+    pub(super) fn scaled(&mut self, factor: f64) {
+        self.noise = self.noise.times(factor, factor);
+    }
+
     /// A rescaling from a level.
     pub(super) fn divide(&mut self, params: &Params, level: usize) {
         let prime = params.prime(level);

@@ -556,6 +556,53 @@ fn a_batch_takes_the_lowest_level_that_serves() {
         }
     }
     assert_eq!(batch.square_level(), Some(batch.input_level()));
+    // A polynomial is brought to the scale of its powers first.
+    for (activation, levels) in [(&CUBIC[..], 2), (&QUARTIC, 3), (&SEPTIC, 3)] {
+        let parts = [
+            Part::Dense(20),
+            Part::Activation(activation),
+            Part::Dense(20),
+            Part::Activation(activation),
+            Part::Dense(4),
+        ];
+        let net = Network {
+            range: 2.0,
+            ..network(image(6), &parts)
+        };
+        let file = net.file();
+        let model = Model::parse(&file).unwrap();
+        let batch = batch_circuit(&N16384_DEPTH14, model).unwrap();
+        let first = batch.steps()[1];
+        assert_eq!(
+            batch.square_level(),
+            Some(first.level - first.approach.rescales)
+        );
+        let mut level = batch.input_level();
+        for (step, view) in batch.steps().iter().zip(model.layers()) {
+            assert_eq!(step.level, level);
+            level -= step.rescales;
+            let outcome = step.polynomial_outcome(batch.params(), view.layer);
+            assert_eq!(outcome.is_some(), view.layer.linear().is_none());
+            if let Some(outcome) = outcome {
+                assert_eq!((outcome.level, outcome.scale), (level, step.output));
+                assert_eq!(step.rescales, step.approach.rescales + levels);
+                assert!(step.approach.factor >= 1.0);
+                let prime = batch.params().prime(step.level).unwrap();
+                let prime = f64::from(prime.modulus().value());
+                assert!(step.approach.scale < 1.6 * prime);
+            }
+        }
+        assert_eq!(level, batch.output_level());
+        // The primes of the device are too narrow.
+        let e = batch_circuit(&N4096_DEPTH3, model).unwrap_err();
+        assert!(
+            matches!(
+                e,
+                CircuitError::Polynomial { .. } | CircuitError::Depth { .. }
+            ),
+            "{e}"
+        );
+    }
     let wide = Network {
         range: 1e20,
         ..network(image(12), &CNN)

@@ -731,10 +731,7 @@ pub fn plan(
                 params: ParamsReport::at_level(params, circuit.input_level()),
                 steps: steps
                     .map(|(step, view)| CircuitStep {
-                        name: match view.layer.linear() {
-                            Some(_) => format!("layer {}", step.layer),
-                            None => format!("square {}", step.layer),
-                        },
+                        name: batch::layer_name(&view),
                         level: step.level,
                         scale_log2: step.output.log2(),
                         products: view.layer.fan_in(view.input) * view.output.values(),
@@ -833,7 +830,9 @@ pub fn plan_text(r: &CircuitReport) -> String {
         if worst.is_finite() {
             format!("{six:.4} at six standard deviations, {worst:.0} in the worst case")
         } else {
-            format!("{six:.4} at six standard deviations; features have no worst case")
+            format!(
+                "{six:.4} at six standard deviations; values without a bound have no worst case"
+            )
         },
     ));
     facts.extend([
