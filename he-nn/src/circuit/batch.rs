@@ -151,7 +151,7 @@ impl<'m> BatchCircuit<'m> {
                     }
                     state.integers(&norms, unit, value);
                 }
-                Layer::Polynomial { coefficients, .. } if !layer.is_square() => {
+                Layer::Polynomial { coefficients, .. } if layer.is_polynomial() => {
                     let coefficients: Coefficients = coefficients.iter().map(f64::from).collect();
                     let levels = polynomial_levels(coefficients.len().saturating_sub(1));
                     approach =
@@ -362,7 +362,7 @@ impl BatchStep {
         let Layer::Polynomial { coefficients, .. } = layer else {
             return None;
         };
-        if layer.is_square() {
+        if !layer.is_polynomial() {
             return None;
         }
         let coefficients: Coefficients = coefficients.iter().map(f64::from).collect();

@@ -9,8 +9,8 @@
 //! - **batch**: one sample a slot, one ciphertext a value ([`batch`]).
 //!
 //! Layers with weights that follow each other are one matrix ([`LinearMap`]).
-//! Activations are squares or polynomials of up to [`MAX_DEGREE`]; of degree 3 and
-//! more on a host alone.
+//! Activations are squares or, on a host alone, other polynomials of up to
+//! [`MAX_DEGREE`].
 //!
 //! # Forms of a layer, latency packing
 //!

@@ -212,6 +212,12 @@ impl<'a> Layer<'a> {
         matches!(self, Self::Polynomial { coefficients, .. } if coefficients.iter().eq([0.0, 0.0, 1.0]))
     }
 
+    /// Whether it is an activation polynomial that is no square.
+    #[must_use]
+    pub fn is_polynomial(&self) -> bool {
+        matches!(self, Self::Polynomial { .. }) && !self.is_square()
+    }
+
     /// Largest magnitude of a result in training.
     #[must_use]
     pub const fn range(&self) -> f32 {

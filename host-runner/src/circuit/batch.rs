@@ -36,7 +36,7 @@ const NO_KEY: EngineError = EngineError::Count {
 #[must_use]
 pub fn layer_name(view: &LayerView<'_>) -> String {
     match view.layer {
-        Layer::Polynomial { coefficients, .. } if !view.layer.is_square() => {
+        Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
             polynomial_name(view.index, coefficients.len())
         }
         _ if view.layer.linear().is_none() => format!("square {}", view.index),
@@ -88,7 +88,7 @@ pub fn memory(circuit: &BatchCircuit<'_>) -> usize {
     });
     let layers = circuit.model().layers().zip(circuit.steps());
     let of_polynomials = layers.filter_map(|(view, step)| match view.layer {
-        Layer::Polynomial { coefficients, .. } if !view.layer.is_square() => {
+        Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
             let degree = coefficients.len().saturating_sub(1);
             let level = step.level - step.approach.rescales;
             Some(polynomial_words(params, level, degree))
@@ -247,7 +247,7 @@ impl<'m> Evaluator<'m> {
                 Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => {
                     values = self.linear(&view, &linear, step, values)?;
                 }
-                Layer::Polynomial { coefficients, .. } if !view.layer.is_square() => {
+                Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
                     let coefficients: Vec<f64> = coefficients.iter().map(f64::from).collect();
                     self.polynomials(step, &coefficients, &mut values)?;
                 }

@@ -284,7 +284,6 @@ fn polynomials_give_the_logits_of_the_clear_network() {
                 let params = circuit.params();
                 let (forms, error, bound) = latency_error(file, params, weights);
                 let what = format!("{coefficients:?} {forms:?} {weights:?}");
-                println!("{what}: {error} below {bound}");
                 assert!(error < bound, "{what}: {error} above {bound}");
                 assert!(bound < 0.05, "{what}: {bound}");
             }
@@ -297,8 +296,10 @@ fn polynomials_are_refused_on_a_board_and_where_no_set_is_deep_enough() {
     let parts = [Part::Dense(8), Part::Polynomial(&CUBIC), Part::Dense(3)];
     let file = network(image(4), &parts);
     let model = Model::parse(&file).unwrap();
-    let refused = device::plan(None, model, Weights::Plain).unwrap_err();
-    assert_eq!(refused, CircuitError::Activation { layer: 1 });
+    let on_a_board = |model, params| device::plan(params, model, Weights::Plain).unwrap_err();
+    let activation = CircuitError::Activation { layer: 1 };
+    assert_eq!(on_a_board(model, None), activation);
+    assert_eq!(on_a_board(model, Some(&N8192_NETWORK)), activation);
     // One cubic activation more than there are levels for.
     let mut parts = vec![Part::Dense(8)];
     for _ in 0..4 {
@@ -311,6 +312,8 @@ fn polynomials_are_refused_on_a_board_and_where_no_set_is_deep_enough() {
         available: 11,
     };
     assert_eq!(plan(model, Weights::Plain).unwrap_err(), depth);
+    // No longer chain would serve a board.
+    assert_eq!(on_a_board(model, None), activation);
 }
 
 #[test]
@@ -353,10 +356,6 @@ fn a_batch_evaluates_polynomials() {
         let bound = circuit.logit_error().six_sigma;
         let images: Vec<Vec<u8>> = (0..20).map(|k| bytes(16, 1000 + k)).collect();
         let error = batch_error(&circuit, &images);
-        println!(
-            "{coefficients:?} {:?}: {error} below {bound}",
-            circuit.steps()
-        );
         assert!(error < bound, "{coefficients:?}: {error} above {bound}");
         assert!(bound < 0.05, "{coefficients:?}: {bound}");
     }
