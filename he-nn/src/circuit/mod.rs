@@ -473,13 +473,6 @@ pub struct Circuit<'m> {
 }
 
 /// Layers of a network as maps and activations between them.
-#[cfg_attr(
-    target_pointer_width = "64",
-    expect(
-        clippy::large_enum_variant,
-        reason = "there is no allocator to box with"
-    )
-)]
 enum Part<'m> {
     Linear(LinearMap<'m>),
     Square {
