@@ -831,7 +831,7 @@ pub fn plan_text(r: &CircuitReport) -> String {
             format!("{six:.4} at six standard deviations, {worst:.0} in the worst case")
         } else {
             format!(
-                "{six:.4} at six standard deviations; values without a bound have no worst case"
+                "{six:.4} at six standard deviations; there is no worst case, as inputs unlike those of training may wrap around"
             )
         },
     ));
