@@ -5,7 +5,7 @@ use he_core::params::{Params, SETS, Security};
 use he_core::rlwe::PublicKey;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::wire::{self, Header, Kind};
-use host_runner::circuit::{N8192_NETWORK, N8192_SHALLOW};
+use host_runner::circuit::{N8192_NETWORK, N8192_SHALLOW, N16384_NETWORK};
 use host_runner::encrypted_training::circuit::N16384_FIVE_EPOCHS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,7 +31,12 @@ he_core::parameter_set! {
 
 /// Every set of the document: the named ones, then those of the files alone.
 pub fn known_sets() -> impl Iterator<Item = &'static Params> {
-    let of_the_host = [&N8192_SHALLOW, &N8192_NETWORK, &N16384_FIVE_EPOCHS];
+    let of_the_host = [
+        &N8192_SHALLOW,
+        &N8192_NETWORK,
+        &N16384_NETWORK,
+        &N16384_FIVE_EPOCHS,
+    ];
     let of_tests = [&GOLDEN64, &GOLDEN64_GROUPED];
     SETS.into_iter().chain(of_the_host).chain(of_tests)
 }

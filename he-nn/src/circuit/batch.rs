@@ -3,13 +3,17 @@
 //! A weight is an integer times the layer's scale, so a layer is a sum of
 //! ciphertexts times small integers: exact, without an encoding, without a
 //! rescaling, and the scale goes up by the inverse of the layer's. Layers that
-//! follow each other are not merged. Only squares take levels: each is followed
-//! by as many rescalings as leave a scale of [`MIN_SCALE_LOG2`] bits.
+//! follow each other are not merged. Only activations take levels. A square is
+//! followed by as many rescalings as leave a scale of [`MIN_SCALE_LOG2`] bits. The
+//! powers of a polynomial take one rescaling each, so its input is first brought to a
+//! scale near their primes: multiplied by a power of two, which is exact, and
+//! rescaled.
 
-use super::noise::State;
-use super::{CircuitError, LinearMap, Norms, Weights};
+use super::noise::{State, polynomial_input_scale};
+use super::{CircuitError, Coefficients, LinearMap, Norms, Weights};
 use crate::model::{Layer, LayerView, Model};
 use crate::plan::{HEADROOM_BITS, LogitError};
+use he_core::ckks::evaluator::{PolynomialOutcome, polynomial_levels, polynomial_outcome};
 use he_core::params::Params;
 
 /// Least scale of values, as bits: the rounding of a rescaling has a standard
@@ -31,10 +35,23 @@ pub struct BatchStep {
     pub level: usize,
     /// Scale of what it takes.
     pub input: f64,
-    /// Rescalings after it: of a square.
+    /// Levels that it takes: of an activation.
     pub rescales: usize,
+    /// How a polynomial begins; nothing of any other layer.
+    pub approach: Approach,
     /// Scale of its results, after rescaling.
     pub output: f64,
+}
+
+/// How a polynomial's input comes to the scale of its powers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Approach {
+    /// The power of two that it is multiplied by.
+    pub factor: f64,
+    /// Rescalings after that, part of [`BatchStep::rescales`].
+    pub rescales: usize,
+    /// Scale afterwards.
+    pub scale: f64,
 }
 
 /// A circuit of as many samples as there are slots.
@@ -48,7 +65,7 @@ pub struct BatchCircuit<'m> {
     headroom_bits: f64,
 }
 
-/// Of every layer; none for a square.
+/// Of every layer; none for an activation.
 type AllNorms = heapless::Vec<Option<Norms>, { super::MAX_STEPS }>;
 
 impl<'m> BatchCircuit<'m> {
@@ -109,9 +126,15 @@ impl<'m> BatchCircuit<'m> {
         let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
         let mut headroom = f64::INFINITY;
         let mut state = State::fresh(params, model.input(), Weights::Plain);
+        let mut domain = 0.0;
         for (LayerView { index, layer, .. }, norms) in model.layers().zip(norms) {
             let input = scale;
             let (at, mut rescales) = (level, 0);
+            let mut approach = Approach {
+                factor: 1.0,
+                rescales: 0,
+                scale,
+            };
             let value = libm::fmax(f64::from(layer.range()), 1.0);
             match layer {
                 Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => {
@@ -128,12 +151,37 @@ impl<'m> BatchCircuit<'m> {
                     }
                     state.integers(&norms, unit, value);
                 }
-                Layer::Polynomial { coefficients, .. } => {
-                    if !coefficients.iter().eq([0.0, 0.0, 1.0]) {
-                        return Err(CircuitError::Activation { layer: index });
+                Layer::Polynomial { coefficients, .. } if layer.is_polynomial() => {
+                    let coefficients: Coefficients = coefficients.iter().map(f64::from).collect();
+                    let levels = polynomial_levels(coefficients.len().saturating_sub(1));
+                    approach =
+                        approached(params, &coefficients, (index, level, start), input, domain)?;
+                    state.scaled(approach.factor);
+                    for _ in 0..approach.rescales {
+                        state.divide(params, level);
+                        level -= 1;
                     }
-                    scale *= scale;
+                    let end = level - levels;
+                    scale = super::round_pow2(prime(end.max(1)));
+                    let place = (level, approach.scale, scale);
+                    let left = state
+                        .polynomial(params, &coefficients, place, (domain, value))
+                        .map_err(|source| CircuitError::Polynomial {
+                            layer: index,
+                            source,
+                        })?;
+                    headroom = libm::fmin(headroom, left);
+                    if left < f64::from(HEADROOM_BITS) {
+                        return Err(CircuitError::Powers {
+                            layer: index,
+                            value: domain,
+                            headroom_bits: left,
+                        });
+                    }
+                    level = end;
+                    rescales = approach.rescales + levels;
                 }
+                Layer::Polynomial { .. } => scale *= scale,
                 Layer::Relu { .. } => return Err(CircuitError::Relu { layer: index }),
             }
             let log_q = params.log_q(level);
@@ -147,7 +195,7 @@ impl<'m> BatchCircuit<'m> {
                     log_q,
                 });
             }
-            if matches!(layer, Layer::Polynomial { .. }) {
+            if layer.is_square() {
                 state.square(params, level, input, value);
                 while level > 0 && scale / prime(level) >= min_scale {
                     state.divide(params, level);
@@ -161,8 +209,10 @@ impl<'m> BatchCircuit<'m> {
                 level: at,
                 input,
                 rescales,
+                approach,
                 output: scale,
             });
+            domain = value;
         }
         let error = state.logit_error(scale);
         super::check_error(&model, error)?;
@@ -250,8 +300,20 @@ impl<'m> BatchCircuit<'m> {
                         2 * limbs * products / INTEGER_PRODUCTS_A_PASS
                     }
                     None => {
-                        let rescaling = 2 * limbs * super::PASSES_A_TRANSFORM * step.rescales;
-                        outputs * (super::cost::switch(self.params, step.level) + rescaling)
+                        let rescaling = 2 * limbs * super::PASSES_A_TRANSFORM;
+                        let switch = super::cost::switch(self.params, step.level);
+                        outputs
+                            * match step.polynomial_outcome(self.params, view.layer) {
+                                None => switch + rescaling * step.rescales,
+                                Some(outcome) => {
+                                    rescaling
+                                        * (step.approach.rescales + outcome.rescalings as usize)
+                                        + outcome.products as usize
+                                            * 4
+                                            * super::cost::product(step.level)
+                                        + outcome.relinearizations as usize * switch
+                                }
+                            }
                     }
                 }
             })
@@ -278,10 +340,106 @@ impl<'m> BatchCircuit<'m> {
         self.params.slots()
     }
 
-    /// Highest level at which a square is relinearised; `None` without a square.
+    /// Highest level at which a product is relinearised; `None` without an activation.
     #[must_use]
     pub fn square_level(&self) -> Option<usize> {
         let mut layers = self.model.layers().zip(&self.steps);
-        layers.find_map(|(view, step)| view.layer.linear().is_none().then_some(step.level))
+        layers.find_map(|(view, step)| {
+            let level = step.level - step.approach.rescales;
+            view.layer.linear().is_none().then_some(level)
+        })
+    }
+}
+
+impl BatchStep {
+    /// What a polynomial's evaluation comes to; `None` for any other layer.
+    #[must_use]
+    pub fn polynomial_outcome(
+        &self,
+        params: &Params,
+        layer: Layer<'_>,
+    ) -> Option<PolynomialOutcome> {
+        let Layer::Polynomial { coefficients, .. } = layer else {
+            return None;
+        };
+        if !layer.is_polynomial() {
+            return None;
+        }
+        let coefficients: Coefficients = coefficients.iter().map(f64::from).collect();
+        let level = self.level - self.approach.rescales;
+        polynomial_outcome(
+            params,
+            &coefficients,
+            level,
+            self.approach.scale,
+            self.output,
+        )
+        .ok()
+    }
+}
+
+/// How the input of a polynomial, the activation `layer`, comes from `level` and
+/// `input` to the scale that its powers keep.
+fn approached(
+    params: &Params,
+    coefficients: &[f64],
+    (layer, level, start): (usize, usize, usize),
+    input: f64,
+    domain: f64,
+) -> Result<Approach, CircuitError> {
+    let levels = polynomial_levels(coefficients.len().saturating_sub(1));
+    let near = |level: usize| {
+        let prime = params.prime(level);
+        super::round_pow2(prime.map_or(1.0, |p| f64::from(p.modulus().value())))
+    };
+    let (mut rescales, mut divisor) = (0, 1.0);
+    loop {
+        let needed = rescales + levels;
+        if level < needed {
+            return Err(CircuitError::Depth {
+                needed: start - level + needed,
+                available: start,
+            });
+        }
+        let at = level - rescales;
+        let end = (at - levels).max(1);
+        let most = near(at);
+        if libm::log2(libm::fmin(most, near(end))) < MIN_SCALE_LOG2 {
+            return Err(CircuitError::Polynomial {
+                layer,
+                source: he_core::Error::Scale {
+                    operation: "polynomial",
+                    expected: libm::exp2(MIN_SCALE_LOG2),
+                    got: most,
+                },
+            });
+        }
+        let place = (at, near(end));
+        let wanted = polynomial_input_scale(params, coefficients, place, domain, most);
+        if input <= 1.5 * wanted * divisor {
+            let factor = libm::fmax(super::floor_pow2(wanted * divisor / input), 1.0);
+            let mut scale = input * factor;
+            let left = params.log_q(level) - 1.0 - libm::log2(scale * libm::fmax(domain, 1.0));
+            if left < f64::from(HEADROOM_BITS) {
+                return Err(CircuitError::Wraps {
+                    layer,
+                    value: domain,
+                    scale_log2: libm::log2(scale),
+                    log_q: params.log_q(level),
+                });
+            }
+            for level in (at + 1..=level).rev() {
+                let prime = params.prime(level);
+                scale /= prime.map_or(1.0, |p| f64::from(p.modulus().value()));
+            }
+            return Ok(Approach {
+                factor,
+                rescales,
+                scale,
+            });
+        }
+        let prime = params.prime(at);
+        divisor *= prime.map_or(1.0, |p| f64::from(p.modulus().value()));
+        rescales += 1;
     }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use crate::message::CHUNK_COEFFS;
+use crate::plan::HEADROOM_BITS;
 use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 
 /// Why no circuit evaluates a network under a parameter set. One sentence each;
@@ -15,10 +16,26 @@ pub enum CircuitError {
         /// The layer.
         layer: usize,
     },
-    /// An activation that is no square.
+    /// An activation that is no square, on a board.
     Activation {
         /// The layer.
         layer: usize,
+    },
+    /// A polynomial that cannot be evaluated at the set's scales.
+    Polynomial {
+        /// The layer.
+        layer: usize,
+        /// Why.
+        source: he_core::Error,
+    },
+    /// Powers and sums of an activation polynomial that would wrap around the modulus.
+    Powers {
+        /// The layer.
+        layer: usize,
+        /// Largest magnitude seen in training of what it takes.
+        value: f64,
+        /// Bits that it leaves below half the modulus.
+        headroom_bits: f64,
     },
     /// Too many layers with weights between two activations.
     Merged {
@@ -148,7 +165,19 @@ impl fmt::Display for CircuitError {
             ),
             Self::Activation { layer } => write!(
                 f,
-                "the activation in layer {layer} is no square; train with one of degree 2, which becomes a square"
+                "the activation in layer {layer} is no square, which a board does not evaluate; evaluate the network on a host, or train with an activation of degree 2, which becomes a square"
+            ),
+            Self::Polynomial { layer, source } => write!(
+                f,
+                "the polynomial in layer {layer} cannot be evaluated under the parameter set: {source}; take a set with larger primes, or train with another activation"
+            ),
+            Self::Powers {
+                layer,
+                value,
+                headroom_bits,
+            } => write!(
+                f,
+                "values up to {value:.1} leave {headroom_bits:.1} bits of headroom to the powers of the polynomial in layer {layer} where {HEADROOM_BITS} are kept; train with smaller ranges or a smaller degree"
             ),
             Self::Merged { layer, max } => write!(
                 f,

@@ -9,6 +9,8 @@
 //! - **batch**: one sample a slot, one ciphertext a value ([`batch`]).
 //!
 //! Layers with weights that follow each other are one matrix ([`LinearMap`]).
+//! Activations are squares or, on a host alone, other polynomials of up to
+//! [`MAX_DEGREE`].
 //!
 //! # Forms of a layer, latency packing
 //!
@@ -38,7 +40,10 @@
 //! Every scale is what the evaluator's bookkeeping arrives at, exactly. A layer's
 //! results before an activation have a scale near its prime; the last layer's
 //! are as large as the last modulus allows with [`HEADROOM_BITS`] to spare above
-//! the range seen in training. The scale of weights follows.
+//! the range seen in training. The scale of weights follows. A polynomial takes a
+//! scale of at most the prime of its first rescaling, so that powers do not outgrow
+//! it, whichever leaves the least error, and leaves one near the prime of the layer
+//! after it.
 
 pub mod batch;
 mod error;
@@ -51,9 +56,10 @@ pub use error::CircuitError;
 pub use map::{LinearMap, MAX_MERGED, Taps};
 pub use noise::Norms;
 
-use crate::model::{Layer, Model};
+use crate::model::{Layer, MAX_DEGREE, Model};
 use crate::plan::{HEADROOM_BITS, LogitError};
 use he_core::ckks::encode::Real;
+use he_core::ckks::evaluator::{PolynomialOutcome, polynomial_levels, polynomial_outcome};
 use he_core::params::Params;
 use he_core::ring::automorphism;
 use he_core::rlwe::keys::SwitchTarget;
@@ -412,15 +418,70 @@ pub enum Step<'m> {
         /// Largest result in training.
         range: f64,
     },
+    /// A polynomial in every slot.
+    Polynomial {
+        /// The activation's index in the network.
+        layer: usize,
+        /// From the constant up.
+        coefficients: Coefficients,
+        /// Level of what it takes; [`Step::levels`] less afterwards.
+        level: usize,
+        /// Scale of what it takes.
+        input: f64,
+        /// Scale of its results, after rescaling.
+        output: f64,
+        /// Largest magnitude of what it takes, in training.
+        domain: f64,
+        /// Largest result in training.
+        range: f64,
+    },
 }
+
+/// Coefficients of an activation polynomial, from the constant up.
+pub type Coefficients = heapless::Vec<f64, { MAX_DEGREE + 1 }>;
 
 impl Step<'_> {
     /// Level of what it takes.
     #[must_use]
     pub const fn level(&self) -> usize {
         match self {
-            Self::Linear { level, .. } | Self::Square { level, .. } => *level,
+            Self::Linear { level, .. }
+            | Self::Square { level, .. }
+            | Self::Polynomial { level, .. } => *level,
         }
+    }
+
+    /// Levels that it takes.
+    #[must_use]
+    pub fn levels(&self) -> usize {
+        match self {
+            Self::Linear { .. } | Self::Square { .. } => 1,
+            Self::Polynomial { coefficients, .. } => {
+                polynomial_levels(coefficients.len().saturating_sub(1))
+            }
+        }
+    }
+
+    /// Level of its results.
+    #[must_use]
+    pub fn output_level(&self) -> usize {
+        self.level().saturating_sub(self.levels())
+    }
+
+    /// What a polynomial's evaluation comes to; `None` for any other step.
+    #[must_use]
+    pub fn polynomial_outcome(&self, params: &Params) -> Option<PolynomialOutcome> {
+        let Self::Polynomial {
+            coefficients,
+            level,
+            input,
+            output,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        polynomial_outcome(params, coefficients, *level, *input, *output).ok()
     }
 }
 
@@ -472,16 +533,28 @@ pub struct Circuit<'m> {
 }
 
 /// Layers of a network as maps and activations between them.
-#[cfg_attr(
-    target_pointer_width = "64",
-    expect(
-        clippy::large_enum_variant,
-        reason = "there is no allocator to box with"
-    )
-)]
 enum Part<'m> {
     Linear(LinearMap<'m>),
-    Square { layer: usize, range: f64 },
+    Square {
+        layer: usize,
+        range: f64,
+    },
+    Polynomial {
+        layer: usize,
+        coefficients: Coefficients,
+        range: f64,
+    },
+}
+
+impl Part<'_> {
+    fn levels(&self) -> usize {
+        match self {
+            Self::Linear(_) | Self::Square { .. } => 1,
+            Self::Polynomial { coefficients, .. } => {
+                polynomial_levels(coefficients.len().saturating_sub(1))
+            }
+        }
+    }
 }
 
 fn parts<'m>(model: &Model<'m>) -> Result<heapless::Vec<Part<'m>, MAX_STEPS>, CircuitError> {
@@ -502,12 +575,15 @@ fn parts<'m>(model: &Model<'m>) -> Result<heapless::Vec<Part<'m>, MAX_STEPS>, Ci
                 },
                 None,
             ) => {
-                if !coefficients.iter().eq([0.0, 0.0, 1.0]) {
-                    return Err(CircuitError::Activation { layer: view.index });
-                }
-                Part::Square {
-                    layer: view.index,
-                    range: f64::from(range),
+                let (layer, range) = (view.index, f64::from(range));
+                if view.layer.is_square() {
+                    Part::Square { layer, range }
+                } else {
+                    Part::Polynomial {
+                        layer,
+                        coefficients: coefficients.iter().map(f64::from).collect(),
+                        range,
+                    }
                 }
             }
             _ => return Err(CircuitError::Relu { layer: view.index }),
@@ -518,13 +594,17 @@ fn parts<'m>(model: &Model<'m>) -> Result<heapless::Vec<Part<'m>, MAX_STEPS>, Ci
     Ok(parts)
 }
 
-/// Rescales that a network takes in latency packing: one a layer with weights and
-/// one a square.
+fn levels(parts: &[Part<'_>]) -> usize {
+    parts.iter().map(Part::levels).sum()
+}
+
+/// Levels that a network takes in latency packing: one a layer with weights, one a
+/// square, `ceil(log2(d + 1))` a polynomial of degree `d`.
 ///
 /// # Errors
 /// [`CircuitError`] for a network that no circuit evaluates.
 pub fn depth(model: &Model<'_>) -> Result<usize, CircuitError> {
-    parts(model).map(|parts| parts.len())
+    parts(model).map(|parts| levels(&parts))
 }
 
 impl<'m> Circuit<'m> {
@@ -594,16 +674,17 @@ impl<'m> Circuit<'m> {
         parts: heapless::Vec<Part<'m>, MAX_STEPS>,
         switches: KeySwitches,
     ) -> Result<(), CircuitError> {
-        let depth = parts.len();
-        let last = depth.saturating_sub(1);
-        let mut period = 0;
+        let last = parts.len().saturating_sub(1);
+        let mut level = levels(&parts);
+        let (mut period, mut domain) = (0, 0.0);
         for (index, part) in parts.into_iter().enumerate() {
-            let level = depth - index;
+            let taken = part.levels();
             let step = match part {
                 Part::Linear(map) => {
                     let form =
                         self.cheapest(&map, level, (index == 0, index == last), period, switches)?;
                     period = form.output_period();
+                    domain = map.range();
                     Step::Linear {
                         map,
                         form,
@@ -622,8 +703,22 @@ impl<'m> Circuit<'m> {
                     output: 0.0,
                     range,
                 },
+                Part::Polynomial {
+                    layer,
+                    coefficients,
+                    range,
+                } => Step::Polynomial {
+                    layer,
+                    coefficients,
+                    level,
+                    input: 0.0,
+                    output: 0.0,
+                    domain,
+                    range,
+                },
             };
             let _ = self.steps.push(step);
+            level -= taken;
         }
         Ok(())
     }
@@ -741,11 +836,19 @@ impl<'m> Circuit<'m> {
             .map(|(index, step)| {
                 let level = step.level();
                 let rescaling = 2 * (level + 1) * PASSES_A_TRANSFORM;
-                rescaling
-                    + match step {
-                        Step::Linear { form, .. } => self.cost(*form, level, index == 0),
-                        Step::Square { .. } => cost::switch(self.params, level),
+                match step {
+                    Step::Linear { form, .. } => rescaling + self.cost(*form, level, index == 0),
+                    Step::Square { .. } => rescaling + cost::switch(self.params, level),
+                    // As if all of it were at the highest level.
+                    Step::Polynomial { .. } => {
+                        step.polynomial_outcome(self.params).map_or(0, |outcome| {
+                            outcome.rescalings as usize * rescaling
+                                + outcome.products as usize * 4 * cost::product(level)
+                                + outcome.relinearizations as usize
+                                    * cost::switch(self.params, level)
+                        })
                     }
+                }
             })
             .sum()
     }
@@ -757,26 +860,39 @@ impl<'m> Circuit<'m> {
 
     /// Chooses scales from the first layer to the last.
     fn choose_scales(&mut self) -> Result<(), CircuitError> {
-        let depth = self.steps.len();
-        let first = self.prime(depth);
+        let first = self.prime(self.input_level());
         let mut scale = floor_pow2(first);
         let logit = f64::from(self.model.layers().last().map_or(1.0, |l| l.layer.range()));
         let value = logit.max(1.0);
         let room = self.prime(0) / 2.0 / f64::from(1u32 << HEADROOM_BITS) / value;
         let output = floor_pow2(room);
-        for index in 0..depth {
-            let level = depth - index;
-            let (prime, below) = (self.prime(level), self.prime(level - 1));
+        for index in 0..self.steps.len() {
+            let (Some(step), next) = (self.steps.get(index), self.steps.get(index + 1)) else {
+                break;
+            };
+            let prime = self.prime(step.level());
+            let below = self.prime(step.output_level());
+            let target = match next {
+                None => output,
+                Some(Step::Polynomial {
+                    coefficients,
+                    level,
+                    domain,
+                    ..
+                }) => {
+                    // The polynomial's own results.
+                    let end = next.map_or(0, Step::output_level);
+                    let place = (*level, round_pow2(self.prime(end)));
+                    let near = round_pow2(below);
+                    noise::polynomial_input_scale(self.params, coefficients, place, *domain, near)
+                }
+                Some(_) => floor_pow2(below),
+            };
             let Some(step) = self.steps.get_mut(index) else {
                 break;
             };
             match step {
                 Step::Linear { scales, .. } => {
-                    let target = if level == 1 {
-                        output
-                    } else {
-                        floor_pow2(below)
-                    };
                     let weights = target * prime / scale;
                     *scales = LinearScales {
                         input: scale,
@@ -788,6 +904,11 @@ impl<'m> Circuit<'m> {
                 Step::Square { input, output, .. } => {
                     *input = scale;
                     *output = scale * scale / prime;
+                    scale = *output;
+                }
+                Step::Polynomial { input, output, .. } => {
+                    *input = scale;
+                    *output = round_pow2(below);
                     scale = *output;
                 }
             }
@@ -841,6 +962,7 @@ impl<'m> Circuit<'m> {
                     }
                     let place = (index == 0, range);
                     state.linear(self.params, *form, level, scales, &norms, place);
+                    state.divide(self.params, level);
                 }
                 Step::Square {
                     layer,
@@ -860,9 +982,35 @@ impl<'m> Circuit<'m> {
                         });
                     }
                     state.square(self.params, level, *input, range);
+                    state.divide(self.params, level);
+                }
+                Step::Polynomial {
+                    layer,
+                    coefficients,
+                    input,
+                    output,
+                    domain,
+                    range,
+                    ..
+                } => {
+                    let failed = |source| CircuitError::Polynomial {
+                        layer: *layer,
+                        source,
+                    };
+                    let place = (level, *input, *output);
+                    let left = state
+                        .polynomial(self.params, coefficients, place, (*domain, *range))
+                        .map_err(failed)?;
+                    headroom = libm::fmin(headroom, left);
+                    if left < f64::from(HEADROOM_BITS) {
+                        return Err(CircuitError::Powers {
+                            layer: *layer,
+                            value: *domain,
+                            headroom_bits: left,
+                        });
+                    }
                 }
             }
-            state.divide(self.params, level);
         }
         self.headroom_bits = headroom;
         self.error = state.logit_error(self.output_scale());
@@ -909,7 +1057,7 @@ impl<'m> Circuit<'m> {
     /// Level of the inputs; that of the result is 0.
     #[must_use]
     pub fn input_level(&self) -> usize {
-        self.steps.len()
+        self.steps.first().map_or(0, Step::level)
     }
 
     /// Scale of the inputs.
@@ -1064,6 +1212,10 @@ fn check_error(model: &Model<'_>, error: LogitError) -> Result<(), CircuitError>
 
 fn floor_pow2(x: f64) -> f64 {
     libm::exp2(libm::floor(libm::log2(x)))
+}
+
+fn round_pow2(x: f64) -> f64 {
+    libm::exp2(libm::round(libm::log2(x)))
 }
 
 #[cfg(test)]

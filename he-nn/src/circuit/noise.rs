@@ -8,6 +8,7 @@ use super::{CircuitError, Form, LinearMap, LinearScales, Weights};
 use crate::model::Input;
 use crate::plan::LogitError;
 use core::f64::consts::SQRT_2;
+use he_core::ckks::evaluator::polynomial_bound;
 use he_core::ckks::{Message, Noise};
 use he_core::params::Params;
 
@@ -58,6 +59,63 @@ impl Norms {
         }
         Ok(norms)
     }
+}
+
+/// The deviation of a polynomial's results, times the scale that they are rescaled
+/// to, for inputs at a level and scale with this error: the mean over values as they
+/// are in training, Gaussian ones as far as their range goes, as a slope may be
+/// steep where few of them are.
+///
+/// # Errors
+/// As [`polynomial_bound`].
+pub(super) fn polynomial_sigma(
+    params: &Params,
+    coefficients: &[f64],
+    (level, scale, target): (usize, f64, f64),
+    rms: f64,
+    noise: Noise,
+) -> he_core::Result<f64> {
+    /// Magnitudes that stand for all.
+    const POINTS: u32 = 24;
+    let (mut squares, mut weights) = (0.0, 0.0);
+    for point in 0..POINTS {
+        let at = CREST * (f64::from(point) + 0.5) / f64::from(POINTS);
+        let value = at * rms;
+        let bound = polynomial_bound(params, coefficients, level, scale, target, value, noise)?;
+        let weight = libm::exp(-0.5 * at * at);
+        squares += weight * bound.noise.sigma * bound.noise.sigma;
+        weights += weight;
+    }
+    Ok(libm::sqrt(squares / weights))
+}
+
+/// The scale of a polynomial's inputs, a power of two up to the prime `near` it,
+/// that leaves its results the least error. With a lower one high powers of large
+/// values are at lower scales still, and what they are multiplied by is at higher
+/// ones.
+pub(super) fn polynomial_input_scale(
+    params: &Params,
+    coefficients: &[f64],
+    (level, target): (usize, f64),
+    domain: f64,
+    near: f64,
+) -> f64 {
+    /// By how many bits it is lower at most.
+    const LOWER: i32 = 8;
+    let fresh = Noise::division(params, 2);
+    let of = |scale| {
+        let place = (level, scale, target);
+        polynomial_sigma(params, coefficients, place, domain / CREST, fresh)
+    };
+    let mut best = (near, f64::INFINITY);
+    for lower in 0..=LOWER {
+        let scale = libm::ldexp(near, -lower);
+        match of(scale) {
+            Ok(sigma) if sigma < best.1 => best = (scale, sigma),
+            _ => {}
+        }
+    }
+    best.0
 }
 
 /// What is known of a ciphertext of the circuit.
@@ -167,6 +225,46 @@ impl State {
         };
     }
 
+    /// A polynomial of values at a level and scale, rescaled to a scale: the bits
+    /// that values up to the first of `ranges` leave to half the modulus, where
+    /// powers and sums have least. The second is that of the results.
+    ///
+    /// # Errors
+    /// As [`polynomial_bound`].
+    pub(super) fn polynomial(
+        &mut self,
+        params: &Params,
+        coefficients: &[f64],
+        place: (usize, f64, f64),
+        (domain, range): (f64, f64),
+    ) -> he_core::Result<f64> {
+        let (level, scale, target) = place;
+        let of = |value, noise| {
+            polynomial_bound(params, coefficients, level, scale, target, value, noise)
+        };
+        let headroom = of(domain, Noise::ZERO)?.headroom_bits;
+        let sigma = polynomial_sigma(params, coefficients, place, self.value.rms, self.noise)?;
+        let largest = self.value.bound;
+        let bound = if largest.is_finite() {
+            let all = of(largest, self.noise)?;
+            // What wraps around has no bound.
+            if all.headroom_bits > 0.0 {
+                all.noise.bound
+            } else {
+                f64::INFINITY
+            }
+        } else {
+            f64::INFINITY
+        };
+        self.noise = Noise { bound, sigma };
+        let powers = coefficients.iter().rev();
+        self.value = Message {
+            bound: powers.fold(0.0, |sum, c| sum * largest + libm::fabs(*c)),
+            rms: range / CREST,
+        };
+        Ok(headroom)
+    }
+
     /// A layer of a batch: an exact sum of integers' products, and biases. `unit` is
     /// what an integer 1 stands for.
     pub(super) fn integers(&mut self, norms: &Norms, unit: f64, range: f64) {
@@ -181,6 +279,11 @@ impl State {
             bound: norms.sum * self.value.bound + norms.bias,
             rms: range / CREST,
         };
+    }
+
+    /// A product with an integer that goes into the scale.
+    pub(super) fn scaled(&mut self, factor: f64) {
+        self.noise = self.noise.times(factor, factor);
     }
 
     /// A rescaling from a level.

@@ -223,6 +223,9 @@ impl Program {
             writer.step = index as u8;
             writer.level = step.level();
             let linear = match step {
+                Step::Polynomial { layer, .. } => {
+                    return Err(CircuitError::Activation { layer: *layer });
+                }
                 Step::Square { .. } => {
                     writer.push(Op::Square);
                     None

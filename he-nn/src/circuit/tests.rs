@@ -3,10 +3,13 @@
 use super::batch::BatchCircuit;
 use super::*;
 use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Shape};
-use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6};
+use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6, N16384_DEPTH14};
 use std::vec::Vec;
 
 const SQUARE: [f32; 3] = [0.0, 0.0, 1.0];
+const CUBIC: [f32; 4] = [0.0, 1.0, 0.0, 0.1];
+const QUARTIC: [f32; 5] = [0.25, 0.5, 0.125, -0.0625, 0.01];
+const SEPTIC: [f32; 8] = [0.1, 0.5, 0.0, -0.05, 0.0, 0.003, 0.0, -0.0001];
 
 fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
@@ -268,6 +271,15 @@ fn run(circuit: &Circuit<'_>, pixels: &[u8]) -> Vec<f64> {
         x = vec![match step {
             Step::Linear { .. } => layer(circuit, index, &x),
             Step::Square { .. } => x[0].iter().map(|x| [x[0] * x[0], 0.0]).collect(),
+            Step::Polynomial { coefficients, .. } => x[0]
+                .iter()
+                .map(|x| {
+                    [
+                        coefficients.iter().rev().fold(0.0, |y, c| y * x[0] + c),
+                        0.0,
+                    ]
+                })
+                .collect(),
         }];
     }
     (0..circuit.model().outputs())
@@ -315,6 +327,18 @@ fn the_chosen_circuit_computes_the_network() {
         .file(),
         network(image(3), &[Part::Dense(1)]).file(),
     ];
+    for activation in [&CUBIC[..], &QUARTIC, &SEPTIC, &[0.0, 1.0, 1e-5]] {
+        let activation = Part::Activation(activation);
+        let deep = [CNN[0], activation, CNN[2], activation, CNN[4]];
+        let net = Network {
+            range: 2.0,
+            ..network(image(12), &deep)
+        };
+        let file = net.file();
+        let circuit = circuit(&N16384_DEPTH14, &file, Weights::Plain).unwrap();
+        assert_eq!(depth(circuit.model()), Ok(circuit.input_level()));
+        assert_right(&circuit);
+    }
     for file in &files {
         for weights in [Weights::Plain, Weights::Encrypted] {
             assert_right(&circuit(&N8192_DEPTH6, file, weights).unwrap());
@@ -414,6 +438,70 @@ fn keys_are_those_of_the_rotations() {
 }
 
 #[test]
+fn a_polynomial_takes_its_levels_and_keeps_scales() {
+    for (activation, levels) in [(&CUBIC[..], 2), (&QUARTIC, 3), (&SEPTIC, 3)] {
+        let parts = [
+            Part::Dense(20),
+            Part::Activation(activation),
+            Part::Dense(20),
+            Part::Activation(&SQUARE),
+            Part::Dense(4),
+        ];
+        let file = network(image(6), &parts).file();
+        let deep = circuit(&N16384_DEPTH14, &file, Weights::Plain).unwrap();
+        let steps = deep.steps();
+        let mut level = 1 + levels + 1 + 1 + 1;
+        let mut scale = deep.input_scale();
+        for step in steps {
+            assert_eq!(step.level(), level);
+            let prime = deep.prime(level);
+            let (input, output) = match step {
+                Step::Linear { scales, .. } => (scales.input, scales.output),
+                Step::Square { input, output, .. } => {
+                    assert_eq!(*output, input * input / prime);
+                    (*input, *output)
+                }
+                Step::Polynomial {
+                    coefficients,
+                    input,
+                    output,
+                    ..
+                } => {
+                    assert_eq!(step.levels(), levels);
+                    assert_eq!(coefficients.len(), activation.len());
+                    // Powers do not outgrow the primes that they are divided by.
+                    assert!(*input < 1.5 * prime && *input > prime / 512.0);
+                    let outcome = step.polynomial_outcome(deep.params()).unwrap();
+                    assert_eq!(outcome.level, step.output_level());
+                    assert_eq!(outcome.scale, *output);
+                    (*input, *output)
+                }
+            };
+            assert_eq!(input, scale);
+            (scale, level) = (output, step.output_level());
+        }
+        assert_eq!((scale, level), (deep.output_scale(), 0));
+        let mut square_keys = Vec::new();
+        deep.keys(|target, level| {
+            if target == SwitchTarget::Square {
+                square_keys.push(level);
+            }
+        });
+        assert_eq!(square_keys, [3 + levels, 2]);
+        // A board has no code for it.
+        let len = Circuit::buffer_len(deep.model());
+        let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
+        let parts = [parts[0], parts[1], parts[4]];
+        let file = network(image(6), &parts).file();
+        let streamed = circuit(&N8192_DEPTH6, &file, Weights::Plain).unwrap();
+        let program = program::Program::new(&streamed, &mut row, &mut scratch);
+        let e = program.unwrap_err();
+        assert_eq!(e, CircuitError::Activation { layer: 1 });
+        assert!(std::format!("{e}").contains("on a host"));
+    }
+}
+
+#[test]
 fn what_no_circuit_evaluates_is_refused_with_its_figures() {
     let refused = |params, net: &Network<'_>| {
         let file = net.file();
@@ -422,10 +510,6 @@ fn what_no_circuit_evaluates_is_refused_with_its_figures() {
     let parts = [Part::Dense(4), Part::Relu, Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
     assert_eq!(e, CircuitError::Relu { layer: 1 });
-    let cubic = [0.0, 0.0, 0.0, 1.0];
-    let parts = [Part::Dense(4), Part::Activation(&cubic), Part::Dense(2)];
-    let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
-    assert_eq!(e, CircuitError::Activation { layer: 1 });
     let e = refused(&N4096_DEPTH3, &network(image(12), &CNN));
     let depth = CircuitError::Depth {
         needed: 5,
@@ -460,7 +544,27 @@ fn what_no_circuit_evaluates_is_refused_with_its_figures() {
     };
     let e = refused(&N4096_DEPTH3, &net);
     assert!(matches!(e, CircuitError::Noise { .. }), "{e}");
-    for e in [depth, slots] {
+    let parts = [Part::Dense(4), Part::Activation(&CUBIC), Part::Dense(2)];
+    let e = refused(&N4096_DEPTH3, &network(image(3), &parts));
+    let cubic = CircuitError::Depth {
+        needed: 4,
+        available: 3,
+    };
+    assert_eq!(e, cubic);
+    let net = Network {
+        range: 2000.0,
+        ..network(image(3), &parts)
+    };
+    let e = refused(&N8192_DEPTH5, &net);
+    assert!(matches!(e, CircuitError::Powers { layer: 1, .. }), "{e}");
+    let steep = [0.0, 1.0, 0.0, 1e20];
+    let parts = [Part::Dense(4), Part::Activation(&steep), Part::Dense(2)];
+    let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
+    assert!(
+        matches!(e, CircuitError::Polynomial { layer: 1, .. }),
+        "{e}"
+    );
+    for e in [depth, slots, cubic] {
         let sentence = std::format!("{e}");
         assert!(sentence.contains("; take "), "{sentence}");
     }
@@ -484,6 +588,53 @@ fn a_batch_takes_the_lowest_level_that_serves() {
         }
     }
     assert_eq!(batch.square_level(), Some(batch.input_level()));
+    // A polynomial is brought to the scale of its powers first.
+    for (activation, levels) in [(&CUBIC[..], 2), (&QUARTIC, 3), (&SEPTIC, 3)] {
+        let parts = [
+            Part::Dense(20),
+            Part::Activation(activation),
+            Part::Dense(20),
+            Part::Activation(activation),
+            Part::Dense(4),
+        ];
+        let net = Network {
+            range: 2.0,
+            ..network(image(6), &parts)
+        };
+        let file = net.file();
+        let model = Model::parse(&file).unwrap();
+        let batch = batch_circuit(&N16384_DEPTH14, model).unwrap();
+        let first = batch.steps()[1];
+        assert_eq!(
+            batch.square_level(),
+            Some(first.level - first.approach.rescales)
+        );
+        let mut level = batch.input_level();
+        for (step, view) in batch.steps().iter().zip(model.layers()) {
+            assert_eq!(step.level, level);
+            level -= step.rescales;
+            let outcome = step.polynomial_outcome(batch.params(), view.layer);
+            assert_eq!(outcome.is_some(), view.layer.linear().is_none());
+            if let Some(outcome) = outcome {
+                assert_eq!((outcome.level, outcome.scale), (level, step.output));
+                assert_eq!(step.rescales, step.approach.rescales + levels);
+                assert!(step.approach.factor >= 1.0);
+                let prime = batch.params().prime(step.level).unwrap();
+                let prime = f64::from(prime.modulus().value());
+                assert!(step.approach.scale < 1.6 * prime);
+            }
+        }
+        assert_eq!(level, batch.output_level());
+        // The primes of the device are too narrow.
+        let e = batch_circuit(&N4096_DEPTH3, model).unwrap_err();
+        assert!(
+            matches!(
+                e,
+                CircuitError::Polynomial { .. } | CircuitError::Depth { .. }
+            ),
+            "{e}"
+        );
+    }
     let wide = Network {
         range: 1e20,
         ..network(image(12), &CNN)

@@ -206,6 +206,18 @@ pub enum Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
+    /// Whether it is the activation `x^2`.
+    #[must_use]
+    pub fn is_square(&self) -> bool {
+        matches!(self, Self::Polynomial { coefficients, .. } if coefficients.iter().eq([0.0, 0.0, 1.0]))
+    }
+
+    /// Whether it is an activation polynomial that is no square.
+    #[must_use]
+    pub fn is_polynomial(&self) -> bool {
+        matches!(self, Self::Polynomial { .. }) && !self.is_square()
+    }
+
     /// Largest magnitude of a result in training.
     #[must_use]
     pub const fn range(&self) -> f32 {

@@ -1,7 +1,7 @@
 //! The network that the plan of today serves, as a view of a model.
 
 use super::Model;
-use super::layer::{Floats, Input, Layer, LayerView, Linear};
+use super::layer::{Input, Layer, LayerView, Linear};
 
 /// The largest values that the network produced over its training images. The
 /// plan derives scales and headroom from them.
@@ -42,14 +42,8 @@ impl<'a> Model<'a> {
         };
         let mut layers = self.layers().map(|LayerView { layer, .. }| layer);
         let (first, preactivation) = dense(layers.next()?)?;
-        let Layer::Polynomial {
-            coefficients,
-            range,
-        } = layers.next()?
-        else {
-            return None;
-        };
-        if !is_square(coefficients) {
+        let square = layers.next()?;
+        if !square.is_square() {
             return None;
         }
         let (second, logit) = dense(layers.next()?)?;
@@ -61,7 +55,7 @@ impl<'a> Model<'a> {
             second,
             ranges: Ranges {
                 preactivation,
-                square: range,
+                square: square.range(),
                 logit,
             },
         })
@@ -73,11 +67,6 @@ const fn dense(layer: Layer<'_>) -> Option<(Linear<'_>, f32)> {
         Layer::Dense { linear, range, .. } => Some((linear, range)),
         _ => None,
     }
-}
-
-/// Whether a polynomial is `x^2`.
-fn is_square(coefficients: Floats<'_>) -> bool {
-    coefficients.iter().eq([0.0, 0.0, 1.0])
 }
 
 impl<'a> TwoLayer<'a> {

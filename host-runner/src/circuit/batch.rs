@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use he_core::Params;
 use he_core::ckks::evaluator::{
-    Workspace, add_constant, fast_workspace_words, integer_matrix, integer_matrix_halves,
-    relinearize, rescale, square,
+    Workspace, add_constant, evaluate_polynomial, fast_workspace_words, integer_matrix,
+    integer_matrix_halves, multiply_constant, polynomial_words, relinearize, rescale, square,
 };
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::rlwe::keys::switching_key_words;
@@ -18,12 +18,34 @@ use he_nn::model::{Layer, LayerView, Linear, Model, Sample};
 
 use zeroize::Zeroizing;
 
-use super::latency::{read_fresh, read_keys, values_of};
+use super::latency::{polynomial_name, read_fresh, read_keys, values_of};
 use super::{
     EngineError, Keys, StageTime, ciphertext_bytes, failed, first_that_serves, objects, refused,
 };
 
 type Ct = Ciphertext<Vec<u32>>;
+
+/// There is an activation and no key.
+const NO_KEY: EngineError = EngineError::Count {
+    what: "switching keys",
+    expected: 1,
+    got: 0,
+};
+
+/// A name for a layer in tables.
+#[must_use]
+pub fn layer_name(view: &LayerView<'_>) -> String {
+    match view.layer {
+        Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
+            polynomial_name(view.index, coefficients.len())
+        }
+        _ if view.layer.linear().is_none() => format!("square {}", view.index),
+        _ => {
+            let (inputs, outputs) = (view.input.values(), view.output.values());
+            format!("layer {}: {inputs}-{outputs}", view.index)
+        }
+    }
+}
 
 /// Plans a network for batches, under the first of [`super::SETS`] that serves.
 ///
@@ -46,7 +68,7 @@ pub fn plan_under<'m>(
     BatchCircuit::new(params, model, &mut row, &mut scratch)
 }
 
-/// The relinearisation key, where there is a square.
+/// The relinearisation key, where there is an activation.
 #[must_use]
 pub fn wanted_keys(circuit: &BatchCircuit<'_>) -> Vec<(SwitchTarget, usize)> {
     let level = circuit.square_level();
@@ -57,14 +79,24 @@ pub fn wanted_keys(circuit: &BatchCircuit<'_>) -> Vec<(SwitchTarget, usize)> {
 }
 
 /// Bytes of the evaluator's memory while it evaluates: the ciphertexts of two
-/// layers, and the key of squares, expanded.
+/// layers, the key of squares and products, expanded, and what polynomials work in.
 #[must_use]
 pub fn memory(circuit: &BatchCircuit<'_>) -> usize {
     let params = circuit.params();
     let of_squares = circuit.square_level().map_or(0, |level| {
         2 * switching_key_words(params, level) + fast_workspace_words(params, level)
     });
-    size_of::<u32>() * (circuit.limbs() * params.n() + of_squares)
+    let layers = circuit.model().layers().zip(circuit.steps());
+    let of_polynomials = layers.filter_map(|(view, step)| match view.layer {
+        Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
+            let degree = coefficients.len().saturating_sub(1);
+            let level = step.level - step.approach.rescales;
+            Some(polynomial_words(params, level, degree))
+        }
+        _ => None,
+    });
+    let of_polynomials = of_polynomials.max().unwrap_or(0);
+    size_of::<u32>() * (circuit.limbs() * params.n() + of_squares + of_polynomials)
 }
 
 /// The client: its keys never leave it.
@@ -211,17 +243,17 @@ impl<'m> Evaluator<'m> {
         let steps = self.circuit.steps().to_vec();
         for (view, step) in model.layers().zip(&steps) {
             let start = Instant::now();
-            let name = match view.layer.linear() {
-                Some(linear) => {
-                    values = self.linear(&view, linear, step, values)?;
-                    let (inputs, outputs) = (view.input.values(), view.output.values());
-                    format!("layer {}: {inputs}-{outputs}", view.index)
+            match view.layer {
+                Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => {
+                    values = self.linear(&view, &linear, step, values)?;
                 }
-                None => {
-                    self.squares(step, &mut values)?;
-                    format!("square {}", view.index)
+                Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
+                    let coefficients: Vec<f64> = coefficients.iter().map(f64::from).collect();
+                    self.polynomials(step, &coefficients, &mut values)?;
                 }
-            };
+                _ => self.squares(step, &mut values)?,
+            }
+            let name = layer_name(&view);
             let level = step.level - step.rescales;
             let time = StageTime {
                 name,
@@ -311,6 +343,42 @@ impl<'m> Evaluator<'m> {
         Ok(outputs)
     }
 
+    /// A polynomial of all values, in place.
+    fn polynomials(
+        &mut self,
+        step: &BatchStep,
+        coefficients: &[f64],
+        values: &mut [Ct],
+    ) -> Result<(), EngineError> {
+        let params = self.circuit.params();
+        let what = "a polynomial";
+        let level = step.level - step.approach.rescales;
+        let degree = coefficients.len().saturating_sub(1);
+        let mut words = vec![0; polynomial_words(params, level, degree)];
+        let mut scratch = vec![0; params.n()];
+        let key = self.keys.first().ok_or(NO_KEY)?;
+        let factor = Constant::real(1.0, step.approach.factor).map_err(failed(what))?;
+        for value in values {
+            multiply_constant(params, value, &factor).map_err(failed(what))?;
+            for _ in 0..step.approach.rescales {
+                rescale(params, value, &mut scratch).map_err(failed("rescaling"))?;
+            }
+            let mut work = Workspace::new(params, level, &mut self.work).map_err(failed(what))?;
+            let target = step.output;
+            evaluate_polynomial(
+                params,
+                value,
+                coefficients,
+                target,
+                key,
+                &mut words,
+                &mut work,
+            )
+            .map_err(failed(what))?;
+        }
+        Ok(())
+    }
+
     /// Squares all values, in place.
     fn squares(&mut self, step: &BatchStep, values: &mut Vec<Ct>) -> Result<(), EngineError> {
         let params = self.circuit.params();
@@ -319,11 +387,7 @@ impl<'m> Evaluator<'m> {
         let mut scratch = vec![0; n];
         let mut squares = Vec::with_capacity(values.len());
         for value in values.drain(..) {
-            let key = self.keys.first().ok_or(EngineError::Count {
-                what: "switching keys",
-                expected: 1,
-                got: 0,
-            })?;
+            let key = self.keys.first().ok_or(NO_KEY)?;
             let mut work =
                 Workspace::new(params, step.level, &mut self.work).map_err(failed(what))?;
             let squared = square(params, value, third).map_err(failed(what))?;

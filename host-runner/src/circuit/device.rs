@@ -48,6 +48,10 @@ pub fn plan<'m>(
     model: Model<'m>,
     weights: Weights,
 ) -> Result<(Circuit<'m>, Program), CircuitError> {
+    // Whatever the set.
+    if let Some(view) = model.layers().find(|view| view.layer.is_polynomial()) {
+        return Err(CircuitError::Activation { layer: view.index });
+    }
     let under = |params| {
         let circuit = super::plan_under(params, model, weights)?;
         let program = program(&circuit)?;

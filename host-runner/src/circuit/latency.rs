@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use he_core::Params;
 use he_core::ckks::encode::{encode, encode_complex};
 use he_core::ckks::evaluator::{
-    SwitchOp, Workspace, add, add_plain, fast_workspace_words, hoisting_words, multiply_add,
-    multiply_constant, plaintext_matrix, relinearize, rescale, rotate_many, square, switch,
+    SwitchOp, Workspace, add, add_plain, evaluate_polynomial, fast_workspace_words, hoisting_words,
+    multiply_add, multiply_constant, plaintext_matrix, polynomial_words, relinearize, rescale,
+    rotate_many, square, switch,
 };
 use he_core::ckks::{Ciphertext, Constant, Plaintext};
 use he_core::ring::automorphism;
@@ -50,7 +51,7 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
         Step::Linear { form, level, .. } => {
             parts * (form.products(params.slots()) + 1) * (level + 1) * params.n()
         }
-        Step::Square { .. } => 0,
+        Step::Square { .. } | Step::Polynomial { .. } => 0,
     });
     let level = circuit.input_level();
     let scratch = fast_workspace_words(params, level) + hoisting_words(params, level);
@@ -65,6 +66,14 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
             2 * (operands + form.giants()) * (level + 1) * params.n()
         }
         Step::Square { level, .. } => 3 * (level + 1) * params.n(),
+        Step::Polynomial {
+            coefficients,
+            level,
+            ..
+        } => {
+            let degree = coefficients.len().saturating_sub(1);
+            2 * (level + 1) * params.n() + polynomial_words(params, *level, degree)
+        }
     });
     let values = values.max().unwrap_or(0);
     size_of::<u32>() * (keys + factors.sum::<usize>() + scratch + values)
@@ -279,12 +288,28 @@ impl<'m> Evaluator<'m> {
                     },
                     Some(factors),
                 ) => {
-                    let sum = machine.linear(index == 0, *form, scales, factors, values)?;
+                    let mut sum = machine.linear(index == 0, *form, scales, factors, values)?;
+                    rescale(params, &mut sum, &mut scratch).map_err(failed("rescaling"))?;
                     (layer_name(map), sum)
                 }
                 (Step::Square { layer, .. }, None) => {
                     let [value] = take_one(values)?;
-                    (format!("square {layer}"), machine.square(value)?)
+                    let mut squared = machine.square(value)?;
+                    rescale(params, &mut squared, &mut scratch).map_err(failed("rescaling"))?;
+                    (format!("square {layer}"), squared)
+                }
+                (
+                    Step::Polynomial {
+                        layer,
+                        coefficients,
+                        output,
+                        ..
+                    },
+                    None,
+                ) => {
+                    let [value] = take_one(values)?;
+                    let name = polynomial_name(*layer, coefficients.len());
+                    (name, machine.polynomial(value, coefficients, *output)?)
                 }
                 _ => {
                     return Err(EngineError::Count {
@@ -294,8 +319,6 @@ impl<'m> Evaluator<'m> {
                     });
                 }
             };
-            let mut result = result;
-            rescale(params, &mut result, &mut scratch).map_err(failed("rescaling"))?;
             times.push(StageTime {
                 name,
                 time: clock().saturating_sub(start),
@@ -348,6 +371,15 @@ pub fn layer_name(map: &LinearMap<'_>) -> String {
     } else {
         format!("layers {first} to {last}: {inputs}-{outputs}")
     }
+}
+
+/// A name for an activation that is no square, in tables.
+#[must_use]
+pub fn polynomial_name(layer: usize, coefficients: usize) -> String {
+    format!(
+        "polynomial {layer}: degree {}",
+        coefficients.saturating_sub(1)
+    )
 }
 
 /// A seeded ciphertext of this level and scale.
@@ -472,7 +504,7 @@ fn encrypted(circuit: &Circuit<'_>, bytes: &[u8]) -> Result<Vec<Option<Factors>>
     let parts = objects(params, bytes).map_err(refused(what))?;
     let linear = |step: &Step<'_>| match step {
         Step::Linear { form, .. } => form.products(params.slots()) + 1,
-        Step::Square { .. } => 0,
+        Step::Square { .. } | Step::Polynomial { .. } => 0,
     };
     let expected = circuit.steps().iter().map(linear).sum();
     if parts.len() != expected {
@@ -562,6 +594,33 @@ impl Machine<'_> {
         let c2 = vec![0; (ct.level() + 1) * self.params.n()];
         let squared = square(self.params, ct, c2).map_err(failed("a square"))?;
         self.relinearize(squared)
+    }
+
+    /// A polynomial, rescaled to `target`.
+    fn polynomial(
+        &mut self,
+        mut ct: Ct,
+        coefficients: &[f64],
+        target: f64,
+    ) -> Result<Ct, EngineError> {
+        let what = "a polynomial";
+        let (params, level) = (self.params, ct.level());
+        let degree = coefficients.len().saturating_sub(1);
+        let key = self.keys.find(SwitchTarget::Square, level);
+        let key = key.map_err(failed(what))?;
+        let mut words = vec![0; polynomial_words(params, level, degree)];
+        let mut work = Workspace::new(params, level, self.work).map_err(failed(what))?;
+        evaluate_polynomial(
+            params,
+            &mut ct,
+            coefficients,
+            target,
+            key,
+            &mut words,
+            &mut work,
+        )
+        .map_err(failed(what))?;
+        Ok(ct)
     }
 
     /// Sums of products of ciphertexts and factors: of all ciphertexts and the first

@@ -67,10 +67,50 @@ he_core::parameter_set! {
         data: [185_909_249, 66_551_809, 66_813_953, 67_043_329],
         special: [185_745_409, 185_597_953]
     };
+
+    /// N = 16384, depth 11, for deeper networks on a host: two activations of up to
+    /// [`MAX_DEGREE`](he_nn::model::MAX_DEGREE), or five squares. Digits of four
+    /// primes, three of them at the highest level. Primes are just above 2^26, so
+    /// that powers of a value at scale 2^26 keep it.
+    ///
+    /// | prime | bits | for |
+    /// |---|---|---|
+    /// | 185 597 953 | 27.47 | base: the result and its headroom |
+    /// | 67 239 937 | 26.00 | eleventh rescale |
+    /// | 67 502 081 | 26.01 | tenth rescale |
+    /// | 67 731 457 | 26.01 | ninth rescale |
+    /// | 68 190 209 | 26.02 | eighth rescale |
+    /// | 68 485 121 | 26.03 | seventh rescale |
+    /// | 68 681 729 | 26.03 | sixth rescale |
+    /// | 68 976 641 | 26.04 | fifth rescale |
+    /// | 69 206 017 | 26.04 | fourth rescale |
+    /// | 69 304 321 | 26.05 | third rescale |
+    /// | 69 763 073 | 26.06 | second rescale |
+    /// | 70 189 057 | 26.06 | first rescale |
+    /// | 185 499 649 | 27.47 | special: the four together wider than the widest digit, 105.5 bits |
+    /// | 184 811 521 | 27.46 | special |
+    /// | 184 188 929 | 27.46 | special |
+    /// | 183 631 873 | 27.45 | special |
+    ///
+    /// log2(QP) = 423.67, and the table's row is 430. No prime is above
+    /// 1.86 * 10^8, where transforms need reductions between their layers.
+    pub static N16384_NETWORK = {
+        n: 16384, security: Security::Classical128,
+        data: [
+            185_597_953, 67_239_937, 67_502_081, 67_731_457, 68_190_209, 68_485_121,
+            68_681_729, 68_976_641, 69_206_017, 69_304_321, 69_763_073, 70_189_057,
+        ],
+        special: [185_499_649, 184_811_521, 184_188_929, 183_631_873]
+    };
 }
 
 /// The sets that a network is tried with, the cheapest first.
-pub static SETS: [&Params; 3] = [&N4096_DEPTH3, &N8192_SHALLOW, &N8192_NETWORK];
+pub static SETS: [&Params; 4] = [
+    &N4096_DEPTH3,
+    &N8192_SHALLOW,
+    &N8192_NETWORK,
+    &N16384_NETWORK,
+];
 
 /// Why there is no result. One sentence each; what to do is in it.
 #[derive(Debug, thiserror::Error)]

@@ -341,13 +341,22 @@ fn step_times(circuit: &Circuit<'_>) -> Result<Vec<StageTime>, EngineError> {
         let (name, scale) = match step {
             Step::Linear { map, scales, .. } => (latency::layer_name(map), scales.output),
             Step::Square { layer, output, .. } => (format!("square {layer}"), *output),
+            Step::Polynomial {
+                layer,
+                coefficients,
+                output,
+                ..
+            } => (
+                latency::polynomial_name(*layer, coefficients.len()),
+                *output,
+            ),
         };
         Ok(StageTime {
             name,
             time: Duration::ZERO,
             level: step.level(),
             scale_log2: scale.log2(),
-            bytes: circuit::ciphertext_bytes(params, step.level().saturating_sub(1))?,
+            bytes: circuit::ciphertext_bytes(params, step.output_level())?,
         })
     };
     circuit.steps().iter().map(of).collect()
@@ -722,10 +731,7 @@ pub fn plan(
                 params: ParamsReport::at_level(params, circuit.input_level()),
                 steps: steps
                     .map(|(step, view)| CircuitStep {
-                        name: match view.layer.linear() {
-                            Some(_) => format!("layer {}", step.layer),
-                            None => format!("square {}", step.layer),
-                        },
+                        name: batch::layer_name(&view),
                         level: step.level,
                         scale_log2: step.output.log2(),
                         products: view.layer.fan_in(view.input) * view.output.values(),
@@ -770,6 +776,20 @@ fn describe(step: &Step<'_>, params: &Params) -> CircuitStep {
             level: *level,
             scale_log2: output.log2(),
             products: 1,
+        },
+        Step::Polynomial {
+            layer,
+            coefficients,
+            level,
+            output,
+            ..
+        } => CircuitStep {
+            name: latency::polynomial_name(*layer, coefficients.len()),
+            level: *level,
+            scale_log2: output.log2(),
+            products: step
+                .polynomial_outcome(params)
+                .map_or(0, |outcome| outcome.products as usize),
         },
     }
 }
@@ -817,7 +837,9 @@ pub fn plan_text(r: &CircuitReport) -> String {
         if worst.is_finite() {
             format!("{six:.4} at six standard deviations, {worst:.0} in the worst case")
         } else {
-            format!("{six:.4} at six standard deviations; features have no worst case")
+            format!(
+                "{six:.4} at six standard deviations; there is no worst case, as inputs unlike those of training may wrap around"
+            )
         },
     ));
     facts.extend([

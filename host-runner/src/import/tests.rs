@@ -1,10 +1,12 @@
-use he_nn::model::{Input, Model, Shape};
+use he_nn::circuit::Weights;
+use he_nn::model::{Input, Model, Sample, Shape};
 
 use super::schema::{
     AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto, TensorProto,
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::*;
+use crate::circuit::{self, batch, latency};
 use crate::network::NetworkLayer;
 
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
@@ -200,6 +202,57 @@ fn every_way_to_write_an_activation() {
         );
         assert_close(&logits(graph, &PIXELS), &mlp_in_f64(f));
     }
+}
+
+#[test]
+fn a_cubic_activation_is_evaluated_encrypted() {
+    // x + x^3 / 10.
+    let mut graph = mlp(vec![
+        node("Pow", &["h", "three"], "c"),
+        node("Mul", &["c", "tenth"], "t"),
+        node("Add", &["h", "t"], "a"),
+    ]);
+    graph.initializer.push(tensor("tenth", &[], &[0.1]));
+    let network = imported(graph).unwrap();
+    assert_eq!(
+        network.layers[1],
+        NetworkLayer::Polynomial(vec![0.0, 1.0, 0.0, 0.1])
+    );
+    let draft = network.draft().unwrap();
+    let images: Vec<[u8; 3]> = (0..40u8).map(|k| [k * 6, 255 - k * 5, k ^ 77]).collect();
+    let samples = images.iter().map(|image| (Sample::Pixels(image), 0));
+    let measured = plain::measure(&Model::parse(&draft).unwrap(), samples).unwrap();
+    let file = network.file(&measured.ranges).unwrap();
+    let model = Model::parse(&file).unwrap();
+    let expected = mlp_in_f64(|x| x + 0.1 * x * x * x);
+    assert_close(&plain::logits(&model, &PIXELS).unwrap(), &expected);
+    let assert_near = |logits: &[f64], bound: f64| {
+        assert!(bound < 0.05, "{bound}");
+        for (a, b) in logits.iter().zip(&expected) {
+            assert!((a - b).abs() < bound, "{a} for {b}, within {bound}");
+        }
+    };
+    for weights in [Weights::Plain, Weights::Encrypted] {
+        let circuit = circuit::plan(model, weights).unwrap();
+        let bound = circuit.logit_error().six_sigma;
+        let mut client = latency::Client::new(circuit.clone()).unwrap();
+        let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
+        let mut evaluator = latency::Evaluator::new(circuit, &keys, &factors).unwrap();
+        let (result, times) = evaluator
+            .evaluate(&client.encrypt(&PIXELS).unwrap())
+            .unwrap();
+        assert_eq!(times[2].name, "polynomial 1: degree 3");
+        assert_near(&client.decrypt(&result).unwrap(), bound);
+    }
+    let circuit = batch::plan(model).unwrap();
+    let bound = circuit.logit_error().six_sigma;
+    let mut client = batch::Client::new(circuit.clone()).unwrap();
+    let keys = client.switching_keys().unwrap();
+    let mut evaluator = batch::Evaluator::new(circuit, &keys).unwrap();
+    let input = client.encrypt(&[Sample::Pixels(&PIXELS)]).unwrap();
+    let (result, _) = evaluator.evaluate(&input, |_| ()).unwrap();
+    let logits = client.decrypt(&result, 1).unwrap();
+    assert_near(&logits[0], bound);
 }
 
 #[test]

@@ -320,7 +320,7 @@ fn worst(error: f64, logits: &[f64], clear: &[f64]) -> Result<f64> {
 /// How a circuit evaluates its layers, for tables.
 fn forms(circuit: &Circuit<'_>) -> Vec<String> {
     let form = |step: &Step<'_>| match step {
-        Step::Square { .. } => String::new(),
+        Step::Square { .. } | Step::Polynomial { .. } => String::new(),
         Step::Linear { form, .. } => match *form {
             Form::Blocks { lanes, .. } => format!("blocks of {lanes}"),
             Form::Rows { period } => format!("rows of {period}"),

@@ -97,7 +97,8 @@ pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards}
 pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
 pub use matrix::{integer_matrix, integer_matrix_halves, plaintext_matrix};
 pub use polynomial::{
-    PolynomialOutcome, evaluate_polynomial, polynomial_levels, polynomial_outcome, polynomial_words,
+    PolynomialBound, PolynomialOutcome, evaluate_polynomial, polynomial_bound, polynomial_levels,
+    polynomial_outcome, polynomial_words,
 };
 pub use product::{
     multiply, multiply_add, multiply_constant, multiply_encoded, multiply_plain,

@@ -13,7 +13,12 @@
 //! quotient of its sum's scale and its power's. Nothing is aligned, and no scale
 //! is taken for another that is near.
 //!
-//! [`polynomial_outcome`] is the same walk without ciphertexts.
+//! [`polynomial_outcome`] is the same walk without ciphertexts, [`polynomial_bound`]
+//! that of errors and values.
+
+mod bound;
+
+pub use bound::{PolynomialBound, polynomial_bound};
 
 use super::switching::relinearize;
 use super::{Workspace, limb, limb_mut, rescale};

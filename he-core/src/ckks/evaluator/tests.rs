@@ -5,7 +5,7 @@ mod edges;
 
 use super::*;
 use crate::ckks::encode::encode_complex;
-use crate::ckks::{Ciphertext, decrypt};
+use crate::ckks::{Ciphertext, Message, Noise, decrypt};
 use crate::params::Security;
 use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
@@ -368,9 +368,12 @@ fn in_the_clear(p: &[f64], x: Complex) -> Complex {
 fn check_polynomial(lab: &mut Lab, p: &[f64], level: usize, target: f64) -> PolynomialOutcome {
     let degree = p.iter().rposition(|&c| c != 0.0).unwrap();
     let values = lab.values();
+    let fresh = Noise::fresh(&P);
     let mut ct = lab.encrypt(&values, level);
+    ct = ct.with_noise(fresh, Message::within(1.0));
     let key = &lab.keys([SwitchTarget::Square])[0];
     let outcome = polynomial_outcome(&P, p, level, SCALE, target).unwrap();
+    let bound = polynomial_bound(&P, p, level, SCALE, target, 1.0, fresh).unwrap();
     let mut words = vec![7; polynomial_words(&P, level, degree)];
     with_workspace(level, |work| {
         evaluate_polynomial(&P, &mut ct, p, target, key, &mut words, work)
@@ -381,8 +384,19 @@ fn check_polynomial(lab: &mut Lab, p: &[f64], level: usize, target: f64) -> Poly
     let levels = (degree as f64 + 1.0).log2().ceil() as usize;
     assert_eq!(ct.level(), level - levels);
     let expected: Vec<_> = values.iter().map(|&x| in_the_clear(p, x)).collect();
+    let error = lab.error(&ct, &expected);
+    assert!(bound.coefficient_scale >= 1.0);
+    let sigma = bound.noise.sigma / target;
+    assert!(error < 6.0 * sigma, "degree {degree}: {error:e}, {sigma:e}");
+    // The worst case is what the ciphertext carries, unless terms of one sign fill
+    // the modulus.
+    let known = ct.noise();
+    if cfg!(feature = "noise") && bound.headroom_bits > 0.01 {
+        assert!((bound.noise.bound / known.bound - 1.0).abs() < 1e-9);
+        assert!(bound.noise.sigma >= known.sigma * (1.0 - 1e-9));
+    }
     let weight: f64 = p.iter().zip(1..).map(|(c, k)| c.abs() * f64::from(k)).sum();
-    let error = lab.error(&ct, &expected) / (1.0 + weight);
+    let error = error / (1.0 + weight);
     assert!(
         error < 1e-5,
         "degree {degree}: {error:e} per unit of weight"
@@ -453,6 +467,9 @@ fn polynomials_that_cannot_be_evaluated_name_both_sides() {
     let mut words = vec![0; polynomial_words(&P, 3, 8)];
     let mut run = |p: &[f64], target, key, words: &mut [u32]| {
         let simulated = polynomial_outcome(&P, p, 3, SCALE, target).map(|_| ());
+        let bound = polynomial_bound(&P, p, 3, SCALE, target, 1.0, Noise::ZERO).map(|_| ());
+        // (By `Debug`, as one that is no number equals nothing.)
+        assert_eq!(format!("{bound:?}"), format!("{simulated:?}"));
         let done = with_workspace(3, |work| {
             evaluate_polynomial(&P, &mut ct, p, target, key, words, work)
         });
@@ -501,6 +518,10 @@ fn polynomials_that_cannot_be_evaluated_name_both_sides() {
             level: 3
         }
     );
+    for value in [f64::NAN, f64::INFINITY, -1.0] {
+        let bound = polynomial_bound(&P, &[0.0, 1.0], 3, SCALE, SCALE, value, Noise::ZERO);
+        assert_eq!(bound, Err(Error::NotFinite { index: 0 }));
+    }
     let expected = polynomial_words(&P, 3, 7);
     assert_eq!(
         run(&[1.0; 8], SCALE, square, &mut words[..expected - 1]),
