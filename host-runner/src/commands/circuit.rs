@@ -159,20 +159,16 @@ pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure
     };
     let wall = start.elapsed();
     let report = report(arguments, &model, params, offset, chosen, &run, wall)?;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
+    output::present(arguments.json.as_deref(), &report, || {
+        let worst = report.images.iter().map(|i| i.max_logit_error);
+        let mut out = text(&report, worst.fold(0.0, f64::max));
+        // What a device counts is in the text.
+        if run.unit.is_none_or(|unit| unit == TimeUnit::Nanoseconds) {
+            out.push('\n');
+            out.push_str(&stage_table(&report));
         }
-    }
-    let worst = report.images.iter().map(|i| i.max_logit_error);
-    let mut out = text(&report, worst.fold(0.0, f64::max));
-    // What a device counts is in the text.
-    if run.unit.is_none_or(|unit| unit == TimeUnit::Nanoseconds) {
-        out.push('\n');
-        out.push_str(&stage_table(&report));
-    }
-    output::print(&out)
+        out
+    })
 }
 
 fn planned(file: &ModelFile) -> impl Fn(he_nn::circuit::CircuitError) -> Failure {
@@ -792,17 +788,7 @@ pub fn plan_text(r: &CircuitReport) -> String {
     let mut facts = vec![
         ("model", r.model.clone()),
         ("device", r.device.to_owned()),
-        (
-            "parameters",
-            format!(
-                "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
-                r.params.n,
-                r.params.data_limbs,
-                r.params.log_q,
-                r.params.log_qp,
-                r.params.security_bits
-            ),
-        ),
+        ("parameters", r.params.sentence()),
     ];
     let (six, worst) = (r.logit_error_six_sigma, r.logit_error_worst_case);
     facts.push((
@@ -872,13 +858,8 @@ pub fn plan_text(r: &CircuitReport) -> String {
         &rows,
     ));
     if let Some(board) = &r.board {
-        let rows: Vec<[String; 2]> = board
-            .memory
-            .iter()
-            .map(|part| [part.name.to_owned(), grouped(part.bytes as u64)])
-            .collect();
         out.push('\n');
-        out.push_str(&output::table(["memory", "bytes"], &rows));
+        out.push_str(&MemoryReport::table(&board.memory));
     }
     out
 }

@@ -58,6 +58,15 @@ pub struct MemoryReport {
     pub bytes: usize,
 }
 
+impl MemoryReport {
+    /// Part by part, for people.
+    pub(super) fn table(parts: &[Self]) -> String {
+        let row = |part: &Self| [part.name.to_owned(), grouped(part.bytes as u64)];
+        let rows: Vec<[String; 2]> = parts.iter().map(row).collect();
+        output::table(["memory", "bytes"], &rows)
+    }
+}
+
 /// What `plan --json` writes.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
@@ -207,6 +216,7 @@ fn instructions(plan: &Plan, board: &Board) -> u64 {
 /// [`Failure`]; [`Failure::Plan`] where the model does not fit.
 pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let named = arguments.board.as_deref().map(boards::find).transpose()?;
+    let json = arguments.json.as_deref();
     let file = ModelFile::open(&arguments.model)?;
     if circuit::is_for(&file.parse()?, arguments.weights, arguments.packing) {
         let (weights, packing) = (arguments.weights, arguments.packing);
@@ -222,13 +232,7 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             }
             (None, _) => circuit::plan(&file, arguments.params, weights, packing)?,
         };
-        if let Some(path) = &arguments.json {
-            output::write_json(path, &report)?;
-            if path.as_os_str() == "-" {
-                return Ok(());
-            }
-        }
-        return output::print(&circuit::plan_text(&report));
+        return output::present(json, &report, || circuit::plan_text(&report));
     }
     let board = match named {
         Some(board) => board,
@@ -241,30 +245,14 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
         model: arguments.model.clone(),
         source,
     })?;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&text(&report, board))
+    output::present(json, &report, || text(&report, board))
 }
 
 fn text(r: &PlanReport, board: &Board) -> String {
     let mut out = output::facts(&[
         ("model", r.model.clone()),
         ("board", format!("{} ({})", board.name, board.core)),
-        (
-            "parameters",
-            format!(
-                "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
-                r.params.n,
-                r.params.data_limbs,
-                r.params.log_q,
-                r.params.log_qp,
-                r.params.security_bits
-            ),
-        ),
+        ("parameters", r.params.sentence()),
         (
             "logit error",
             format!(
@@ -326,13 +314,8 @@ fn text(r: &PlanReport, board: &Board) -> String {
         .collect();
     out.push('\n');
     out.push_str(&output::table(["step", "level", "scale", "keys"], &rows));
-    let rows: Vec<[String; 2]> = r
-        .memory
-        .iter()
-        .map(|part| [part.name.to_owned(), grouped(part.bytes as u64)])
-        .collect();
     out.push('\n');
-    out.push_str(&output::table(["memory", "bytes"], &rows));
+    out.push_str(&MemoryReport::table(&r.memory));
     out
 }
 
