@@ -22,8 +22,7 @@ use super::{Failure, ModelFile, Packing, Weights};
 use crate::boards::{self, Board};
 use crate::bundled;
 use crate::circuit::{self, EngineError, StageTime, batch, latency};
-use crate::data::table::{SPLIT_SEED, Table};
-use crate::data::{self, DataSet, Split};
+use crate::data::{DataSet, Samples, Split};
 use crate::device::Device;
 use crate::plain;
 
@@ -36,48 +35,25 @@ impl From<Weights> for he_nn::circuit::Weights {
     }
 }
 
-/// Labelled samples of the kind that a model takes.
-enum Samples {
-    Images(data::Dataset),
-    Rows(Table),
-}
-
-impl Samples {
-    /// The split of the data set that a model is for.
-    fn load(model: &Model<'_>, directory: Option<&Path>, split: Split) -> Result<Self, Failure> {
-        if let Input::Features { .. } = model.input() {
-            let directory = directory.ok_or_else(|| Failure::NoSamples {
-                model: model.name().to_owned(),
-            })?;
-            let (train, test) = Table::load(&DataSet::Pima.locate(directory))?.split(SPLIT_SEED);
-            return Ok(Self::Rows(match split {
-                Split::Train => train,
-                Split::Test => test,
-            }));
-        }
-        // Architectures carry the name of their data.
-        let clothing = model.name().starts_with("fashion");
-        let Some(directory) = directory else {
-            if clothing {
-                return Err(Failure::NoSamples {
-                    model: model.name().to_owned(),
-                });
-            }
-            return Ok(Self::Images(bundled::digits()?));
-        };
-        let of_name = if clothing {
-            DataSet::FashionMnist
-        } else {
-            DataSet::Mnist
-        };
-        Ok(Self::Images(data::load(&of_name.locate(directory), split)?))
-    }
-
-    fn all(&self) -> Vec<(Sample<'_>, u8)> {
-        match self {
-            Self::Images(images) => images.samples().collect(),
-            Self::Rows(table) => table.samples().collect(),
-        }
+/// The split of the data set that a model is for; without a directory the bundled
+/// digits, where they are what it takes.
+fn samples_for(
+    model: &Model<'_>,
+    directory: Option<&Path>,
+    split: Split,
+) -> Result<Samples, Failure> {
+    // Architectures carry the name of their data.
+    let set = match model.input() {
+        Input::Features { .. } => DataSet::Pima,
+        Input::Image(_) if model.name().starts_with("fashion") => DataSet::FashionMnist,
+        Input::Image(_) => DataSet::Mnist,
+    };
+    match (directory, set) {
+        (Some(directory), _) => Ok(Samples::load(set, &set.locate(directory), split)?),
+        (None, DataSet::Mnist) => Ok(Samples::Images(bundled::digits()?)),
+        (None, DataSet::FashionMnist | DataSet::Pima) => Err(Failure::NoSamples {
+            model: model.name().to_owned(),
+        }),
     }
 }
 
@@ -142,7 +118,7 @@ pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure
         });
     }
     let data = arguments.data.as_deref();
-    let samples = Samples::load(&model, data, arguments.split.into())?;
+    let samples = samples_for(&model, data, arguments.split.into())?;
     let all = samples.all();
     let (offset, count) = (arguments.offset, arguments.count as usize);
     let end = offset.saturating_add(count);
