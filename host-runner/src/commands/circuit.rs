@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::infer::{self, StageReport, text};
 use super::infer::{EvaluatorReport, ImageReport, InferArguments, InferReport, ParamsReport};
 use super::output::{self, bytes, grouped};
-use super::plan::MemoryReport;
+use super::plan::BoardUse;
 use super::{Failure, ModelFile, Packing, Weights};
 use crate::boards::{self, Board};
 use crate::bundled;
@@ -528,20 +528,9 @@ pub struct CircuitReport {
 pub struct BoardReport {
     /// Bytes of encrypted weights and biases, streamed with every sample.
     pub weight_bytes: usize,
-    /// Bytes of the result on the wire, without framing.
-    pub output_bytes: usize,
-    /// The evaluator's arena.
-    pub arena_bytes: usize,
-    /// What the RAM is taken by.
-    pub memory: Vec<MemoryReport>,
-    /// RAM with buffers and stack.
-    pub ram_bytes: usize,
-    /// RAM of the board.
-    pub ram_available: usize,
-    /// Number-theoretic transforms on the evaluator.
-    pub transforms: usize,
-    /// Estimated instructions, link excluded.
-    pub instructions_estimate: u64,
+    /// What it takes of the board.
+    #[serde(flatten)]
+    pub on_board: BoardUse,
 }
 
 impl BoardReport {
@@ -549,30 +538,25 @@ impl BoardReport {
     #[must_use]
     pub fn of(program: &Program, board: &Board) -> Self {
         let words = |words: usize| words * size_of::<u32>();
-        let arena_bytes = words(program.arena_words());
-        let accumulator = words(program.parts() * program.part_words());
-        let registers = words(2 * program.registers() * program.register_words());
-        let parts = [
-            ("ciphertext", accumulator),
-            ("other ciphertexts", registers),
+        let arena = [
+            ("ciphertext", words(program.parts() * program.part_words())),
+            (
+                "other ciphertexts",
+                words(2 * program.registers() * program.register_words()),
+            ),
             ("key switch", words(program.work_words())),
             ("a chunk kept", words(program.held_words())),
-            ("link, log, faults", board.fixed_bytes),
-            ("stack", board.stack_bytes),
-            ("free", board.arena_bytes().saturating_sub(arena_bytes)),
         ];
         let payload = program.payload();
         Self {
             weight_bytes: payload.factors,
-            output_bytes: payload.result,
-            arena_bytes,
-            memory: parts
-                .map(|(name, bytes)| MemoryReport { name, bytes })
-                .into(),
-            ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
-            ram_available: board.ram_bytes + board.external_bytes,
-            transforms: program.transforms(),
-            instructions_estimate: instructions(program, board),
+            on_board: BoardUse::new(
+                board,
+                &arena,
+                payload.result,
+                program.transforms(),
+                instructions(program, board),
+            ),
         }
     }
 }
@@ -624,7 +608,7 @@ pub fn plan_on(
         input_bytes: payload.inputs,
         keys: program.key_uses().count(),
         key_bytes: payload.keys,
-        memory_bytes: board_report.ram_bytes,
+        memory_bytes: board_report.on_board.ram_bytes,
         board: Some(board_report),
         ..latency_report(file, &circuit, weights)?
     })
@@ -794,26 +778,7 @@ pub fn plan_text(r: &CircuitReport) -> String {
         ]);
     }
     if let Some(board) = &r.board {
-        facts.extend([
-            ("download", bytes(board.output_bytes as u64)),
-            (
-                "memory",
-                format!(
-                    "{} of {} bytes, {} of them the arena",
-                    grouped(board.ram_bytes as u64),
-                    grouped(board.ram_available as u64),
-                    grouped(board.arena_bytes as u64)
-                ),
-            ),
-            (
-                "work",
-                format!(
-                    "about {} million instructions, {} transforms",
-                    board.instructions_estimate / 1_000_000,
-                    board.transforms
-                ),
-            ),
-        ]);
+        facts.extend(board.on_board.facts("the arena"));
     }
     let rows: Vec<[String; 4]> = r
         .steps
@@ -835,7 +800,7 @@ pub fn plan_text(r: &CircuitReport) -> String {
     ));
     if let Some(board) = &r.board {
         out.push('\n');
-        out.push_str(&MemoryReport::table(&board.memory));
+        out.push_str(&board.on_board.memory_table());
     }
     out
 }
