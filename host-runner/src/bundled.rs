@@ -5,20 +5,25 @@ use std::path::{Path, PathBuf};
 
 use crate::data::{self, DataError, Dataset};
 
+/// A name and its file.
+macro_rules! bundled {
+    ($name:literal) => {
+        (
+            $name,
+            include_bytes!(concat!("../assets/models/", $name, ".hemodel")),
+        )
+    };
+}
+
 /// Name and file of every bundled network.
 const MODELS: &[(&str, &[u8])] = &[
-    (
-        "mnist-mlp64",
-        include_bytes!("../assets/models/mnist-mlp64.hemodel"),
-    ),
-    (
-        "pima-logreg",
-        include_bytes!("../assets/models/pima-logreg.hemodel"),
-    ),
-    (
-        "mnist-cnn",
-        include_bytes!("../assets/models/mnist-cnn.hemodel"),
-    ),
+    bundled!("mnist-mlp64"),
+    bundled!("mnist-mlp64-relu"),
+    bundled!("mnist-cryptonets"),
+    bundled!("fashion-cryptonets"),
+    bundled!("pima-logreg"),
+    bundled!("mnist-fcnn"),
+    bundled!("mnist-cnn"),
 ];
 
 const DIGITS_IMAGES: &[u8] = include_bytes!("../assets/digits/digits-images-idx3-ubyte");

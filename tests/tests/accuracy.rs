@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use he_edge_tests::Reference;
-use he_nn::circuit::Weights;
+use he_nn::circuit::{CircuitError, Weights};
 use he_nn::model::{Model, Sample};
 use host_runner::circuit::{self, Keys};
 use host_runner::client::argmax;
@@ -38,11 +38,24 @@ fn plain(reference: &Reference, image: &data::Image) -> Vec<f64> {
 }
 
 /// A bundled network, its data, and how many test samples must be classified right.
-const NETWORKS: [(&str, DataSet, usize); 3] = [
+const NETWORKS: [(&str, DataSet, usize); 7] = [
     ("mnist-mlp64", DataSet::Mnist, 9780),
-    ("mnist-cnn", DataSet::Mnist, 9850),
+    ("mnist-mlp64-relu", DataSet::Mnist, 9780),
+    ("mnist-cryptonets", DataSet::Mnist, 9880),
+    ("fashion-cryptonets", DataSet::FashionMnist, 8900),
     ("pima-logreg", DataSet::Pima, 175),
+    ("mnist-fcnn", DataSet::Mnist, 9800),
+    ("mnist-cnn", DataSet::Mnist, 9850),
 ];
+
+/// For the clear alone, as its activation is no polynomial.
+const IN_THE_CLEAR: &str = "mnist-mlp64-relu";
+
+/// All but [`IN_THE_CLEAR`].
+fn encryptable() -> impl Iterator<Item = (&'static str, DataSet)> {
+    let all = NETWORKS.into_iter().map(|(name, set, _)| (name, set));
+    all.filter(|&(name, _)| name != IN_THE_CLEAR)
+}
 
 /// Test samples of a data set.
 fn samples_of(set: DataSet) -> Samples {
@@ -90,8 +103,19 @@ fn tally(model: &Model<'_>, samples: &[(Sample<'_>, u8)], logits: &[Vec<f64>]) -
 }
 
 #[test]
+fn a_rectifier_is_not_evaluated_encrypted() {
+    let model = Model::parse(bundled::model(IN_THE_CLEAR).unwrap()).unwrap();
+    for refused in [
+        circuit::plan(model, Weights::Plain).unwrap_err(),
+        circuit::batch::plan(model).unwrap_err(),
+    ] {
+        assert_eq!(refused, CircuitError::Relu { layer: 1 });
+    }
+}
+
+#[test]
 fn in_batches_all_test_samples() {
-    for (name, set, _) in NETWORKS {
+    for (name, set) in encryptable() {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();
         let samples = samples_of(set);
         let samples = samples.all();
@@ -128,7 +152,7 @@ fn in_batches_all_test_samples() {
 #[test]
 fn one_by_one_with_weights_in_plain_and_encrypted() {
     const FEW: usize = 40;
-    for (name, set, _) in NETWORKS {
+    for (name, set) in encryptable() {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();
         let samples = samples_of(set);
         let samples = samples.all();

@@ -172,7 +172,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         method: Method::Gradient(Recipe {
             epochs: 60,
             learning_rate: 3e-3,
-            weight_decay: 3e-2,
+            weight_decay: 0.3,
             augmentation: Augmentation {
                 shift: 0.5,
                 rotation: 0.0,
