@@ -352,12 +352,12 @@ fn drawn_table(rows: usize) -> Table {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 16) as f32 / 65536.0 - 0.5
     };
-    const CENTRES: [f32; FEATURES] = [120.0, -3000.0, 0.02, 35.0, 1e4, 0.0, -7.5, 2026.0];
-    const WIDTHS: [f32; FEATURES] = [80.0, 900.0, 0.01, 0.0, 2e3, 1e3, 0.5, 40.0];
+    const CENTRES: [f32; FEATURES] = [1.2e4, -3e3, 8e3, 35.0, 1e4, 0.0, -7.5e3, 2e4];
+    const WIDTHS: [f32; FEATURES] = [2e3, 900.0, 3e3, 0.0, 2e3, 1e3, 1.5e3, 4e3];
     let rows: Vec<[f32; FEATURES]> = (0..rows)
         .map(|_| std::array::from_fn(|i| CENTRES[i] + WIDTHS[i] * draw()))
         .collect();
-    let labels = rows.iter().map(|row| u8::from(row[0] > 120.0)).collect();
+    let labels = rows.iter().map(|row| u8::from(row[0] > 1.2e4)).collect();
     Table { rows, labels }
 }
 
@@ -382,7 +382,7 @@ fn features_are_standardised_by_the_table() {
     // from them is within a few units, and the biases take out the means.
     let (hidden, second) = (6, exact(6));
     let first: Vec<f32> = (exact(hidden * FEATURES).iter().enumerate())
-        .map(|(i, w)| w / (2.0 * deviations[i % FEATURES]))
+        .map(|(i, w)| w / (2.0 * deviations[i % FEATURES].max(200.0)))
         .collect();
     let of_means: Vec<f64> = means.iter().map(|&m| f64::from(m)).collect();
     let biases: Vec<f32> = dense(&first, &vec![0.0; hidden], &of_means)
