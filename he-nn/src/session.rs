@@ -49,6 +49,46 @@ pub trait Platform {
     fn window(&self) -> u8;
 }
 
+/// What an evaluator holds, as its card names it.
+pub(crate) struct Held<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) model_crc: u32,
+    pub(crate) params: u32,
+    pub(crate) plan: u32,
+}
+
+impl<'a> Held<'a> {
+    /// The card that answers the greeting of a client of the same protocol.
+    #[inline(always)]
+    pub(crate) fn greet(self, client: u16, platform: &impl Platform) -> Result<Card<'a>, Refusal> {
+        if client != PROTOCOL_VERSION {
+            return Err(Refusal::Version {
+                evaluator: PROTOCOL_VERSION,
+                client,
+            });
+        }
+        Ok(Card {
+            version: PROTOCOL_VERSION,
+            board: platform.board(),
+            model: self.model,
+            model_crc: self.model_crc,
+            params: self.params,
+            plan: self.plan,
+            window: platform.window(),
+            unit: platform.unit(),
+        })
+    }
+}
+
+/// An inference is of the plan that the evaluator has.
+#[inline(always)]
+pub(crate) const fn check_plan(evaluator: u32, client: u32) -> Result<(), Refusal> {
+    if client == evaluator {
+        return Ok(());
+    }
+    Err(Refusal::Plan { evaluator, client })
+}
+
 /// A running inference.
 #[derive(Debug)]
 struct Run {
@@ -241,32 +281,16 @@ impl<'a, T: Tracer> Session<'a, T> {
     ) -> Result<(), Refusal> {
         match request {
             Request::Hello { version } => {
-                if version != PROTOCOL_VERSION {
-                    let evaluator = PROTOCOL_VERSION;
-                    return Err(Refusal::Version {
-                        evaluator,
-                        client: version,
-                    });
-                }
-                reply(Reply::Hello(Card {
-                    version: PROTOCOL_VERSION,
-                    board: platform.board(),
+                let held = Held {
                     model: self.model.name(),
                     model_crc: self.model.crc(),
                     params: self.plan.params().fingerprint(),
                     plan: self.plan.fingerprint(),
-                    window: platform.window(),
-                    unit: platform.unit(),
-                }));
+                };
+                reply(Reply::Hello(held.greet(version, platform)?));
             }
             Request::Begin { plan, trace } => {
-                let evaluator = self.plan.fingerprint();
-                if plan != evaluator {
-                    return Err(Refusal::Plan {
-                        evaluator,
-                        client: plan,
-                    });
-                }
+                check_plan(self.plan.fingerprint(), plan)?;
                 if trace && !T::ON {
                     return Err(Refusal::NoTracer);
                 }

@@ -18,6 +18,8 @@ use std::{
 
 use he_nn::model::Sample;
 
+use self::table::{SPLIT_SEED, Table, TableError};
+
 /// Rows and columns of an image.
 pub const SIDE: usize = 28;
 
@@ -106,6 +108,45 @@ impl Dataset {
     pub fn samples(&self) -> impl Iterator<Item = (Sample<'_>, u8)> {
         let images = self.images.iter().map(Sample::from);
         images.zip(self.labels.iter().copied())
+    }
+}
+
+/// Labelled samples of one split of a [`DataSet`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Samples {
+    /// Images.
+    Images(Dataset),
+    /// Rows of the table.
+    Rows(Table),
+}
+
+impl Samples {
+    /// Loads one split of the data set in a directory; the table is split by
+    /// [`SPLIT_SEED`].
+    ///
+    /// # Errors
+    ///
+    /// [`DataError`], with the file that is missing or wrong.
+    pub fn load(set: DataSet, directory: &Path, split: Split) -> Result<Self, DataError> {
+        match set {
+            DataSet::Mnist | DataSet::FashionMnist => Ok(Self::Images(load(directory, split)?)),
+            DataSet::Pima => {
+                let (train, test) = Table::load(directory)?.split(SPLIT_SEED);
+                Ok(Self::Rows(match split {
+                    Split::Train => train,
+                    Split::Test => test,
+                }))
+            }
+        }
+    }
+
+    /// The samples with their labels.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Sample<'_>, u8)> {
+        match self {
+            Self::Images(images) => images.samples().collect(),
+            Self::Rows(table) => table.samples().collect(),
+        }
     }
 }
 
@@ -224,6 +265,9 @@ pub enum DataError {
         /// Which file.
         file: PathBuf,
     },
+    /// The table could not be loaded.
+    #[error(transparent)]
+    Table(#[from] TableError),
 }
 
 /// Loads one split of the data set in a directory.

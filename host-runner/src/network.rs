@@ -93,6 +93,61 @@ pub fn quantize(weights: &[f32]) -> (Vec<i8>, f32) {
 }
 
 impl Network<f32> {
+    /// Lets the input be standardised by these means and deviations, and the first
+    /// layer undo it: of the same features the network computes the same.
+    ///
+    /// What it saw as `x` is now `d x + m` of what it sees, so that its weights `W`
+    /// and biases `b` become `W diag(d)` and `b + W m`. This comes before rounding:
+    /// a weight then counts by what its feature varies, not by its unit.
+    ///
+    /// # Errors
+    /// [`ModelError::SampleKind`] for a network of images, [`ModelError::Sample`]
+    /// for another number of features than it takes.
+    pub fn standardise(&mut self, means: &[f32], deviations: &[f32]) -> Result<(), ModelError> {
+        let NetworkInput::Features {
+            means: old_means,
+            deviations: old_deviations,
+        } = &self.input
+        else {
+            return Err(ModelError::SampleKind { pixels: true });
+        };
+        let expected = old_means.len();
+        for got in [means.len(), deviations.len()] {
+            if got != expected {
+                return Err(ModelError::Sample { expected, got });
+            }
+        }
+        // `d` and `m` of every feature.
+        let new = means.iter().zip(deviations);
+        let lines: Vec<(f64, f64)> = new
+            .zip(old_means.iter().zip(old_deviations))
+            .map(|((&mean, &deviation), (&old_mean, &old_deviation))| {
+                let old = f64::from(old_deviation);
+                let shift = f64::from(mean) - f64::from(old_mean);
+                (f64::from(deviation) / old, shift / old)
+            })
+            .collect();
+        // Rows of another length than the input are refused when the file is written.
+        if let Some(first) = self.layers.first_mut().and_then(NetworkLayer::weights_mut) {
+            let scale = f64::from(first.scale);
+            let rows = first.weights.chunks_mut(expected.max(1));
+            for (row, bias) in rows.zip(&mut first.biases) {
+                let mut sum = f64::from(*bias);
+                for (weight, &(deviation, mean)) in row.iter_mut().zip(&lines) {
+                    let old = f64::from(*weight);
+                    sum += scale * old * mean;
+                    *weight = (old * deviation) as f32;
+                }
+                *bias = sum as f32;
+            }
+        }
+        self.input = NetworkInput::Features {
+            means: means.to_vec(),
+            deviations: deviations.to_vec(),
+        };
+        Ok(())
+    }
+
     /// The same with weights of 8 bits, and activations folded.
     #[must_use]
     pub fn quantized(self) -> Network<i8> {
@@ -312,6 +367,64 @@ mod tests {
         let straight = vec![0.0, 1.0, 1e-5];
         let network = small(straight.clone()).quantized();
         assert_eq!(network.layers[1], NetworkLayer::Polynomial(straight));
+    }
+
+    #[test]
+    fn a_standardised_network_computes_the_same() {
+        let dense = |weights: &[f32], biases: &[f32]| {
+            NetworkLayer::Dense(Weights {
+                weights: weights.to_vec(),
+                scale: 0.5,
+                biases: biases.to_vec(),
+            })
+        };
+        let raw = Network {
+            name: "raw".into(),
+            input: NetworkInput::Features {
+                means: vec![1.0, -2.0],
+                deviations: vec![0.5, 4.0],
+            },
+            layers: vec![dense(&[1.5, -0.25, 0.75, 2.0, 0.0, 1.0], &[0.5, -1.0, 3.0])],
+        };
+        let mut standard = raw.clone();
+        let (means, deviations) = ([120.0, 1e-3], [30.0, 0.125]);
+        standard.standardise(&means, &deviations).unwrap();
+        let logits = |network: &Network<f32>, row: [f64; 2]| -> Vec<f64> {
+            let (NetworkInput::Features { means, deviations }, [NetworkLayer::Dense(w)]) =
+                (&network.input, &network.layers[..])
+            else {
+                panic!("{network:?}");
+            };
+            let rows = w.weights.chunks(2).zip(&w.biases);
+            rows.map(|(weights, &bias)| {
+                let terms = (0..2).map(|i| {
+                    let x = (row[i] - f64::from(means[i])) / f64::from(deviations[i]);
+                    f64::from(w.scale) * f64::from(weights[i]) * x
+                });
+                terms.sum::<f64>() + f64::from(bias)
+            })
+            .collect()
+        };
+        for row in [[121.0, 0.0], [-3.0, 0.5]] {
+            for (a, b) in logits(&raw, row).iter().zip(logits(&standard, row)) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+        assert_ne!(raw.layers, standard.layers);
+
+        let unchanged = standard.clone();
+        let three = [1.0; 3];
+        let error = ModelError::Sample {
+            expected: 2,
+            got: 3,
+        };
+        assert_eq!(standard.standardise(&three, &deviations), Err(error));
+        assert_eq!(standard.standardise(&means, &three), Err(error));
+        assert_eq!(standard, unchanged);
+        assert_eq!(
+            small(vec![0.0, 0.0, 1.0]).standardise(&means, &deviations),
+            Err(ModelError::SampleKind { pixels: true })
+        );
     }
 
     #[test]

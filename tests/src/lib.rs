@@ -1,11 +1,13 @@
 //! End-to-end tests, and what several of them need: the reference network with
-//! its plan, a link that damages frames on purpose, and what counts as one
-//! clear sentence.
+//! its plan, a machine without a clock, a link that damages frames on purpose, and
+//! what counts as one clear sentence.
 
 use std::fmt::Display;
 
+use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, Shape};
 use he_nn::plan::Plan;
+use he_nn::session::Platform;
 use host_runner::client::{Client, Inference, argmax};
 use host_runner::data::Image;
 use host_runner::network::{Network, NetworkInput, NetworkLayer, Weights};
@@ -83,6 +85,28 @@ impl Reference {
 impl Default for Reference {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A machine without a clock.
+#[derive(Clone, Copy, Debug)]
+pub struct NoClock;
+
+impl Platform for NoClock {
+    fn board(&self) -> &'static str {
+        "test"
+    }
+    fn unit(&self) -> TimeUnit {
+        TimeUnit::None
+    }
+    fn now(&mut self) -> u64 {
+        0
+    }
+    fn memory(&mut self) -> Memory {
+        Memory::default()
+    }
+    fn window(&self) -> u8 {
+        1
     }
 }
 

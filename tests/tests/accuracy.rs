@@ -12,8 +12,7 @@ use he_nn::circuit::{CircuitError, Weights};
 use he_nn::model::{Model, Sample};
 use host_runner::circuit::{self, Keys};
 use host_runner::client::argmax;
-use host_runner::data::table::{SPLIT_SEED, Table};
-use host_runner::data::{self, DataSet, Dataset, Split};
+use host_runner::data::{self, DataSet, Dataset, Samples, Split};
 use host_runner::device::Connection;
 use host_runner::encrypted_training::{self, EPOCHS, Mode};
 use host_runner::{bundled, evaluator, plain};
@@ -59,26 +58,8 @@ fn encryptable() -> impl Iterator<Item = (&'static str, DataSet)> {
 }
 
 /// Test samples of a data set.
-enum Samples {
-    Images(Dataset),
-    Rows(Table),
-}
-
-impl Samples {
-    fn load(set: DataSet) -> Self {
-        let directory = set.locate(&root());
-        match set {
-            DataSet::Pima => Self::Rows(Table::load(&directory).unwrap().split(SPLIT_SEED).1),
-            _ => Self::Images(data::load(&directory, Split::Test).unwrap()),
-        }
-    }
-
-    fn all(&self) -> Vec<(Sample<'_>, u8)> {
-        match self {
-            Self::Images(images) => images.samples().collect(),
-            Self::Rows(rows) => rows.samples().collect(),
-        }
-    }
+fn samples_of(set: DataSet) -> Samples {
+    Samples::load(set, &set.locate(&root()), Split::Test).unwrap()
 }
 
 #[test]
@@ -94,7 +75,7 @@ fn every_network_is_bundled_and_measured() {
 fn in_the_clear() {
     for (name, set, least) in NETWORKS {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();
-        let samples = Samples::load(set);
+        let samples = samples_of(set);
         let samples = samples.all();
         let count = samples.len();
         let right = plain::measure(&model, samples.into_iter()).unwrap().right;
@@ -136,7 +117,7 @@ fn a_rectifier_is_not_evaluated_encrypted() {
 fn in_batches_all_test_samples() {
     for (name, set) in encryptable() {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();
-        let samples = Samples::load(set);
+        let samples = samples_of(set);
         let samples = samples.all();
         let circuit = circuit::batch::plan(model).unwrap();
         let keys = Keys::from_seed(circuit.params(), &[3; 32]).unwrap();
@@ -173,7 +154,7 @@ fn one_by_one_with_weights_in_plain_and_encrypted() {
     const FEW: usize = 40;
     for (name, set) in encryptable() {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();
-        let samples = Samples::load(set);
+        let samples = samples_of(set);
         let samples = samples.all();
         let samples = &samples[..FEW];
         for weights in [Weights::Plain, Weights::Encrypted] {

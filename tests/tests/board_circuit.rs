@@ -72,7 +72,7 @@ fn the_same(name: &str, board: &str, weights: Weights, images: usize) {
     let emulated = infer(emulator, &model, weights, images);
 
     let board = boards::find(board).unwrap();
-    let plan = BoardReport::of(&program, board);
+    let plan = BoardReport::of(&program, board).on_board;
     for (host, emulated) in host.iter().zip(&emulated) {
         let bits = |logits: &[f64]| logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&host.logits), bits(&emulated.logits));

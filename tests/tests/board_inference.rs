@@ -98,6 +98,7 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
     let plan = Plan::new(PARAMS, &model).unwrap();
     let estimate = plan::report(MODEL, &plan, board)
         .unwrap()
+        .on_board
         .instructions_estimate;
     let ratio = estimate as f64 / first.total().unwrap() as f64;
     assert!((0.9..1.1).contains(&ratio), "estimate over count: {ratio}");

@@ -2,37 +2,15 @@
 
 use he_core::params::N4096_DEPTH3 as PARAMS;
 use he_core::wire::packed_len;
+use he_edge_tests::NoClock;
 use he_nn::circuit::program::{Cursor, Program, Upload};
 use he_nn::circuit::session::{CircuitSession, Encrypted, WeightSource};
 use he_nn::circuit::{CircuitError, Weights};
-use he_nn::message::{
-    CHUNK_COEFFS, Item, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES, TimeUnit,
-};
+use he_nn::message::{CHUNK_COEFFS, Item, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES};
 use he_nn::model::Model;
-use he_nn::session::Platform;
 use host_runner::boards;
 use host_runner::bundled;
 use host_runner::circuit::device;
-
-struct Machine;
-
-impl Platform for Machine {
-    fn board(&self) -> &'static str {
-        "test"
-    }
-    fn unit(&self) -> TimeUnit {
-        TimeUnit::None
-    }
-    fn now(&mut self) -> u64 {
-        0
-    }
-    fn memory(&mut self) -> Memory {
-        Memory::default()
-    }
-    fn window(&self) -> u8 {
-        1
-    }
-}
 
 fn program(weights: Weights) -> Program {
     let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
@@ -44,7 +22,7 @@ fn ask<W: WeightSource>(session: &mut CircuitSession<'_, W>, requests: &[Request
     let mut answer = String::new();
     for request in requests {
         answer.clear();
-        session.handle(*request, &mut Machine, &mut |reply| {
+        session.handle(*request, &mut NoClock, &mut |reply| {
             answer = format!("{reply:?}");
         });
     }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use he_nn::message::{Memory, Refusal, Reply, Request, TimeUnit};
+use he_edge_tests::NoClock;
+use he_nn::message::{Refusal, Reply, Request, TimeUnit};
 use he_nn::model::Model;
 use he_nn::plan::Plan;
-use he_nn::session::{Platform, Session};
+use he_nn::session::Session;
 use he_nn::trace::{Place, Ring, SpanKind, Tracer};
 use host_runner::bundled;
 use host_runner::client::{Client, Inference};
@@ -76,26 +77,6 @@ fn every_moment_of_an_inference_belongs_to_one_span() {
 fn who_asks_for_no_trace_gets_none() {
     let (_, inference) = infer(false);
     assert_eq!(inference.trace, None);
-}
-
-struct NoClock;
-
-impl Platform for NoClock {
-    fn board(&self) -> &'static str {
-        "test"
-    }
-    fn unit(&self) -> TimeUnit {
-        TimeUnit::None
-    }
-    fn now(&mut self) -> u64 {
-        0
-    }
-    fn memory(&mut self) -> Memory {
-        Memory::default()
-    }
-    fn window(&self) -> u8 {
-        1
-    }
 }
 
 fn ask<T: Tracer>(session: &mut Session<'_, T>, request: Request<'_>) -> Vec<String> {

@@ -331,6 +331,26 @@ fn check_storage(n: usize, level: usize, got: usize) -> Result<()> {
     }
 }
 
+/// Writes encoded coefficients modulo these primes, NTT domain in Montgomery form;
+/// gives what is known of them.
+pub(super) fn transform<C: Coefficient>(
+    params: &Params,
+    coefficients: &[C],
+    limbs: &mut [u32],
+    primes: impl Iterator<Item = usize>,
+) -> Result<Track> {
+    for (limb, i) in limbs.chunks_exact_mut(params.n()).zip(primes) {
+        let prime = params.prime(i)?;
+        let m = prime.modulus();
+        C::lift(coefficients, limb, m.r2(), m);
+        ntt::forward(limb, prime)?;
+    }
+    Ok(Track::of(|| {
+        let values = coefficients.iter().map(|c| c.to_f64());
+        Known::encoded(params, values, |_| Noise::rounding(params))
+    }))
+}
+
 /// An encoded plaintext, NTT domain in Montgomery form.
 #[derive(Debug)]
 pub struct Plaintext<S> {
@@ -364,16 +384,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
         check_len("coefficients", coefficients.len(), n)?;
         C::check(coefficients)?;
         check_len("plaintext", limbs.as_ref().len(), (level + 1) * n)?;
-        for (i, limb) in limbs.as_mut().chunks_exact_mut(n).enumerate() {
-            let prime = params.prime(i)?;
-            let m = prime.modulus();
-            C::lift(coefficients, limb, m.r2(), m);
-            ntt::forward(limb, prime)?;
-        }
-        let track = Track::of(|| {
-            let values = coefficients.iter().map(|c| c.to_f64());
-            Known::encoded(params, values, |_| Noise::rounding(params))
-        });
+        let track = transform(params, coefficients, limbs.as_mut(), 0..=level)?;
         Ok(Self {
             limbs,
             params: params.fingerprint(),

@@ -9,12 +9,12 @@
 use super::program::{Cursor, Op, Operand, Program, Task, Upload};
 use super::{Form, LinearMap};
 use crate::message::{
-    CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request,
-    SEED_BYTES, Stage, StageKind, Stages,
+    CHUNK_COEFFS, Item, MAX_CHUNK_BYTES, Refusal, Reply, Request, SEED_BYTES, Stage, StageKind,
+    Stages,
 };
 use crate::model::Model;
 use crate::plan::BIAS_SHIFT;
-use crate::session::Platform;
+use crate::session::{Held, Platform, check_plan};
 use core::mem;
 use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::evaluator::{
@@ -232,31 +232,16 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     ) -> Result<(), Refusal> {
         match request {
             Request::Hello { version } => {
-                if version != PROTOCOL_VERSION {
-                    return Err(Refusal::Version {
-                        evaluator: PROTOCOL_VERSION,
-                        client: version,
-                    });
-                }
-                reply(Reply::Hello(Card {
-                    version: PROTOCOL_VERSION,
-                    board: platform.board(),
+                let held = Held {
                     model: self.program.name(),
                     model_crc: self.program.model_crc(),
                     params: self.program.params().fingerprint(),
                     plan: self.program.fingerprint(),
-                    window: platform.window(),
-                    unit: platform.unit(),
-                }));
+                };
+                reply(Reply::Hello(held.greet(version, platform)?));
             }
             Request::Begin { plan, trace } => {
-                let evaluator = self.program.fingerprint();
-                if plan != evaluator {
-                    return Err(Refusal::Plan {
-                        evaluator,
-                        client: plan,
-                    });
-                }
+                check_plan(self.program.fingerprint(), plan)?;
                 if trace {
                     return Err(Refusal::NoTracer);
                 }

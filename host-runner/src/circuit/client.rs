@@ -3,7 +3,7 @@
 use chacha20::ChaCha20Rng;
 use he_core::Params;
 use he_core::ckks::Ciphertext;
-use he_core::ckks::decrypt::decrypt;
+use he_core::ckks::decrypt::{Decrypted, decrypt};
 use he_core::ckks::encode::encode_complex;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
@@ -140,6 +140,29 @@ impl Keys {
         scale: f64,
         slots: impl Iterator<Item = usize>,
     ) -> Result<Vec<f64>, EngineError> {
+        self.decrypted(bytes, level, scale, |plain| {
+            let value = |slot| {
+                plain.slot(slot).ok_or(EngineError::Count {
+                    what: "slots",
+                    expected: self.params.slots(),
+                    got: slot + 1,
+                })
+            };
+            slots.map(value).collect()
+        })?
+    }
+
+    /// What `read` makes of a decrypted result of this level and scale.
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub(crate) fn decrypted<T>(
+        &self,
+        bytes: &[u8],
+        level: usize,
+        scale: f64,
+        read: impl FnOnce(&Decrypted<'_>) -> T,
+    ) -> Result<T, EngineError> {
         let params = self.params;
         let limbs = || vec![0; (level + 1) * params.n()];
         let ct: Ciphertext<Vec<u32>> = wire::read_ciphertext(params, bytes, [limbs(), limbs()])
@@ -160,13 +183,6 @@ impl Keys {
                 percent: 100.0 * plain.fill(),
             });
         }
-        let value = |slot| {
-            plain.slot(slot).ok_or(EngineError::Count {
-                what: "slots",
-                expected: params.slots(),
-                got: slot + 1,
-            })
-        };
-        slots.map(value).collect()
+        Ok(read(&plain))
     }
 }

@@ -383,7 +383,7 @@ pub fn polynomial_name(layer: usize, coefficients: usize) -> String {
 }
 
 /// A seeded ciphertext of this level and scale.
-pub(super) fn read_fresh(
+pub(crate) fn read_fresh(
     params: &Params,
     object: &[u8],
     level: usize,
@@ -413,7 +413,7 @@ pub(super) fn read_fresh(
 }
 
 /// The keys of a circuit, expanded.
-pub(super) fn read_keys(
+pub(crate) fn read_keys(
     params: &Params,
     bytes: &[u8],
     wanted: &[(SwitchTarget, usize)],

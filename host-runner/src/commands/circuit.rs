@@ -17,13 +17,12 @@ use serde::Serialize;
 use super::infer::{self, StageReport, text};
 use super::infer::{EvaluatorReport, ImageReport, InferArguments, InferReport, ParamsReport};
 use super::output::{self, bytes, grouped};
-use super::plan::MemoryReport;
+use super::plan::BoardUse;
 use super::{Failure, ModelFile, Packing, Weights};
 use crate::boards::{self, Board};
 use crate::bundled;
 use crate::circuit::{self, EngineError, StageTime, batch, latency};
-use crate::data::table::{SPLIT_SEED, Table};
-use crate::data::{self, DataSet, Split};
+use crate::data::{DataSet, Samples, Split};
 use crate::device::Device;
 use crate::plain;
 
@@ -36,48 +35,25 @@ impl From<Weights> for he_nn::circuit::Weights {
     }
 }
 
-/// Labelled samples of the kind that a model takes.
-enum Samples {
-    Images(data::Dataset),
-    Rows(Table),
-}
-
-impl Samples {
-    /// The split of the data set that a model is for.
-    fn load(model: &Model<'_>, directory: Option<&Path>, split: Split) -> Result<Self, Failure> {
-        if let Input::Features { .. } = model.input() {
-            let directory = directory.ok_or_else(|| Failure::NoSamples {
-                model: model.name().to_owned(),
-            })?;
-            let (train, test) = Table::load(&DataSet::Pima.locate(directory))?.split(SPLIT_SEED);
-            return Ok(Self::Rows(match split {
-                Split::Train => train,
-                Split::Test => test,
-            }));
-        }
-        // Architectures carry the name of their data.
-        let clothing = model.name().starts_with("fashion");
-        let Some(directory) = directory else {
-            if clothing {
-                return Err(Failure::NoSamples {
-                    model: model.name().to_owned(),
-                });
-            }
-            return Ok(Self::Images(bundled::digits()?));
-        };
-        let of_name = if clothing {
-            DataSet::FashionMnist
-        } else {
-            DataSet::Mnist
-        };
-        Ok(Self::Images(data::load(&of_name.locate(directory), split)?))
-    }
-
-    fn all(&self) -> Vec<(Sample<'_>, u8)> {
-        match self {
-            Self::Images(images) => images.samples().collect(),
-            Self::Rows(table) => table.samples().collect(),
-        }
+/// The split of the data set that a model is for; without a directory the bundled
+/// digits, where they are what it takes.
+fn samples_for(
+    model: &Model<'_>,
+    directory: Option<&Path>,
+    split: Split,
+) -> Result<Samples, Failure> {
+    // Architectures carry the name of their data.
+    let set = match model.input() {
+        Input::Features { .. } => DataSet::Pima,
+        Input::Image(_) if model.name().starts_with("fashion") => DataSet::FashionMnist,
+        Input::Image(_) => DataSet::Mnist,
+    };
+    match (directory, set) {
+        (Some(directory), _) => Ok(Samples::load(set, &set.locate(directory), split)?),
+        (None, DataSet::Mnist) => Ok(Samples::Images(bundled::digits()?)),
+        (None, DataSet::FashionMnist | DataSet::Pima) => Err(Failure::NoSamples {
+            model: model.name().to_owned(),
+        }),
     }
 }
 
@@ -142,7 +118,7 @@ pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure
         });
     }
     let data = arguments.data.as_deref();
-    let samples = Samples::load(&model, data, arguments.split.into())?;
+    let samples = samples_for(&model, data, arguments.split.into())?;
     let all = samples.all();
     let (offset, count) = (arguments.offset, arguments.count as usize);
     let end = offset.saturating_add(count);
@@ -159,20 +135,16 @@ pub fn infer(arguments: &InferArguments, file: &ModelFile) -> Result<(), Failure
     };
     let wall = start.elapsed();
     let report = report(arguments, &model, params, offset, chosen, &run, wall)?;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
+    output::present(arguments.json.as_deref(), &report, || {
+        let worst = report.images.iter().map(|i| i.max_logit_error);
+        let mut out = text(&report, worst.fold(0.0, f64::max));
+        // What a device counts is in the text.
+        if run.unit.is_none_or(|unit| unit == TimeUnit::Nanoseconds) {
+            out.push('\n');
+            out.push_str(&stage_table(&report));
         }
-    }
-    let worst = report.images.iter().map(|i| i.max_logit_error);
-    let mut out = text(&report, worst.fold(0.0, f64::max));
-    // What a device counts is in the text.
-    if run.unit.is_none_or(|unit| unit == TimeUnit::Nanoseconds) {
-        out.push('\n');
-        out.push_str(&stage_table(&report));
-    }
-    output::print(&out)
+        out
+    })
 }
 
 fn planned(file: &ModelFile) -> impl Fn(he_nn::circuit::CircuitError) -> Failure {
@@ -565,20 +537,9 @@ pub struct CircuitReport {
 pub struct BoardReport {
     /// Bytes of encrypted weights and biases, streamed with every sample.
     pub weight_bytes: usize,
-    /// Bytes of the result on the wire, without framing.
-    pub output_bytes: usize,
-    /// The evaluator's arena.
-    pub arena_bytes: usize,
-    /// What the RAM is taken by.
-    pub memory: Vec<MemoryReport>,
-    /// RAM with buffers and stack.
-    pub ram_bytes: usize,
-    /// RAM of the board.
-    pub ram_available: usize,
-    /// Number-theoretic transforms on the evaluator.
-    pub transforms: usize,
-    /// Estimated instructions, link excluded.
-    pub instructions_estimate: u64,
+    /// What it takes of the board.
+    #[serde(flatten)]
+    pub on_board: BoardUse,
 }
 
 impl BoardReport {
@@ -586,30 +547,25 @@ impl BoardReport {
     #[must_use]
     pub fn of(program: &Program, board: &Board) -> Self {
         let words = |words: usize| words * size_of::<u32>();
-        let arena_bytes = words(program.arena_words());
-        let accumulator = words(program.parts() * program.part_words());
-        let registers = words(2 * program.registers() * program.register_words());
-        let parts = [
-            ("ciphertext", accumulator),
-            ("other ciphertexts", registers),
+        let arena = [
+            ("ciphertext", words(program.parts() * program.part_words())),
+            (
+                "other ciphertexts",
+                words(2 * program.registers() * program.register_words()),
+            ),
             ("key switch", words(program.work_words())),
             ("a chunk kept", words(program.held_words())),
-            ("link, log, faults", board.fixed_bytes),
-            ("stack", board.stack_bytes),
-            ("free", board.arena_bytes().saturating_sub(arena_bytes)),
         ];
         let payload = program.payload();
         Self {
             weight_bytes: payload.factors,
-            output_bytes: payload.result,
-            arena_bytes,
-            memory: parts
-                .map(|(name, bytes)| MemoryReport { name, bytes })
-                .into(),
-            ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
-            ram_available: board.ram_bytes + board.external_bytes,
-            transforms: program.transforms(),
-            instructions_estimate: instructions(program, board),
+            on_board: BoardUse::new(
+                board,
+                &arena,
+                payload.result,
+                program.transforms(),
+                instructions(program, board),
+            ),
         }
     }
 }
@@ -661,7 +617,7 @@ pub fn plan_on(
         input_bytes: payload.inputs,
         keys: program.key_uses().count(),
         key_bytes: payload.keys,
-        memory_bytes: board_report.ram_bytes,
+        memory_bytes: board_report.on_board.ram_bytes,
         board: Some(board_report),
         ..latency_report(file, &circuit, weights)?
     })
@@ -819,17 +775,7 @@ pub fn plan_text(r: &CircuitReport) -> String {
     let mut facts = vec![
         ("model", r.model.clone()),
         ("device", r.device.to_owned()),
-        (
-            "parameters",
-            format!(
-                "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
-                r.params.n,
-                r.params.data_limbs,
-                r.params.log_q,
-                r.params.log_qp,
-                r.params.security_bits
-            ),
-        ),
+        ("parameters", r.params.sentence()),
     ];
     let (six, worst) = (r.logit_error_six_sigma, r.logit_error_worst_case);
     facts.push((
@@ -861,26 +807,7 @@ pub fn plan_text(r: &CircuitReport) -> String {
         ]);
     }
     if let Some(board) = &r.board {
-        facts.extend([
-            ("download", bytes(board.output_bytes as u64)),
-            (
-                "memory",
-                format!(
-                    "{} of {} bytes, {} of them the arena",
-                    grouped(board.ram_bytes as u64),
-                    grouped(board.ram_available as u64),
-                    grouped(board.arena_bytes as u64)
-                ),
-            ),
-            (
-                "work",
-                format!(
-                    "about {} million instructions, {} transforms",
-                    board.instructions_estimate / 1_000_000,
-                    board.transforms
-                ),
-            ),
-        ]);
+        facts.extend(board.on_board.facts("the arena"));
     }
     let rows: Vec<[String; 4]> = r
         .steps
@@ -901,13 +828,8 @@ pub fn plan_text(r: &CircuitReport) -> String {
         &rows,
     ));
     if let Some(board) = &r.board {
-        let rows: Vec<[String; 2]> = board
-            .memory
-            .iter()
-            .map(|part| [part.name.to_owned(), grouped(part.bytes as u64)])
-            .collect();
         out.push('\n');
-        out.push_str(&output::table(["memory", "bytes"], &rows));
+        out.push_str(&board.on_board.memory_table());
     }
     out
 }

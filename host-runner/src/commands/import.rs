@@ -24,7 +24,8 @@ pub struct ImportArguments {
     #[arg(long)]
     pub name: Option<String>,
     /// What the network takes: pixels from 0 to 1, or features as they are in
-    /// the data. A normalisation in the file goes into the weights.
+    /// the data. A normalisation in the file goes into the weights; features are
+    /// standardised by the data's means and deviations, and the weights undo it.
     #[arg(long, value_enum, default_value = "pixels")]
     pub input: InputKind,
 }

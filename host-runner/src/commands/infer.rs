@@ -118,6 +118,14 @@ impl ParamsReport {
             security_bits: p.security().bits(),
         }
     }
+
+    /// What a plan says of them.
+    pub(super) fn sentence(&self) -> String {
+        format!(
+            "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
+            self.n, self.data_limbs, self.log_q, self.log_qp, self.security_bits
+        )
+    }
 }
 
 /// One image.
@@ -543,13 +551,9 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     }
     let max_error = collected.max_logit_error();
     let report = collected.report(arguments.device.to_string(), &arguments.model, &plan);
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&text(&report, max_error))
+    output::present(arguments.json.as_deref(), &report, || {
+        text(&report, max_error)
+    })
 }
 
 /// Writes a timeline and its picture.

@@ -135,9 +135,6 @@ pub enum Failure {
         /// The model.
         model: String,
     },
-    /// An unusable table.
-    #[error(transparent)]
-    Table(#[from] crate::data::table::TableError),
     /// A way of running that the planner does not know yet.
     #[error("there is no plan with {what} yet: use {instead}")]
     Unplanned {

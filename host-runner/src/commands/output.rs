@@ -9,19 +9,37 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// Writes `value` as one line of JSON to a file, or to standard output for
-/// `-`.
+/// The name of standard output where a file is due.
+const STANDARD_OUTPUT: &str = "-";
+
+/// Presents a report: as JSON where a file is named for it, and as text unless the
+/// JSON went to standard output.
 ///
 /// # Errors
 /// [`Failure::Write`].
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+pub fn present(
+    json: Option<&Path>,
+    report: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if let Some(path) = json {
+        write_json(path, report)?;
+        if path == Path::new(STANDARD_OUTPUT) {
+            return Ok(());
+        }
+    }
+    print(&text())
+}
+
+/// Writes `value` as one line of JSON to a file or to standard output.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
     let failed = |source| Failure::Write {
         path: path.into(),
         source,
     };
     let mut text = serde_json::to_string(value).map_err(|e| failed(e.into()))?;
     text.push('\n');
-    if path == Path::new("-") {
+    if path == Path::new(STANDARD_OUTPUT) {
         print(&text)
     } else {
         fs::write(path, text).map_err(failed)

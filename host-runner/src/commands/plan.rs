@@ -58,6 +58,82 @@ pub struct MemoryReport {
     pub bytes: usize,
 }
 
+/// What a board takes for a network.
+#[derive(Clone, Debug, Serialize)]
+pub struct BoardUse {
+    /// Bytes of the result on the wire, without framing.
+    pub output_bytes: usize,
+    /// The evaluator's arena.
+    pub arena_bytes: usize,
+    /// What the RAM is taken by.
+    pub memory: Vec<MemoryReport>,
+    /// RAM with buffers and stack.
+    pub ram_bytes: usize,
+    /// RAM of the board.
+    pub ram_available: usize,
+    /// Number-theoretic transforms on the evaluator.
+    pub transforms: usize,
+    /// Estimated instructions on the board, link excluded.
+    pub instructions_estimate: u64,
+}
+
+impl BoardUse {
+    /// Of an evaluator whose arena has these parts.
+    pub(super) fn new(
+        board: &Board,
+        arena: &[(&'static str, usize)],
+        output_bytes: usize,
+        transforms: usize,
+        instructions_estimate: u64,
+    ) -> Self {
+        let arena_bytes = arena.iter().map(|(_, bytes)| bytes).sum();
+        let around = [
+            ("link, log, faults", board.fixed_bytes),
+            ("stack", board.stack_bytes),
+            ("free", board.arena_bytes().saturating_sub(arena_bytes)),
+        ];
+        let parts = arena.iter().chain(&around);
+        Self {
+            output_bytes,
+            arena_bytes,
+            memory: parts
+                .map(|&(name, bytes)| MemoryReport { name, bytes })
+                .collect(),
+            ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
+            ram_available: board.ram_bytes + board.external_bytes,
+            transforms,
+            instructions_estimate,
+        }
+    }
+
+    /// In sentences; `arena` says what that is.
+    pub(super) fn facts(&self, arena: &str) -> [(&'static str, String); 3] {
+        let memory = format!(
+            "{} of {} bytes, {} of them {arena}",
+            grouped(self.ram_bytes as u64),
+            grouped(self.ram_available as u64),
+            grouped(self.arena_bytes as u64)
+        );
+        let work = format!(
+            "about {} million instructions, {} transforms",
+            self.instructions_estimate / 1_000_000,
+            self.transforms
+        );
+        [
+            ("download", bytes(self.output_bytes as u64)),
+            ("memory", memory),
+            ("work", work),
+        ]
+    }
+
+    /// The memory, part by part.
+    pub(super) fn memory_table(&self) -> String {
+        let row = |part: &MemoryReport| [part.name.to_owned(), grouped(part.bytes as u64)];
+        let rows: Vec<[String; 2]> = self.memory.iter().map(row).collect();
+        output::table(["memory", "bytes"], &rows)
+    }
+}
+
 /// What `plan --json` writes.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
@@ -87,20 +163,9 @@ pub struct PlanReport {
     pub input_bytes: usize,
     /// Bytes of the switching keys on the wire, without framing.
     pub key_bytes: usize,
-    /// Bytes of the result on the wire, without framing.
-    pub output_bytes: usize,
-    /// The evaluator's arena.
-    pub arena_bytes: usize,
-    /// What the RAM is taken by.
-    pub memory: Vec<MemoryReport>,
-    /// RAM with buffers and stack.
-    pub ram_bytes: usize,
-    /// RAM of the board.
-    pub ram_available: usize,
-    /// Number-theoretic transforms on the evaluator.
-    pub transforms: usize,
-    /// Estimated instructions on the board, link excluded.
-    pub instructions_estimate: u64,
+    /// What the board takes.
+    #[serde(flatten)]
+    pub on_board: BoardUse,
 }
 
 /// Plans a model for a board.
@@ -117,12 +182,9 @@ pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanRepo
         });
     }
     let ciphertext_bytes = plan.ciphertext_words() * size_of::<u32>();
-    let memory = [
+    let arena = [
         ("ciphertext", ciphertext_bytes),
         ("key switch", arena_bytes - ciphertext_bytes),
-        ("link, log, faults", board.fixed_bytes),
-        ("stack", board.stack_bytes),
-        ("free", available - arena_bytes),
     ];
     let (input_bytes, key_bytes, output_bytes) = plan.payload_bytes();
     Ok(PlanReport {
@@ -139,15 +201,13 @@ pub fn report(name: &str, plan: &Plan, board: &'static Board) -> Result<PlanRepo
         key_uses: plan.key_uses(),
         input_bytes,
         key_bytes,
-        output_bytes,
-        arena_bytes,
-        memory: memory
-            .map(|(name, bytes)| MemoryReport { name, bytes })
-            .into(),
-        ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
-        ram_available: board.ram_bytes + board.external_bytes,
-        transforms: plan.transforms(),
-        instructions_estimate: instructions(plan, board),
+        on_board: BoardUse::new(
+            board,
+            &arena,
+            output_bytes,
+            plan.transforms(),
+            instructions(plan, board),
+        ),
     })
 }
 
@@ -207,6 +267,7 @@ fn instructions(plan: &Plan, board: &Board) -> u64 {
 /// [`Failure`]; [`Failure::Plan`] where the model does not fit.
 pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let named = arguments.board.as_deref().map(boards::find).transpose()?;
+    let json = arguments.json.as_deref();
     let file = ModelFile::open(&arguments.model)?;
     if circuit::is_for(&file.parse()?, arguments.weights, arguments.packing) {
         let (weights, packing) = (arguments.weights, arguments.packing);
@@ -222,13 +283,7 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             }
             (None, _) => circuit::plan(&file, arguments.params, weights, packing)?,
         };
-        if let Some(path) = &arguments.json {
-            output::write_json(path, &report)?;
-            if path.as_os_str() == "-" {
-                return Ok(());
-            }
-        }
-        return output::print(&circuit::plan_text(&report));
+        return output::present(json, &report, || circuit::plan_text(&report));
     }
     let board = match named {
         Some(board) => board,
@@ -241,30 +296,14 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
         model: arguments.model.clone(),
         source,
     })?;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&text(&report, board))
+    output::present(json, &report, || text(&report, board))
 }
 
 fn text(r: &PlanReport, board: &Board) -> String {
-    let mut out = output::facts(&[
+    let mut facts = vec![
         ("model", r.model.clone()),
         ("board", format!("{} ({})", board.name, board.core)),
-        (
-            "parameters",
-            format!(
-                "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
-                r.params.n,
-                r.params.data_limbs,
-                r.params.log_q,
-                r.params.log_qp,
-                r.params.security_bits
-            ),
-        ),
+        ("parameters", r.params.sentence()),
         (
             "logit error",
             format!(
@@ -293,25 +332,8 @@ fn text(r: &PlanReport, board: &Board) -> String {
                 bytes(r.key_bytes as u64)
             ),
         ),
-        ("download", bytes(r.output_bytes as u64)),
-        (
-            "memory",
-            format!(
-                "{} of {} bytes, {} of them ciphertext and key switch",
-                grouped(r.ram_bytes as u64),
-                grouped(r.ram_available as u64),
-                grouped(r.arena_bytes as u64)
-            ),
-        ),
-        (
-            "work",
-            format!(
-                "about {} million instructions, {} transforms",
-                r.instructions_estimate / 1_000_000,
-                r.transforms
-            ),
-        ),
-    ]);
+    ];
+    facts.extend(r.on_board.facts("ciphertext and key switch"));
     let rows: Vec<[String; 4]> = r
         .steps
         .iter()
@@ -324,15 +346,11 @@ fn text(r: &PlanReport, board: &Board) -> String {
             ]
         })
         .collect();
+    let mut out = output::facts(&facts);
     out.push('\n');
     out.push_str(&output::table(["step", "level", "scale", "keys"], &rows));
-    let rows: Vec<[String; 2]> = r
-        .memory
-        .iter()
-        .map(|part| [part.name.to_owned(), grouped(part.bytes as u64)])
-        .collect();
     out.push('\n');
-    out.push_str(&output::table(["memory", "bytes"], &rows));
+    out.push_str(&r.on_board.memory_table());
     out
 }
 
@@ -349,12 +367,13 @@ mod tests {
         let bytes = bundled::model("mnist-mlp64").unwrap();
         let plan = Plan::new(PARAMS, &Model::parse(bytes).unwrap()).unwrap();
         let small = boards::find("mps2-an386-256k").unwrap();
-        let report_on = |ram_bytes| {
+        let report_on = |ram_bytes| -> Result<BoardUse, PlanError> {
             let board = Board {
                 ram_bytes,
                 ..*small
             };
-            report("net", &plan, Box::leak(Box::new(board)))
+            let plan = report("net", &plan, Box::leak(Box::new(board)))?;
+            Ok(plan.on_board)
         };
         let fits = report_on(small.ram_bytes).unwrap();
         let parts: usize = fits.memory.iter().map(|part| part.bytes).sum();

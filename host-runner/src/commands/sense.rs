@@ -172,13 +172,7 @@ fn pixels(digits: &[Image], first: usize) -> Vec<f32> {
 /// [`Failure`].
 pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
     let report = sense(arguments)?;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&text(&report))
+    output::present(arguments.json.as_deref(), &report, || text(&report))
 }
 
 /// Has the sensor encrypt, and checks what it sends.

@@ -69,13 +69,9 @@ fn run_encrypted(arguments: &TrainArguments) -> Result<(), Failure> {
     let directory = DataSet::Pima.locate(&arguments.data);
     let trained = encrypted_training::train(&directory, mode, arguments.epochs)?;
     write_model(&arguments.out, &trained.file)?;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &trained.report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&table(&trained.report))
+    output::present(arguments.json.as_deref(), &trained.report, || {
+        table(&trained.report)
+    })
 }
 
 /// The report for people.
@@ -192,13 +188,7 @@ fn run_plain(arguments: &TrainArguments) -> Result<(), Failure> {
     bar.finish_and_clear();
     write_model(&arguments.out, &trained.file)?;
     let report = trained.report;
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&report.to_string())
+    output::present(arguments.json.as_deref(), &report, || report.to_string())
 }
 
 /// Names the feature that is missing.

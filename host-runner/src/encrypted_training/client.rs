@@ -1,34 +1,16 @@
 //! The holder of the key: encrypts the table and the model, and decrypts models.
 
-use std::fmt;
-
-use chacha20::ChaCha20Rng;
-use he_core::ckks::decrypt::decrypt;
-use he_core::ckks::encode::encode_complex;
-use he_core::ring::sample::SEED_LEN;
-use he_core::rlwe::keys::switching_key_words;
-use he_core::rlwe::{self, SecretKey, SwitchKey};
-use he_core::wire::{self, Kind};
-use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 use super::circuit::{BIAS, Circuit, PAIRS, STRIDE, Shape};
 use super::{Data, EncryptedModel, Error, Model, Rows};
-
-/// Above this share of the modulus a model counts as wrapped around.
-const WRAPPED: f64 = 0.5;
+use crate::circuit::Keys;
 
 /// The client, with its secret key.
+#[derive(Debug)]
 pub struct Client {
     circuit: Circuit,
-    key: SecretKey<Vec<u32>>,
-    rng: ChaCha20Rng,
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client(..)")
-    }
+    keys: Keys,
 }
 
 impl Client {
@@ -38,29 +20,16 @@ impl Client {
     /// # Errors
     /// [`Error::Library`].
     pub fn from_seed(circuit: Circuit, seed: &[u8; 32]) -> Result<Self, Error> {
-        let params = circuit.params();
-        let mut rng = ChaCha20Rng::from_seed(*seed);
-        let words = SecretKey::<Vec<u32>>::words(params);
-        let key = SecretKey::generate(params, vec![0; words], &mut rng)?;
-        Ok(Self { circuit, key, rng })
+        let keys = Keys::from_seed(circuit.params(), seed)?;
+        Ok(Self { circuit, keys })
     }
 
-    /// The switching keys, for the evaluator.
+    /// The switching keys, for the evaluator, one object after the other.
     ///
     /// # Errors
     /// [`Error::Library`].
-    pub fn keys(&mut self) -> Result<Vec<Vec<u8>>, Error> {
-        let params = self.circuit.params();
-        let mut errors = vec![0; params.n()];
-        let write = |(target, level)| {
-            let storage = vec![0; switching_key_words(params, level)];
-            let (key, rng) = (&self.key, &mut self.rng);
-            let key = SwitchKey::generate(params, key, target, level, rng, &mut errors, storage)?;
-            let mut bytes = vec![0; Kind::SwitchingKey.object_len(params, level)?];
-            wire::write_switch_key(params, &key, &mut bytes)?;
-            Ok(bytes)
-        };
-        self.circuit.keys().into_iter().map(write).collect()
+    pub fn keys(&mut self) -> Result<Vec<u8>, Error> {
+        Ok(self.keys.switching_keys(&self.circuit.keys())?)
     }
 
     /// The table, as [`super::circuit`] lays it out.
@@ -152,40 +121,26 @@ impl Client {
     /// [`Error::Library`] naming the level, scale or bytes that are wrong;
     /// [`Error::Wrapped`] where values are too large to be right.
     pub fn decrypt_model(&self, weights: &[u8], expected: Shape) -> Result<Model, Error> {
-        let params = self.circuit.params();
         let Shape { level, scale } = expected;
-        let limbs = || vec![0; (level + 1) * params.n()];
-        let ct = wire::read_ciphertext(params, weights, [limbs(), limbs()])?;
-        let mut scratch = limbs();
-        let mut slots = vec![0.0; params.n()];
-        let slots = decrypt(
-            params,
-            &self.key,
-            &ct,
-            level,
-            scale,
-            &mut scratch,
-            &mut slots,
-        )?;
-        if slots.fill() > WRAPPED {
-            return Err(Error::Wrapped { fill: slots.fill() });
-        }
         let rows = self.circuit.rows_each();
-        let mean = |j: usize, part: &dyn Fn(usize) -> Option<f64>| {
-            let values = (0..rows).filter_map(|row| part(row * STRIDE + j));
-            values.sum::<f64>() / rows as f64
-        };
-        let weight = |i: usize| {
-            if i.is_multiple_of(2) {
-                mean(i / 2, &|slot| slots.slot(slot))
-            } else {
-                mean(i / 2, &|slot| slots.imaginary(slot))
+        let model = self.keys.decrypted(weights, level, scale, |slots| {
+            let mean = |j: usize, part: &dyn Fn(usize) -> Option<f64>| {
+                let values = (0..rows).filter_map(|row| part(row * STRIDE + j));
+                values.sum::<f64>() / rows as f64
+            };
+            let weight = |i: usize| {
+                if i.is_multiple_of(2) {
+                    mean(i / 2, &|slot| slots.slot(slot))
+                } else {
+                    mean(i / 2, &|slot| slots.imaginary(slot))
+                }
+            };
+            Model {
+                weights: std::array::from_fn(weight),
+                bias: mean(BIAS, &|slot| slots.slot(slot)),
             }
-        };
-        Ok(Model {
-            weights: std::array::from_fn(weight),
-            bias: mean(BIAS, &|slot| slots.slot(slot)),
-        })
+        });
+        Ok(model?)
     }
 
     /// Encrypts the complex numbers that `value` has for each slot of each row.
@@ -196,7 +151,6 @@ impl Client {
         value: impl Fn(usize, usize) -> (f64, f64),
     ) -> Result<Vec<u8>, Error> {
         let params = self.circuit.params();
-        let n = params.n();
         let mut re = Zeroizing::new(vec![0.0; params.slots()]);
         let mut im = Zeroizing::new(vec![0.0; params.slots()]);
         let slots = re.chunks_exact_mut(STRIDE).zip(im.chunks_exact_mut(STRIDE));
@@ -205,16 +159,8 @@ impl Client {
                 (*re, *im) = value(row, j);
             }
         }
-        let mut buffer = Zeroizing::new(vec![0.0; n]);
-        let mut message = Zeroizing::new(vec![0i32; n]);
-        encode_complex(&re, &im, scale, &mut buffer, &mut message, |x| x as i32)?;
-        let mut seed = [0; SEED_LEN];
-        self.rng.fill_bytes(&mut seed);
-        let mut c0 = vec![0; (level + 1) * n];
-        let (key, rng) = (&self.key, &mut self.rng);
-        rlwe::encrypt(params, key, &mut message, level, &seed, rng, &mut c0)?;
-        let mut bytes = vec![0; Kind::SeededCiphertext.object_len(params, level)?];
-        wire::write_seeded(params, scale, &seed, &c0, &mut bytes)?;
+        let mut bytes = Vec::new();
+        self.keys.encrypt(&re, &im, level, scale, &mut bytes)?;
         Ok(bytes)
     }
 }

@@ -9,12 +9,12 @@ use he_core::ckks::evaluator::{
 use he_core::ckks::{self, Constant, Plaintext};
 use he_core::params::Params;
 use he_core::ring::automorphism::{conjugation, rotation};
-use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{self, KeySet, SwitchTarget};
-use he_core::wire::{self, Header, Kind};
+use he_core::wire::{self, Kind};
 
 use super::circuit::{BIAS, Circuit, DECAY, PAIRS, SIGMOID, STRIDE, Shape, TO_BIAS, WINDOW};
 use super::{Data, EncryptedModel, Error, Mode};
+use crate::circuit::latency::{read_fresh, read_keys};
 
 type Ciphertext<const PARTS: usize = 2> = ckks::Ciphertext<Vec<u32>, PARTS>;
 type SwitchKey = rlwe::SwitchKey<Vec<u32>>;
@@ -57,17 +57,12 @@ impl Evaluator {
     /// Reads keys and data, and expands the keys' uniform halves.
     ///
     /// # Errors
-    /// [`Error::Library`] naming what is wrong with the bytes, or missing.
-    pub fn new(circuit: Circuit, keys: &[Vec<u8>], data: &Data) -> Result<Self, Error> {
+    /// [`Error::Library`] naming what is wrong with the bytes; [`Error::Engine`] for
+    /// other keys than the circuit takes.
+    pub fn new(circuit: Circuit, keys: &[u8], data: &Data) -> Result<Self, Error> {
         let params = circuit.params();
         let (n, top) = (params.n(), params.max_level());
-        let keys = keys
-            .iter()
-            .map(|bytes| read_key(params, bytes))
-            .collect::<Result<Vec<_>, _>>()?;
-        for (target, level) in circuit.keys() {
-            KeySet::new(&keys).find(target, level)?;
-        }
+        let keys = read_keys(params, keys, &circuit.keys())?;
         let kinds = [&data.forward, &data.labels, &data.gradient];
         for objects in kinds {
             if objects.len() != circuit.parts() {
@@ -78,13 +73,15 @@ impl Evaluator {
                 }));
             }
         }
+        let (forward, gradient) = (circuit.forward_scale(), circuit.gradient_scale());
+        let read = |object: &[u8], scale| read_fresh(params, object, top, scale, "the table");
+        let objects = data.forward.iter().zip(&data.labels).zip(&data.gradient);
         let mut parts = Vec::new();
-        for i in 0..circuit.parts() {
-            let [forward, labels, gradient] = kinds.map(|objects| read_fresh(params, &objects[i]));
+        for ((features, labels), rows) in objects {
             parts.push(Part {
-                forward: forward?,
-                labels: labels?,
-                gradient: gradient?,
+                forward: read(features, forward)?,
+                labels: read(labels, forward)?,
+                gradient: read(rows, gradient)?,
             });
         }
         let (first, others) = parts.split_first().ok_or(Error::Rows {
@@ -121,9 +118,11 @@ impl Evaluator {
     /// [`Error::Library`] naming what is wrong with the bytes.
     pub fn read(&self, model: &EncryptedModel) -> Result<Weights, Error> {
         let params = self.circuit.params();
+        let Shape { level, scale } = self.circuit.fresh();
+        let read = |object: &[u8]| read_fresh(params, object, level, scale, "the model");
         Ok(Weights {
-            weights: read_fresh(params, &model.weights)?,
-            bias: Some(read_fresh(params, &model.bias)?),
+            weights: read(&model.weights)?,
+            bias: Some(read(&model.bias)?),
         })
     }
 
@@ -241,29 +240,6 @@ impl Evaluator {
         rescale(params, &mut sum, &mut memory.limb)?;
         Ok(Weights { weights: sum, bias })
     }
-}
-
-/// Reads a switching key, and keeps both of its halves.
-fn read_key(params: &Params, bytes: &[u8]) -> Result<SwitchKey, Error> {
-    let level = Header::parse(bytes, params)?.level;
-    let words = switching_key_words(params, level);
-    let key = wire::read_switch_key(params, bytes, vec![0; words])?;
-    Ok(key.expanded(params, vec![0; words])?)
-}
-
-/// Reads a fresh ciphertext, at the highest level.
-fn read_fresh(params: &Params, bytes: &[u8]) -> Result<Ciphertext, Error> {
-    let level = params.max_level();
-    let limbs = || vec![0; (level + 1) * params.n()];
-    let ct = wire::read_seeded(params, bytes, limbs(), limbs())?;
-    if ct.level() != level {
-        return Err(Error::Library(he_core::Error::Level {
-            operation: "fresh ciphertext",
-            expected: level,
-            got: ct.level(),
-        }));
-    }
-    Ok(ct)
 }
 
 /// A copy at its own level.

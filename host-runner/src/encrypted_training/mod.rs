@@ -35,6 +35,7 @@ use serde::Serialize;
 use self::circuit::{Circuit, Shape};
 use self::client::Client;
 use self::evaluator::Evaluator;
+use crate::circuit::EngineError;
 use crate::data::table::{FEATURES, SPLIT_SEED, Table, TableError};
 use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
 use crate::plain::{self, Calibrated};
@@ -112,12 +113,30 @@ pub enum Error {
         "the encrypted computation was refused ({0}): both sides need the same version and table"
     )]
     Library(#[from] he_core::Error),
+    /// Other objects were sent than the computation takes.
+    #[error(transparent)]
+    Engine(EngineError),
     /// The system has no random numbers.
     #[error("the system gave no random numbers ({0}): try again")]
     Random(getrandom::Error),
     /// The trained weights are outside the format.
     #[error(transparent)]
     Model(#[from] ModelError),
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Operation { source, .. }
+            | EngineError::Bytes { source, .. }
+            | EngineError::Result(source) => Self::Library(source),
+            EngineError::Wrapped { percent } => Self::Wrapped {
+                fill: percent / 100.0,
+            },
+            EngineError::Random(source) => Self::Random(source),
+            other => Self::Engine(other),
+        }
+    }
 }
 
 /// Standardised features and their labels, 0 or 1: as many of one as of the other.
@@ -392,7 +411,7 @@ pub fn train_on(
             key_generation,
             encryption,
             preparation,
-            key_bytes: sizes(&keys),
+            key_bytes: keys.len(),
             data_bytes: sizes(&data.forward) + sizes(&data.labels) + sizes(&data.gradient),
             epochs: reports,
             quantized_right: calibrated.test.right,

@@ -133,13 +133,22 @@ fn what_does_not_belong_together_is_refused() {
 
     // Keys that are missing, or cut short; data of another number; a model of
     // another set.
-    assert!(Evaluator::new(circuit, &keys[..keys.len() - 1], &data).is_err());
-    let mut short = keys.clone();
-    short[0].pop();
-    assert!(Evaluator::new(circuit, &short, &data).is_err());
+    let last = circuit.keys().last().unwrap().1;
+    let last = Kind::SwitchingKey.object_len(circuit.params(), last);
+    let missing = &keys[..keys.len() - last.unwrap()];
+    let error = Evaluator::new(circuit, missing, &data).err().unwrap();
+    assert!(matches!(error, Error::Engine(EngineError::Count { .. })));
+    let short = &keys[..keys.len() - 1];
+    let error = Evaluator::new(circuit, short, &data).err().unwrap();
+    assert!(matches!(error, Error::Library(_)), "{error}");
     let mut doubled = data.clone();
     doubled.labels.push(data.labels[0].clone());
     assert!(Evaluator::new(circuit, &keys, &doubled).is_err());
+    let mut exchanged = data.clone();
+    std::mem::swap(&mut exchanged.labels, &mut exchanged.gradient);
+    let error = Evaluator::new(circuit, &keys, &exchanged).err().unwrap();
+    let scale = matches!(error, Error::Library(he_core::Error::Scale { .. }));
+    assert!(scale, "{error}");
     let mut evaluator = Evaluator::new(circuit, &keys, &data).unwrap();
     let other = Circuit::new(Mode::NoRefresh, 40).unwrap();
     let mut foreign = Client::from_seed(other, &[2; 32]).unwrap();

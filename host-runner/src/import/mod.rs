@@ -5,6 +5,11 @@
 //! and `Pow`. It ends with the logits. Weights are rounded to 8 bits, and the
 //! ranges that a plan needs are measured on training data. Anything else is
 //! refused by the name of operator and node.
+//!
+//! A plan takes features for standardised, so their means and deviations over the
+//! training data go into the file, and the first layer undoes them
+//! ([`Network::standardise`]): a network that takes features as they are computes
+//! the same.
 
 mod graph;
 pub mod schema;
@@ -13,13 +18,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use he_nn::model::{Model, ModelError};
+use he_nn::model::ModelError;
 use prost::Message;
 
 use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Split};
 use crate::network::Network;
-use crate::plain::{self, Measured};
+use crate::plain::{self, Calibrated};
 
 /// What the input of an imported network stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -121,30 +126,20 @@ pub enum ImportError {
     Table(#[from] TableError),
 }
 
-/// A quantized network, and what it does to data.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Imported {
-    /// Its `.hemodel` file.
-    pub file: Vec<u8>,
-    /// Over the training data; these ranges are in the file, too.
-    pub train: Measured,
-    /// Over the test data.
-    pub test: Measured,
-}
-
-/// Reads a file and quantizes its network.
+/// Reads a file: the network as it is there, which takes features as they are.
 ///
 /// # Errors
 /// [`ImportError`].
-pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<i8>, ImportError> {
+pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
     let model =
         schema::ModelProto::decode(bytes).map_err(|source| ImportError::Protobuf { source })?;
     let graph = model.graph.ok_or(ImportError::NoGraph)?;
-    Ok(graph::network(&graph, name, kind)?.quantized())
+    graph::network(&graph, name, kind)
 }
 
-/// Imports a file; ranges are measured on the data in a directory: MNIST, or
-/// other images in its format, or for features the Pima table.
+/// Imports a file and quantizes its network. Ranges are measured on the data in a
+/// directory: MNIST, or other images in its format, or for features the Pima table,
+/// which also gives their means and deviations.
 ///
 /// # Errors
 /// [`ImportError`].
@@ -153,30 +148,24 @@ pub fn import(
     name: &str,
     kind: InputKind,
     data: &Path,
-) -> Result<Imported, ImportError> {
+) -> Result<Calibrated, ImportError> {
     let bytes = std::fs::read(file).map_err(|source| ImportError::Read {
         file: file.into(),
         source,
     })?;
-    let network = network(&bytes, name, kind)?;
-    let draft = network.draft()?;
-    let draft = Model::parse(&draft)?;
-    match kind {
+    let mut network = network(&bytes, name, kind)?;
+    Ok(match kind {
         InputKind::Pixels => {
             let directory = DataSet::Mnist.locate(data);
             let train = data::load(&directory, Split::Train)?;
             let test = data::load(&directory, Split::Test)?;
-            let train = plain::measure(&draft, train.samples())?;
-            let file = network.file(&train.ranges)?;
-            let test = plain::measure(&draft, test.samples())?;
-            Ok(Imported { file, train, test })
+            plain::calibrated(&network.quantized(), train.samples(), test.samples())?
         }
         InputKind::Features => {
             let (train, test) = Table::load(&DataSet::Pima.locate(data))?.split(SPLIT_SEED);
-            let train = plain::measure(&draft, train.samples())?;
-            let file = network.file(&train.ranges)?;
-            let test = plain::measure(&draft, test.samples())?;
-            Ok(Imported { file, train, test })
+            let (means, deviations) = train.standard();
+            network.standardise(&means, &deviations)?;
+            plain::calibrated(&network.quantized(), train.samples(), test.samples())?
         }
-    }
+    })
 }

@@ -6,8 +6,9 @@ use super::schema::{
     TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::*;
-use crate::circuit::{self, batch, latency};
-use crate::network::NetworkLayer;
+use crate::circuit::{self, Keys, batch, latency};
+use crate::data::table::FEATURES;
+use crate::network::{NetworkInput, NetworkLayer};
 
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     TensorProto {
@@ -93,7 +94,7 @@ fn bytes(graph: GraphProto) -> Vec<u8> {
 }
 
 fn imported(graph: GraphProto) -> Result<Network<i8>, ImportError> {
-    network(&bytes(graph), "test", InputKind::Pixels)
+    Ok(network(&bytes(graph), "test", InputKind::Pixels)?.quantized())
 }
 
 fn logits(graph: GraphProto, pixels: &[u8]) -> Vec<f64> {
@@ -388,11 +389,146 @@ fn features_of_a_table() {
     let tensors = vec![tensor("w", &[8, 1], &exact(8)), tensor("b", &[1], &[0.5])];
     let bytes = bytes(graph(&[1, 8], tensors, nodes));
     let network = network(&bytes, "table", InputKind::Features).unwrap();
-    let file = network.draft().unwrap();
+    let file = network.quantized().draft().unwrap();
     let model = Model::parse(&file).unwrap();
     let row = [1.0f32, -2.0, 0.5, 10.0, 0.0, 3.0, 7.0, -1.0];
     let expected = dense(&exact(8), &[0.5], &row.map(f64::from));
     assert_close(&plain::logits(&model, &row[..]).unwrap(), &expected);
+}
+
+/// Rows of large features far from zero, the fourth of them constant.
+fn drawn_table(rows: usize) -> Table {
+    let mut state = 1u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as f32 / 65536.0 - 0.5
+    };
+    const CENTRES: [f32; FEATURES] = [1.2e4, -3e3, 8e3, 35.0, 1e4, 0.0, -7.5e3, 2e4];
+    const WIDTHS: [f32; FEATURES] = [2e3, 900.0, 3e3, 0.0, 2e3, 1e3, 1.5e3, 4e3];
+    let rows: Vec<[f32; FEATURES]> = (0..rows)
+        .map(|_| std::array::from_fn(|i| CENTRES[i] + WIDTHS[i] * draw()))
+        .collect();
+    let labels = rows.iter().map(|row| u8::from(row[0] > 1.2e4)).collect();
+    Table { rows, labels }
+}
+
+#[test]
+fn features_are_standardised_by_the_table() {
+    let directory = tempfile::tempdir().unwrap();
+    let table = drawn_table(200);
+    let lines = table.rows.iter().zip(&table.labels).map(|(row, label)| {
+        let fields: Vec<String> = row.iter().map(f32::to_string).collect();
+        format!("{},{label}\n", fields.join(","))
+    });
+    std::fs::write(
+        directory.path().join("diabetes.csv"),
+        lines.collect::<String>(),
+    )
+    .unwrap();
+    let (train, test) = table.split(SPLIT_SEED);
+    let (means, deviations) = train.standard();
+    assert_eq!(deviations[3], 1.0);
+
+    // As a network trained on features as they are may be: what its weights take
+    // from them is within a few units, and the biases take out the means.
+    let (hidden, second) = (6, exact(6));
+    let first: Vec<f32> = (exact(hidden * FEATURES).iter().enumerate())
+        .map(|(i, w)| w / (2.0 * deviations[i % FEATURES].max(200.0)))
+        .collect();
+    let of_means: Vec<f64> = means.iter().map(|&m| f64::from(m)).collect();
+    let biases: Vec<f32> = dense(&first, &vec![0.0; hidden], &of_means)
+        .iter()
+        .map(|sum| 0.25 - *sum as f32)
+        .collect();
+    let nodes = vec![
+        with(node("Gemm", &["x", "w1", "b1"], "h"), "transB", &[1]),
+        node("Mul", &["h", "h"], "a"),
+        with(node("Gemm", &["a", "w2", "b2"], "y"), "transB", &[1]),
+    ];
+    let (rows, columns) = (hidden as i64, FEATURES as i64);
+    let tensors = vec![
+        tensor("w1", &[rows, columns], &first),
+        tensor("b1", &[rows], &biases),
+        tensor("w2", &[1, rows], &second),
+        tensor("b2", &[1], &[-1.0]),
+    ];
+    let onnx = directory.path().join("features.onnx");
+    std::fs::write(&onnx, bytes(graph(&[1, columns], tensors, nodes))).unwrap();
+    let imported = import(&onnx, "features", InputKind::Features, directory.path()).unwrap();
+    let model = Model::parse(&imported.file).unwrap();
+    let Input::Features {
+        means: stored_means,
+        deviations: stored_deviations,
+    } = model.input()
+    else {
+        panic!("{:?}", model.input());
+    };
+    assert!(stored_means.iter().eq(means));
+    assert!(stored_deviations.iter().eq(deviations));
+
+    // In the clear: as the original, but for the rounding of weights to 8 bits of
+    // the largest of their layer.
+    let step = |largest: f32| f64::from(largest) / 254.0;
+    let largest = first.iter().enumerate();
+    let largest = largest.map(|(i, w)| (w * deviations[i % FEATURES]).abs());
+    let (first_step, second_step) = (step(largest.fold(0.0, f32::max)), step(1.0));
+    for row in &test.rows {
+        let x = row.map(f64::from);
+        let h = dense(&first, &biases, &x);
+        let squares: Vec<f64> = h.iter().map(|h| h * h).collect();
+        let expected = dense(&second, &[-1.0], &squares);
+        let standard = (0..FEATURES).map(|i| (x[i] - of_means[i]) / f64::from(deviations[i]));
+        let of_first = first_step * standard.map(f64::abs).sum::<f64>();
+        let allowed: f64 = (h.iter().zip(&second))
+            .map(|(h, &w)| {
+                let of_square = (2.0 * h.abs() + of_first) * of_first;
+                f64::from(w.abs()) * of_square + second_step * (h * h + of_square)
+            })
+            .sum();
+        let logits = plain::logits(&model, &row[..]).unwrap();
+        let error = (logits[0] - expected[0]).abs();
+        // Biases in single precision, beside large sums.
+        assert!(error < allowed + 0.01, "{logits:?} {expected:?} {allowed}");
+        assert!(allowed < 0.5, "{allowed}");
+    }
+
+    // Encrypted: within what the plan says.
+    let circuit = circuit::plan(model, Weights::Plain).unwrap();
+    let bound = circuit.logit_error().six_sigma;
+    assert!(bound < 0.05, "{bound}");
+    let keys = Keys::from_seed(circuit.params(), &[3; 32]).unwrap();
+    let mut client = latency::Client::with_keys(circuit.clone(), keys);
+    let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
+    let mut evaluator = latency::Evaluator::new(circuit, &keys, &factors).unwrap();
+    for row in test.rows.iter().take(8) {
+        let input = client.encrypt(Sample::Features(row)).unwrap();
+        let (result, _) = evaluator.evaluate(&input).unwrap();
+        let logits = client.decrypt(&result).unwrap();
+        let clear = plain::logits(&model, &row[..]).unwrap();
+        let error = (logits[0] - clear[0]).abs();
+        assert!(error < bound, "{error} above {bound}");
+    }
+}
+
+#[test]
+fn features_that_the_table_does_not_have() {
+    let nodes = vec![node("Gemm", &["x", "w"], "y")];
+    let bytes = bytes(graph(&[1, 5], vec![tensor("w", &[5, 1], &exact(5))], nodes));
+    let mut network = network(&bytes, "five", InputKind::Features).unwrap();
+    assert_eq!(
+        network.input,
+        NetworkInput::Features {
+            means: vec![0.0; 5],
+            deviations: vec![1.0; 5],
+        }
+    );
+    let (means, deviations) = drawn_table(10).standard();
+    let error = network.standardise(&means, &deviations).unwrap_err();
+    let error = ImportError::from(error).to_string();
+    assert!(
+        error.contains("has 8 values and the model takes 5"),
+        "{error}"
+    );
 }
 
 /// Refused in one line that says `reason`.
@@ -534,7 +670,7 @@ fn files_that_are_none() {
     assert!(network(&sound, "sound", InputKind::Pixels).is_ok());
     let refused = |bytes: &[u8]| {
         let error = match network(bytes, "cut", InputKind::Pixels) {
-            Ok(network) => network.draft().unwrap_err().to_string(),
+            Ok(network) => network.quantized().draft().unwrap_err().to_string(),
             Err(error) => error.to_string(),
         };
         assert!(!error.contains('\n') && error.len() > 20, "{error}");
@@ -551,7 +687,7 @@ fn files_that_are_none() {
             damaged[index] ^= 1 << bit;
             // Many still say something sound; none may panic.
             if let Ok(network) = network(&damaged, "damaged", InputKind::Pixels) {
-                let _ = network.draft();
+                let _ = network.quantized().draft();
             }
         }
     }
@@ -584,7 +720,8 @@ fn files_by_another_program() {
         ),
     ];
     for (file, kinds, expected) in files {
-        let network = network(file, "foreign", InputKind::Pixels).unwrap();
+        let network = network(file, "foreign", InputKind::Pixels);
+        let network = network.unwrap().quantized();
         let got: Vec<&str> = network.layers.iter().map(kind).collect();
         assert_eq!(got, kinds);
         let file = network.draft().unwrap();

@@ -17,6 +17,7 @@ use host_runner::data;
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::image::Image;
 use host_runner::import::{self, InputKind};
+use host_runner::network::NetworkInput;
 use host_runner::trace::{Timeline, TracedImage};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,10 +122,16 @@ pub(crate) fn idx_files() -> Vec<Vec<u8>> {
 pub(crate) fn onnx(bytes: &[u8]) {
     for kind in [InputKind::Pixels, InputKind::Features] {
         match import::network(bytes, "fuzz", kind) {
-            Ok(network) => match network.draft() {
-                Ok(file) => assert!(Model::parse(&file).is_ok()),
-                Err(error) => assert_one_sentence("model", &error),
-            },
+            Ok(mut network) => {
+                if let NetworkInput::Features { means, .. } = &network.input {
+                    let (means, deviations) = (vec![120.0; means.len()], vec![30.0; means.len()]);
+                    assert!(network.standardise(&means, &deviations).is_ok());
+                }
+                match network.quantized().draft() {
+                    Ok(file) => assert!(Model::parse(&file).is_ok()),
+                    Err(error) => assert_one_sentence("model", &error),
+                }
+            }
             Err(error) => assert_one_sentence("import", &error),
         }
     }

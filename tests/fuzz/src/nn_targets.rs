@@ -259,8 +259,7 @@ impl sensor::Platform for Machine {
     }
 }
 
-/// The evaluator against any requests: a changed recording of good ones. After
-/// them it must still greet.
+/// The evaluator against any requests. After them it must still greet.
 pub(crate) fn session(script: &[u8]) {
     let recording = &*RECORDING;
     let plan = recording.reference.plan;
@@ -272,29 +271,18 @@ pub(crate) fn session(script: &[u8]) {
         panic!("the arena is as long as the plan says");
     };
     let mut machine = Machine(0);
-    play(&recording.up, script, |message| {
-        let mut replies = 0;
-        let mut reply = |reply: Reply<'_>| {
-            let mut buffer = [0; MAX_FRAME];
-            assert!(encode(&reply, &mut buffer).is_ok(), "{reply:?}");
-            replies += 1;
+    let hello = Request::Hello {
+        version: PROTOCOL_VERSION,
+    };
+    converse(&recording.up, script, hello, |request, mut reply| {
+        match request {
+            Ok(request) => session.handle(request, &mut machine, &mut reply),
+            Err(received) => session.refuse_frame(received, &mut reply),
         };
-        match postcard::take_from_bytes::<Request<'_>>(message) {
-            Ok((request, [])) => session.handle(request, &mut machine, &mut reply),
-            _ => session.refuse_frame(message.len() as u32, &mut reply),
-        }
-        assert!(replies > 0, "no answer to {message:02x?}");
-        true
     });
-    let version = PROTOCOL_VERSION;
-    let mut greeted = false;
-    session.handle(Request::Hello { version }, &mut machine, &mut |reply| {
-        greeted = matches!(reply, Reply::Hello(_));
-    });
-    assert!(greeted);
 }
 
-/// The evaluator of a circuit against any requests, as [`session`].
+/// The evaluator of a circuit against any requests. After them it must still begin.
 pub(crate) fn circuit(script: &[u8]) {
     let (program, up) = &*CIRCUIT;
     let mut arena = vec![0; program.arena_words()];
@@ -302,27 +290,53 @@ pub(crate) fn circuit(script: &[u8]) {
         panic!("the arena is as long as the program says");
     };
     let mut machine = Machine(0);
+    let begin = Request::Begin {
+        plan: program.fingerprint(),
+        trace: false,
+    };
+    converse(up, script, begin, |request, mut reply| {
+        match request {
+            Ok(request) => session.handle(request, &mut machine, &mut reply),
+            Err(received) => session.refuse_frame(received, &mut reply),
+        };
+    });
+}
+
+/// Has an evaluator handle a changed recording of good requests, or how many bytes
+/// came that are none. Each gets an answer that fits a frame, and `last` after them
+/// the one that a greeting or the begin of an inference is due.
+fn converse(
+    up: &[Vec<u8>],
+    script: &[u8],
+    last: Request<'_>,
+    mut handle: impl FnMut(Result<Request<'_>, u32>, &mut dyn FnMut(Reply<'_>)),
+) {
     play(up, script, |message| {
         let mut replies = 0;
-        let mut reply = |reply: Reply<'_>| {
-            let mut buffer = [0; MAX_FRAME];
-            assert!(encode(&reply, &mut buffer).is_ok(), "{reply:?}");
-            replies += 1;
+        let request = match postcard::take_from_bytes::<Request<'_>>(message) {
+            Ok((request, [])) => Ok(request),
+            _ => Err(message.len() as u32),
         };
-        match postcard::take_from_bytes::<Request<'_>>(message) {
-            Ok((request, [])) => session.handle(request, &mut machine, &mut reply),
-            _ => session.refuse_frame(message.len() as u32, &mut reply),
-        }
+        handle(request, &mut |reply| {
+            assert_fits_a_frame(&reply);
+            replies += 1;
+        });
         assert!(replies > 0, "no answer to {message:02x?}");
         true
     });
-    let plan = program.fingerprint();
-    let begin = Request::Begin { plan, trace: false };
-    let mut ready = false;
-    session.handle(begin, &mut machine, &mut |reply| {
-        ready = matches!(reply, Reply::Ready);
+    let mut taken = false;
+    handle(Ok(last), &mut |reply| {
+        taken = match last {
+            Request::Hello { .. } => matches!(reply, Reply::Hello(_)),
+            _ => matches!(reply, Reply::Ready),
+        };
     });
-    assert!(ready);
+    assert!(taken, "{last:?}");
+}
+
+fn assert_fits_a_frame(reply: &(impl Debug + Serialize)) {
+    let mut buffer = [0; MAX_FRAME];
+    assert!(encode(reply, &mut buffer).is_ok(), "{reply:?}");
 }
 
 /// The sensor against any sequence of requests.
@@ -341,8 +355,7 @@ pub(crate) fn sensor(bytes: &[u8]) {
         rest = tail;
         let mut replies = 0;
         sensor.handle(request, &mut machine, &mut |reply| {
-            let mut buffer = [0; MAX_FRAME];
-            assert!(encode(&reply, &mut buffer).is_ok(), "{reply:?}");
+            assert_fits_a_frame(&reply);
             replies += 1;
         });
         assert!(replies > 0);

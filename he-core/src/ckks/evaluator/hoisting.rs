@@ -24,7 +24,7 @@
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
 
 use super::{check_level, limb, limb_mut};
-use crate::ckks::ciphertext::{check_same_scale, check_scale};
+use crate::ckks::ciphertext::{check_same_scale, check_scale, transform};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Message, Noise};
 use crate::error::{Result, check_len, check_params};
@@ -94,16 +94,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
         C::check(coefficients)?;
         let words = limbs.as_mut();
         check_len("weight", words.len(), Self::words(params, level))?;
-        for (limb, j) in words.chunks_exact_mut(n).zip(params.targets(level)) {
-            let prime = params.prime(j)?;
-            let m = prime.modulus();
-            C::lift(coefficients, limb, m.r2(), m);
-            ntt::forward(limb, prime)?;
-        }
-        let track = Track::of(|| {
-            let values = coefficients.iter().map(|c| c.to_f64());
-            Known::encoded(params, values, |_| Noise::rounding(params))
-        });
+        let track = transform(params, coefficients, words, params.targets(level))?;
         Ok(Self {
             limbs,
             params: params.fingerprint(),

@@ -3,7 +3,7 @@
 use super::check_level;
 use crate::arith::Modulus;
 use crate::ckks::ciphertext::{check_same_scale, check_scale};
-use crate::ckks::track::Known;
+use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Constant, Noise, Plaintext};
 use crate::error::{Result, check_len};
 use crate::params::Params;
@@ -144,18 +144,11 @@ where
     T: AsRef<[u32]> + AsMut<[u32]>,
     U: AsRef<[u32]> + AsMut<[u32]>,
 {
-    const OP: &str = "multiply-accumulate";
     acc.check_params(params)?;
     ct.check_params(params)?;
     other.check_params(params)?;
-    check_level(OP, acc.level(), ct.level())?;
-    check_level(OP, acc.level(), other.level())?;
-    let scale = ct.scale() * other.scale();
-    check_same_scale(OP, acc.scale(), scale)?;
+    add_term(acc, ct, (other.level(), other.scale(), other.track()))?;
     let n = params.n();
-    let off = libm::fabs(acc.scale() / scale - 1.0);
-    let term = ct.track().after(|known| known.product(other.track().get()));
-    acc.update(|known| known.plus(term.get(), off));
     let (a, b) = (ct.halves(), other.halves());
     for i in 0..=acc.level() {
         let m = params.prime(i)?.modulus();
@@ -178,6 +171,28 @@ where
             kernel::mul_acc(x2, a1, &factor1, m);
         }
     }
+    Ok(())
+}
+
+/// Checks the product of `ct` and a factor of this level and scale as a term of
+/// `acc`, and adds what is carried of it.
+fn add_term<S, T, const PARTS: usize>(
+    acc: &mut Ciphertext<S, PARTS>,
+    ct: &Ciphertext<T>,
+    (level, scale, track): (usize, f64, Track),
+) -> Result<()>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    T: AsRef<[u32]> + AsMut<[u32]>,
+{
+    const OP: &str = "multiply-accumulate";
+    check_level(OP, acc.level(), ct.level())?;
+    check_level(OP, acc.level(), level)?;
+    let scale = ct.scale() * scale;
+    check_same_scale(OP, acc.scale(), scale)?;
+    let off = libm::fabs(acc.scale() / scale - 1.0);
+    let term = ct.track().after(|known| known.product(track.get()));
+    acc.update(|known| known.plus(term.get(), off));
     Ok(())
 }
 
@@ -230,18 +245,12 @@ where
     T: AsRef<[u32]> + AsMut<[u32]>,
     U: AsRef<[u32]> + AsMut<[u32]>,
 {
-    const OP: &str = "multiply-accumulate";
     acc.check_params(params)?;
     ct.check_params(params)?;
     plain.check_params(params)?;
-    check_level(OP, acc.level(), ct.level())?;
-    check_level(OP, acc.level(), plain.level())?;
-    check_same_scale(OP, acc.scale(), ct.scale() * plain.scale())?;
+    add_term(acc, ct, (plain.level(), plain.scale(), plain.track()))?;
     let n = params.n();
     let (c0, c1) = ct.halves();
-    let off = libm::fabs(acc.scale() / (ct.scale() * plain.scale()) - 1.0);
-    let term = ct.track().after(|known| known.product(plain.track().get()));
-    acc.update(|known| known.plus(term.get(), off));
     let [a0, a1] = acc.words_mut();
     for (acc, c) in [(a0, c0), (a1, c1)] {
         let limbs = acc

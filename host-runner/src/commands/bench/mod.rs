@@ -153,13 +153,7 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
         Device::Emulator { board } => on_board(device, board)?,
         Device::Tcp { .. } | Device::Serial { .. } => return Err(Failure::NoBench { device }),
     };
-    if let Some(path) = &arguments.json {
-        output::write_json(path, &report)?;
-        if path.as_os_str() == "-" {
-            return Ok(());
-        }
-    }
-    output::print(&text(&report))
+    output::present(arguments.json.as_deref(), &report, || text(&report))
 }
 
 fn on_board(device: String, board: &str) -> Result<BenchReport, Failure> {
