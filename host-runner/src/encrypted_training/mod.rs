@@ -339,6 +339,24 @@ pub fn train_on(
     epochs: usize,
     seed: &[u8; 32],
 ) -> Result<Trained, Error> {
+    let start = Instant::now();
+    train_by(train, test, mode, epochs, seed, || start.elapsed())
+}
+
+/// As [`train_on`], with the times of another clock: that of the processor's time,
+/// where a machine is shared.
+///
+/// # Errors
+/// [`Error`].
+pub fn train_by(
+    train: &Table,
+    test: &Table,
+    mode: Mode,
+    epochs: usize,
+    seed: &[u8; 32],
+    clock: impl Fn() -> Duration,
+) -> Result<Trained, Error> {
+    let since = |start: Duration| clock().saturating_sub(start);
     let (means, deviations) = train.standard();
     let rows = Rows::standardised(train, &means, &deviations);
     let tested = Rows::standardised(test, &means, &deviations);
@@ -346,34 +364,34 @@ pub fn train_on(
     let steps = circuit.steps(epochs)?;
 
     let mut client = Client::from_seed(circuit, seed)?;
-    let start = Instant::now();
+    let start = clock();
     let keys = client.keys()?;
-    let key_generation = start.elapsed();
-    let start = Instant::now();
+    let key_generation = since(start);
+    let start = clock();
     let data = client.encrypt_rows(&rows)?;
     let mut sent = client.encrypt_model(&Model::ZERO)?;
-    let encryption = start.elapsed();
-    let start = Instant::now();
+    let encryption = since(start);
+    let start = clock();
     let mut evaluator = Evaluator::new(circuit, &keys, &data)?;
     let mut held = evaluator.read(&sent)?;
-    let preparation = start.elapsed();
+    let preparation = since(start);
 
     let (mut model, mut clear) = (Model::ZERO, Model::ZERO);
     let mut bytes_up = sent.weights.len() + sent.bias.len();
     let mut reports = Vec::new();
     for (i, step) in steps.iter().enumerate() {
-        let start = Instant::now();
+        let start = clock();
         held = evaluator.epoch(held)?;
-        let evaluator_time = start.elapsed();
+        let evaluator_time = since(start);
         let weights = evaluator.write(&held)?;
-        let start = Instant::now();
+        let start = clock();
         model = client.decrypt_model(&weights, step.output)?;
         let last = i + 1 == steps.len();
         let renews = mode == Mode::Refresh && !last;
         if renews {
             sent = client.encrypt_model(&model)?;
         }
-        let client_time = start.elapsed();
+        let client_time = since(start);
         clear = clear::epoch(&clear, &rows);
         reports.push(EpochReport {
             evaluator: evaluator_time,
