@@ -26,6 +26,10 @@ const SIDE: usize = 28;
 /// TenSEAL's ring degree in its tutorials.
 const N: usize = 8192;
 
+/// That of a convolution whose windows take more slots than [`N`] has: 144 of 5x5,
+/// each padded to 32.
+const WIDE_N: usize = 16384;
+
 /// Largest error of a logit, of the largest logit: above it a side has evaluated
 /// another network.
 const MAX_ERROR: f64 = 0.5;
@@ -43,6 +47,8 @@ struct Case {
     name: &'static str,
     source: Source,
     weights: Weights,
+    /// TenSEAL's ring degree.
+    tenseal_n: usize,
     /// Seconds of its layers with weights in a paper.
     paper: Option<Paper>,
 }
@@ -60,30 +66,35 @@ const CASES: [Case; 6] = [
         name: "mnist-mlp64",
         source: Source::Bundled,
         weights: Weights::Plain,
+        tenseal_n: N,
         paper: None,
     },
     Case {
         name: "784-32-10-encrypted-weights",
         source: Source::Drawn(&[784, 32, 10]),
         weights: Weights::Encrypted,
+        tenseal_n: N,
         paper: None,
     },
     Case {
         name: "mnist-cryptonets",
         source: Source::Bundled,
         weights: Weights::Plain,
+        tenseal_n: WIDE_N,
         paper: None,
     },
     Case {
         name: "fashion-cryptonets",
         source: Source::Bundled,
         weights: Weights::Plain,
+        tenseal_n: WIDE_N,
         paper: None,
     },
     Case {
         name: "mnist-cnn",
         source: Source::Bundled,
         weights: Weights::Plain,
+        tenseal_n: N,
         paper: Some(Paper {
             layers: &[1.10, 7.43, 0.62],
             all: 10.74,
@@ -93,6 +104,7 @@ const CASES: [Case; 6] = [
         name: "mnist-fcnn",
         source: Source::Bundled,
         weights: Weights::Plain,
+        tenseal_n: N,
         paper: Some(Paper {
             layers: &[54.2, 42.5, 0.94],
             all: 102.8,
@@ -141,6 +153,7 @@ pub struct NetworkReport {
     largest_logit: f64,
     ours: Side,
     our_n: usize,
+    tenseal_n: usize,
     tenseal: Option<Side>,
     stages: Vec<Row>,
 }
@@ -444,7 +457,7 @@ fn network(
             let rows: Vec<&[f64]> = values.chunks(SIDE).collect();
             let described: Described = worker.ask(&json!({
                 "network": {
-                    "n": N, "bits": bits, "scale": TENSEAL_SCALE, "layers": layers?, "image": rows,
+                    "n": case.tenseal_n, "bits": bits, "scale": TENSEAL_SCALE, "layers": layers?, "image": rows,
                 },
             }))?;
             let side = Side {
@@ -518,6 +531,7 @@ fn network(
         largest_logit: clear.iter().fold(0.0, |max, x| max.max(x.abs())),
         ours,
         our_n: params.n(),
+        tenseal_n: case.tenseal_n,
         tenseal: tenseal.map(|(_, side)| side),
         stages,
     })
@@ -647,7 +661,7 @@ impl NetworkReport {
             self.network, self.rounds
         );
         let sides = std::iter::once((self.our_n, &self.ours));
-        for (n, side) in sides.chain(self.tenseal.iter().map(|side| (N, side))) {
+        for (n, side) in sides.chain(self.tenseal.iter().map(|side| (self.tenseal_n, side))) {
             println!(
                 "  {:<15} N = {n}, log2(QP) = {:.1}, largest error of a logit {:.4} of {:.1}",
                 side.name, side.log_qp, side.max_logit_error, self.largest_logit
