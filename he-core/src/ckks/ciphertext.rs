@@ -200,6 +200,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
         self
     }
 
+    /// Refuses a level that the storage is too short for.
+    pub(super) fn check_storage(&self, level: usize) -> Result<()> {
+        let mut parts = self.parts.iter();
+        parts.try_for_each(|part| check_storage(self.n, level, part.as_ref().len()))
+    }
+
     /// Makes this the zero ciphertext of another level and scale, in the same
     /// storage.
     ///

@@ -154,8 +154,10 @@ impl<'m> BatchCircuit<'m> {
                 Layer::Polynomial { coefficients, .. } if layer.is_polynomial() => {
                     let coefficients: Coefficients = coefficients.iter().map(f64::from).collect();
                     let levels = polynomial_levels(coefficients.len().saturating_sub(1));
-                    approach =
-                        approached(params, &coefficients, (index, level, start), input, domain)?;
+                    let place = (index, level, start);
+                    let above;
+                    (approach, above) = approached(params, &coefficients, place, input, domain)?;
+                    headroom = libm::fmin(headroom, above);
                     state.scaled(approach.factor);
                     for _ in 0..approach.rescales {
                         state.divide(params, level);
@@ -379,14 +381,15 @@ impl BatchStep {
 }
 
 /// How the input of a polynomial, the activation `layer`, comes from `level` and
-/// `input` to the scale that its powers keep.
+/// `input` to the scale that its powers keep; and the headroom in bits that the
+/// product leaves.
 fn approached(
     params: &Params,
     coefficients: &[f64],
     (layer, level, start): (usize, usize, usize),
     input: f64,
     domain: f64,
-) -> Result<Approach, CircuitError> {
+) -> Result<(Approach, f64), CircuitError> {
     let levels = polynomial_levels(coefficients.len().saturating_sub(1));
     let near = |level: usize| {
         let prime = params.prime(level);
@@ -432,11 +435,12 @@ fn approached(
                 let prime = params.prime(level);
                 scale /= prime.map_or(1.0, |p| f64::from(p.modulus().value()));
             }
-            return Ok(Approach {
+            let approach = Approach {
                 factor,
                 rescales,
                 scale,
-            });
+            };
+            return Ok((approach, left));
         }
         let prime = params.prime(at);
         divisor *= prime.map_or(1.0, |p| f64::from(p.modulus().value()));

@@ -34,7 +34,8 @@ pub enum CircuitError {
         layer: usize,
         /// Largest magnitude seen in training of what it takes.
         value: f64,
-        /// Bits that it leaves below half the modulus.
+        /// Headroom that it leaves, in bits, counted as that of a square: where
+        /// [`HEADROOM_BITS`] are left, twice the value does not wrap around.
         headroom_bits: f64,
     },
     /// Too many layers with weights between two activations.

@@ -41,9 +41,8 @@
 //! results before an activation have a scale near its prime; the last layer's
 //! are as large as the last modulus allows with [`HEADROOM_BITS`] to spare above
 //! the range seen in training. The scale of weights follows. A polynomial takes a
-//! scale of at most the prime of its first rescaling, so that powers do not outgrow
-//! it, whichever leaves the least error, and leaves one near the prime of the layer
-//! after it.
+//! scale near the prime of its first rescaling or below, whichever leaves the least
+//! error, and leaves one near the prime of the layer after it.
 
 pub mod batch;
 mod error;
@@ -129,6 +128,28 @@ pub enum Form {
 }
 
 impl Form {
+    /// Whether sizes are powers of two, and the slots as many as they take.
+    #[must_use]
+    pub fn fits(self, slots: usize) -> bool {
+        let within = |size: usize, most: usize| size.is_power_of_two() && size <= most;
+        match self {
+            Self::Blocks { lanes, .. } => within(lanes, slots),
+            Self::Rows { period } => within(period, slots),
+            Self::Diagonals {
+                period,
+                rows,
+                baby,
+                copies,
+                ..
+            } => {
+                let fit = within(period, slots) && within(rows, slots);
+                // In this order: what is no power of two is not shifted by.
+                fit && within(copies, slots >> period.max(rows).trailing_zeros())
+                    && within(baby, self.diagonals())
+            }
+        }
+    }
+
     /// Products of a ciphertext and a plaintext under a set with so many slots.
     #[must_use]
     pub const fn products(self, slots: usize) -> usize {

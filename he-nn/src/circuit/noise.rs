@@ -2,11 +2,13 @@
 //!
 //! Two figures go along, as in [`crate::plan`]: the worst case over all inputs
 //! and all outcomes of the sampling, and the deviation of independent errors for
-//! values like those of training.
+//! values like those of training. Behind an activation that is the mean over such
+//! values, as a layer sums many of them: a single value at the end of its range has a
+//! larger error, three times that of the mean for a square, more for a steep polynomial.
 
 use super::{CircuitError, Form, LinearMap, LinearScales, Weights};
 use crate::model::Input;
-use crate::plan::LogitError;
+use crate::plan::{HEADROOM_BITS, LogitError};
 use core::f64::consts::SQRT_2;
 use he_core::ckks::evaluator::polynomial_bound;
 use he_core::ckks::{Message, Noise};
@@ -225,9 +227,10 @@ impl State {
         };
     }
 
-    /// A polynomial of values at a level and scale, rescaled to a scale: the bits
-    /// that values up to the first of `ranges` leave to half the modulus, where
-    /// powers and sums have least. The second is that of the results.
+    /// A polynomial of values at a level and scale, rescaled to a scale, values up to
+    /// `domain` and results up to `range` in training: the headroom in bits, counted as
+    /// that of a square is. Where [`HEADROOM_BITS`] are left, values up to twice the
+    /// `domain` keep all powers and sums within half the modulus.
     ///
     /// # Errors
     /// As [`polynomial_bound`].
@@ -242,7 +245,8 @@ impl State {
         let of = |value, noise| {
             polynomial_bound(params, coefficients, level, scale, target, value, noise)
         };
-        let headroom = of(domain, Noise::ZERO)?.headroom_bits;
+        let beyond = libm::exp2(f64::from(HEADROOM_BITS) / 2.0);
+        let headroom = f64::from(HEADROOM_BITS) + of(beyond * domain, Noise::ZERO)?.headroom_bits;
         let sigma = polynomial_sigma(params, coefficients, place, self.value.rms, self.noise)?;
         let largest = self.value.bound;
         let bound = if largest.is_finite() {
@@ -257,9 +261,13 @@ impl State {
             f64::INFINITY
         };
         self.noise = Noise { bound, sigma };
-        let powers = coefficients.iter().rev();
         self.value = Message {
-            bound: powers.fold(0.0, |sum, c| sum * largest + libm::fabs(*c)),
+            bound: if largest.is_finite() {
+                let powers = coefficients.iter().rev();
+                powers.fold(0.0, |sum, c| sum * largest + libm::fabs(*c))
+            } else {
+                f64::INFINITY
+            },
             rms: range / CREST,
         };
         Ok(headroom)

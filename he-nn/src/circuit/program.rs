@@ -331,7 +331,9 @@ impl Program {
     #[must_use]
     pub fn parse(params: &'static Params, bytes: &[u8]) -> Option<Self> {
         let body: Body = postcard::from_bytes(bytes).ok()?;
-        (body.params == params.fingerprint()).then_some(Self { params, body })
+        let mut layers = body.steps.iter().flatten();
+        let sound = layers.all(|layer| layer.form.fits(params.slots()));
+        (sound && body.params == params.fingerprint()).then_some(Self { params, body })
     }
 
     /// Parameter set.

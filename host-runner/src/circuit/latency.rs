@@ -55,7 +55,8 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
     });
     let level = circuit.input_level();
     let scratch = fast_workspace_words(params, level) + hoisting_words(params, level);
-    // Inputs or baby steps, and the sums: one a giant step.
+    // Inputs or baby steps, and sums: one a giant step, or one and another of three
+    // parts.
     let values = circuit.steps().iter().map(|step| match step {
         Step::Linear { form, level, .. } => {
             let operands = match *form {
@@ -63,7 +64,11 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
                 Form::Diagonals { baby, .. } => baby,
                 Form::Rows { .. } => 1,
             };
-            2 * (operands + form.giants()) * (level + 1) * params.n()
+            let sums = match circuit.weights() {
+                Weights::Plain => 2 * form.giants(),
+                Weights::Encrypted => 2 + 3,
+            };
+            (2 * operands + sums) * (level + 1) * params.n()
         }
         Step::Square { level, .. } => 3 * (level + 1) * params.n(),
         Step::Polynomial {
@@ -623,36 +628,37 @@ impl Machine<'_> {
         Ok(ct)
     }
 
-    /// Sums of products of ciphertexts and factors: of all ciphertexts and the first
-    /// factors, then of all and the next.
-    fn products(
-        &mut self,
+    /// Sums of products of ciphertexts and plaintexts: of all ciphertexts and the first
+    /// plaintexts, then of all and the next.
+    fn plain_sums(
+        &self,
         values: &[Ct],
-        factors: &Factors,
+        weights: &[Plaintext<Vec<u32>>],
         count: usize,
         scale: f64,
     ) -> Result<Vec<Ct>, EngineError> {
-        let what = "a product with weights";
         let level = values.first().map_or(0, Ciphertext::level);
-        match factors {
-            Factors::Plain { weights, .. } => {
-                let sums = (0..count).map(|_| self.zero(level, scale));
-                let mut sums = sums.collect::<Result<Vec<_>, _>>()?;
-                plaintext_matrix(self.params, values, weights, &mut sums).map_err(failed(what))?;
-                Ok(sums)
-            }
-            Factors::Encrypted { weights, .. } => {
-                let rows = weights.chunks(values.len().max(1)).take(count);
-                rows.map(|row| {
-                    let mut sum = self.zero3(level, scale)?;
-                    for (value, weight) in values.iter().zip(row) {
-                        multiply_add(self.params, &mut sum, value, weight).map_err(failed(what))?;
-                    }
-                    self.relinearize(sum)
-                })
-                .collect()
-            }
+        let sums = (0..count).map(|_| self.zero(level, scale));
+        let mut sums = sums.collect::<Result<Vec<_>, _>>()?;
+        plaintext_matrix(self.params, values, weights, &mut sums)
+            .map_err(failed("a product with weights"))?;
+        Ok(sums)
+    }
+
+    /// The sum of products of pairs of ciphertexts.
+    fn encrypted_sum(
+        &mut self,
+        values: &[Ct],
+        weights: &[Ct],
+        scale: f64,
+    ) -> Result<Ct, EngineError> {
+        let level = values.first().map_or(0, Ciphertext::level);
+        let mut sum = self.zero3(level, scale)?;
+        for (value, weight) in values.iter().zip(weights) {
+            multiply_add(self.params, &mut sum, value, weight)
+                .map_err(failed("a product with weights"))?;
         }
+        self.relinearize(sum)
     }
 
     /// A layer with weights, without its rescaling.
@@ -678,21 +684,38 @@ impl Machine<'_> {
                 self.babies(value, baby)?
             }
         };
-        let mut terms = self.products(&values, factors, form.giants(), sums)?;
-        drop(values);
-        let missing = EngineError::Count {
+        let giants = form.giants();
+        // In one pass where they are cheap, one by one where each is relinearised.
+        let mut plain = match factors {
+            Factors::Plain { weights, .. } => self.plain_sums(&values, weights, giants, sums)?,
+            Factors::Encrypted { .. } => Vec::new(),
+        };
+        let missing = || EngineError::Count {
             what: "sums of a layer",
-            expected: form.giants(),
+            expected: giants,
             got: 0,
         };
+        let mut sum: Option<Ct> = None;
         // The last giant step comes first, so that each is a rotation by one.
-        let mut sum = terms.pop().ok_or(missing)?;
-        if let Form::Diagonals { baby, .. } = form {
-            for term in terms.iter().rev() {
-                self.switch(SwitchOp::Rotate(rotation(baby)), &mut sum)?;
-                add(params, &mut sum, term).map_err(failed("a sum"))?;
-            }
+        for giant in (0..giants).rev() {
+            let term = match factors {
+                Factors::Plain { .. } => plain.pop().ok_or_else(missing)?,
+                Factors::Encrypted { weights, .. } => {
+                    let row = weights.chunks(values.len().max(1)).nth(giant);
+                    self.encrypted_sum(&values, row.unwrap_or_default(), sums)?
+                }
+            };
+            sum = Some(match (sum.take(), form) {
+                (Some(mut before), Form::Diagonals { baby, .. }) => {
+                    self.switch(SwitchOp::Rotate(rotation(baby)), &mut before)?;
+                    add(params, &mut before, &term).map_err(failed("a sum"))?;
+                    before
+                }
+                _ => term,
+            });
         }
+        drop(values);
+        let mut sum = sum.ok_or_else(missing)?;
         for fold in form.folds(params.slots()) {
             self.switch(SwitchOp::RotateAdd(rotation(fold)), &mut sum)?;
         }

@@ -104,7 +104,7 @@ he_core::parameter_set! {
     };
 }
 
-/// The sets that a network is tried with, the cheapest first.
+/// The sets that a network is tried with, the smallest first.
 pub static SETS: [&Params; 4] = [
     &N4096_DEPTH3,
     &N8192_SHALLOW,
@@ -231,12 +231,23 @@ impl Matrix {
     }
 }
 
-/// Plans a network for one sample, under the first of [`SETS`] that serves.
+/// Plans a network for one sample, under the set of [`SETS`] that takes the least
+/// time: a small ring that serves may need many more products than the next.
 ///
 /// # Errors
 /// [`CircuitError`] of the last set.
 pub fn plan<'m>(model: Model<'m>, weights: Weights) -> Result<Circuit<'m>, CircuitError> {
-    first_that_serves(|params| plan_under(params, model, weights))
+    let price = |circuit: &Circuit<'_>| circuit.passes() * circuit.params().n();
+    let mut best: Result<Circuit<'m>, CircuitError> = plan_under(SETS[0], model, weights);
+    for params in &SETS[1..] {
+        let next = plan_under(params, model, weights);
+        best = match (best, next) {
+            (Ok(best), Ok(next)) if price(&next) >= price(&best) => Ok(best),
+            (Ok(best), Err(_)) => Ok(best),
+            (_, next) => next,
+        };
+    }
+    best
 }
 
 /// Plans a network for one sample under a set.

@@ -1,5 +1,6 @@
 //! Encrypted networks against the same in the clear.
 
+use he_core::params::N8192_DEPTH5;
 use he_nn::circuit::batch::BatchCircuit;
 use he_nn::circuit::{Form, Step, Weights};
 use he_nn::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Sample, Shape};
@@ -209,6 +210,11 @@ fn every_form_gives_the_logits_of_the_clear_network() {
                 Part::Dense(10),
             ],
         ),
+        // Copies of the input.
+        network(
+            image(28),
+            &[Part::Dense(256), Part::Square, Part::Dense(10)],
+        ),
         // More outputs than inputs.
         network(image(6), &[Part::Dense(100), Part::Square, Part::Dense(10)]),
         // Merged layers.
@@ -226,7 +232,7 @@ fn every_form_gives_the_logits_of_the_clear_network() {
             ],
         ),
     ];
-    let mut seen = [false; 3];
+    let mut seen = [false; 4];
     for file in &nets {
         for weights in [Weights::Plain, Weights::Encrypted] {
             let (forms, error, bound) = latency_error(file, &N8192_NETWORK, weights);
@@ -239,6 +245,7 @@ fn every_form_gives_the_logits_of_the_clear_network() {
                 let kinds = match form {
                     Form::Blocks { .. } => 0,
                     Form::Diagonals { complex: true, .. } if index > 0 => 1,
+                    Form::Diagonals { copies: 2.., .. } => 3,
                     Form::Diagonals { .. } => continue,
                     Form::Rows { .. } => 2,
                 };
@@ -246,8 +253,8 @@ fn every_form_gives_the_logits_of_the_clear_network() {
             }
         }
     }
-    // Blocks, pairs of diagonals between two layers, rows.
-    assert_eq!(seen, [true; 3]);
+    // Blocks, pairs of diagonals between two layers, rows, copies.
+    assert_eq!(seen, [true; 4]);
 }
 
 const CUBIC: [f32; 4] = [0.0, 1.0, 0.0, 0.1];
@@ -256,9 +263,34 @@ const QUARTIC: [f32; 5] = [0.117, 0.5, 0.41, 0.0, -0.034];
 /// The sine's.
 const SEPTIC: [f32; 8] = [0.0, 1.0, 0.0, -0.166_67, 0.0, 0.008_333, 0.0, -0.000_198_4];
 
+/// The sine's, as far as polynomials go.
+const FIFTEENTH: [f32; 16] = [
+    0.0,
+    1.0,
+    0.0,
+    -0.166_67,
+    0.0,
+    0.008_333,
+    0.0,
+    -0.000_198_4,
+    0.0,
+    2.755_7e-6,
+    0.0,
+    -2.505e-8,
+    0.0,
+    1.605_9e-10,
+    0.0,
+    -7.647e-13,
+];
+
 #[test]
 fn polynomials_give_the_logits_of_the_clear_network() {
-    for (coefficients, levels) in [(&CUBIC[..], 2), (&QUARTIC, 3), (&SEPTIC, 3)] {
+    for (coefficients, levels) in [
+        (&CUBIC[..], 2),
+        (&QUARTIC, 3),
+        (&SEPTIC, 3),
+        (&FIFTEENTH, 4),
+    ] {
         let activation = || Part::Polynomial(coefficients);
         let shallow = network(image(8), &[Part::Dense(24), activation(), Part::Dense(5)]);
         let deep = network(
@@ -341,7 +373,7 @@ fn a_batch_gives_the_logits_of_every_sample() {
 
 #[test]
 fn a_batch_evaluates_polynomials() {
-    for coefficients in [&CUBIC[..], &QUARTIC, &SEPTIC] {
+    for coefficients in [&CUBIC[..], &QUARTIC, &SEPTIC, &FIFTEENTH] {
         let activation = || Part::Polynomial(coefficients);
         let parts = [
             Part::Dense(6),
@@ -437,7 +469,6 @@ fn two_layers_stream_with_encrypted_weights() {
 
 #[test]
 fn three_layers_stream() {
-    use he_core::params::N8192_DEPTH5;
     let image = Shape {
         channels: 1,
         height: 12,
@@ -474,4 +505,23 @@ fn three_layers_stream() {
     for weights in [Weights::Plain, Weights::Encrypted] {
         streamed(&file, &N8192_DEPTH5, weights, 1);
     }
+}
+
+#[test]
+fn a_stream_with_copies_of_the_input() {
+    let parts = [Part::Dense(256), Part::Square, Part::Dense(10)];
+    let file = network(image(28), &parts);
+    let model = Model::parse(&file).unwrap();
+    let (circuit, _) = device::plan(Some(&N8192_DEPTH5), model, Weights::Plain).unwrap();
+    let [
+        Step::Linear {
+            form: Form::Diagonals { copies: 2.., .. },
+            ..
+        },
+        ..,
+    ] = circuit.steps()
+    else {
+        panic!("{:?}", circuit.steps());
+    };
+    streamed(&file, &N8192_DEPTH5, Weights::Plain, 1);
 }

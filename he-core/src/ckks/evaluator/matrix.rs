@@ -15,7 +15,7 @@ use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Plaintext};
 use crate::error::{Result, check_len};
 use crate::params::Params;
-use crate::ring::kernel::{self, KeyTerm, MAX_TERMS, SMALL_BLOCK, small_packed_len};
+use crate::ring::kernel::{self, MAX_TERMS, SMALL_BLOCK, SumTerm, small_packed_len};
 
 /// Most columns of [`integer_matrix`].
 pub const MAX_COLUMNS: usize = 1 << 16;
@@ -137,6 +137,10 @@ where
         input.check_params(params)?;
         check_level(OP, level, input.level())?;
     }
+    for output in &mut *outputs {
+        output.check_params(params)?;
+        output.check_storage(level)?;
+    }
     for row in weights.chunks_exact(columns) {
         let scale = row.first().map_or(1.0, |w| first.scale() * w.scale());
         check_scale(OP, scale)?;
@@ -148,8 +152,8 @@ where
     }
     for (output, row) in outputs.iter_mut().zip(weights.chunks_exact(columns)) {
         let scale = row.first().map_or(1.0, |w| first.scale() * w.scale());
-        output.check_params(params)?;
-        output.reset(level, scale)?;
+        // All words are written below.
+        output.set(level, scale);
         output.set_track(Track::of(|| {
             inputs
                 .iter()
@@ -174,12 +178,12 @@ where
                 let mut factor = 0;
                 let of_row = inputs.chunks(MAX_TERMS).zip(row.chunks(MAX_TERMS));
                 for (inputs, weights) in of_row {
-                    let mut terms = [KeyTerm::default(); MAX_TERMS];
+                    let mut terms = [SumTerm::default(); MAX_TERMS];
                     for (term, (input, weight)) in terms.iter_mut().zip(inputs.iter().zip(weights))
                     {
                         let (c0, c1) = input.halves();
-                        *term = KeyTerm {
-                            digit: weight.words().get(range.clone()).unwrap_or_default(),
+                        *term = SumTerm {
+                            x: weight.words().get(range.clone()).unwrap_or_default(),
                             b: c0.get(range.clone()).unwrap_or_default(),
                             a: c1.get(range.clone()).unwrap_or_default(),
                         };
@@ -291,8 +295,16 @@ mod tests {
         let mixed = [ciphertext(1, 2, 1024.0), ciphertext(2, 1, 1024.0)];
         let mixed = refused(&mixed, &[good(), good()]);
         assert!(matches!(mixed, Error::Level { .. }));
-        // Nothing was written.
+        // Nothing was written, to the first of two either where the second is short.
         assert_eq!(outputs[0].parts(), zero(4).parts());
+        let short = Ciphertext::zero(&P, 1, 1.0, vec![0; 2 * N], vec![0; 2 * N]).unwrap();
+        let mut outputs = [ciphertext(5, 4, 512.0), short];
+        let before = outputs[0].parts().map(<[u32]>::to_vec);
+        let weights = [good(), good(), good(), good()];
+        let refused = plaintext_matrix(&P, &inputs, &weights, &mut outputs).unwrap_err();
+        assert!(matches!(refused, Error::Length { .. }));
+        assert_eq!(outputs[0].parts(), before.each_ref().map(Vec::as_slice));
+        assert_eq!((outputs[0].level(), outputs[0].scale()), (4, 512.0));
     }
 
     #[cfg(feature = "noise")]

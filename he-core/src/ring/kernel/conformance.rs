@@ -25,7 +25,7 @@ use crate::ckks::encode::{self, Real};
 use crate::params::MAX_LIMBS;
 use crate::ring::crt::Crt;
 use crate::ring::kernel::{
-    self, Carried, KeyTerm, MAX_TERMS, SMALL_BLOCK, Twiddles, integers, small_packed_len,
+    self, Carried, MAX_TERMS, SMALL_BLOCK, SumTerm, Twiddles, integers, small_packed_len,
 };
 use crate::ring::ntt::tables;
 use crate::wire;
@@ -60,7 +60,7 @@ macro_rules! every_kernel {
                     src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus
                 );
                 dot_two_on dot_two [acc1] (
-                    acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[KeyTerm<'_>],
+                    acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[SumTerm<'_>],
                     m: &Modulus
                 );
                 small_row_on small_row [out] (
@@ -673,14 +673,14 @@ impl<K: Kernels, R: Kernels> Pair<'_, K, R> {
             }
         }
         let (src, keys) = (&*src, &*keys);
-        let mut terms = [KeyTerm {
-            digit: &[],
+        let mut terms = [SumTerm {
+            x: &[],
             b: &[],
             a: &[],
         }; MAX_TERMS];
         for (i, term) in terms.iter_mut().enumerate() {
-            *term = KeyTerm {
-                digit: part(src, i, length),
+            *term = SumTerm {
+                x: part(src, i, length),
                 b: part(keys, i, length),
                 a: part(keys, MAX_TERMS - 1 - i, length),
             };
@@ -1444,7 +1444,7 @@ mod tests {
             acc0: &mut [u32],
             acc1: &mut [u32],
             factor: i32,
-            terms: &[KeyTerm<'_>],
+            terms: &[SumTerm<'_>],
             m: &Modulus,
         ) {
             let q = u64::from(m.value());
@@ -1452,7 +1452,7 @@ mod tests {
                 Self::each(acc, |i, x| {
                     let sum = terms.iter().map(|term| {
                         let key = if second { term.a[i] } else { term.b[i] };
-                        times(u64::from(term.digit[i]), plain(key as i32, m), q)
+                        times(u64::from(term.x[i]), plain(key as i32, m), q)
                     });
                     (times(x, plain(factor, m), q) + sum.sum::<u64>()) % q
                 });

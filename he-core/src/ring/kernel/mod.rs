@@ -52,7 +52,7 @@ pub use portable::*;
 #[cfg(not(target_arch = "x86_64"))]
 pub use small::small_row;
 pub use small::{SMALL_BLOCK, pack_column, small_packed_len};
-pub use sums::{Carried, KeyTerm, MAX_TERMS};
+pub use sums::{Carried, MAX_TERMS, SumTerm};
 #[cfg(not(target_arch = "x86_64"))]
 pub use sums::{dot_two, lift_sum};
 #[cfg(target_arch = "x86_64")]

@@ -19,15 +19,15 @@ pub struct Carried {
     pub factor: i32,
 }
 
-/// A digit of [`dot_two`] and the two halves of its key; or a plaintext and the two
-/// parts of a ciphertext.
+/// A term of the two sums of [`dot_two`]: a digit and the two halves of its key, or a
+/// plaintext and the two parts of a ciphertext.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct KeyTerm<'a> {
-    /// Residues of the digit.
-    pub digit: &'a [u32],
-    /// Residues of one half.
+pub struct SumTerm<'a> {
+    /// Residues of the factor in both sums.
+    pub x: &'a [u32],
+    /// Residues of the other factor in the first sum.
     pub b: &'a [u32],
-    /// Residues of the other.
+    /// Residues of that in the second.
     pub a: &'a [u32],
 }
 
@@ -54,8 +54,8 @@ pub fn lift_sum(src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus) {
     }
 }
 
-/// `acc0 = (acc0 factor + sum of digit b) / R` and `acc1` likewise with `a`: the
-/// gadget product modulo one prime, canonical. `factor` is centred; of `terms`
+/// `acc0 = (acc0 factor + sum of x b) / R` and `acc1` likewise with `a`, modulo one
+/// prime, canonical: the gadget product, or products with plaintexts. `factor` is centred; of `terms`
 /// at most [`MAX_TERMS`] are read.
 ///
 /// With residues below `q < 2^30` the sum lies between `-q (q / 2 + 1)` and
@@ -64,7 +64,7 @@ pub fn dot_two(
     acc0: &mut [u32],
     acc1: &mut [u32],
     factor: i32,
-    terms: &[KeyTerm<'_>],
+    terms: &[SumTerm<'_>],
     m: &Modulus,
 ) {
     dot(acc0, factor, terms, |term| term.b, m);
@@ -74,8 +74,8 @@ pub fn dot_two(
 fn dot<'a>(
     acc: &mut [u32],
     factor: i32,
-    terms: &[KeyTerm<'a>],
-    half: impl Fn(&KeyTerm<'a>) -> &'a [u32],
+    terms: &[SumTerm<'a>],
+    half: impl Fn(&SumTerm<'a>) -> &'a [u32],
     m: &Modulus,
 ) {
     for (block, acc) in acc.chunks_mut(BLOCK).enumerate() {
@@ -85,7 +85,7 @@ fn dot<'a>(
         }
         let start = block * BLOCK;
         for term in terms.iter().take(MAX_TERMS) {
-            let digit = term.digit.get(start..).unwrap_or_default();
+            let digit = term.x.get(start..).unwrap_or_default();
             let key = half(term).get(start..).unwrap_or_default();
             for ((sum, &digit), &key) in sums.iter_mut().zip(digit).zip(key) {
                 *sum += i64::from(digit) * i64::from(key);
@@ -127,8 +127,8 @@ mod tests {
             let top = vec![q - 1; n];
             let random = random(n, q, 2);
             let keys: Vec<_> = (0..count)
-                .map(|k| KeyTerm {
-                    digit: &top,
+                .map(|k| SumTerm {
+                    x: &top,
                     b: if k == 1 { &random } else { &top },
                     a: &random,
                 })
@@ -143,10 +143,10 @@ mod tests {
                     let sum0 = wide(top[i]) * i128::from(factor)
                         + terms
                             .clone()
-                            .map(|t| wide(t.digit[i]) * wide(t.b[i]))
+                            .map(|t| wide(t.x[i]) * wide(t.b[i]))
                             .sum::<i128>();
                     let sum1 = wide(random[i]) * i128::from(factor)
-                        + terms.map(|t| wide(t.digit[i]) * wide(t.a[i])).sum::<i128>();
+                        + terms.map(|t| wide(t.x[i]) * wide(t.a[i])).sum::<i128>();
                     for (acc, sum) in [(acc0[i], sum0), (acc1[i], sum1)] {
                         assert!(acc < q);
                         assert_eq!((wide(acc) * r - sum) % i128::from(q), 0);

@@ -34,7 +34,7 @@ use super::{KeyLimb, Workspace, limb};
 use crate::arith::Modulus;
 use crate::error::{Result, check_len};
 use crate::params::{MAX_SPECIAL, Params};
-use crate::ring::kernel::{self, Carried, KeyTerm, MAX_TERMS};
+use crate::ring::kernel::{self, Carried, MAX_TERMS, SumTerm};
 use crate::ring::{Scratch, ntt};
 use crate::rlwe::keys::SwitchKey;
 use core::ops::Range;
@@ -190,11 +190,11 @@ pub(crate) fn multiply_key<K: AsRef<[u32]> + AsMut<[u32]>>(
     let mut factor = factor;
     let mut left = count;
     while left > 0 {
-        let mut terms = [KeyTerm::default(); MAX_TERMS];
+        let mut terms = [SumTerm::default(); MAX_TERMS];
         let some = left.min(MAX_TERMS);
         for (term, (limb, digit)) in terms.iter_mut().zip(rest.by_ref().take(some)) {
             let (b, a) = key.halves(params, KeyLimb { target, digit })?;
-            *term = KeyTerm { digit: limb, b, a };
+            *term = SumTerm { x: limb, b, a };
         }
         let terms = terms.get(..some).unwrap_or_default();
         kernel::dot_two(x0, x1, factor, terms, m);

@@ -11,11 +11,9 @@ use crate::params::Params;
 pub struct PolynomialBound {
     /// Error of a slot, times the result's scale.
     pub noise: Noise,
-    /// Least distance between a power or a sum, times its scale, and half the
-    /// modulus where it is rescaled, in bits: below 0 it may wrap around.
+    /// Least distance between a power or a sum with its error, times its scale, and
+    /// half the modulus where it is rescaled, in bits: below 0 it may wrap around.
     pub headroom_bits: f64,
-    /// Least scale that a coefficient is encoded at: what it is rounded to.
-    pub coefficient_scale: f64,
 }
 
 /// Error and magnitude of a slot, both times the scale.
@@ -74,7 +72,7 @@ impl Bounds<'_, '_> {
         if product {
             sum.noise = sum.noise.plus(Noise::key_switch(params, level)?);
         }
-        let left = params.log_q(level) - 1.0 - libm::log2(sum.value);
+        let left = params.log_q(level) - 1.0 - libm::log2(sum.value + sum.noise.bound);
         self.headroom = libm::fmin(self.headroom, left);
         let unit = 1.0 / self.walk.prime(level)?;
         let noise = sum.noise.times(unit, unit);
@@ -139,7 +137,6 @@ pub fn polynomial_bound(
         }
     }
     let mut sums = [(Slot::default(), false); MAX_KEPT];
-    let mut coefficient_scale = f64::INFINITY;
     walk.whole(top, &mut |step| {
         match step {
             Step::Begin(at) => {
@@ -148,7 +145,6 @@ pub fn polynomial_bound(
                 }
             }
             Step::Term(at, k, constant) => {
-                coefficient_scale = libm::fmin(coefficient_scale, constant.scale());
                 let known = constant.known();
                 let mut term = Slot {
                     noise: known.noise,
@@ -178,6 +174,5 @@ pub fn polynomial_bound(
     Ok(PolynomialBound {
         noise: result.noise,
         headroom_bits: bounds.headroom,
-        coefficient_scale,
     })
 }

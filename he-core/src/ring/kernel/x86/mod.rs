@@ -11,7 +11,7 @@ mod slots;
 mod vector;
 
 use super::small;
-use super::sums::{self, Carried, KeyTerm};
+use super::sums::{self, Carried, SumTerm};
 use super::{Twiddles, portable};
 use crate::arith::Modulus;
 use crate::ring::crt::Crt;
@@ -135,7 +135,7 @@ kernel!(sums, lift_sum, lift_sum_on(
     src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus
 ));
 kernel!(sums, dot_two, dot_two_on(
-    acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[KeyTerm<'_>], m: &Modulus
+    acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[SumTerm<'_>], m: &Modulus
 ));
 
 /// See [`small::small_row`].

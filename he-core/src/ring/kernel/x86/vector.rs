@@ -20,7 +20,7 @@ use super::lanes::Lanes;
 use crate::arith::Modulus;
 use crate::ring::kernel::integers;
 use crate::ring::kernel::portable::{self, MAX_UNREDUCED};
-use crate::ring::kernel::sums::{self, Carried, KeyTerm, MAX_TERMS};
+use crate::ring::kernel::sums::{self, Carried, MAX_TERMS, SumTerm};
 
 /// A modulus in every lane.
 #[derive(Clone, Copy)]
@@ -624,7 +624,7 @@ pub(super) fn dot_two<L: Lanes>(
     acc0: &mut [u32],
     acc1: &mut [u32],
     factor: i32,
-    terms: &[KeyTerm<'_>],
+    terms: &[SumTerm<'_>],
     m: &Modulus,
 ) {
     match *terms {
@@ -642,11 +642,11 @@ fn dot_terms<L: Lanes, const K: usize>(
     acc0: &mut [u32],
     acc1: &mut [u32],
     factor: i32,
-    terms: [KeyTerm<'_>; K],
+    terms: [SumTerm<'_>; K],
     m: &Modulus,
 ) {
     let n = acc0.len();
-    let fits = |term: &KeyTerm<'_>| [term.digit, term.b, term.a].iter().all(|x| x.len() >= n);
+    let fits = |term: &SumTerm<'_>| [term.x, term.b, term.a].iter().all(|x| x.len() >= n);
     if n & (L::COUNT - 1) != 0 || acc1.len() != n || !terms.iter().all(fits) {
         return sums::dot_two(acc0, acc1, factor, &terms, m);
     }
@@ -661,7 +661,7 @@ fn dot_terms<L: Lanes, const K: usize>(
             let (mut even0, mut odd0) = (x0.mul_even(factor), x0.odd().mul_even(factor));
             let (mut even1, mut odd1) = (x1.mul_even(factor), x1.odd().mul_even(factor));
             for term in &terms {
-                let digit = L::load(term.digit.as_ptr().add(i));
+                let digit = L::load(term.x.as_ptr().add(i));
                 let digit_odd = digit.odd();
                 let b = L::load(term.b.as_ptr().add(i));
                 even0 = even0.add_wide(digit.mul_even(b));
