@@ -835,9 +835,10 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(arguments: &[&str]) -> Self {
         let mut process = std::process::Command::new(binary())
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -860,7 +861,7 @@ impl Drop for Server {
 
 #[test]
 fn serve_and_infer_over_tcp() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let device = format!("tcp:{}", server.address);
     let infer = ["infer", "--device", &device, "--count", "2", "--json", "-"];
     // Twice: one client after the other.
@@ -880,6 +881,26 @@ fn serve_and_infer_over_tcp() {
     // Its address is taken now.
     let sentence = fails(1, &["serve", "--listen", &server.address]);
     assert!(sentence.contains(&server.address), "{sentence}");
+}
+
+#[test]
+fn circuits_over_tcp() {
+    let encrypted = ["--model", "mnist-mlp64", "--weights", "encrypted"];
+    for of_model in [&encrypted[..], &["--model", "mnist-cnn"]] {
+        let server = Server::start(of_model);
+        let device = format!("tcp:{}", server.address);
+        let infer = ["infer", "--device", &device, "--count", "1"];
+        let document = json(&[&infer[..], of_model, &["--json", "-"]].concat());
+        assert_eq!(document["device"], device.as_str());
+        assert_eq!(document["label_flips"], 0);
+        let logits = document["images"][0]["max_logit_error"].as_f64();
+        assert!(logits.is_some_and(|error| error < 0.5), "{logits:?}");
+        // Another network's client, who is told so, and the server goes on.
+        let other = [&infer[..], &["--model", "pima-logreg"]].concat();
+        fails(1, &other);
+        let twice = json(&[&infer[..], of_model, &["--json", "-"]].concat());
+        assert_eq!(twice["label_flips"], 0);
+    }
 }
 
 /// A board at the end of a serial line: the evaluator behind a pseudo terminal.
