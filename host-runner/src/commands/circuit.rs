@@ -754,15 +754,19 @@ fn form_name(form: Form) -> String {
     match form {
         Form::Blocks { lanes, .. } => format!("blocks of {lanes} lanes"),
         Form::Diagonals { baby, copies, .. } => {
+            let counted = |count: usize, what: &str| {
+                format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+            };
             let copied = if copies > 1 {
                 format!(" in each of {copies} copies")
             } else {
                 String::new()
             };
             format!(
-                "{} diagonals{copied}, {baby} baby and {} giant steps",
-                form.diagonals(),
-                form.giants()
+                "{}{copied}, {}, {}",
+                counted(form.diagonals(), "diagonal"),
+                counted(baby, "baby step"),
+                counted(form.giants(), "giant step")
             )
         }
         Form::Rows { period } => format!("rows of {period}"),
