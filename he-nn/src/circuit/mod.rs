@@ -410,9 +410,12 @@ enum KeySwitches {
 
 /// What is done, in order.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is no allocator to box with"
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there is no allocator to box with"
+    )
 )]
 pub enum Step<'m> {
     /// A layer with weights, or several as one.
