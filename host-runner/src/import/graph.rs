@@ -145,7 +145,7 @@ fn node_name(node: &NodeProto) -> &str {
 }
 
 /// A name out of a file, fit for one line on a terminal.
-fn printable(name: &str) -> String {
+pub(super) fn printable(name: &str) -> String {
     let fit = |c: &char| (' '..='~').contains(c) && !matches!(c, '"' | '\\' | '{' | '}');
     let mut name: String = name
         .chars()
@@ -206,7 +206,7 @@ fn network_input(kind: InputKind, dims: &[usize]) -> Option<NetworkInput> {
 /// Reads a tensor.
 fn constant(tensor: &TensorProto) -> Result<Constant, Reason> {
     if tensor.data_location == 1 {
-        return Err("its numbers are in another file; export the model with them inside".into());
+        return Err("its numbers are in another file, and there is none beside bytes in memory; export the model with them inside".into());
     }
     let dims: Option<Vec<usize>> = tensor
         .dims

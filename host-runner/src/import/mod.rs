@@ -11,6 +11,7 @@
 //! ([`Network::standardise`]): a network that takes features as they are computes
 //! the same.
 
+mod external;
 mod graph;
 pub mod schema;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use graph::printable;
 use he_nn::model::ModelError;
 use prost::Message;
 
@@ -43,6 +45,18 @@ pub enum ImportError {
     Read {
         /// Which file.
         file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file with a tensor's numbers cannot be read.
+    #[error(
+        "the numbers of the tensor {name:?} are in {file:?}, which cannot be read ({source}): put it beside the ONNX file"
+    )]
+    External {
+        /// Its name.
+        name: String,
+        /// Which file, as the ONNX file has it.
+        file: String,
         /// What the system said.
         source: std::io::Error,
     },
@@ -126,15 +140,33 @@ pub enum ImportError {
     Table(#[from] TableError),
 }
 
-/// Reads a file: the network as it is there, which takes features as they are.
+/// Reads the bytes of a file: the network as it is there, which takes features as
+/// they are. Numbers in other files are refused, see [`read`].
 ///
 /// # Errors
 /// [`ImportError`].
 pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
+    graph::network(&decoded(bytes)?, name, kind)
+}
+
+/// Reads a file, and the files beside it that it names, as [`network`].
+///
+/// # Errors
+/// [`ImportError`].
+pub fn read(file: &Path, name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
+    let bytes = std::fs::read(file).map_err(|source| ImportError::Read {
+        file: file.into(),
+        source,
+    })?;
+    let mut graph = decoded(&bytes)?;
+    external::inline(&mut graph, file.parent().unwrap_or(Path::new("")))?;
+    graph::network(&graph, name, kind)
+}
+
+fn decoded(bytes: &[u8]) -> Result<schema::GraphProto, ImportError> {
     let model =
         schema::ModelProto::decode(bytes).map_err(|source| ImportError::Protobuf { source })?;
-    let graph = model.graph.ok_or(ImportError::NoGraph)?;
-    graph::network(&graph, name, kind)
+    model.graph.ok_or(ImportError::NoGraph)
 }
 
 /// Imports a file and quantizes its network. Ranges are measured on the data in a
@@ -149,11 +181,7 @@ pub fn import(
     kind: InputKind,
     data: &Path,
 ) -> Result<Calibrated, ImportError> {
-    let bytes = std::fs::read(file).map_err(|source| ImportError::Read {
-        file: file.into(),
-        source,
-    })?;
-    let mut network = network(&bytes, name, kind)?;
+    let mut network = read(file, name, kind)?;
     Ok(match kind {
         InputKind::Pixels => {
             let directory = DataSet::Mnist.locate(data);

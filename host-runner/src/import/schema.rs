@@ -127,9 +127,23 @@ pub struct TensorProto {
     /// Numbers in double precision.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    /// Where in another file the numbers are: `location`, `offset` and `length`.
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
     /// 1 if the numbers are in another file.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
+}
+
+/// A key and its value.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StringStringEntryProto {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// The value.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// Name and type of an input or output.

@@ -2,8 +2,9 @@ use he_nn::circuit::Weights;
 use he_nn::model::{Input, Model, Sample, Shape};
 
 use super::schema::{
-    AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto, TensorProto,
-    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+    ValueInfoProto,
 };
 use super::*;
 use crate::circuit::{self, Keys, batch, latency};
@@ -733,5 +734,72 @@ fn files_by_another_program() {
             // The weights have 8 bits here.
             assert!((got - expected).abs() < 0.02 * largest, "{logits:?}");
         }
+    }
+}
+
+/// Moves the numbers of all tensors into one file, with a gap before each.
+fn moved(graph: &mut GraphProto, location: &str) -> Vec<u8> {
+    let mut file = Vec::new();
+    for tensor in &mut graph.initializer {
+        file.extend([0xff; 3]);
+        let offset = file.len();
+        let numbers = std::mem::take(&mut tensor.float_data);
+        file.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+        let length = file.len() - offset;
+        tensor.data_location = 1;
+        tensor.external_data = [
+            ("location", location.to_owned()),
+            ("offset", offset.to_string()),
+            ("length", length.to_string()),
+        ]
+        .map(|(key, value)| StringStringEntryProto {
+            key: key.to_owned(),
+            value,
+        })
+        .to_vec();
+    }
+    file
+}
+
+#[test]
+fn numbers_in_a_file_beside_it_are_those_inside() {
+    let directory = tempfile::tempdir().unwrap();
+    let onnx = directory.path().join("mlp.onnx");
+    let numbers = directory.path().join("mlp.onnx.data");
+    let square = || mlp(vec![node("Mul", &["h", "h"], "a")]);
+    let expected = network(&bytes(square()), "test", InputKind::Pixels).unwrap();
+    let mut outside = square();
+    let file = moved(&mut outside, "mlp.onnx.data");
+    std::fs::write(&onnx, bytes(outside.clone())).unwrap();
+    let read = || read(&onnx, "test", InputKind::Pixels);
+    let refused = |reason: &str| {
+        let error = read().unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+        assert!(!error.contains('\n') && error.len() > 20, "{error}");
+    };
+    refused("\"mlp.onnx.data\", which cannot be read");
+    std::fs::write(&numbers, &file).unwrap();
+    assert_eq!(read().unwrap(), expected);
+    std::fs::write(&numbers, &file[..file.len() - 1]).unwrap();
+    refused("\"half\" cannot be used: its numbers are at byte");
+    std::fs::write(&numbers, &file).unwrap();
+    let change = |key: &str, value: &str, reason: &str| {
+        let mut changed = outside.clone();
+        let entries = &mut changed.initializer[1].external_data;
+        let entry = entries.iter_mut().find(|entry| entry.key == key).unwrap();
+        entry.value = value.to_owned();
+        std::fs::write(&onnx, bytes(changed)).unwrap();
+        refused(reason);
+    };
+    change("length", "12", "holds 3 numbers");
+    change("length", "-4", "no number of bytes");
+    change(
+        "offset",
+        "18446744073709551615",
+        "at byte 18446744073709551615",
+    );
+    change("offset", "x\n", "the offset x? of its numbers");
+    for elsewhere in ["", "../mlp.onnx.data", "/etc/hostname", "./../x"] {
+        change("location", elsewhere, "not beside the ONNX file");
     }
 }
