@@ -213,7 +213,7 @@ fn every_form_gives_the_logits_of_the_clear_network() {
         // Copies of the input.
         network(
             image(28),
-            &[Part::Dense(256), Part::Square, Part::Dense(10)],
+            &[Part::Dense(1000), Part::Square, Part::Dense(10)],
         ),
         // More outputs than inputs.
         network(image(6), &[Part::Dense(100), Part::Square, Part::Dense(10)]),
