@@ -117,10 +117,7 @@ impl<'m> BatchCircuit<'m> {
         start: usize,
         norms: &AllNorms,
     ) -> Result<Self, CircuitError> {
-        let prime = |i: usize| {
-            let prime = params.prime(i);
-            prime.map_or(1.0, |p| f64::from(p.modulus().value()))
-        };
+        let prime = |i: usize| super::prime_value(params, i);
         let min_scale = libm::exp2(MIN_SCALE_LOG2);
         let mut steps = heapless::Vec::new();
         let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
@@ -391,10 +388,7 @@ fn approached(
     domain: f64,
 ) -> Result<(Approach, f64), CircuitError> {
     let levels = polynomial_levels(coefficients.len().saturating_sub(1));
-    let near = |level: usize| {
-        let prime = params.prime(level);
-        super::round_pow2(prime.map_or(1.0, |p| f64::from(p.modulus().value())))
-    };
+    let near = |level: usize| super::round_pow2(super::prime_value(params, level));
     let (mut rescales, mut divisor) = (0, 1.0);
     loop {
         let needed = rescales + levels;
@@ -432,8 +426,7 @@ fn approached(
                 });
             }
             for level in (at + 1..=level).rev() {
-                let prime = params.prime(level);
-                scale /= prime.map_or(1.0, |p| f64::from(p.modulus().value()));
+                scale /= super::prime_value(params, level);
             }
             let approach = Approach {
                 factor,
@@ -442,8 +435,7 @@ fn approached(
             };
             return Ok((approach, left));
         }
-        let prime = params.prime(at);
-        divisor *= prime.map_or(1.0, |p| f64::from(p.modulus().value()));
+        divisor *= super::prime_value(params, at);
         rescales += 1;
     }
 }

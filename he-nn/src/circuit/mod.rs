@@ -882,8 +882,7 @@ impl<'m> Circuit<'m> {
     }
 
     fn prime(&self, i: usize) -> f64 {
-        let prime = self.params.prime(i);
-        prime.map_or(1.0, |p| f64::from(p.modulus().value()))
+        prime_value(self.params, i)
     }
 
     /// Chooses scales from the first layer to the last.
@@ -1236,6 +1235,12 @@ fn check_error(model: &Model<'_>, error: LogitError) -> Result<(), CircuitError>
         error: error.six_sigma,
         range,
     })
+}
+
+/// The prime that a rescaling from level `i` divides by.
+fn prime_value(params: &Params, i: usize) -> f64 {
+    let prime = params.prime(i);
+    prime.map_or(1.0, |p| f64::from(p.modulus().value()))
 }
 
 fn floor_pow2(x: f64) -> f64 {

@@ -296,8 +296,7 @@ impl State {
 
     /// A rescaling from a level.
     pub(super) fn divide(&mut self, params: &Params, level: usize) {
-        let prime = params.prime(level);
-        let unit = prime.map_or(1.0, |p| 1.0 / f64::from(p.modulus().value()));
+        let unit = 1.0 / super::prime_value(params, level);
         self.noise = self
             .noise
             .times(unit, unit)

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use he_core::Params;
 use he_core::ckks::evaluator::{
-    Workspace, add_constant, evaluate_polynomial, fast_workspace_words, integer_matrix,
-    integer_matrix_halves, multiply_constant, polynomial_words, relinearize, rescale, square,
+    Workspace, add_constant, fast_workspace_words, integer_matrix, integer_matrix_halves,
+    multiply_constant, relinearize, rescale, square,
 };
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::rlwe::keys::switching_key_words;
@@ -18,9 +18,10 @@ use he_nn::model::{Layer, LayerView, Linear, Model, Sample};
 
 use zeroize::Zeroizing;
 
-use super::latency::{polynomial_name, read_fresh, read_keys, values_of};
+use super::latency::{polynomial_name, read_fresh, read_keys, square_name, values_of};
 use super::{
-    EngineError, Keys, StageTime, ciphertext_bytes, failed, first_that_serves, objects, refused,
+    EngineError, Keys, StageTime, ciphertext_bytes, failed, first_that_serves, objects, polynomial,
+    polynomial_len, refused,
 };
 
 type Ct = Ciphertext<Vec<u32>>;
@@ -39,7 +40,7 @@ pub fn layer_name(view: &LayerView<'_>) -> String {
         Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
             polynomial_name(view.index, coefficients.len())
         }
-        _ if view.layer.linear().is_none() => format!("square {}", view.index),
+        _ if view.layer.linear().is_none() => square_name(view.index),
         _ => {
             let (inputs, outputs) = (view.input.values(), view.output.values());
             format!("layer {}: {inputs}-{outputs}", view.index)
@@ -89,9 +90,8 @@ pub fn memory(circuit: &BatchCircuit<'_>) -> usize {
     let layers = circuit.model().layers().zip(circuit.steps());
     let of_polynomials = layers.filter_map(|(view, step)| match view.layer {
         Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
-            let degree = coefficients.len().saturating_sub(1);
             let level = step.level - step.approach.rescales;
-            Some(polynomial_words(params, level, degree))
+            Some(polynomial_len(params, level, coefficients.len()))
         }
         _ => None,
     });
@@ -353,8 +353,7 @@ impl<'m> Evaluator<'m> {
         let params = self.circuit.params();
         let what = "a polynomial";
         let level = step.level - step.approach.rescales;
-        let degree = coefficients.len().saturating_sub(1);
-        let mut words = vec![0; polynomial_words(params, level, degree)];
+        let mut words = vec![0; polynomial_len(params, level, coefficients.len())];
         let mut scratch = vec![0; params.n()];
         let key = self.keys.first().ok_or(NO_KEY)?;
         let factor = Constant::real(1.0, step.approach.factor).map_err(failed(what))?;
@@ -363,18 +362,8 @@ impl<'m> Evaluator<'m> {
             for _ in 0..step.approach.rescales {
                 rescale(params, value, &mut scratch).map_err(failed("rescaling"))?;
             }
-            let mut work = Workspace::new(params, level, &mut self.work).map_err(failed(what))?;
-            let target = step.output;
-            evaluate_polynomial(
-                params,
-                value,
-                coefficients,
-                target,
-                key,
-                &mut words,
-                &mut work,
-            )
-            .map_err(failed(what))?;
+            let memory = (&mut words[..], &mut self.work[..]);
+            polynomial(params, value, coefficients, step.output, key, memory)?;
         }
         Ok(())
     }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use he_core::Params;
 use he_core::ckks::encode::{encode, encode_complex};
 use he_core::ckks::evaluator::{
-    SwitchOp, Workspace, add, add_plain, evaluate_polynomial, fast_workspace_words, hoisting_words,
-    multiply_add, multiply_constant, plaintext_matrix, polynomial_words, relinearize, rescale,
-    rotate_many, square, switch,
+    SwitchOp, Workspace, add, add_plain, fast_workspace_words, hoisting_words, multiply_add,
+    multiply_constant, plaintext_matrix, relinearize, rescale, rotate_many, square, switch,
 };
 use he_core::ckks::{Ciphertext, Constant, Plaintext};
 use he_core::ring::automorphism;
@@ -18,7 +17,10 @@ use he_nn::circuit::{Circuit, Form, LinearMap, LinearScales, Step, Weights};
 use he_nn::model::{Model, Sample};
 use zeroize::Zeroizing;
 
-use super::{EngineError, Keys, Matrix, StageTime, ciphertext_bytes, failed, objects, refused};
+use super::{
+    EngineError, Keys, Matrix, StageTime, ciphertext_bytes, failed, objects, polynomial,
+    polynomial_len, refused,
+};
 
 type Ct = Ciphertext<Vec<u32>>;
 type Ct3 = Ciphertext<Vec<u32>, 3>;
@@ -76,8 +78,8 @@ pub fn memory(circuit: &Circuit<'_>) -> usize {
             level,
             ..
         } => {
-            let degree = coefficients.len().saturating_sub(1);
-            2 * (level + 1) * params.n() + polynomial_words(params, *level, degree)
+            let words = polynomial_len(params, *level, coefficients.len());
+            2 * (level + 1) * params.n() + words
         }
     });
     let values = values.max().unwrap_or(0);
@@ -286,26 +288,20 @@ impl<'m> Evaluator<'m> {
         let mut scratch = vec![0; params.n()];
         for (index, (step, factors)) in self.circuit.steps().iter().zip(&self.factors).enumerate() {
             let start = clock();
-            let (name, result) = match (step, factors) {
-                (
-                    Step::Linear {
-                        map, form, scales, ..
-                    },
-                    Some(factors),
-                ) => {
+            let result = match (step, factors) {
+                (Step::Linear { form, scales, .. }, Some(factors)) => {
                     let mut sum = machine.linear(index == 0, *form, scales, factors, values)?;
                     rescale(params, &mut sum, &mut scratch).map_err(failed("rescaling"))?;
-                    (layer_name(map), sum)
+                    sum
                 }
-                (Step::Square { layer, .. }, None) => {
+                (Step::Square { .. }, None) => {
                     let [value] = take_one(values)?;
                     let mut squared = machine.square(value)?;
                     rescale(params, &mut squared, &mut scratch).map_err(failed("rescaling"))?;
-                    (format!("square {layer}"), squared)
+                    squared
                 }
                 (
                     Step::Polynomial {
-                        layer,
                         coefficients,
                         output,
                         ..
@@ -313,8 +309,7 @@ impl<'m> Evaluator<'m> {
                     None,
                 ) => {
                     let [value] = take_one(values)?;
-                    let name = polynomial_name(*layer, coefficients.len());
-                    (name, machine.polynomial(value, coefficients, *output)?)
+                    machine.polynomial(value, coefficients, *output)?
                 }
                 _ => {
                     return Err(EngineError::Count {
@@ -325,7 +320,7 @@ impl<'m> Evaluator<'m> {
                 }
             };
             times.push(StageTime {
-                name,
+                name: step_name(step),
                 time: clock().saturating_sub(start),
                 level: step.level(),
                 scale_log2: result.scale().log2(),
@@ -378,9 +373,27 @@ pub fn layer_name(map: &LinearMap<'_>) -> String {
     }
 }
 
-/// A name for an activation that is no square, in tables.
+/// A name for a step in tables.
 #[must_use]
-pub fn polynomial_name(layer: usize, coefficients: usize) -> String {
+pub fn step_name(step: &Step<'_>) -> String {
+    match step {
+        Step::Linear { map, .. } => layer_name(map),
+        Step::Square { layer, .. } => square_name(*layer),
+        Step::Polynomial {
+            layer,
+            coefficients,
+            ..
+        } => polynomial_name(*layer, coefficients.len()),
+    }
+}
+
+/// A name for a square in tables.
+pub(super) fn square_name(layer: usize) -> String {
+    format!("square {layer}")
+}
+
+/// A name for an activation that is no square, in tables.
+pub(super) fn polynomial_name(layer: usize, coefficients: usize) -> String {
     format!(
         "polynomial {layer}: degree {}",
         coefficients.saturating_sub(1)
@@ -608,23 +621,12 @@ impl Machine<'_> {
         coefficients: &[f64],
         target: f64,
     ) -> Result<Ct, EngineError> {
-        let what = "a polynomial";
         let (params, level) = (self.params, ct.level());
-        let degree = coefficients.len().saturating_sub(1);
         let key = self.keys.find(SwitchTarget::Square, level);
-        let key = key.map_err(failed(what))?;
-        let mut words = vec![0; polynomial_words(params, level, degree)];
-        let mut work = Workspace::new(params, level, self.work).map_err(failed(what))?;
-        evaluate_polynomial(
-            params,
-            &mut ct,
-            coefficients,
-            target,
-            key,
-            &mut words,
-            &mut work,
-        )
-        .map_err(failed(what))?;
+        let key = key.map_err(failed("a polynomial"))?;
+        let mut words = vec![0; polynomial_len(params, level, coefficients.len())];
+        let memory = (&mut words[..], &mut *self.work);
+        polynomial(params, &mut ct, coefficients, target, key, memory)?;
         Ok(ct)
     }
 

@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 pub use client::Keys;
 use he_core::Params;
+use he_core::ckks::Ciphertext;
+use he_core::ckks::evaluator::{Workspace, evaluate_polynomial, polynomial_words};
 use he_core::params::{N4096_DEPTH3, Security};
 use he_core::ring::ntt;
-use he_core::rlwe::SwitchTarget;
+use he_core::rlwe::{SwitchKey, SwitchTarget};
 use he_core::wire::{Header, Object};
 use he_nn::circuit::{Circuit, CircuitError, LinearMap, PASSES_A_TRANSFORM, Weights};
 use he_nn::model::Model;
@@ -294,6 +296,27 @@ fn first_that_serves<T>(
         }
     }
     planned
+}
+
+/// Words that [`polynomial`] works in besides switching keys, for so many coefficients.
+fn polynomial_len(params: &Params, level: usize, coefficients: usize) -> usize {
+    polynomial_words(params, level, coefficients.saturating_sub(1))
+}
+
+/// A polynomial of a ciphertext, in place, rescaled to `target`; in memory of
+/// [`polynomial_len`] and of key switching.
+fn polynomial(
+    params: &Params,
+    ct: &mut Ciphertext<Vec<u32>>,
+    coefficients: &[f64],
+    target: f64,
+    key: &SwitchKey<Vec<u32>>,
+    (words, work): (&mut [u32], &mut [u32]),
+) -> Result<(), EngineError> {
+    let what = "a polynomial";
+    let mut work = Workspace::new(params, ct.level(), work).map_err(failed(what))?;
+    evaluate_polynomial(params, ct, coefficients, target, key, words, &mut work)
+        .map_err(failed(what))
 }
 
 /// The objects of a row of them.

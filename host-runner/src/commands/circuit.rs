@@ -310,21 +310,12 @@ fn on_device(
 fn step_times(circuit: &Circuit<'_>) -> Result<Vec<StageTime>, EngineError> {
     let params = circuit.params();
     let of = |step: &Step<'_>| {
-        let (name, scale) = match step {
-            Step::Linear { map, scales, .. } => (latency::layer_name(map), scales.output),
-            Step::Square { layer, output, .. } => (format!("square {layer}"), *output),
-            Step::Polynomial {
-                layer,
-                coefficients,
-                output,
-                ..
-            } => (
-                latency::polynomial_name(*layer, coefficients.len()),
-                *output,
-            ),
+        let scale = match step {
+            Step::Linear { scales, .. } => scales.output,
+            Step::Square { output, .. } | Step::Polynomial { output, .. } => *output,
         };
         Ok(StageTime {
-            name,
+            name: latency::step_name(step),
             time: Duration::ZERO,
             level: step.level(),
             scale_log2: scale.log2(),
@@ -712,35 +703,24 @@ pub fn plan(
 fn describe(step: &Step<'_>, params: &Params) -> CircuitStep {
     match step {
         Step::Linear {
-            map,
             form,
             level,
             scales,
+            ..
         } => CircuitStep {
-            name: format!("{}, {}", latency::layer_name(map), form_name(*form)),
+            name: format!("{}, {}", latency::step_name(step), form_name(*form)),
             level: *level,
             scale_log2: scales.output.log2(),
             products: form.products(params.slots()),
         },
-        Step::Square {
-            layer,
-            level,
-            output,
-            ..
-        } => CircuitStep {
-            name: format!("square {layer}"),
+        Step::Square { level, output, .. } => CircuitStep {
+            name: latency::step_name(step),
             level: *level,
             scale_log2: output.log2(),
             products: 1,
         },
-        Step::Polynomial {
-            layer,
-            coefficients,
-            level,
-            output,
-            ..
-        } => CircuitStep {
-            name: latency::polynomial_name(*layer, coefficients.len()),
+        Step::Polynomial { level, output, .. } => CircuitStep {
+            name: latency::step_name(step),
             level: *level,
             scale_log2: output.log2(),
             products: step

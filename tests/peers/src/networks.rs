@@ -237,20 +237,25 @@ fn chain(rescalings: usize) -> Vec<u32> {
 
 const TENSEAL_SCALE: f64 = 67_108_864.0;
 
+/// Numbers from -1 to 1, always the same ones.
+fn uniform() -> impl FnMut() -> f32 {
+    let mut state = 1u64;
+    move || {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+}
+
 /// The file of a network.
 fn file(case: &Case, digits: &host_runner::data::Dataset) -> Result<Vec<u8>> {
     let Source::Drawn(sizes) = case.source else {
         let file = bundled::model(case.name).context("no such bundled network")?;
         return Ok(file.to_vec());
     };
-    let mut state = 1u64;
-    let mut draw = || {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-    };
+    let mut draw = uniform();
     let mut layers = Vec::new();
     for (index, pair) in sizes.windows(2).enumerate() {
         let (inputs, outputs) = (usize::from(pair[0]), usize::from(pair[1]));
@@ -543,18 +548,11 @@ const TRAINING: (usize, usize) = (538, FEATURES);
 /// As many rows as Pima's training split has, features drawn: time does not depend
 /// on them.
 fn drawn() -> Rows {
-    let mut state = 1u32;
-    let mut draw = || {
-        // Numerical Recipes' generator: all that is asked of it is to vary.
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state >> 16
-    };
+    let mut draw = uniform();
     let (rows, _) = TRAINING;
     Rows {
-        rows: (0..rows)
-            .map(|_| std::array::from_fn(|_| draw() as f32))
-            .collect(),
-        labels: (0..rows).map(|_| (draw() & 1) as u8).collect(),
+        rows: (0..rows).map(|_| std::array::from_fn(|_| draw())).collect(),
+        labels: (0..rows).map(|_| u8::from(draw() > 0.0)).collect(),
     }
 }
 

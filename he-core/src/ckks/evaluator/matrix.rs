@@ -141,8 +141,9 @@ where
         output.check_params(params)?;
         output.check_storage(level)?;
     }
+    let scale_of = |row: &[Plaintext<U>]| row.first().map_or(1.0, |w| first.scale() * w.scale());
     for row in weights.chunks_exact(columns) {
-        let scale = row.first().map_or(1.0, |w| first.scale() * w.scale());
+        let scale = scale_of(row);
         check_scale(OP, scale)?;
         for (input, weight) in inputs.iter().zip(row) {
             weight.check_params(params)?;
@@ -151,7 +152,7 @@ where
         }
     }
     for (output, row) in outputs.iter_mut().zip(weights.chunks_exact(columns)) {
-        let scale = row.first().map_or(1.0, |w| first.scale() * w.scale());
+        let scale = scale_of(row);
         // All words are written below.
         output.set(level, scale);
         output.set_track(Track::of(|| {
