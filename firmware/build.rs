@@ -13,7 +13,7 @@ use he_nn::plan::Plan;
 
 const DEFAULT_BOARD: &str = "mps2-an386";
 const DEFAULT_PARAMS: &str = "n4096-depth3";
-const DEFAULT_MODEL: &str = "../host-runner/assets/models/mnist-mlp64.hemodel";
+const DEFAULT_MODEL: &str = "../he-nn/assets/models/mnist-mlp64.hemodel";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

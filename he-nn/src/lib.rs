@@ -2,8 +2,13 @@
 //! evaluator's session, a sensor that encrypts, and the messages on the link.
 //!
 //! `no_std` and without an allocator; the firmware, the in-process evaluator
-//! and the tests run the same code.
-#![cfg_attr(not(test), no_std)]
+//! and the tests run the same code. What a host has besides stands behind features:
+//!
+//! - `std`: data sets, networks in floating point, evaluation in the clear, and the
+//!   bundled models and digits;
+//! - `import`: networks from ONNX files;
+//! - `train`: training of the bundled architectures.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 pub mod circuit;
 pub mod link;
@@ -12,6 +17,20 @@ pub mod message;
 pub mod model;
 pub mod packing;
 pub mod plan;
+pub mod progress;
 pub mod sensor;
 pub mod session;
 pub mod trace;
+
+#[cfg(feature = "std")]
+pub mod bundled;
+#[cfg(feature = "std")]
+pub mod clear;
+#[cfg(feature = "std")]
+pub mod data;
+#[cfg(feature = "import")]
+pub mod import;
+#[cfg(feature = "std")]
+pub mod network;
+#[cfg(feature = "train")]
+pub mod train;

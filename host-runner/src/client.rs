@@ -11,6 +11,7 @@ use he_core::ckks::encode::encode_in_place;
 use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{self, KeyLimb, SecretKey, SwitchTarget};
 use he_core::wire;
+use he_nn::clear;
 use he_nn::message::{
     CHUNK_COEFFS, Fault, Item, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES,
     Stage, Stages, TimeUnit,
@@ -361,7 +362,7 @@ impl Inference {
     /// The class of the largest logit.
     #[must_use]
     pub fn label(&self) -> usize {
-        argmax(&self.logits)
+        clear::argmax(&self.logits)
     }
 
     /// Sum of the stage times; `None` without a clock.
@@ -373,20 +374,6 @@ impl Inference {
                 .fold(0u64, |sum, s| sum.saturating_add(s.time))
         })
     }
-}
-
-/// Index of the largest value, the first of equals.
-#[must_use]
-pub fn argmax(values: &[f64]) -> usize {
-    let better = |best: Option<(usize, f64)>, (i, &x): (usize, &f64)| match best {
-        Some((_, y)) if y >= x => best,
-        _ => Some((i, x)),
-    };
-    values
-        .iter()
-        .enumerate()
-        .fold(None, better)
-        .map_or(0, |(i, _)| i)
 }
 
 impl Client {

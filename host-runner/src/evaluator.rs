@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn a_silent_client_loses_its_session() {
         let limit = Duration::from_millis(50);
-        let model = Held::TwoLayers(crate::bundled::model("mnist-mlp64").unwrap());
+        let model = Held::TwoLayers(he_nn::bundled::model("mnist-mlp64").unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();

@@ -4,14 +4,16 @@
 
 use std::fmt::Display;
 
+use he_nn::bundled;
+use he_nn::clear::{self, argmax};
+use he_nn::data::Image;
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, Shape};
+use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
 use he_nn::plan::Plan;
 use he_nn::session::Platform;
-use host_runner::client::{Client, Inference, argmax};
-use host_runner::data::Image;
-use host_runner::network::{Network, NetworkInput, NetworkLayer, Weights};
-use host_runner::{bundled, evaluator, plain};
+use host_runner::client::{Client, Inference};
+use host_runner::evaluator;
 
 pub mod golden;
 pub mod mangler;
@@ -70,7 +72,7 @@ impl Reference {
     /// # Panics
     /// If the label differs, or a logit by more than the plan allows.
     pub fn check(&self, image: &Image, inference: &Inference) {
-        let plain = plain::logits(&self.model, image).unwrap();
+        let plain = clear::logits(&self.model, image).unwrap();
         let bound = self.plan.logit_error().six_sigma;
         for (encrypted, plain) in inference.logits.iter().zip(&plain) {
             assert!(

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::thread;
 
 use he_edge_tests::Reference;
+use he_nn::bundled;
 use he_nn::circuit::{CircuitError, Weights};
+use he_nn::clear::{self, argmax};
+use he_nn::data::{self, DataSet, Dataset, Samples, Split};
 use he_nn::model::{Model, Sample};
 use host_runner::circuit::{self, Keys};
-use host_runner::client::argmax;
-use host_runner::data::{self, DataSet, Dataset, Samples, Split};
 use host_runner::device::Connection;
 use host_runner::encrypted_training::{self, EPOCHS, Mode};
-use host_runner::{bundled, evaluator, plain};
+use host_runner::evaluator;
 
 /// Images that are classified encrypted.
 const ENCRYPTED: usize = 1000;
@@ -34,7 +35,7 @@ fn mnist() -> Dataset {
 }
 
 fn plain(reference: &Reference, image: &data::Image) -> Vec<f64> {
-    plain::logits(&reference.model, image).unwrap()
+    clear::logits(&reference.model, image).unwrap()
 }
 
 /// A bundled network, its data, and how many test samples must be classified right.
@@ -78,7 +79,7 @@ fn in_the_clear() {
         let samples = samples_of(set);
         let samples = samples.all();
         let count = samples.len();
-        let right = plain::measure(&model, samples.into_iter()).unwrap().right;
+        let right = clear::measure(&model, samples.into_iter()).unwrap().right;
         say(&format!("{name} in the clear: {right} of {count} right"));
         assert!(right >= least, "{name}: {right}");
     }
@@ -89,8 +90,8 @@ fn tally(model: &Model<'_>, samples: &[(Sample<'_>, u8)], logits: &[Vec<f64>]) -
     assert_eq!(samples.len(), logits.len());
     let mut tally = Tally::default();
     for (&(sample, label), logits) in samples.iter().zip(logits) {
-        let clear = plain::logits(model, sample).unwrap();
-        let (encrypted, plain) = (plain::class(logits), plain::class(&clear));
+        let clear = clear::logits(model, sample).unwrap();
+        let (encrypted, plain) = (clear::class(logits), clear::class(&clear));
         tally.right += usize::from(encrypted == usize::from(label));
         tally.plain_right += usize::from(plain == usize::from(label));
         tally.flips += usize::from(encrypted != plain);

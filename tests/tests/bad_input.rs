@@ -8,18 +8,18 @@ use he_core::ring::ntt;
 use he_core::wire::{pack, packed_len};
 use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies, requests};
 use he_edge_tests::{Reference, assert_one_sentence, two_layer};
+use he_nn::clear;
 use he_nn::link::MAX_DECODED;
 use he_nn::message::{
     CHUNK_COEFFS, Card, Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request,
     SEED_BYTES, Stage, StageKind, Stages, TimeUnit,
 };
 use he_nn::model::Model;
+use he_nn::network::Weights;
 use he_nn::plan::Plan;
 use host_runner::client::{Client, ClientError};
 use host_runner::device::{Connection, DeviceError, Duplex};
 use host_runner::evaluator;
-use host_runner::network::Weights;
-use host_runner::plain;
 
 /// For replies that come. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -909,7 +909,7 @@ fn an_evaluator_with_another_model() {
     );
     assert_one_sentence("pixels", &error);
     let inference = client.infer(&mut link, &image, |_, _| ()).unwrap();
-    let plain = plain::logits(&other, &image).unwrap();
+    let plain = clear::logits(&other, &image).unwrap();
     let bound = plan.logit_error().six_sigma;
     assert_eq!(inference.logits.len(), 4);
     for (a, b) in inference.logits.iter().zip(plain) {

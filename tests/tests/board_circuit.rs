@@ -1,11 +1,12 @@
 //! Circuits on emulated boards: weights that come encrypted, and a convolutional
 //! network whose arena lies in external RAM.
 
+use he_nn::bundled;
 use he_nn::circuit::Weights;
+use he_nn::clear;
 use he_nn::message::{StageKind, TimeUnit};
 use he_nn::model::Model;
 use host_runner::boards;
-use host_runner::bundled;
 use host_runner::circuit::{Keys, device};
 use host_runner::client::Inference;
 use host_runner::commands::circuit::BoardReport;
@@ -13,7 +14,6 @@ use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD, Transport};
 use host_runner::evaluator::in_process_program;
-use host_runner::plain;
 
 fn infer(
     transport: impl Transport,
@@ -32,7 +32,7 @@ fn infer(
         let pixels = image.as_slice();
         let inference = client.infer(&mut link, pixels, |_, _| {}).unwrap();
         assert_eq!(inference.label(), usize::from(label));
-        let clear = plain::logits(model, pixels).unwrap();
+        let clear = clear::logits(model, pixels).unwrap();
         let error = inference
             .logits
             .iter()

@@ -23,7 +23,7 @@ fn the_release_image_cannot_panic_or_allocate() {
     let image = Image::read(&build("firmware", &[])).unwrap();
     assert_eq!(image.unwanted, [""; 0]);
     assert!(image.sizes.code <= MAX_CODE, "{:?}", image.sizes);
-    let model = host_runner::bundled::model("mnist-mlp64").unwrap();
+    let model = he_nn::bundled::model("mnist-mlp64").unwrap();
     assert_eq!(image.sizes.model, model.len() as u64);
 }
 

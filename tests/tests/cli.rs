@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use assert_cmd::Command;
 use he_edge_tests::{assert_one_sentence, two_layer};
-use he_nn::model::Model;
-use host_runner::import::schema::{
+use he_nn::import::schema::{
     DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
-use host_runner::network::Weights;
+use he_nn::model::Model;
+use he_nn::network::Weights;
 use prost::Message;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -310,7 +310,7 @@ fn models_that_do_not_do() {
     assert_eq!(fails(2, &["serve", "--model", &wide]), reason);
 
     let missing = path(&directory, "missing.hemodel");
-    let sound = host_runner::bundled::model("mnist-mlp64").unwrap();
+    let sound = he_nn::bundled::model("mnist-mlp64").unwrap();
     let broken = path(&directory, "broken.hemodel");
     let mut bytes = sound.to_vec();
     bytes[20_000] ^= 4;
@@ -579,7 +579,7 @@ fn a_trace_is_a_file_and_a_picture_beside_it() {
 /// A data set in the format of MNIST: the bundled digits twice.
 fn digits_as_data() -> TempDir {
     let directory = TempDir::new().unwrap();
-    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host-runner/assets/digits");
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../he-nn/assets/digits");
     for (kind, idx) in [("images", "idx3"), ("labels", "idx1")] {
         let from = digits.join(format!("digits-{kind}-{idx}-ubyte"));
         for split in ["train", "t10k"] {
@@ -953,7 +953,7 @@ mod serial {
         let (mut board, line) = TTYPort::pair().unwrap();
         board.set_timeout(LIMIT).unwrap();
         let device = line.name().unwrap();
-        let model = host_runner::bundled::model("mnist-mlp64").unwrap();
+        let model = he_nn::bundled::model("mnist-mlp64").unwrap();
         std::thread::spawn(move || {
             // Ends when the line is closed, however the system says so.
             let _ = host_runner::evaluator::evaluate(model, &mut Port(board));

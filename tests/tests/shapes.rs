@@ -1,13 +1,13 @@
 //! Networks of other shapes than the reference, encrypted, in process.
 
 use he_edge_tests::two_layer;
+use he_nn::clear;
 use he_nn::model::Model;
+use he_nn::network::Weights;
 use he_nn::plan::Plan;
 use host_runner::client::Client;
 use host_runner::device::Connection;
 use host_runner::evaluator::{PARAMS, in_process};
-use host_runner::network::Weights;
-use host_runner::plain;
 
 /// A network with weights that are not symmetric in anything, as a file.
 fn network(inputs: u16, hidden: u16, classes: u16) -> Vec<u8> {
@@ -53,7 +53,7 @@ fn small_odd_and_wide_networks_give_their_logits() {
         let pixels: Vec<u8> = (0..u32::from(inputs))
             .map(|i| (i * 37 % 256) as u8)
             .collect();
-        let plain = plain::logits(&model, &pixels[..]).unwrap();
+        let plain = clear::logits(&model, &pixels[..]).unwrap();
         assert!(plain.iter().any(|x| x.abs() > 0.1), "{shape}: {plain:?}");
 
         let mut client = Client::from_seed(plan, &model, &[1; 32]).unwrap();

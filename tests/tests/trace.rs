@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use he_edge_tests::NoClock;
+use he_nn::bundled;
 use he_nn::message::{Refusal, Reply, Request, TimeUnit};
 use he_nn::model::Model;
 use he_nn::plan::Plan;
 use he_nn::session::Session;
 use he_nn::trace::{Place, Ring, SpanKind, Tracer};
-use host_runner::bundled;
 use host_runner::client::{Client, Inference};
 use host_runner::device::Connection;
 use host_runner::evaluator::{self, PARAMS};

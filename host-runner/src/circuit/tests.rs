@@ -6,7 +6,7 @@ use he_nn::circuit::{Form, Step, Weights};
 use he_nn::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Sample, Shape};
 
 use super::*;
-use crate::plain;
+use he_nn::clear;
 
 /// Bytes of reproducible noise.
 fn bytes(count: usize, seed: u32) -> Vec<u8> {
@@ -148,7 +148,7 @@ fn network(input: Shape, parts: &[Part]) -> Vec<u8> {
     let model = Model::parse(&first).unwrap();
     let images: Vec<Vec<u8>> = (0..20).map(|k| bytes(input.values(), 1000 + k)).collect();
     let samples = images.iter().map(|image| (Sample::Pixels(image), 0));
-    let measured = plain::measure(&model, samples).unwrap();
+    let measured = clear::measure(&model, samples).unwrap();
     build(&measured.ranges)
 }
 
@@ -182,7 +182,7 @@ fn latency_error(file: &[u8], params: &'static Params, weights: Weights) -> (Vec
     let (result, times) = evaluator.evaluate(&input).unwrap();
     assert_eq!(times.len(), steps + 1);
     let logits = client.decrypt(&result).unwrap();
-    let clear = plain::logits(&model, &sample[..]).unwrap();
+    let clear = clear::logits(&model, &sample[..]).unwrap();
     let error = logits
         .iter()
         .zip(&clear)
@@ -406,7 +406,7 @@ fn batch_error(circuit: &BatchCircuit<'_>, images: &[Vec<u8>]) -> f64 {
     assert_eq!(logits.len(), images.len());
     let mut worst = 0.0f64;
     for (logits, image) in logits.iter().zip(images) {
-        let clear = plain::logits(circuit.model(), &image[..]).unwrap();
+        let clear = clear::logits(circuit.model(), &image[..]).unwrap();
         for (a, b) in logits.iter().zip(&clear) {
             worst = worst.max((a - b).abs());
         }
@@ -443,7 +443,7 @@ fn streamed(file: &[u8], params: &'static Params, weights: Weights, count: usize
             last as usize,
             payload.inputs + payload.factors + payload.keys
         );
-        let clear = plain::logits(&model, pixels.as_slice()).unwrap();
+        let clear = clear::logits(&model, pixels.as_slice()).unwrap();
         for (a, b) in inference.logits.iter().zip(&clear) {
             worst = worst.max((a - b).abs());
         }

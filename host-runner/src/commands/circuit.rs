@@ -20,11 +20,11 @@ use super::output::{self, bytes, grouped};
 use super::plan::BoardUse;
 use super::{Failure, ModelFile, Packing, Weights};
 use crate::boards::{self, Board};
-use crate::bundled;
 use crate::circuit::{self, EngineError, StageTime, batch, latency};
-use crate::data::{DataSet, Samples, Split};
 use crate::device::Device;
-use crate::plain;
+use he_nn::bundled;
+use he_nn::clear;
+use he_nn::data::{DataSet, Samples, Split};
 
 impl From<Weights> for he_nn::circuit::Weights {
     fn from(weights: Weights) -> Self {
@@ -370,13 +370,13 @@ fn report(
 ) -> Result<InferReport, Failure> {
     let mut images = Vec::with_capacity(samples.len());
     for (index, (&(sample, label), logits)) in samples.iter().zip(&run.logits).enumerate() {
-        let clear = plain::logits(model, sample).map_err(EngineError::Sample)?;
+        let clear = clear::logits(model, sample).map_err(EngineError::Sample)?;
         let errors = logits.iter().zip(&clear).map(|(a, b)| (a - b).abs());
         images.push(ImageReport {
             index: offset + index,
             label,
-            predicted: plain::class(logits),
-            plain_predicted: plain::class(&clear),
+            predicted: clear::class(logits),
+            plain_predicted: clear::class(&clear),
             max_logit_error: errors.fold(0.0, f64::max),
             logits: logits.clone(),
         });

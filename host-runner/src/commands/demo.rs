@@ -4,10 +4,10 @@
 use super::infer::{self, ImageReport};
 use super::output::{self, bytes};
 use super::{Failure, ModelFile};
-use crate::bundled;
 use crate::client::Client;
-use crate::data::SIDE;
 use crate::device::Device;
+use he_nn::bundled;
+use he_nn::data::SIDE;
 
 /// Digits side by side.
 const PER_ROW: usize = 5;

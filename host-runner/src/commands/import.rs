@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use he_nn::model::MAX_NAME_BYTES;
 
 use super::{Failure, output};
-use crate::import::{self, InputKind};
+use he_nn::import::{self, InputKind};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -27,7 +27,25 @@ pub struct ImportArguments {
     /// the data. A normalisation in the file goes into the weights; features are
     /// standardised by the data's means and deviations, and the weights undo it.
     #[arg(long, value_enum, default_value = "pixels")]
-    pub input: InputKind,
+    pub input: InputName,
+}
+
+/// [`InputKind`] on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum InputName {
+    /// Pixels from 0 to 1.
+    Pixels,
+    /// Features, as they are in the data.
+    Features,
+}
+
+impl From<InputName> for InputKind {
+    fn from(name: InputName) -> Self {
+        match name {
+            InputName::Pixels => Self::Pixels,
+            InputName::Features => Self::Features,
+        }
+    }
 }
 
 /// Runs `import`.
@@ -41,7 +59,8 @@ pub fn run(arguments: &ImportArguments) -> Result<(), Failure> {
         // As much of it as a name may have, at a boundary of characters.
         stem[..stem.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
     });
-    let imported = import::import(&arguments.file, &name, arguments.input, &arguments.data)?;
+    let kind = arguments.input.into();
+    let imported = import::import(&arguments.file, &name, kind, &arguments.data)?;
     std::fs::write(&arguments.out, &imported.file).map_err(|source| Failure::Write {
         path: arguments.out.clone(),
         source,

@@ -15,16 +15,16 @@ use super::output::{self, grouped};
 use super::{
     Failure, ModelFile, PARAMS, Packing, SplitName, Weights, circuit, parse_device, parse_params,
 };
-use crate::bundled;
-use crate::client::{Client, Inference, argmax};
-use crate::data::{self, DataSet, Dataset};
+use crate::client::{Client, Inference};
 use crate::device::emulator::Emulator;
 use crate::device::log::LogSink;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, DeviceError, Transport, firmware_build, stream};
 use crate::evaluator;
-use crate::plain;
 use crate::trace::{Timeline, TracedImage};
+use he_nn::bundled;
+use he_nn::clear;
+use he_nn::data::{self, DataSet, Dataset};
 
 /// Arguments of `infer`.
 #[derive(Debug, Args)]
@@ -346,7 +346,7 @@ pub fn run_images<T: Transport>(
             bar.set_length(total);
             bar.set_position(sent);
         })?;
-        let plain = plain::logits(model, &pixels).map_err(|source| Failure::Model {
+        let plain = clear::logits(model, &pixels).map_err(|source| Failure::Model {
             name: model.name().to_owned(),
             source,
         })?;
@@ -359,7 +359,7 @@ pub fn run_images<T: Transport>(
             index,
             label,
             predicted: inference.label(),
-            plain_predicted: argmax(&plain),
+            plain_predicted: clear::argmax(&plain),
             max_logit_error: errors.fold(0.0, f64::max),
             logits: inference.logits.clone(),
         };

@@ -20,13 +20,13 @@ use he_core::Params;
 use he_nn::model::{Model, ModelError};
 use he_nn::plan::PlanError;
 
-use crate::bundled;
 use crate::client::ClientError;
-use crate::data::{DataError, Split};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
 use crate::evaluator::{EvaluatorError, PARAMS};
 use crate::sensor::SensorError;
+use he_nn::bundled;
+use he_nn::data::{DataError, Split};
 
 /// Neural networks on encrypted data on a microcontroller.
 ///
@@ -209,14 +209,14 @@ pub enum Failure {
     Sensor(#[from] SensorError),
     /// The file cannot be imported.
     #[error(transparent)]
-    Import(#[from] crate::import::ImportError),
+    Import(#[from] he_nn::import::ImportError),
     /// Training on encrypted data failed.
     #[error(transparent)]
     EncryptedTraining(#[from] crate::encrypted_training::Error),
     /// Training failed.
     #[cfg(feature = "train")]
     #[error(transparent)]
-    Train(#[from] crate::train::TrainError),
+    Train(#[from] he_nn::train::TrainError),
     /// This build cannot train.
     #[cfg(not(feature = "train"))]
     #[error(

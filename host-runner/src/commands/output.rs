@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, presets};
+use he_nn::progress::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Failure;
@@ -58,6 +60,37 @@ pub fn print(text: &str) -> Result<(), Failure> {
             source: e,
         }),
         _ => Ok(()),
+    }
+}
+
+/// A bar on standard error; nothing where that is not a terminal.
+#[derive(Debug)]
+pub struct Bar(ProgressBar);
+
+impl Default for Bar {
+    fn default() -> Self {
+        let template = "{msg:24} [{bar:40}] {percent:>3} %  {elapsed} (left: {eta})";
+        let style = ProgressStyle::with_template(template);
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self(ProgressBar::new(0).with_style(style.progress_chars("=> ")))
+    }
+}
+
+impl Progress for Bar {
+    fn start(&mut self, steps: u64) {
+        self.0.set_length(steps);
+    }
+
+    fn advance(&mut self, steps: u64) {
+        self.0.inc(steps);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.0.set_message(text.to_owned());
+    }
+
+    fn finish(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

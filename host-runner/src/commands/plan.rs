@@ -359,8 +359,8 @@ mod tests {
     use he_nn::model::Model;
 
     use super::*;
-    use crate::bundled;
     use crate::evaluator::PARAMS;
+    use he_nn::bundled;
 
     #[test]
     fn a_board_is_refused_one_byte_below_what_fits() {

@@ -16,15 +16,15 @@ use zeroize::Zeroizing;
 use super::infer::{ParamsReport, log_sink};
 use super::output::{self, grouped};
 use super::{Failure, ModelFile, parse_device};
-use crate::bundled;
-use crate::client::{Client, ClientError, argmax};
-use crate::data::{Image, PIXELS};
+use crate::client::{Client, ClientError};
 use crate::device::emulator::Emulator;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, Transport, firmware_build, stream};
 use crate::evaluator::{self, PARAMS};
-use crate::plain;
 use crate::sensor::{self, Line, Measurement};
+use he_nn::bundled;
+use he_nn::clear;
+use he_nn::data::{Image, PIXELS};
 
 /// The sensor's program in the firmware crate.
 pub const PROGRAM: &str = "sensor";
@@ -237,7 +237,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
             },
         )?;
         bar.finish_and_clear();
-        let plain = plain::logits(&model, image).map_err(|source| Failure::Model {
+        let plain = clear::logits(&model, image).map_err(|source| Failure::Model {
             name: file.name().to_owned(),
             source,
         })?;
@@ -245,7 +245,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         classified = Some(ClassifyReport {
             label,
             predicted: inference.label(),
-            plain_predicted: argmax(&plain),
+            plain_predicted: clear::argmax(&plain),
             max_logit_error: errors.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
             ciphertexts,
         });

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Failure, output};
-use crate::data::DataSet;
 use crate::encrypted_training::{self, ARCHITECTURE, EPOCHS, Error, Mode, Report};
+use he_nn::data::DataSet;
 
 /// What Chen and Song 2021 report, on an Intel Core i7-8550U: seconds of
 /// encryption, of five epochs, and the accuracy.
@@ -181,11 +181,10 @@ fn write_model(path: &Path, file: &[u8]) -> Result<(), Failure> {
 
 #[cfg(feature = "train")]
 fn run_plain(arguments: &TrainArguments) -> Result<(), Failure> {
-    use crate::train;
+    use he_nn::train;
 
-    let bar = train::progress_bar();
-    let trained = train::train(&arguments.architecture, &arguments.data, &bar)?;
-    bar.finish_and_clear();
+    let mut bar = output::Bar::default();
+    let trained = train::train(&arguments.architecture, &arguments.data, &mut bar)?;
     write_model(&arguments.out, &trained.file)?;
     let report = trained.report;
     output::present(arguments.json.as_deref(), &report, || report.to_string())

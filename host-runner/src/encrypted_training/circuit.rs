@@ -49,7 +49,7 @@ use he_core::rlwe::SwitchTarget;
 use he_core::rlwe::keys::{self, conjugation};
 
 use super::{Error, Mode};
-use crate::data::table::FEATURES;
+use he_nn::data::table::FEATURES;
 
 /// The sigmoid, `0.5 + 0.197 x - 0.004 x^3` (Chen and Song 2021; Kim et al. 2018,
 /// ePrint 2018/074, have the same on -5 .. 5).

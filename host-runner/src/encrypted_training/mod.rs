@@ -36,9 +36,9 @@ use self::circuit::{Circuit, Shape};
 use self::client::Client;
 use self::evaluator::Evaluator;
 use crate::circuit::EngineError;
-use crate::data::table::{FEATURES, SPLIT_SEED, Table, TableError};
-use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
-use crate::plain::{self, Calibrated};
+use he_nn::clear::{Calibrated, calibrated};
+use he_nn::data::table::{FEATURES, SPLIT_SEED, Table, TableError};
+use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
 
 /// The architecture that can be trained so, and the name of the model.
 pub const ARCHITECTURE: &str = "pima-logreg";
@@ -456,7 +456,7 @@ fn quantized(
             biases: vec![model.bias as f32],
         })],
     };
-    plain::calibrated(&network.quantized(), train.samples(), test.samples())
+    calibrated(&network.quantized(), train.samples(), test.samples())
 }
 
 #[cfg(test)]

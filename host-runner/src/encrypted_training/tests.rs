@@ -75,7 +75,7 @@ fn agrees(mode: Mode, epochs: usize) {
 
     // The file says what the decrypted weights do.
     let file = NetworkModel::parse(&trained.file).unwrap();
-    let measured = plain::measure(&file, test.samples()).unwrap();
+    let measured = he_nn::clear::measure(&file, test.samples()).unwrap();
     assert_eq!(
         (file.name(), measured.right),
         (ARCHITECTURE, report.quantized_right)

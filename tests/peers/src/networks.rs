@@ -10,9 +10,9 @@ use he_nn::circuit::{Circuit, Form, Step, Weights};
 use he_nn::model::{Layer, LayerView, Model, Shape};
 use host_runner::circuit::latency::{self, Client, Evaluator};
 use host_runner::circuit::{self, StageTime};
-use host_runner::data::table::{FEATURES, Table as Rows};
+use he_nn::data::table::{FEATURES, Table as Rows};
 use host_runner::encrypted_training::{EPOCHS, Mode, train_by};
-use host_runner::network::{Network, NetworkInput, NetworkLayer, Weights as LayerWeights};
+use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights as LayerWeights};
 use host_runner::{bundled, plain};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -250,7 +250,7 @@ fn uniform() -> impl FnMut() -> f32 {
 }
 
 /// The file of a network.
-fn file(case: &Case, digits: &host_runner::data::Dataset) -> Result<Vec<u8>> {
+fn file(case: &Case, digits: &he_nn::data::Dataset) -> Result<Vec<u8>> {
     let Source::Drawn(sizes) = case.source else {
         let file = bundled::model(case.name).context("no such bundled network")?;
         return Ok(file.to_vec());
@@ -282,7 +282,7 @@ fn file(case: &Case, digits: &host_runner::data::Dataset) -> Result<Vec<u8>> {
     .quantized();
     let draft = network.draft()?;
     let model = Model::parse(&draft)?;
-    let ranges = plain::measure(&model, digits.samples())?.ranges;
+    let ranges = clear::measure(&model, digits.samples())?.ranges;
     Ok(network.file(&ranges)?)
 }
 
@@ -427,7 +427,7 @@ fn network(
     let file = file(case, &digits)?;
     let model = Model::parse(&file)?;
     let image = digits.images.first().context("no image")?;
-    let clear = plain::logits(&model, &image[..])?;
+    let clear = clear::logits(&model, &image[..])?;
 
     let circuit = circuit::plan(model, case.weights)?;
     let params = circuit.params();

@@ -15,11 +15,11 @@ use super::output::{self, grouped};
 use super::sense::{SenseArguments, SenseReport, sense};
 use super::{Failure, ModelFile, parse_device};
 use crate::boards;
-use crate::bundled;
 use crate::client::Client;
 use crate::device::Device;
 use crate::device::firmware_build::{self, Options};
 use crate::image::{Image, Sizes};
+use he_nn::bundled;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]

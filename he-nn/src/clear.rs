@@ -1,8 +1,7 @@
 //! Networks in the clear, with the memory that a host has.
 
-use he_nn::model::{Model, ModelError, Sample};
+use crate::model::{Model, ModelError, Sample};
 
-use crate::client::argmax;
 use crate::network::Network;
 
 /// The logits of a sample.
@@ -27,6 +26,20 @@ pub fn class(logits: &[f64]) -> usize {
         [logit] => usize::from(*logit > 0.0),
         _ => argmax(logits),
     }
+}
+
+/// Index of the largest value, the first of several equal ones; 0 for no values.
+#[must_use]
+pub fn argmax(values: &[f64]) -> usize {
+    let better = |best: Option<(usize, f64)>, (i, &x): (usize, &f64)| match best {
+        Some((_, y)) if y >= x => best,
+        _ => Some((i, x)),
+    };
+    values
+        .iter()
+        .enumerate()
+        .fold(None, better)
+        .map_or(0, |(i, _)| i)
 }
 
 /// A network on labelled samples.

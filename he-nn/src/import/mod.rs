@@ -19,17 +19,17 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use crate::model::ModelError;
 use graph::printable;
-use he_nn::model::ModelError;
 use prost::Message;
 
+use crate::clear::{self, Calibrated};
 use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Split};
 use crate::network::Network;
-use crate::plain::{self, Calibrated};
 
 /// What the input of an imported network stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputKind {
     /// Pixels from 0 to 1.
     Pixels,
@@ -187,13 +187,13 @@ pub fn import(
             let directory = DataSet::Mnist.locate(data);
             let train = data::load(&directory, Split::Train)?;
             let test = data::load(&directory, Split::Test)?;
-            plain::calibrated(&network.quantized(), train.samples(), test.samples())?
+            clear::calibrated(&network.quantized(), train.samples(), test.samples())?
         }
         InputKind::Features => {
             let (train, test) = Table::load(&DataSet::Pima.locate(data))?.split(SPLIT_SEED);
             let (means, deviations) = train.standard();
             network.standardise(&means, &deviations)?;
-            plain::calibrated(&network.quantized(), train.samples(), test.samples())?
+            clear::calibrated(&network.quantized(), train.samples(), test.samples())?
         }
     })
 }

@@ -1,10 +1,9 @@
 //! Training of one network on images.
 
+use crate::model::{Kernel, Shape};
 use candle_core::{D, Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, ops::log_softmax};
 use chacha20::ChaCha8Rng;
-use he_nn::model::{Kernel, Shape};
-use indicatif::ProgressBar;
 use rand_core::SeedableRng;
 
 use super::augment::{augment, uniform};
@@ -12,6 +11,7 @@ use super::{Architecture, LayerSpec, Recipe, TrainError};
 use crate::data::table::shuffle;
 use crate::data::{CLASSES, Dataset, PIXELS, SIDE};
 use crate::network::{self, MIN_CURVATURE, Network, NetworkInput, NetworkLayer, Weights};
+use crate::progress::Progress;
 
 /// Images in one step of the optimizer.
 const BATCH: usize = 128;
@@ -226,7 +226,7 @@ pub(super) fn fit(
     architecture: &Architecture,
     recipe: &Recipe,
     train: &Dataset,
-    progress: &ProgressBar,
+    progress: &mut dyn Progress,
 ) -> Result<Trained, TrainError> {
     let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
     let network = Trained::new(architecture.layers, &mut rng)?;
@@ -243,7 +243,7 @@ pub(super) fn fit(
 
     let mut order: Vec<usize> = (0..train.images.len()).collect();
     let steps_per_epoch = order.len().div_ceil(BATCH);
-    progress.set_length((recipe.epochs * steps_per_epoch) as u64);
+    progress.start((recipe.epochs * steps_per_epoch) as u64);
     for epoch in 0..recipe.epochs {
         shuffle(&mut order, &mut rng);
         let mut total = 0.0;
@@ -260,7 +260,7 @@ pub(super) fn fit(
                 optimizer.step(&gradients)?;
             }
             total += loss.to_scalar::<f32>()?;
-            progress.inc(1);
+            progress.advance(1);
         }
         let loss = total / steps_per_epoch as f32;
         if !loss.is_finite() {
@@ -269,7 +269,7 @@ pub(super) fn fit(
                 loss,
             });
         }
-        progress.set_message(format!("epoch {}: loss {loss:.4}", epoch + 1));
+        progress.note(&format!("epoch {}: loss {loss:.4}", epoch + 1));
     }
     Ok(network)
 }
@@ -359,10 +359,10 @@ fn rounded(weights: &Var) -> candle_core::Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use he_nn::model::Model;
+    use crate::model::Model;
 
     use super::*;
-    use crate::plain;
+    use crate::clear;
 
     fn set(var: &Var, value: f32) {
         let values = Tensor::from_vec(vec![value], 1, &Device::Cpu).unwrap();
@@ -425,7 +425,7 @@ mod tests {
                 let model = Model::parse(&file).unwrap();
                 assert_eq!(model.layer_count(), layers.len());
                 for (image, logits) in data.images.iter().zip(logits) {
-                    let plain = plain::logits(&model, image).unwrap();
+                    let plain = clear::logits(&model, image).unwrap();
                     for (plain, trained) in plain.iter().zip(logits) {
                         let trained = f64::from(trained);
                         let tolerance = 1e-3 * trained.abs().max(1.0);
@@ -433,7 +433,7 @@ mod tests {
                     }
                 }
                 let ranges =
-                    plain::measure(&model, data.images.iter().map(|image| (image.into(), 0)))
+                    clear::measure(&model, data.images.iter().map(|image| (image.into(), 0)))
                         .unwrap()
                         .ranges;
                 for (stage, values) in (1..)

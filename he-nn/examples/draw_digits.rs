@@ -3,7 +3,7 @@
 //! with the aspect kept, then placed with its centre of mass in the middle).
 //!
 //! ```text
-//! cargo run -p host-runner --example draw_digits -- host-runner/assets/digits
+//! cargo run -p he-nn --features std --example draw_digits -- he-nn/assets/digits
 //! ```
 //!
 //! Everything is drawn here; no data set takes part.

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use he_nn::model::Sample;
+use crate::model::Sample;
 
 use self::table::{SPLIT_SEED, Table, TableError};
 

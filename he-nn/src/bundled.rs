@@ -72,10 +72,10 @@ pub fn digits() -> Result<Dataset, DataError> {
 
 #[cfg(test)]
 mod tests {
-    use he_nn::model::Model;
+    use crate::model::Model;
 
     use super::*;
-    use crate::plain;
+    use crate::clear;
 
     #[test]
     fn every_model_is_sound_and_carries_its_name() {
@@ -137,7 +137,7 @@ mod tests {
     fn the_reference_network_reads_every_digit() {
         let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
         let digits = digits().unwrap();
-        let measured = plain::measure(&model, digits.samples()).unwrap();
+        let measured = clear::measure(&model, digits.samples()).unwrap();
         assert_eq!(measured.right, measured.samples);
     }
 }

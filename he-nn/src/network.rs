@@ -1,8 +1,8 @@
 //! Networks while they are made, by training or from another format: float
 //! weights, their rounding to 8 bits, and the folding of activations of degree
-//! 2 into squares (see [`he_nn::model`]).
+//! 2 into squares (see [`crate::model`]).
 
-use he_nn::model::{Floats, Input, Kernel, Layer, Linear, ModelError, ModelParts, Shape};
+use crate::model::{Floats, Input, Kernel, Layer, Linear, ModelError, ModelParts, Shape};
 
 /// The largest weight in 8 bits.
 pub const MAX_WEIGHT: f32 = 127.0;
@@ -303,10 +303,10 @@ impl Network<i8> {
 
 #[cfg(test)]
 mod tests {
-    use he_nn::model::Model;
+    use crate::model::Model;
 
     use super::*;
-    use crate::plain;
+    use crate::clear;
 
     fn small(coefficients: Vec<f32>) -> Network<f32> {
         let weights = |weights: &[f32], biases: &[f32]| Weights {
@@ -354,7 +354,7 @@ mod tests {
             let logits = |network: &Network<i8>| {
                 let file = network.draft().unwrap();
                 let model = Model::parse(&file).unwrap();
-                plain::logits(&model, &[255, 51, 102]).unwrap()
+                clear::logits(&model, &[255, 51, 102]).unwrap()
             };
             for (folded, kept) in logits(&folded).iter().zip(logits(&kept)) {
                 assert!((folded - kept).abs() < 1e-5, "{folded} {kept}");

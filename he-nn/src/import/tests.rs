@@ -1,5 +1,4 @@
-use he_nn::circuit::Weights;
-use he_nn::model::{Input, Model, Sample, Shape};
+use crate::model::{Input, Model, Sample, Shape};
 
 use super::schema::{
     AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto,
@@ -7,7 +6,6 @@ use super::schema::{
     ValueInfoProto,
 };
 use super::*;
-use crate::circuit::{self, Keys, batch, latency};
 use crate::data::table::FEATURES;
 use crate::network::{NetworkInput, NetworkLayer};
 
@@ -100,7 +98,7 @@ fn imported(graph: GraphProto) -> Result<Network<i8>, ImportError> {
 
 fn logits(graph: GraphProto, pixels: &[u8]) -> Vec<f64> {
     let file = imported(graph).unwrap().draft().unwrap();
-    plain::logits(&Model::parse(&file).unwrap(), pixels).unwrap()
+    clear::logits(&Model::parse(&file).unwrap(), pixels).unwrap()
 }
 
 /// Weights that 8 bits hold: multiples of 1/127 with a largest of 1.
@@ -223,38 +221,11 @@ fn a_cubic_activation_is_evaluated_encrypted() {
     let draft = network.draft().unwrap();
     let images: Vec<[u8; 3]> = (0..40u8).map(|k| [k * 6, 255 - k * 5, k ^ 77]).collect();
     let samples = images.iter().map(|image| (Sample::Pixels(image), 0));
-    let measured = plain::measure(&Model::parse(&draft).unwrap(), samples).unwrap();
+    let measured = clear::measure(&Model::parse(&draft).unwrap(), samples).unwrap();
     let file = network.file(&measured.ranges).unwrap();
     let model = Model::parse(&file).unwrap();
     let expected = mlp_in_f64(|x| x + 0.1 * x * x * x);
-    assert_close(&plain::logits(&model, &PIXELS).unwrap(), &expected);
-    let assert_near = |logits: &[f64], bound: f64| {
-        assert!(bound < 0.05, "{bound}");
-        for (a, b) in logits.iter().zip(&expected) {
-            assert!((a - b).abs() < bound, "{a} for {b}, within {bound}");
-        }
-    };
-    for weights in [Weights::Plain, Weights::Encrypted] {
-        let circuit = circuit::plan(model, weights).unwrap();
-        let bound = circuit.logit_error().six_sigma;
-        let mut client = latency::Client::new(circuit.clone()).unwrap();
-        let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
-        let mut evaluator = latency::Evaluator::new(circuit, &keys, &factors).unwrap();
-        let (result, times) = evaluator
-            .evaluate(&client.encrypt(&PIXELS).unwrap())
-            .unwrap();
-        assert_eq!(times[2].name, "polynomial 1: degree 3");
-        assert_near(&client.decrypt(&result).unwrap(), bound);
-    }
-    let circuit = batch::plan(model).unwrap();
-    let bound = circuit.logit_error().six_sigma;
-    let mut client = batch::Client::new(circuit.clone()).unwrap();
-    let keys = client.switching_keys().unwrap();
-    let mut evaluator = batch::Evaluator::new(circuit, &keys).unwrap();
-    let input = client.encrypt(&[Sample::Pixels(&PIXELS)]).unwrap();
-    let (result, _) = evaluator.evaluate(&input, |_| ()).unwrap();
-    let logits = client.decrypt(&result, 1).unwrap();
-    assert_near(&logits[0], bound);
+    assert_close(&clear::logits(&model, &PIXELS).unwrap(), &expected);
 }
 
 #[test]
@@ -394,7 +365,7 @@ fn features_of_a_table() {
     let model = Model::parse(&file).unwrap();
     let row = [1.0f32, -2.0, 0.5, 10.0, 0.0, 3.0, 7.0, -1.0];
     let expected = dense(&exact(8), &[0.5], &row.map(f64::from));
-    assert_close(&plain::logits(&model, &row[..]).unwrap(), &expected);
+    assert_close(&clear::logits(&model, &row[..]).unwrap(), &expected);
 }
 
 /// Rows of large features far from zero, the fourth of them constant.
@@ -486,28 +457,11 @@ fn features_are_standardised_by_the_table() {
                 f64::from(w.abs()) * of_square + second_step * (h * h + of_square)
             })
             .sum();
-        let logits = plain::logits(&model, &row[..]).unwrap();
+        let logits = clear::logits(&model, &row[..]).unwrap();
         let error = (logits[0] - expected[0]).abs();
         // Biases in single precision, beside large sums.
         assert!(error < allowed + 0.01, "{logits:?} {expected:?} {allowed}");
         assert!(allowed < 0.5, "{allowed}");
-    }
-
-    // Encrypted: within what the plan says.
-    let circuit = circuit::plan(model, Weights::Plain).unwrap();
-    let bound = circuit.logit_error().six_sigma;
-    assert!(bound < 0.05, "{bound}");
-    let keys = Keys::from_seed(circuit.params(), &[3; 32]).unwrap();
-    let mut client = latency::Client::with_keys(circuit.clone(), keys);
-    let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
-    let mut evaluator = latency::Evaluator::new(circuit, &keys, &factors).unwrap();
-    for row in test.rows.iter().take(8) {
-        let input = client.encrypt(Sample::Features(row)).unwrap();
-        let (result, _) = evaluator.evaluate(&input).unwrap();
-        let logits = client.decrypt(&result).unwrap();
-        let clear = plain::logits(&model, &row[..]).unwrap();
-        let error = (logits[0] - clear[0]).abs();
-        assert!(error < bound, "{error} above {bound}");
     }
 }
 
@@ -728,7 +682,7 @@ fn files_by_another_program() {
         let file = network.draft().unwrap();
         let model = Model::parse(&file).unwrap();
         let pixels: Vec<u8> = (0..model.inputs()).map(|i| (i * 53 % 256) as u8).collect();
-        let logits = plain::logits(&model, &pixels[..]).unwrap();
+        let logits = clear::logits(&model, &pixels[..]).unwrap();
         let largest = expected.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
         for (got, expected) in logits.iter().zip(expected) {
             // The weights have 8 bits here.

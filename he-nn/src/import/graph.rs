@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use he_nn::model::{Kernel, MAX_DEGREE, MAX_VALUES, Shape};
+use crate::model::{Kernel, MAX_DEGREE, MAX_VALUES, Shape};
 
 use super::schema::{
     AttributeProto, DOUBLE, FLOAT, GraphProto, INT64, NodeProto, TensorProto, ValueInfoProto,

@@ -5,7 +5,7 @@
 //! as if it were not there (the straight-through estimator: Bengio, Leonard,
 //! Courville, arXiv:1308.3432, section 4). Every activation `a x^2 + b x + c` is
 //! learned with the weights and folded into the square of
-//! [`he_nn::model`] at the end, which costs no precision.
+//! [`crate::model`] at the end, which costs no precision.
 //!
 //! Soft limits keep the values in ranges that suit CKKS, whose noise is
 //! absolute: on the values that are squared (after folding), and on the
@@ -27,15 +27,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use he_nn::model::{Kernel, ModelError, Sample};
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::model::{Kernel, ModelError, Sample};
 
 pub use self::augment::Augmentation;
 use self::logistic::Regression;
+use crate::clear::{self, Calibrated, Measured};
 use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Dataset, Split};
 use crate::network::{Network, NetworkInput, NetworkLayer, Weights};
-use crate::plain::{self, Calibrated, Measured};
+use crate::progress::Progress;
 
 /// A network that can be trained by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -233,7 +233,7 @@ pub struct TrainedModel {
     pub report: Report,
 }
 
-/// What was measured with the quantized network, as [`he_nn::model::Model::plain_logits`]
+/// What was measured with the quantized network, as [`crate::model::Model::plain_logits`]
 /// computes it.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Report {
@@ -324,19 +324,6 @@ fn names() -> String {
         .join(", ")
 }
 
-/// A progress bar for [`train`] on standard error; hidden where that is not a
-/// terminal.
-#[must_use]
-pub fn progress_bar() -> ProgressBar {
-    let template = "{msg:24} [{bar:40}] {percent:>3} %  {elapsed} (left: {eta})";
-    let style = ProgressStyle::with_template(template);
-    ProgressBar::new(0).with_style(
-        style
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> "),
-    )
-}
-
 /// Trains an architecture by name on its data set in a directory, and tests it
 /// there.
 ///
@@ -346,7 +333,7 @@ pub fn progress_bar() -> ProgressBar {
 pub fn train(
     architecture: &str,
     data: &Path,
-    progress: &ProgressBar,
+    progress: &mut dyn Progress,
 ) -> Result<TrainedModel, TrainError> {
     let found = ARCHITECTURES
         .iter()
@@ -378,13 +365,13 @@ pub fn train_on(
     recipe: &Recipe,
     train: &Dataset,
     test: &Dataset,
-    progress: &ProgressBar,
+    progress: &mut dyn Progress,
 ) -> Result<TrainedModel, TrainError> {
     let start = Instant::now();
     let trained = fit::fit(architecture, recipe, train, progress)?;
     let network = trained.network(architecture.name)?;
     let mut model = calibrated(&network, train.samples(), test.samples())?;
-    progress.finish_and_clear();
+    progress.finish();
     model.report.activations = trained.activations()?;
     model.report.duration = start.elapsed();
     Ok(model)
@@ -423,7 +410,7 @@ fn calibrated<'s>(
     train: impl Iterator<Item = (Sample<'s>, u8)>,
     test: impl Iterator<Item = (Sample<'s>, u8)>,
 ) -> Result<TrainedModel, TrainError> {
-    let Calibrated { file, train, test } = plain::calibrated(network, train, test)?;
+    let Calibrated { file, train, test } = clear::calibrated(network, train, test)?;
     Ok(TrainedModel {
         file,
         report: Report {
@@ -438,8 +425,8 @@ fn calibrated<'s>(
 
 #[cfg(test)]
 mod tests {
+    use crate::model::Model;
     use chacha20::ChaCha8Rng;
-    use he_nn::model::Model;
     use rand_core::{Rng, SeedableRng};
 
     use super::*;
@@ -495,9 +482,9 @@ mod tests {
         train_on(
             architecture,
             recipe,
-            &bars(1000, 1),
-            &bars(200, 2),
-            &ProgressBar::hidden(),
+            &mut bars(1000, 1),
+            &mut bars(200, 2),
+            &mut (),
         )
     }
 
@@ -511,7 +498,7 @@ mod tests {
         let ranges: Vec<f32> = model.layers().map(|view| view.layer.range()).collect();
         assert_eq!(ranges, trained.report.train.ranges);
         assert_eq!(
-            plain::measure(&model, bars(200, 2).samples()).unwrap(),
+            clear::measure(&model, bars(200, 2).samples()).unwrap(),
             trained.report.test
         );
 
@@ -595,15 +582,15 @@ mod tests {
     #[test]
     fn errors() {
         let nowhere = Path::new("no-such-directory");
-        let bar = ProgressBar::hidden();
-        let error = train("mlp-9000", nowhere, &bar).unwrap_err();
+        let mut bar = ();
+        let error = train("mlp-9000", nowhere, &mut bar).unwrap_err();
         assert!(error.to_string().contains("mnist-mlp64"), "{error}");
-        let error = train("mnist-mlp64", nowhere, &bar).unwrap_err();
+        let error = train("mnist-mlp64", nowhere, &mut bar).unwrap_err();
         assert!(
             matches!(error, TrainError::Data(DataError::Missing { .. })),
             "{error}"
         );
-        let error = train("pima-logreg", nowhere, &bar).unwrap_err();
+        let error = train("pima-logreg", nowhere, &mut bar).unwrap_err();
         assert!(
             matches!(error, TrainError::Table(TableError::Missing { .. })),
             "{error}"

@@ -8,8 +8,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::model::Sample;
 use chacha20::ChaCha8Rng;
-use he_nn::model::Sample;
 use rand_core::{Rng, SeedableRng};
 
 /// Features of a row.
