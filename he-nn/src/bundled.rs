@@ -93,12 +93,11 @@ mod tests {
     #[test]
     fn the_reference_network_is_the_one_described() {
         let model = Model::parse(model("mnist-mlp64").unwrap()).unwrap();
-        let model = model.two_layer().unwrap();
-        assert_eq!(
-            (model.inputs(), model.hidden(), model.classes()),
-            (784, 64, 10)
-        );
-        assert!(model.ranges().preactivation < 12.0 && model.ranges().logit < 25.0);
+        let layers: Vec<_> = model.layers().collect();
+        let sizes: Vec<usize> = layers.iter().map(|view| view.output.values()).collect();
+        assert_eq!((model.inputs(), &sizes[..]), (784, &[64, 64, 10][..]));
+        assert!(layers[1].layer.is_square());
+        assert!(layers[0].layer.range() < 12.0 && layers[2].layer.range() < 25.0);
     }
 
     #[test]

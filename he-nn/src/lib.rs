@@ -10,14 +10,14 @@
 //! - `train`: training of the bundled architectures.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
-pub mod circuit;
 pub mod link;
 pub mod mailbox;
 pub mod message;
 pub mod model;
-pub mod packing;
 pub mod plan;
+pub mod program;
 pub mod progress;
+pub mod schedule;
 pub mod sensor;
 pub mod session;
 pub mod trace;

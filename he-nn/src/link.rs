@@ -404,7 +404,7 @@ mod tests {
     use super::*;
     use crate::message::{
         Card, Fault, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, Stage,
-        StageKind, TimeUnit,
+        TimeUnit,
     };
     use crate::trace::{Place, Span, SpanKind};
 
@@ -450,7 +450,7 @@ mod tests {
 
     fn done() -> Reply<'static> {
         let stage = Stage {
-            kind: StageKind::Rescale3,
+            step: 7,
             time: u64::MAX,
         };
         Reply::Done {
@@ -535,7 +535,7 @@ mod tests {
             done(),
             Reply::Span(Span {
                 kind: SpanKind::Send,
-                place: Place::Stage(StageKind::Rescale3),
+                place: Place::Step(7),
                 count: 255,
                 start: (1 << 48) - 1,
                 length: u32::MAX,

@@ -1,19 +1,18 @@
-//! The messages between client and evaluator, protocol version 5.
+//! The messages between client and evaluator, protocol version 6.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
-//! items of the schedule in order (see [`crate::plan`], and for circuits
-//! [`crate::circuit::program`]); the evaluator
+//! items of the schedule in order ([`crate::schedule`]); the evaluator
 //! acknowledges every [`Request::Data`] with one [`Reply::Ack`], and the
 //! client keeps at most [`Card::window`] chunks unacknowledged: that is the
 //! whole flow control, and it makes the receive buffer of a device a constant.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::trace::Span;
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -25,8 +24,8 @@ pub const MAX_CHUNK_BYTES: usize = CHUNK_COEFFS * 30 / 8;
 /// Bytes of a seed for the uniform half of a ciphertext or key.
 pub const SEED_BYTES: usize = 32;
 
-/// Stages whose time an evaluator reports.
-pub const MAX_STAGES: usize = 8;
+/// Stages whose time an evaluator reports: one per step of its plan.
+pub const MAX_STAGES: usize = crate::plan::MAX_STEPS;
 
 /// One item of the upload schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,25 +33,25 @@ pub enum Item {
     /// One limb (NTT domain, bit-packed) of `c0` of an input ciphertext.
     Input {
         /// Index of the input ciphertext.
-        ciphertext: u8,
+        ciphertext: u16,
         /// Index of the limb in the modulus chain.
         limb: u8,
     },
     /// One limb (NTT domain, bit-packed) of the `b` half of one digit of a
     /// switching key.
     Key {
-        /// Index of the key in the plan's list of key uses.
-        key: u8,
+        /// Index of the key use, in the order of the program.
+        key: u16,
         /// Target limb; that of the special prime has the index after the data limbs.
         limb: u8,
         /// Gadget digit.
         digit: u8,
     },
-    /// One limb (NTT domain, bit-packed) of `c0` of an encrypted factor of a
-    /// circuit: of weights, or of biases.
+    /// One limb (NTT domain, bit-packed) of `c0` of an encrypted factor: of weights,
+    /// or of biases.
     Weight {
-        /// Index of the factor, in the order of the circuit.
-        factor: u8,
+        /// Index of the factor, in the order of the program.
+        factor: u16,
         /// Index of the limb in the modulus chain.
         limb: u8,
     },
@@ -90,7 +89,7 @@ pub enum Request<'a> {
         /// First coefficient of this chunk.
         offset: u16,
         /// Packed coefficients.
-        #[serde(borrow)]
+        #[serde(borrow, with = "serde_bytes")]
         bytes: &'a [u8],
     },
     /// Drops a running inference; answered by [`Reply::Aborted`].
@@ -147,58 +146,13 @@ pub struct Memory {
 /// Times of an inference, in order of execution.
 pub type Stages = heapless::Vec<Stage, MAX_STAGES>;
 
-/// Time spent in one stage, in the card's unit.
+/// Time spent in one step of the plan, link handling apart, in the card's unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Which stage.
-    pub kind: StageKind,
+    /// Which step.
+    pub step: u8,
     /// Time, 0 without a clock.
     pub time: u64,
-}
-
-/// The stages of an inference, link handling apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum StageKind {
-    /// Encoding the first layer's weights and multiply-accumulating.
-    Layer1,
-    /// The first layer's real parts and rotation sums.
-    Sum1,
-    /// Rescale after the first layer.
-    Rescale1,
-    /// Square and relinearisation.
-    Activation,
-    /// Rescale after the activation.
-    Rescale2,
-    /// The second layer's plaintext product.
-    Layer2,
-    /// Rotation sums of the second layer.
-    Sum2,
-    /// The last rescale.
-    Rescale3,
-    /// Of a circuit: all of this step, link handling apart.
-    Step(u8),
-}
-
-/// By one path for all variants: the derived one writes each on its own, a kilobyte
-/// of a board's code. Formats that write names instead of indices get none.
-impl Serialize for StageKind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const NAME: &str = "StageKind";
-        let index = match self {
-            Self::Layer1 => 0,
-            Self::Sum1 => 1,
-            Self::Rescale1 => 2,
-            Self::Activation => 3,
-            Self::Rescale2 => 4,
-            Self::Layer2 => 5,
-            Self::Sum2 => 6,
-            Self::Rescale3 => 7,
-            Self::Step(step) => {
-                return serializer.serialize_newtype_variant(NAME, 8, "Step", step);
-            }
-        };
-        serializer.serialize_unit_variant(NAME, index, "")
-    }
 }
 
 /// Why a request was not carried out. The offending values are in it, so that
@@ -297,6 +251,7 @@ pub enum Reply<'a> {
         /// First coefficient of this chunk.
         offset: u16,
         /// Packed coefficients.
+        #[serde(borrow, with = "serde_bytes")]
         bytes: &'a [u8],
     },
     /// The inference is complete; the evaluator is idle again.
@@ -324,30 +279,4 @@ pub enum Reply<'a> {
     Refused(Refusal),
     /// The evaluator failed and restarts.
     Fault(Fault<'a>),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stages_are_read_as_they_were_written() {
-        use StageKind as S;
-        for kind in [
-            S::Layer1,
-            S::Sum1,
-            S::Rescale1,
-            S::Activation,
-            S::Rescale2,
-            S::Layer2,
-            S::Sum2,
-            S::Rescale3,
-            S::Step(0),
-            S::Step(255),
-        ] {
-            let mut bytes = [0; 4];
-            let written = postcard::to_slice(&kind, &mut bytes).unwrap();
-            assert_eq!(postcard::from_bytes::<S>(written).unwrap(), kind);
-        }
-    }
 }

@@ -3,7 +3,7 @@
 //! At every moment of an inference the evaluator does one kind of work
 //! ([`SpanKind`]). A [`Tracer`] is told at every change and adds up; an
 //! inference has tens of thousands of changes, so what belongs to one limb of
-//! one item of the schedule becomes one [`Span`] a kind: the spans of a limb
+//! one item of the schedule becomes one [`Span`] per kind: the spans of a limb
 //! overlap where its kinds of work took turns, and [`Span::busy`] says how
 //! much of its length a span's own kind had. Spans of one kind never overlap,
 //! and they are kept in the order of their starts.
@@ -17,7 +17,7 @@ use he_core::probe::Work;
 use heapless::HistoryBuf;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Item, StageKind};
+use crate::message::Item;
 
 /// What an evaluator can be doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,9 +91,9 @@ impl From<Work> for SpanKind {
 pub enum Place {
     /// One limb of an item of the schedule; its seed, too, is for the first.
     Item(Item),
-    /// A stage, or its end, that needs no upload; the last one includes
-    /// sending the result.
-    Stage(StageKind),
+    /// Work of a step that needs no upload; that of the last includes sending the
+    /// result.
+    Step(u8),
 }
 
 /// One kind of work for one place. Times are in the unit of the evaluator's
@@ -226,7 +226,7 @@ impl<T: Tracer> Tracer for &mut T {
     }
 }
 
-/// A span as the ring keeps it: 20 bytes, of which a board holds up to two
+/// A span as the ring keeps it: 24 bytes, of which a board holds up to two
 /// thousand.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -239,7 +239,7 @@ struct Entry {
     count: u8,
 }
 
-const _: () = assert!(size_of::<Entry>() == 20);
+const _: () = assert!(size_of::<Entry>() == 24);
 
 impl From<&Entry> for Span {
     fn from(entry: &Entry) -> Self {
@@ -264,7 +264,7 @@ struct Open {
 }
 
 /// Before any other.
-const FIRST: Place = Place::Stage(StageKind::Layer1);
+const FIRST: Place = Place::Step(0);
 
 const KINDS: usize = SpanKind::ALL.len();
 
@@ -274,7 +274,7 @@ pub struct Ring<const N: usize> {
     kept: HistoryBuf<Entry, N>,
     /// Spans in all, dropped ones included.
     written: u32,
-    /// One a kind; those with a count of 0 have not begun.
+    /// One per kind; those with a count of 0 have not begun.
     open: [Open; KINDS],
     place: Place,
     /// The work that is going on, and since when.
@@ -443,7 +443,7 @@ mod tests {
         ciphertext: 1,
         limb: 2,
     });
-    const STAGE: Place = Place::Stage(StageKind::Rescale1);
+    const STAGE: Place = Place::Step(2);
 
     fn spans(tracer: &impl Tracer) -> Vec<(SpanKind, u8, u64, u32, u32)> {
         let row = |s: Span| (s.kind, s.count, s.start, s.length, s.busy);

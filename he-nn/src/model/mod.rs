@@ -59,13 +59,11 @@ mod format;
 mod layer;
 #[cfg(test)]
 mod tests;
-mod two_layer;
 
 pub use clear::Sample;
 pub use error::{Dimension, FloatKind, ModelError, Place};
 pub use format::{CRC_BYTES, HEADER_BYTES, ModelParts};
 pub use layer::{Floats, Input, Kernel, Layer, LayerView, Linear, Shape};
-pub use two_layer::{Ranges, TwoLayer};
 
 /// First bytes of a model file. The newline and the byte above 127 reveal a
 /// file that went through a text conversion.

@@ -137,71 +137,33 @@ fn roundtrip_at_any_alignment() {
 }
 
 #[test]
-fn the_view_of_two_layers() {
+fn rows_and_weights_of_a_layer() {
     let file = file();
-    let model = Model::parse(&file).unwrap().two_layer().unwrap();
-    assert_eq!(model.name(), "tiny");
-    assert_eq!((model.inputs(), model.hidden(), model.classes()), (3, 2, 2));
-    assert_eq!((model.w1_scale(), model.w2_scale()), (0.5, 0.25));
-    assert_eq!(model.w1_row(0).unwrap().collect::<Vec<_>>(), [1, -1, 127]);
-    assert_eq!(model.w1_row(1).unwrap().collect::<Vec<_>>(), [-127, 0, 5]);
-    assert!(model.w1_row(2).is_none());
-    assert_eq!(model.w2_row(1).unwrap().collect::<Vec<_>>(), [0, 7]);
-    assert!(model.w2_row(2).is_none());
-    assert_eq!((model.w1(1, 0), model.w1(1, 2)), (Some(-127), Some(5)));
+    let model = Model::parse(&file).unwrap();
+    let first = model.layers().next().unwrap();
+    let linear = first.layer.linear().unwrap();
+    assert_eq!((model.name(), linear.scale), ("tiny", 0.5));
+    assert_eq!(linear.row(3, 0).unwrap().collect::<Vec<_>>(), [1, -1, 127]);
+    assert_eq!(linear.row(3, 1).unwrap().collect::<Vec<_>>(), [-127, 0, 5]);
+    assert!(linear.row(3, 2).is_none());
     assert_eq!(
-        (model.w1(0, 3), model.w1(2, 0), model.w1(usize::MAX, 1)),
+        (linear.weight(3, 1, 0), linear.weight(3, 1, 2)),
+        (Some(-127), Some(5))
+    );
+    assert_eq!(
+        (
+            linear.weight(3, 0, 3),
+            linear.weight(3, 2, 0),
+            linear.weight(3, usize::MAX, 1)
+        ),
         (None, None, None)
     );
     assert_eq!(
-        (model.w2(0, 1), model.w2(0, 2), model.w2(2, 0)),
-        (Some(-2), None, None)
+        (linear.biases.get(1), linear.biases.get(2)),
+        (Some(-2.0), None)
     );
-    assert_eq!(
-        (model.b1(0), model.b1(1), model.b1(2)),
-        (Some(1.5), Some(-2.0), None)
-    );
-    assert_eq!((model.b2(1), model.b2(usize::MAX)), (Some(-2.0), None));
-    let ranges = model.ranges();
-    assert_eq!(
-        (ranges.preactivation, ranges.square, ranges.logit),
-        (3.0, 9.0, 7.5)
-    );
-}
-
-#[test]
-fn other_networks_are_no_view_of_two_layers() {
-    let store = Store::new();
-    let [first, square, second] = store.layers();
-    let scaled = le(&[0.0, 0.0, 2.0]);
-    let cube = le(&[0.0, 0.0, 0.0, 1.0]);
-    let with = |coefficients| Layer::Polynomial {
-        coefficients,
-        range: 9.0,
-    };
-    for layers in [
-        vec![first],
-        vec![first, second],
-        vec![first, with(Floats::new(&scaled)), second],
-        vec![first, with(Floats::new(&cube)), second],
-        vec![first, Layer::Relu { range: 3.0 }, second],
-        vec![first, second, second],
-        vec![first, square, second, square, second],
-    ] {
-        let file = network(&layers).unwrap();
-        assert_eq!(Model::parse(&file).unwrap().two_layer(), None);
-    }
-    let (means, deviations) = (le(&[0.0; 3]), le(&[1.0; 3]));
-    let file = write(&ModelParts {
-        name: b"tiny",
-        input: Input::Features {
-            means: Floats::new(&means),
-            deviations: Floats::new(&deviations),
-        },
-        layers: &store.layers(),
-    })
-    .unwrap();
-    assert_eq!(Model::parse(&file).unwrap().two_layer(), None);
+    let ranges: Vec<f32> = model.layers().map(|view| view.layer.range()).collect();
+    assert_eq!(ranges, [3.0, 9.0, 7.5]);
 }
 
 #[test]

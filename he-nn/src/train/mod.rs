@@ -479,13 +479,7 @@ mod tests {
         architecture: &Architecture,
         recipe: &Recipe,
     ) -> Result<TrainedModel, TrainError> {
-        train_on(
-            architecture,
-            recipe,
-            &mut bars(1000, 1),
-            &mut bars(200, 2),
-            &mut (),
-        )
+        train_on(architecture, recipe, &bars(1000, 1), &bars(200, 2), &mut ())
     }
 
     #[test]
@@ -494,7 +488,8 @@ mod tests {
         assert!(trained.report.test.accuracy() > 0.95, "{}", trained.report);
         let model = Model::parse(&trained.file).unwrap();
         assert_eq!(model.name(), "small");
-        assert_eq!(model.two_layer().unwrap().hidden(), 8);
+        let first = model.layers().next().unwrap();
+        assert_eq!(first.output.values(), 8);
         let ranges: Vec<f32> = model.layers().map(|view| view.layer.range()).collect();
         assert_eq!(ranges, trained.report.train.ranges);
         assert_eq!(
@@ -523,7 +518,8 @@ mod tests {
         let trained = train_small(&network, &RECIPE).unwrap();
         assert!(trained.report.test.accuracy() > 0.9, "{}", trained.report);
         assert_eq!(trained.report.activations.len(), 2);
-        assert!(Model::parse(&trained.file).unwrap().two_layer().is_none());
+        let model = Model::parse(&trained.file).unwrap();
+        assert_eq!(model.layer_count(), LAYERS.len());
     }
 
     #[test]

@@ -1,15 +1,16 @@
-//! Values and errors through a circuit.
+//! Values and errors through a plan: a fold over its tasks.
 //!
-//! Two figures go along, as in [`crate::plan`]: the worst case over all inputs
-//! and all outcomes of the sampling, and the deviation of independent errors for
-//! values like those of training. Behind an activation that is the mean over such
+//! Two figures go along: the worst case over all inputs and all outcomes of the
+//! sampling, as long as nothing wraps around, and the deviation of independent errors
+//! for values like those of training. Behind an activation that is the mean over such
 //! values, as a layer sums many of them: a single value at the end of its range has a
 //! larger error, three times that of the mean for a square, more for a steep polynomial.
 
-use super::{CircuitError, Form, LinearMap, LinearScales, Weights};
+use super::WeightMode;
+use super::order::{Op, Operand};
+use super::{BIAS_SHIFT, Form, HEADROOM_BITS, LinearMap, LinearScales, LogitError, PlanError};
 use crate::model::Input;
-use crate::plan::{HEADROOM_BITS, LogitError};
-use core::f64::consts::SQRT_2;
+use core::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use he_core::ckks::evaluator::polynomial_bound;
 use he_core::ckks::{Message, Noise};
 use he_core::params::Params;
@@ -42,7 +43,7 @@ impl Norms {
         map: &LinearMap<'_>,
         row: &mut [f64],
         scratch: &mut [f64],
-    ) -> Result<Self, CircuitError> {
+    ) -> Result<Self, PlanError> {
         let mut norms = Self::default();
         for output in 0..map.outputs() {
             let bias = map.row(output, row, scratch)?;
@@ -120,19 +121,73 @@ pub(super) fn polynomial_input_scale(
     best.0
 }
 
-/// What is known of a ciphertext of the circuit.
+/// What the errors of a layer's tasks depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LayerFigures {
+    pub(super) form: Form,
+    pub(super) scales: LinearScales,
+    pub(super) norms: Norms,
+    /// Largest result in training.
+    pub(super) range: f64,
+    pub(super) weights: WeightMode,
+    /// Whether weights and biases are encoded in single precision.
+    pub(super) single: bool,
+}
+
+impl LayerFigures {
+    /// Error of an encoded weight's slot, times its scale.
+    fn weight(&self, params: &Params) -> Noise {
+        match self.weights {
+            WeightMode::Encrypted => Noise::fresh(params),
+            WeightMode::Plain if self.single => {
+                Noise::rounding_f32(params, self.norms.weight * self.scales.weights)
+            }
+            WeightMode::Plain => Noise::rounding(params),
+        }
+    }
+
+    /// Error of an encoded bias's slot, times the scale of the sums.
+    fn bias(&self, params: &Params) -> Noise {
+        match self.weights {
+            WeightMode::Encrypted => Noise::fresh(params),
+            WeightMode::Plain if self.single => {
+                let shift = libm::exp2(f64::from(BIAS_SHIFT));
+                let magnitude = self.norms.bias * self.scales.sums() / shift;
+                Noise::rounding_f32(params, magnitude).times(shift, shift)
+            }
+            WeightMode::Plain => Noise::rounding(params),
+        }
+    }
+
+    /// Inputs that a slot of the result sums up, those that only fill up included.
+    const fn terms(&self) -> f64 {
+        match self.form {
+            Form::Blocks { pairs, .. } => 2.0 * pairs as f64,
+            Form::Diagonals { period, .. } | Form::Rows { period } => period as f64,
+        }
+    }
+}
+
+/// What is known of the accumulator and of what is kept beside it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
     /// Error of a slot, times the scale.
     noise: Noise,
     /// Value of a slot.
     value: Message,
-    weights: Weights,
+    /// Error of fresh inputs.
+    fresh: Noise,
+    /// Error of register 0, which has not been rotated.
+    unrotated: Noise,
+    /// The largest of the registers' errors.
+    saved: Noise,
+    /// A layer's products, all of them, once the first is formed.
+    products: Option<Noise>,
 }
 
 impl State {
     /// Of fresh inputs: pixels are within 1; standardised features have no bound.
-    pub(super) fn fresh(params: &Params, input: Input<'_>, weights: Weights) -> Self {
+    pub(super) fn fresh(params: &Params, input: Input<'_>) -> Self {
         let value = match input {
             Input::Image(_) => Message {
                 bound: 1.0,
@@ -143,74 +198,94 @@ impl State {
                 rms: 1.0,
             },
         };
+        let fresh = Noise::fresh(params);
         Self {
-            noise: Noise::fresh(params),
+            noise: fresh,
             value,
-            weights,
+            fresh,
+            unrotated: Noise::ZERO,
+            saved: Noise::ZERO,
+            products: None,
         }
     }
 
-    /// A layer with weights, the first or not.
-    pub(super) fn linear(
-        &mut self,
-        params: &Params,
-        form: Form,
-        level: usize,
-        scales: &LinearScales,
-        norms: &Norms,
-        (first, range): (bool, f64),
-    ) {
+    /// One task of a layer with weights.
+    pub(super) fn task(&mut self, params: &Params, op: Op, level: usize, layer: &LayerFigures) {
         let switch = Noise::key_switch(params, level).unwrap_or(Noise::UNKNOWN);
-        if let Form::Diagonals { baby, complex, .. } = form {
-            if complex && !first {
-                // Paired with a rotation of itself.
-                self.noise = self.noise.plus(self.noise).plus(switch);
+        match op {
+            // From the first product on the accumulator holds the noise of key
+            // switches alone, which rotations double; that of the products is
+            // counted for all of a layer's sums at once.
+            Op::Clear { .. } => self.noise = Noise::ZERO,
+            Op::Receive => self.noise = self.fresh,
+            Op::Save(0) => {
+                self.unrotated = self.noise;
+                self.saved = self.noise;
             }
-            if baby > 1 {
-                self.noise = self.noise.plus(switch);
+            Op::Save(_) => {
+                self.saved = Noise {
+                    bound: libm::fmax(self.saved.bound, self.noise.bound),
+                    sigma: libm::fmax(self.saved.sigma, self.noise.sigma),
+                };
             }
+            Op::Load(_) => self.noise = self.unrotated,
+            Op::Pair(_) => self.noise = self.noise.plus(self.unrotated),
+            Op::Product { operand, .. } => {
+                if self.products.is_some() {
+                    return;
+                }
+                let operand = match operand {
+                    Operand::Input => self.fresh,
+                    Operand::Register(_) => self.saved,
+                    Operand::Accumulator => self.noise,
+                };
+                self.noise = Noise::ZERO;
+                self.products = Some(self.multiplied(params, operand, layer));
+            }
+            Op::Rotate(_) | Op::Relinearize => self.noise = self.noise.plus(switch),
+            Op::RotateAdd(_) => self.noise = self.noise.times(2.0, SQRT_2).plus(switch),
+            Op::Bias => {
+                let products = self.products.take().unwrap_or(Noise::ZERO);
+                self.noise = self.noise.plus(products).plus(layer.bias(params));
+                self.value = Message {
+                    bound: layer.norms.sum * self.value.bound + layer.norms.bias,
+                    rms: layer.range / CREST,
+                };
+            }
+            Op::Rescale => self.divide(params, level),
+            Op::Square | Op::Polynomial => {}
         }
-        let of_weights = match self.weights {
-            Weights::Plain => Noise::rounding(params),
-            Weights::Encrypted => Noise::fresh(params),
+    }
+
+    /// The error of a layer's sums of products for operands with an error.
+    ///
+    /// In complex slots the product of `x + i x'` with `(w - i w') / 2` has an error
+    /// of which twice the real part is taken: `1 / sqrt(2)` for sigma, which counts
+    /// both parts of an error, and for the error of a weight `sqrt(2)`, as a pair of
+    /// values is `sqrt(2)` times as large as one of them.
+    fn multiplied(&self, params: &Params, operand: Noise, layer: &LayerFigures) -> Noise {
+        let (operands, weights) = if layer.form.is_complex() {
+            (FRAC_1_SQRT_2, SQRT_2)
+        } else {
+            (1.0, 1.0)
         };
-        let terms = match form {
-            Form::Blocks { pairs, .. } => 2.0 * pairs as f64,
-            Form::Diagonals { period, .. } | Form::Rows { period } => period as f64,
-        };
+        let LayerFigures { norms, scales, .. } = layer;
+        let of_weights = layer.weight(params);
+        let terms = layer.terms();
         let (bound, rms) = (
             self.value.bound * scales.input,
             self.value.rms * scales.input,
         );
-        self.noise = self
-            .noise
-            .times(norms.sum * scales.weights, norms.root * scales.weights)
-            .plus(of_weights.times(terms * bound, libm::sqrt(terms) * rms))
-            .plus(self.noise.times(
+        operand
+            .times(
+                norms.sum * scales.weights,
+                operands * norms.root * scales.weights,
+            )
+            .plus(of_weights.times(weights * terms * bound, weights * libm::sqrt(terms) * rms))
+            .plus(operand.times(
                 terms * of_weights.bound,
                 libm::sqrt(terms) * of_weights.sigma,
             ))
-            .plus(self.switches(params, form, switch))
-            .plus(of_weights);
-        self.value = Message {
-            bound: norms.sum * self.value.bound + norms.bias,
-            rms: range / CREST,
-        };
-    }
-
-    /// The key switches of a layer's sums.
-    fn switches(&self, params: &Params, form: Form, switch: Noise) -> Noise {
-        let giants = form.giants() as f64;
-        let relinearized = match self.weights {
-            Weights::Plain => giants - 1.0,
-            Weights::Encrypted => 2.0 * giants - 1.0,
-        };
-        let mut noise = switch.times(relinearized, libm::sqrt(relinearized));
-        let folds = form.folds(params.slots()).count() + usize::from(form.is_complex());
-        for _ in 0..folds {
-            noise = noise.times(2.0, SQRT_2).plus(switch);
-        }
-        noise
     }
 
     /// A square of values at a scale, relinearised at a level.

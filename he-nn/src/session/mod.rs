@@ -1,50 +1,89 @@
-//! The evaluator of a circuit's [`Program`]: a state machine that turns requests
-//! into replies, as [`crate::session`] is for two layers, and as sparing.
+//! The evaluator: a state machine that turns requests into replies, the same
+//! on a board, in a process and in tests.
 //!
+//! Everything streams. An input chunk is multiplied by its weights and added
+//! as it arrives; a chunk of a switching key is consumed by the running key
+//! switch. The arena holds what the plan says ([`Plan::arena_words`]); weights in plain
+//! are read from the model (in flash on a board) as 8-bit integers and encoded here.
 //! The accumulator is a ciphertext of two parts; the third, which sums of products
 //! of ciphertexts have, is memory beside it until they are relinearised. Between
 //! two requests that need nothing of the client, tasks are carried out until one
-//! waits again.
+//! waits again. The key of a polynomial alone is kept, while it is evaluated.
+//!
+//! Whatever is wrong with a request is answered by [`Reply::Refused`], which
+//! drops the running inference; the next [`Request::Begin`] works.
+//!
+//! [`Plan::arena_words`]: crate::plan::Plan::arena_words
 
-use super::program::{Cursor, Op, Operand, Program, Task, Upload};
-use super::{Form, LinearMap};
-use crate::message::{
-    CHUNK_COEFFS, Item, MAX_CHUNK_BYTES, Refusal, Reply, Request, SEED_BYTES, Stage, StageKind,
-    Stages,
-};
-use crate::model::Model;
-use crate::plan::BIAS_SHIFT;
-use crate::session::{Held, Platform, check_plan};
+mod accumulator;
+mod watch;
+
 use core::mem;
+
 use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::evaluator::{
-    Due, Switching, Workspace, add_encoded, multiply_constant, multiply_encoded, rescale,
-    transform_encoded,
+    Due, Switching, Workspace, add_encoded, evaluate_polynomial, multiply_constant,
+    multiply_encoded, rescale_probed, transform_encoded,
 };
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::error::Error;
-use he_core::params::Params;
 use he_core::ring::kernel;
 use he_core::ring::sample::{Uniform, stream};
+use he_core::rlwe::keys::switching_key_words;
+use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire::{pack, packed_len, unpack};
 
-use super::CircuitError;
+use crate::message::{
+    CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
+    SEED_BYTES, Stage, Stages, TimeUnit,
+};
+use crate::model::Model;
+use crate::plan::{BIAS_SHIFT, Coefficients, Form, LinearMap, Op, Operand, PlanError, Task};
+use crate::program::Program;
+use crate::schedule::{Cursor, Upload};
+use crate::trace::{Off, Place, SpanKind, Tracer};
+use accumulator::Accumulator;
+use watch::Trace;
+
+/// What a session asks of the machine that it runs on.
+pub trait Platform {
+    /// Name of the board.
+    fn board(&self) -> &'static str;
+    /// What [`Self::now`] counts.
+    fn unit(&self) -> TimeUnit;
+    /// A monotonic count.
+    fn now(&mut self) -> u64;
+    /// How much of the time since the last call went by in waiting for bytes.
+    /// Only a tracing session asks.
+    fn waited(&mut self) -> u64 {
+        0
+    }
+    /// Memory figures up to now.
+    fn memory(&mut self) -> Memory;
+    /// Chunks that it can take before the first is acknowledged.
+    fn window(&self) -> u8;
+}
 
 /// Where an evaluator's weights are.
 pub trait WeightSource {
     /// Whether they are in plain.
     const PLAIN: bool;
 
-    /// The layer with this index.
-    fn layer(&self, index: usize) -> Option<LinearMap<'_>>;
+    /// `count` layers from this index on, as one.
+    fn layers(&self, index: usize, count: usize) -> Option<LinearMap<'_>>;
 }
 
 /// Weights of a model, encoded in single precision at each use.
 impl WeightSource for Model<'_> {
     const PLAIN: bool = true;
 
-    fn layer(&self, index: usize) -> Option<LinearMap<'_>> {
-        LinearMap::new(self.layers().nth(index)?)
+    fn layers(&self, index: usize, count: usize) -> Option<LinearMap<'_>> {
+        let mut layers = Model::layers(self).skip(index);
+        let mut map = LinearMap::new(layers.next()?)?;
+        for layer in layers.take(count.saturating_sub(1)) {
+            map.then(layer).ok()?;
+        }
+        Some(map)
     }
 }
 
@@ -55,72 +94,8 @@ pub struct Encrypted;
 impl WeightSource for Encrypted {
     const PLAIN: bool = false;
 
-    fn layer(&self, _: usize) -> Option<LinearMap<'_>> {
+    fn layers(&self, _: usize, _: usize) -> Option<LinearMap<'_>> {
         None
-    }
-}
-
-/// The ciphertext that everything happens to.
-#[derive(Debug)]
-enum Accumulator<'a> {
-    /// And the third part, of no words where weights are in plain.
-    Two(Ciphertext<&'a mut [u32]>, &'a mut [u32]),
-    /// While it is relinearised.
-    Three(Ciphertext<&'a mut [u32], 3>),
-    /// Between the two.
-    Nothing,
-}
-
-impl<'a> Accumulator<'a> {
-    fn parts(self) -> Option<[&'a mut [u32]; 3]> {
-        match self {
-            Self::Two(ct, third) => {
-                let [c0, c1] = ct.into_parts();
-                Some([c0, c1, third])
-            }
-            Self::Three(ct) => Some(ct.into_parts()),
-            Self::Nothing => None,
-        }
-    }
-
-    /// Both of the two parts, and the third.
-    const fn two(&mut self) -> Result<(&mut Ciphertext<&'a mut [u32]>, &mut [u32]), Refusal> {
-        match self {
-            Self::Two(ct, third) => Ok((ct, third)),
-            Self::Three(_) | Self::Nothing => Err(Refusal::Model),
-        }
-    }
-
-    /// Becomes zero in two parts.
-    fn clear(&mut self, params: &Params, level: usize, scale: f64) -> Result<(), Refusal> {
-        let [c0, c1, third] = mem::replace(self, Self::Nothing)
-            .parts()
-            .ok_or(Refusal::Model)?;
-        third.fill(0);
-        let ct = Ciphertext::zero(params, level, scale, c0, c1).map_err(internal)?;
-        *self = Self::Two(ct, third);
-        Ok(())
-    }
-
-    /// Takes the third part in.
-    fn widen(&mut self, params: &Params, level: usize, scale: f64) -> Result<(), Refusal> {
-        let parts = mem::replace(self, Self::Nothing).parts();
-        let parts = parts.ok_or(Refusal::Model)?;
-        let ct = Ciphertext::from_parts(params, level, scale, parts).map_err(internal)?;
-        *self = Self::Three(ct);
-        Ok(())
-    }
-
-    /// Gives the third part back, which a relinearisation has left zero.
-    fn narrow(&mut self) -> Result<(), Refusal> {
-        match mem::replace(self, Self::Nothing) {
-            Self::Three(ct) => {
-                let (ct, third) = ct.into_two_parts().map_err(internal)?;
-                *self = Self::Two(ct, third);
-                Ok(())
-            }
-            Self::Two(..) | Self::Nothing => Err(Refusal::Model),
-        }
     }
 }
 
@@ -142,11 +117,13 @@ enum Source {
     Factor,
 }
 
-/// The evaluator of a circuit. No secret ever comes here; where weights are
-/// encrypted, no weights either.
+/// The evaluator. No secret ever comes here; where weights are encrypted, no weights
+/// either. `T` keeps the trace of an inference whose client asked for one.
+/// `POLYNOMIALS` says whether activations may be other than squares: a board whose
+/// network has none is spared the code.
 #[derive(Debug)]
-pub struct CircuitSession<'a, W> {
-    program: &'a Program,
+pub struct Session<'a, B, W, T = Off, const POLYNOMIALS: bool = true> {
+    program: &'a Program<B>,
     weights: W,
     accumulator: Accumulator<'a>,
     registers: &'a mut [u32],
@@ -154,30 +131,39 @@ pub struct CircuitSession<'a, W> {
     work: &'a mut [u32],
     /// Both halves of a chunk that waits for its factor.
     held: &'a mut [u32],
+    /// A polynomial's key and its powers.
+    powers: &'a mut [u32],
     run: Option<Run>,
+    trace: Trace<T>,
 }
 
-impl<'a, W: WeightSource> CircuitSession<'a, W> {
+impl<'a, B, W, T, const POLYNOMIALS: bool> Session<'a, B, W, T, POLYNOMIALS>
+where
+    B: AsRef<[u8]>,
+    W: WeightSource,
+    T: Tracer,
+{
     /// Prepares an evaluator over `arena`.
     ///
     /// # Errors
-    /// [`CircuitError::Memory`] if the arena is shorter than
+    /// [`PlanError::Memory`] if the arena is shorter than
     /// [`Program::arena_words`].
     pub fn new(
-        program: &'a Program,
+        program: &'a Program<B>,
         weights: W,
         arena: &'a mut [u32],
-    ) -> Result<Self, CircuitError> {
+        tracer: T,
+    ) -> Result<Self, PlanError> {
         let needed = program.arena_words() * size_of::<u32>();
         let available = size_of_val(arena);
-        let short = CircuitError::Memory { needed, available };
+        let short = PlanError::Memory { needed, available };
         let mut rest = arena;
         let mut take = |words: usize| {
             let (part, left) = mem::take(&mut rest)
                 .split_at_mut_checked(words)
                 .ok_or(short)?;
             rest = left;
-            Ok::<_, CircuitError>(part)
+            Ok::<_, PlanError>(part)
         };
         let part = program.part_words();
         let (c0, c1) = (take(part)?, take(part)?);
@@ -185,6 +171,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         let registers = take(2 * program.registers() * program.register_words())?;
         let work = take(program.work_words())?;
         let held = take(program.held_words())?;
+        let powers = take(program.polynomial_words())?;
         let params = program.params();
         let ct = Ciphertext::zero(params, program.input_level(), 1.0, c0, c1).map_err(|_| short)?;
         Ok(Self {
@@ -194,13 +181,15 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             registers,
             work,
             held,
+            powers,
             run: None,
+            trace: Trace { tracer, on: false },
         })
     }
 
     /// The program it executes.
     #[must_use]
-    pub const fn program(&self) -> &Program {
+    pub const fn program(&self) -> &Program<B> {
         self.program
     }
 
@@ -211,9 +200,20 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         platform: &mut P,
         reply: &mut impl FnMut(Reply<'_>),
     ) {
+        if self.trace.is_on() {
+            let next = self.run.as_ref().and_then(|run| {
+                let mut cursor = run.cursor;
+                cursor.advance(self.program);
+                cursor.upload(self.program)
+            });
+            self.trace.heard(&request, next, platform);
+        }
         if let Err(refusal) = self.answer(request, platform, reply) {
             self.run = None;
             reply(Reply::Refused(refusal));
+        }
+        if self.trace.is_on() {
+            self.trace.answered(self.run.is_some(), platform);
         }
     }
 
@@ -231,32 +231,14 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         reply: &mut impl FnMut(Reply<'_>),
     ) -> Result<(), Refusal> {
         match request {
-            Request::Hello { version } => {
-                let held = Held {
-                    model: self.program.name(),
-                    model_crc: self.program.model_crc(),
-                    params: self.program.params().fingerprint(),
-                    plan: self.program.fingerprint(),
-                };
-                reply(Reply::Hello(held.greet(version, platform)?));
-            }
+            Request::Hello { version } => reply(Reply::Hello(self.greet(version, platform)?)),
             Request::Begin { plan, trace } => {
-                check_plan(self.program.fingerprint(), plan)?;
-                if trace {
-                    return Err(Refusal::NoTracer);
-                }
-                self.run = Some(Run {
-                    cursor: Cursor::start(self.program),
-                    seeds: [[0; SEED_BYTES]; 2],
-                    uniforms: [None, None],
-                    switching: None,
-                    stages: Stages::new(),
-                });
-                self.proceed(0, platform)?;
+                self.begin(plan, trace, platform)?;
                 reply(Reply::Ready);
             }
             Request::Seed { seed } => {
                 self.take_seed(&seed, platform)?;
+                self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
             }
             Request::Data {
@@ -265,6 +247,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
                 bytes,
             } => {
                 let ended = self.take_chunk(item, offset, bytes, platform)?;
+                self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
                 if ended {
                     self.send_result(platform, reply)?;
@@ -274,9 +257,74 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
                 self.run = None;
                 reply(Reply::Aborted);
             }
-            Request::Trace => return Err(Refusal::NoTracer),
+            Request::Trace => {
+                if !T::ON {
+                    return Err(Refusal::NoTracer);
+                }
+                if self.run.is_some() {
+                    return Err(Refusal::NotExpected);
+                }
+                for span in self.trace.tracer.spans() {
+                    reply(Reply::Span(span));
+                }
+                reply(Reply::Traced {
+                    dropped: self.trace.tracer.dropped(),
+                    own: self.trace.tracer.own(),
+                });
+            }
         }
         Ok(())
+    }
+
+    /// The card that answers the greeting of a client of the same protocol.
+    fn greet(&self, client: u16, platform: &impl Platform) -> Result<Card<'_>, Refusal> {
+        if client != PROTOCOL_VERSION {
+            return Err(Refusal::Version {
+                evaluator: PROTOCOL_VERSION,
+                client,
+            });
+        }
+        Ok(Card {
+            version: PROTOCOL_VERSION,
+            board: platform.board(),
+            model: self.program.name(),
+            model_crc: self.program.model_crc(),
+            params: self.program.params().fingerprint(),
+            plan: self.program.fingerprint(),
+            window: platform.window(),
+            unit: platform.unit(),
+        })
+    }
+
+    fn begin<P: Platform>(
+        &mut self,
+        plan: u32,
+        trace: bool,
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        let evaluator = self.program.fingerprint();
+        if plan != evaluator {
+            return Err(Refusal::Plan {
+                evaluator,
+                client: plan,
+            });
+        }
+        if trace && !T::ON {
+            return Err(Refusal::NoTracer);
+        }
+        self.run = Some(Run {
+            cursor: Cursor::start(self.program),
+            seeds: [[0; SEED_BYTES]; 2],
+            uniforms: [None, None],
+            switching: None,
+            stages: Stages::new(),
+        });
+        if T::ON {
+            platform.waited();
+            self.trace.tracer.begin(platform.now());
+            self.trace.on = trace;
+        }
+        self.proceed(0, platform)
     }
 
     fn take_seed<P: Platform>(
@@ -286,8 +334,8 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     ) -> Result<(), Refusal> {
         let start = platform.now();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
-        let tasks = self.program.tasks();
-        let task = *tasks.get(run.cursor.task()).ok_or(Refusal::NotExpected)?;
+        let task = self.program.task(run.cursor.task());
+        let task = task.ok_or(Refusal::NotExpected)?;
         let [first, second] = &mut run.seeds;
         match run.cursor.upload(self.program) {
             Some(Upload::InputSeed(_)) => {
@@ -295,13 +343,17 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
                 if W::PLAIN
                     && let Op::Product { index, .. } = task.op
                 {
+                    self.trace.watch(platform).mark(SpanKind::Encode);
                     self.encode_weights(task.step, index)?;
                 }
             }
             Some(Upload::FactorSeed(_)) => *second = *seed,
-            Some(Upload::KeySeed(_)) => {
+            Some(Upload::KeySeed(index)) => {
                 *first = *seed;
-                self.start_switching(task)?;
+                if task.op != Op::Polynomial {
+                    self.trace.watch(platform).mark(SpanKind::Digit);
+                    self.start_switching(task, index, platform)?;
+                }
             }
             _ => return Err(Refusal::NotExpected),
         }
@@ -334,30 +386,39 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             });
         }
         let waiting = run.cursor.task();
-        let task = *self.program.tasks().get(waiting).ok_or(Refusal::Model)?;
-        self.consume(task, item, offset, bytes)?;
+        let task = self.program.task(waiting).ok_or(Refusal::Model)?;
+        self.consume(task, item, offset, bytes, platform)?;
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(self.program);
         let next = run.cursor.task();
-        if next != waiting && matches!(task.op, Op::Relinearize) {
-            self.accumulator.narrow()?;
+        if next != waiting {
+            match task.op {
+                Op::Relinearize => self.accumulator.narrow()?,
+                Op::Polynomial => self.polynomial(task)?,
+                _ => {}
+            }
         }
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.account(task.step, platform.now().saturating_sub(start));
         if next != waiting {
             self.proceed(waiting + 1, platform)?;
         }
-        Ok(next >= self.program.tasks().len())
+        Ok(next >= self.program.len())
     }
 
     /// Carries out tasks from `first` on, up to the one that waits.
     fn proceed<P: Platform>(&mut self, first: usize, platform: &mut P) -> Result<(), Refusal> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
-        let program = self.program;
-        let tasks = program.tasks().get(first..run.cursor.task());
-        for task in tasks.unwrap_or_default() {
+        for index in first..run.cursor.task() {
+            let task = self.program.task(index).ok_or(Refusal::Model)?;
             let start = platform.now();
-            self.perform(*task)?;
+            let kind = match task.op {
+                Op::Product { .. } | Op::Bias => SpanKind::Encode,
+                Op::Rescale => SpanKind::Rescale,
+                _ => SpanKind::MultiplyAccumulate,
+            };
+            self.trace.group(Place::Step(task.step), kind, platform);
+            self.perform(task, platform)?;
             if let Some(run) = &mut self.run {
                 run.account(task.step, platform.now().saturating_sub(start));
             }
@@ -366,7 +427,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     }
 
     /// A task that needs nothing of the client.
-    fn perform(&mut self, task: Task) -> Result<(), Refusal> {
+    fn perform<P: Platform>(&mut self, task: Task, platform: &mut P) -> Result<(), Refusal> {
         let params = self.program.params();
         let level = usize::from(task.level);
         match task.op {
@@ -380,7 +441,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
                 index,
             } => {
                 self.encode_weights(task.step, index)?;
-                self.multiply_register(register)
+                self.multiply_register(register, platform)
             }
             Op::Product {
                 operand: Operand::Accumulator,
@@ -390,25 +451,28 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
                 let (ct, _) = self.accumulator.two()?;
                 let (coefficients, scratch) = two_limbs(self.work, params.n())?;
                 let coefficients = bytemuck::cast_slice(coefficients);
-                multiply_encoded(params, ct, coefficients, scale, scratch, &mut ())
+                let mut watch = self.trace.watch(platform);
+                multiply_encoded(params, ct, coefficients, scale, scratch, &mut watch)
                     .map_err(internal)
             }
             Op::Bias => {
                 let (ct, _) = self.accumulator.two()?;
                 let scale = ct.scale() / f64::from(1u32 << BIAS_SHIFT);
                 self.encode(task.step, scale, |map, form, re, _| {
-                    form.bias_slots(map, |k| map.bias(k).map_or(0.0, f64::from), re);
+                    form.bias_slots(map, |k| map.bias(k), re);
                 })?;
                 let (ct, _) = self.accumulator.two()?;
                 let (coefficients, scratch) = two_limbs(self.work, params.n())?;
                 let coefficients = bytemuck::cast_slice(coefficients);
-                add_encoded(params, ct, coefficients, BIAS_SHIFT, scratch, &mut ())
+                let mut watch = self.trace.watch(platform);
+                add_encoded(params, ct, coefficients, BIAS_SHIFT, scratch, &mut watch)
                     .map_err(internal)
             }
             Op::Rescale => {
                 let (ct, _) = self.accumulator.two()?;
                 let scratch = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
-                rescale(params, ct, scratch).map_err(internal)
+                let mut watch = self.trace.watch(platform);
+                rescale_probed(params, ct, scratch, &mut watch).map_err(internal)
             }
             Op::Save(register) => {
                 let (ct, _) = self.accumulator.two()?;
@@ -452,6 +516,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             | Op::Rotate(_)
             | Op::RotateAdd(_)
             | Op::Square
+            | Op::Polynomial
             | Op::Relinearize => Err(Refusal::Model),
         }
     }
@@ -460,7 +525,7 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     fn encode_weights(&mut self, step: u8, index: u16) -> Result<f64, Refusal> {
         let scale = self.program.linear(step).ok_or(Refusal::Model)?.weights;
         self.encode(step, scale, |map, form, re, im| {
-            let weight = |output, input| map.weight(output, input).unwrap_or(0.0);
+            let weight = |output, input| map.weight(output, input);
             form.weight_slots(map, usize::from(index), weight, re, im);
         })?;
         Ok(scale)
@@ -476,10 +541,8 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     ) -> Result<(), Refusal> {
         let params = self.program.params();
         let linear = self.program.linear(step).ok_or(Refusal::Model)?;
-        let map = self
-            .weights
-            .layer(usize::from(linear.layer))
-            .ok_or(Refusal::Model)?;
+        let (first, count) = (usize::from(linear.layer), usize::from(linear.layers));
+        let map = self.weights.layers(first, count).ok_or(Refusal::Model)?;
         let buffer = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
         let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
         let halves = coefficients.split_at_mut_checked(params.slots());
@@ -490,7 +553,11 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     }
 
     /// Adds the product of a register and the encoded weights.
-    fn multiply_register(&mut self, register: u8) -> Result<(), Refusal> {
+    fn multiply_register<P: Platform>(
+        &mut self,
+        register: u8,
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
         let params = self.program.params();
         let n = params.n();
         let [r0, r1] = register_halves(self.program, self.registers, register)?;
@@ -502,13 +569,20 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         let registers = r0.chunks_exact(n).zip(r1.chunks_exact(n));
         for (limb, ((c0, c1), (r0, r1))) in parts.zip(registers).enumerate() {
             let modulus = params.prime(limb).map_err(internal)?.modulus();
-            transform_encoded(params, limb, coefficients, weights, &mut ()).map_err(internal)?;
+            let mut watch = self.trace.watch(platform);
+            transform_encoded(params, limb, coefficients, weights, &mut watch).map_err(internal)?;
+            watch.mark(SpanKind::MultiplyAccumulate);
             kernel::mul_acc_two(c0, c1, r0, r1, weights, modulus);
         }
         Ok(())
     }
 
-    fn start_switching(&mut self, task: Task) -> Result<(), Refusal> {
+    fn start_switching<P: Platform>(
+        &mut self,
+        task: Task,
+        key: usize,
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
         let params = self.program.params();
         let op = task.op.switching().ok_or(Refusal::Model)?;
         if let Op::Relinearize = task.op {
@@ -523,29 +597,41 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
         };
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.switching = Some(started.map_err(internal)?);
-        self.between_key_limbs(task)
+        self.between_key_limbs(task, key as u16, platform)
     }
 
     /// What the running key switch does before it can take more of its key:
     /// the next digit, or after the last limb the division.
-    fn between_key_limbs(&mut self, task: Task) -> Result<(), Refusal> {
+    fn between_key_limbs<P: Platform>(
+        &mut self,
+        task: Task,
+        key: u16,
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
         let params = self.program.params();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
         let level = usize::from(task.level);
+        let due = switching.due();
+        if let Some(Due::Digit(at)) = due {
+            let (limb, digit) = (at.target as u8, at.digit as u8);
+            let place = Place::Item(Item::Key { key, limb, digit });
+            self.trace.group(place, SpanKind::Digit, platform);
+        }
         let work = &mut Workspace::new(params, level, self.work).map_err(internal)?;
-        match (switching.due(), &mut self.accumulator) {
+        let mut watch = self.trace.watch(platform);
+        match (due, &mut self.accumulator) {
             (Some(Due::Digit(_)), Accumulator::Two(ct, _)) => {
-                switching.digit(params, ct, work, &mut ())
+                switching.digit(params, ct, work, &mut watch)
             }
             (Some(Due::Digit(_)), Accumulator::Three(ct)) => {
-                switching.digit(params, ct, work, &mut ())
+                switching.digit(params, ct, work, &mut watch)
             }
             (Some(Due::Division), Accumulator::Two(ct, _)) => {
-                switching.divide(params, ct, work, &mut ())
+                switching.divide(params, ct, work, &mut watch)
             }
             (Some(Due::Division), Accumulator::Three(ct)) => {
-                switching.divide(params, ct, work, &mut ())
+                switching.divide(params, ct, work, &mut watch)
             }
             (_, Accumulator::Nothing) => return Err(Refusal::Model),
             (Some(Due::Key(_)) | None, _) => Ok(()),
@@ -554,12 +640,13 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
     }
 
     /// Takes what a chunk carries.
-    fn consume(
+    fn consume<P: Platform>(
         &mut self,
         task: Task,
         item: Item,
         offset: u16,
         bytes: &[u8],
+        platform: &mut P,
     ) -> Result<(), Refusal> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let (limb, digit, source) = match item {
@@ -591,32 +678,38 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             if W::PLAIN && matches!(task.op, Op::Product { .. }) {
                 let (coefficients, weights) = two_limbs(self.work, params.n())?;
                 let coefficients = bytemuck::cast_slice(coefficients);
-                transform_encoded(params, limb, coefficients, weights, &mut ())
+                let mut watch = self.trace.watch(platform);
+                transform_encoded(params, limb, coefficients, weights, &mut watch)
                     .map_err(internal)?;
             }
         }
-        self.absorb(task, item, limb, source, offset, bytes)?;
+        self.absorb(task, item, source, offset, bytes, platform)?;
         match item {
-            Item::Key { .. } => self.between_key_limbs(task),
-            Item::Input { .. } | Item::Weight { .. } => Ok(()),
+            Item::Key { key, .. } if task.op != Op::Polynomial => {
+                self.between_key_limbs(task, key, platform)
+            }
+            _ => Ok(()),
         }
     }
 
     /// Unpacks and expands a chunk, and puts it where it belongs. Apart, so that its
     /// buffers are on the stack only as long as that takes.
     #[inline(never)]
-    fn absorb(
+    fn absorb<P: Platform>(
         &mut self,
         task: Task,
         item: Item,
-        limb: usize,
         source: Source,
         offset: u16,
         bytes: &[u8],
+        platform: &mut P,
     ) -> Result<(), Refusal> {
         let params = self.program.params();
-        let n = params.n();
+        let (Item::Input { limb, .. } | Item::Key { limb, .. } | Item::Weight { limb, .. }) = item;
+        let limb = usize::from(limb);
         let modulus = params.prime(limb).map_err(internal)?.modulus();
+        let mut watch = self.trace.watch(platform);
+        watch.mark(SpanKind::Decode);
         let (mut sent, mut expanded) = ([0; CHUNK_COEFFS], [0; CHUNK_COEFFS]);
         unpack(bytes, modulus, &mut sent).map_err(|e| match e {
             Error::Residue { index, .. } => Refusal::Residue {
@@ -625,18 +718,29 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             },
             _ => Refusal::Model,
         })?;
+        if let (Op::Polynomial, Item::Key { digit, .. }) = (task.op, item) {
+            let at = KeyLimb {
+                target: limb,
+                digit: digit.into(),
+            };
+            let first = at.index(params, task.level.into()) * params.n() + usize::from(offset);
+            let kept = self.powers.get_mut(first..first + CHUNK_COEFFS);
+            kept.ok_or(Refusal::Model)?.copy_from_slice(&sent);
+            return Ok(());
+        }
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let [uniform, factor] = &mut run.uniforms;
         let uniform = match source {
             Source::InputOrKey => uniform,
             Source::Factor => factor,
         };
+        watch.mark(SpanKind::Expand);
         uniform
             .as_mut()
             .ok_or(Refusal::NotExpected)?
             .fill(&mut expanded);
-
         if let Item::Key { .. } = item {
+            watch.mark(SpanKind::KeyProduct);
             let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
             let level = usize::from(task.level);
             let work = &mut Workspace::new(params, level, self.work).map_err(internal)?;
@@ -647,64 +751,118 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             }
             .map_err(internal);
         }
-
-        let first = limb * n + usize::from(offset);
-        let range = first..first + CHUNK_COEFFS;
-        let (ct, third) = self.accumulator.two()?;
-        let (c0, c1) = ct.halves_mut();
-        let (Some(c0), Some(c1)) = (c0.get_mut(range.clone()), c1.get_mut(range.clone())) else {
-            return Err(Refusal::Model);
+        watch.mark(SpanKind::MultiplyAccumulate);
+        let chunk = Chunk {
+            limb,
+            offset: offset.into(),
+            halves: [&mut sent, &mut expanded],
         };
-        match (source, task.op) {
-            (Source::InputOrKey, Op::Receive) => {
-                c0.copy_from_slice(&sent);
-                c1.copy_from_slice(&expanded);
+        match source {
+            Source::InputOrKey => self.take_input(task.op, chunk),
+            Source::Factor => self.take_factor(task.op, chunk),
+        }
+    }
+
+    /// A chunk of an input: received, multiplied by plain weights, or kept until its
+    /// factor comes.
+    #[inline(always)]
+    fn take_input(&mut self, op: Op, chunk: Chunk<'_>) -> Result<(), Refusal> {
+        let params = self.program.params();
+        let modulus = params.prime(chunk.limb).map_err(internal)?.modulus();
+        let [sent, expanded] = chunk.halves;
+        let (ct, _) = self.accumulator.two()?;
+        let first = chunk.limb * params.n() + chunk.offset;
+        let (c0, c1) = both(ct.halves_mut(), first)?;
+        match op {
+            Op::Receive => {
+                c0.copy_from_slice(sent);
+                c1.copy_from_slice(expanded);
             }
-            (Source::InputOrKey, Op::Product { .. }) if W::PLAIN => {
-                let (_, weights) = two_limbs(self.work, n)?;
-                let at = usize::from(offset);
-                let weights = weights.get(at..at + CHUNK_COEFFS).ok_or(Refusal::Model)?;
-                kernel::mul_acc_two(c0, c1, &sent, &expanded, weights, modulus);
+            Op::Product { .. } if W::PLAIN => {
+                let (_, weights) = two_limbs(self.work, params.n())?;
+                let weights = weights.get(chunk.offset..chunk.offset + CHUNK_COEFFS);
+                let weights = weights.ok_or(Refusal::Model)?;
+                kernel::mul_acc_two(c0, c1, sent, expanded, weights, modulus);
             }
-            (Source::InputOrKey, Op::Product { .. }) => {
+            Op::Product { .. } => {
                 let (h0, h1) = two_limbs(self.held, CHUNK_COEFFS)?;
-                h0.copy_from_slice(&sent);
-                h1.copy_from_slice(&expanded);
-            }
-            (Source::Factor, Op::Bias) => {
-                kernel::add(c0, &sent, modulus);
-                kernel::add(c1, &expanded, modulus);
-            }
-            (Source::Factor, Op::Product { operand, .. }) => {
-                let c2 = third.get_mut(range.clone()).ok_or(Refusal::Model)?;
-                let (h0, h1) = two_limbs(self.held, CHUNK_COEFFS)?;
-                let (a0, a1): (&[u32], &[u32]) = match operand {
-                    Operand::Input => (h0, h1),
-                    Operand::Accumulator => {
-                        h0.copy_from_slice(c0);
-                        h1.copy_from_slice(c1);
-                        c0.fill(0);
-                        c1.fill(0);
-                        c2.fill(0);
-                        (h0, h1)
-                    }
-                    Operand::Register(register) => {
-                        let [r0, r1] = register_halves(self.program, self.registers, register)?;
-                        match (r0.get(range.clone()), r1.get(range)) {
-                            (Some(r0), Some(r1)) => (r0, r1),
-                            _ => return Err(Refusal::Model),
-                        }
-                    }
-                };
-                // Both halves of the factor in Montgomery form.
-                kernel::scale(&mut sent, modulus.r2(), modulus);
-                kernel::scale(&mut expanded, modulus.r2(), modulus);
-                kernel::mul_acc_two(c0, c1, a0, a1, &sent, modulus);
-                kernel::mul_acc_two(c1, c2, a0, a1, &expanded, modulus);
+                h0.copy_from_slice(sent);
+                h1.copy_from_slice(expanded);
             }
             _ => return Err(Refusal::Model),
         }
         Ok(())
+    }
+
+    /// A chunk of an encrypted factor: biases are added, weights multiplied by what
+    /// they belong to.
+    #[inline(always)]
+    fn take_factor(&mut self, op: Op, chunk: Chunk<'_>) -> Result<(), Refusal> {
+        let params = self.program.params();
+        let modulus = params.prime(chunk.limb).map_err(internal)?.modulus();
+        let [sent, expanded] = chunk.halves;
+        let first = chunk.limb * params.n() + chunk.offset;
+        let (ct, third) = self.accumulator.two()?;
+        let (c0, c1) = both(ct.halves_mut(), first)?;
+        let operand = match op {
+            Op::Bias => {
+                kernel::add(c0, sent, modulus);
+                kernel::add(c1, expanded, modulus);
+                return Ok(());
+            }
+            Op::Product { operand, .. } => operand,
+            _ => return Err(Refusal::Model),
+        };
+        let range = first..first + CHUNK_COEFFS;
+        let c2 = third.get_mut(range.clone()).ok_or(Refusal::Model)?;
+        let (h0, h1) = two_limbs(self.held, CHUNK_COEFFS)?;
+        let (a0, a1): (&[u32], &[u32]) = match operand {
+            Operand::Input => (h0, h1),
+            Operand::Accumulator => {
+                h0.copy_from_slice(c0);
+                h1.copy_from_slice(c1);
+                c0.fill(0);
+                c1.fill(0);
+                c2.fill(0);
+                (h0, h1)
+            }
+            Operand::Register(register) => {
+                let [r0, r1] = register_halves(self.program, self.registers, register)?;
+                match (r0.get(range.clone()), r1.get(range)) {
+                    (Some(r0), Some(r1)) => (r0, r1),
+                    _ => return Err(Refusal::Model),
+                }
+            }
+        };
+        // Both halves of the factor in Montgomery form.
+        kernel::scale(sent, modulus.r2(), modulus);
+        kernel::scale(expanded, modulus.r2(), modulus);
+        kernel::mul_acc_two(c0, c1, a0, a1, sent, modulus);
+        kernel::mul_acc_two(c1, c2, a0, a1, expanded, modulus);
+        Ok(())
+    }
+
+    /// Evaluates an activation polynomial, whose key is complete.
+    #[inline(never)]
+    fn polynomial(&mut self, task: Task) -> Result<(), Refusal> {
+        if !POLYNOMIALS {
+            return Err(Refusal::Model);
+        }
+        let params = self.program.params();
+        let level = usize::from(task.level);
+        let step = self.program.polynomial(task.step).ok_or(Refusal::Model)?;
+        let coefficients: Coefficients = self.program.coefficients(step).collect();
+        let run = self.run.as_ref().ok_or(Refusal::NotExpected)?;
+        let [seed, _] = run.seeds;
+        let words = switching_key_words(params, level);
+        let halves = self.powers.split_at_mut_checked(words);
+        let (key, powers) = halves.ok_or(Refusal::Model)?;
+        let key = SwitchKey::from_parts(params, SwitchTarget::Square, level, seed, key)
+            .map_err(internal)?;
+        let work = &mut Workspace::new(params, level, self.work).map_err(internal)?;
+        let (ct, _) = self.accumulator.two()?;
+        evaluate_polynomial(params, ct, &coefficients, step.output, &key, powers, work)
+            .map_err(internal)
     }
 
     /// Apart for the same reason as [`Self::absorb`].
@@ -748,19 +906,38 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
 impl Run {
     /// Adds time to a step. There is room for every one of a program.
     fn account(&mut self, step: u8, time: u64) {
-        let kind = StageKind::Step(step);
-        match self.stages.iter_mut().find(|stage| stage.kind == kind) {
+        match self.stages.iter_mut().find(|stage| stage.step == step) {
             Some(stage) => stage.time = stage.time.saturating_add(time),
             None => {
-                let _ = self.stages.push(Stage { kind, time });
+                let _ = self.stages.push(Stage { step, time });
             }
         }
     }
 }
 
+/// A chunk of a ciphertext, both halves unpacked.
+struct Chunk<'c> {
+    limb: usize,
+    offset: usize,
+    halves: [&'c mut [u32; CHUNK_COEFFS]; 2],
+}
+
+/// A chunk's place in both halves of the accumulator.
+fn both<'c>(
+    (c0, c1): (&'c mut [u32], &'c mut [u32]),
+    first: usize,
+) -> Result<(&'c mut [u32], &'c mut [u32]), Refusal> {
+    let range = first..first + CHUNK_COEFFS;
+    let halves = (c0.get_mut(range.clone()), c1.get_mut(range));
+    let (Some(c0), Some(c1)) = halves else {
+        return Err(Refusal::Model);
+    };
+    Ok((c0, c1))
+}
+
 /// Both halves of a register.
-fn register_halves<'r>(
-    program: &Program,
+fn register_halves<'r, B: AsRef<[u8]>>(
+    program: &Program<B>,
     registers: &'r mut [u32],
     register: u8,
 ) -> Result<[&'r mut [u32]; 2], Refusal> {

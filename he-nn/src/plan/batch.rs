@@ -1,4 +1,4 @@
-//! Batch packing: one sample a slot, one ciphertext a value.
+//! Batch packing: one sample per slot, one ciphertext per value.
 //!
 //! A weight is an integer times the layer's scale, so a layer is a sum of
 //! ciphertexts times small integers: exact, without an encoding, without a
@@ -9,10 +9,9 @@
 //! scale near their primes: multiplied by a power of two, which is exact, and
 //! rescaled.
 
-use super::noise::{State, polynomial_input_scale};
-use super::{CircuitError, Coefficients, LinearMap, Norms, Weights};
+use super::bound::{State, polynomial_input_scale};
+use super::{Coefficients, HEADROOM_BITS, LinearMap, LogitError, Norms, PlanError};
 use crate::model::{Layer, LayerView, Model};
-use crate::plan::{HEADROOM_BITS, LogitError};
 use he_core::ckks::evaluator::{PolynomialOutcome, polynomial_levels, polynomial_outcome};
 use he_core::params::Params;
 
@@ -24,9 +23,9 @@ pub const MIN_SCALE_LOG2: f64 = 22.0;
 const INPUT_SCALE_LOG2: f64 = 22.0;
 
 /// Passes of sums of small integers' products that take as long as one of a product.
-const INTEGER_PRODUCTS_A_PASS: usize = 12;
+const INTEGER_PRODUCTS_PER_PASS: usize = 12;
 
-/// A layer of the circuit.
+/// A layer of the plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchStep {
     /// The layer's index in the network.
@@ -54,9 +53,9 @@ pub struct Approach {
     pub scale: f64,
 }
 
-/// A circuit of as many samples as there are slots.
+/// The plan of as many samples as there are slots.
 #[derive(Clone, Debug)]
-pub struct BatchCircuit<'m> {
+pub struct BatchPlan<'m> {
     params: &'static Params,
     model: Model<'m>,
     level: usize,
@@ -68,18 +67,18 @@ pub struct BatchCircuit<'m> {
 /// Of every layer; none for an activation.
 type AllNorms = heapless::Vec<Option<Norms>, { super::MAX_STEPS }>;
 
-impl<'m> BatchCircuit<'m> {
+impl<'m> BatchPlan<'m> {
     /// Plans `model` under `params`, from the lowest level that serves. `row` and
-    /// `scratch` are memory as [`super::Circuit::new`] takes it.
+    /// `scratch` are memory as [`super::Plan::new`] takes it.
     ///
     /// # Errors
-    /// [`CircuitError`] with the figures that disagree.
+    /// [`PlanError`] with the figures that disagree.
     pub fn new(
         params: &'static Params,
         model: Model<'m>,
         row: &mut [f64],
         scratch: &mut [f64],
-    ) -> Result<Self, CircuitError> {
+    ) -> Result<Self, PlanError> {
         let mut norms = AllNorms::new();
         for view in model.layers() {
             let map = LinearMap::new(view);
@@ -90,7 +89,7 @@ impl<'m> BatchCircuit<'m> {
             }) = of_layer
                 && view.index + 1 == model.layer_count()
             {
-                return Err(CircuitError::Dead {
+                return Err(PlanError::Dead {
                     layer: view.index,
                     output,
                 });
@@ -98,7 +97,7 @@ impl<'m> BatchCircuit<'m> {
             // A model has no more layers than there is room.
             let _ = norms.push(of_layer);
         }
-        let mut last = Err(CircuitError::Depth {
+        let mut last = Err(PlanError::Depth {
             needed: 1,
             available: 0,
         });
@@ -116,13 +115,13 @@ impl<'m> BatchCircuit<'m> {
         model: Model<'m>,
         start: usize,
         norms: &AllNorms,
-    ) -> Result<Self, CircuitError> {
+    ) -> Result<Self, PlanError> {
         let prime = |i: usize| super::prime_value(params, i);
         let min_scale = libm::exp2(MIN_SCALE_LOG2);
         let mut steps = heapless::Vec::new();
         let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
         let mut headroom = f64::INFINITY;
-        let mut state = State::fresh(params, model.input(), Weights::Plain);
+        let mut state = State::fresh(params, model.input());
         let mut domain = 0.0;
         for (LayerView { index, layer, .. }, norms) in model.layers().zip(norms) {
             let input = scale;
@@ -140,7 +139,7 @@ impl<'m> BatchCircuit<'m> {
                     let norms = norms.unwrap_or_default();
                     let largest = libm::fmax(norms.bias, 1.0) * scale;
                     if !largest.is_finite() || libm::log2(largest) >= super::ENCODED_LOG2 {
-                        return Err(CircuitError::Encoding {
+                        return Err(PlanError::Encoding {
                             layer: index,
                             value: norms.bias,
                             scale_log2: libm::log2(scale),
@@ -165,13 +164,13 @@ impl<'m> BatchCircuit<'m> {
                     let place = (level, approach.scale, scale);
                     let left = state
                         .polynomial(params, &coefficients, place, (domain, value))
-                        .map_err(|source| CircuitError::Polynomial {
+                        .map_err(|source| PlanError::Polynomial {
                             layer: index,
                             source,
                         })?;
                     headroom = libm::fmin(headroom, left);
                     if left < f64::from(HEADROOM_BITS) {
-                        return Err(CircuitError::Powers {
+                        return Err(PlanError::Powers {
                             layer: index,
                             value: domain,
                             headroom_bits: left,
@@ -181,13 +180,13 @@ impl<'m> BatchCircuit<'m> {
                     rescales = approach.rescales + levels;
                 }
                 Layer::Polynomial { .. } => scale *= scale,
-                Layer::Relu { .. } => return Err(CircuitError::Relu { layer: index }),
+                Layer::Relu { .. } => return Err(PlanError::Relu { layer: index }),
             }
             let log_q = params.log_q(level);
             let left = log_q - 1.0 - libm::log2(scale * value);
             headroom = libm::fmin(headroom, left);
             if left < f64::from(HEADROOM_BITS) {
-                return Err(CircuitError::Wraps {
+                return Err(PlanError::Wraps {
                     layer: index,
                     value,
                     scale_log2: libm::log2(scale),
@@ -285,7 +284,7 @@ impl<'m> BatchCircuit<'m> {
     }
 
     /// What one run takes, in passes of a product over a limb, as
-    /// [`super::Circuit::passes`].
+    /// [`super::Plan::passes`].
     #[must_use]
     pub fn passes(&self) -> usize {
         let layers = self.model.layers().zip(&self.steps);
@@ -296,10 +295,10 @@ impl<'m> BatchCircuit<'m> {
                 match view.layer.linear() {
                     Some(_) => {
                         let products = view.layer.fan_in(view.input) * outputs;
-                        2 * limbs * products / INTEGER_PRODUCTS_A_PASS
+                        2 * limbs * products / INTEGER_PRODUCTS_PER_PASS
                     }
                     None => {
-                        let rescaling = 2 * limbs * super::PASSES_A_TRANSFORM;
+                        let rescaling = 2 * limbs * super::PASSES_PER_TRANSFORM;
                         let switch = super::cost::switch(self.params, step.level);
                         outputs
                             * match step.polynomial_outcome(self.params, view.layer) {
@@ -386,14 +385,14 @@ fn approached(
     (layer, level, start): (usize, usize, usize),
     input: f64,
     domain: f64,
-) -> Result<(Approach, f64), CircuitError> {
+) -> Result<(Approach, f64), PlanError> {
     let levels = polynomial_levels(coefficients.len().saturating_sub(1));
     let near = |level: usize| super::round_pow2(super::prime_value(params, level));
     let (mut rescales, mut divisor) = (0, 1.0);
     loop {
         let needed = rescales + levels;
         if level < needed {
-            return Err(CircuitError::Depth {
+            return Err(PlanError::Depth {
                 needed: start - level + needed,
                 available: start,
             });
@@ -402,7 +401,7 @@ fn approached(
         let end = (at - levels).max(1);
         let most = near(at);
         if libm::log2(libm::fmin(most, near(end))) < MIN_SCALE_LOG2 {
-            return Err(CircuitError::Polynomial {
+            return Err(PlanError::Polynomial {
                 layer,
                 source: he_core::Error::Scale {
                     operation: "polynomial",
@@ -418,7 +417,7 @@ fn approached(
             let mut scale = input * factor;
             let left = params.log_q(level) - 1.0 - libm::log2(scale * libm::fmax(domain, 1.0));
             if left < f64::from(HEADROOM_BITS) {
-                return Err(CircuitError::Wraps {
+                return Err(PlanError::Wraps {
                     layer,
                     value: domain,
                     scale_log2: libm::log2(scale),

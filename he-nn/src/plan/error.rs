@@ -10,7 +10,7 @@ use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 /// what to do is in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum CircuitError {
+pub enum PlanError {
     /// A ReLU.
     Relu {
         /// The layer.
@@ -157,7 +157,7 @@ pub enum CircuitError {
     },
 }
 
-impl fmt::Display for CircuitError {
+impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Relu { layer } => write!(
@@ -265,4 +265,4 @@ impl fmt::Display for CircuitError {
     }
 }
 
-impl core::error::Error for CircuitError {}
+impl core::error::Error for PlanError {}

@@ -1,9 +1,11 @@
 //! Layouts in the clear, and what is refused.
 
-use super::batch::BatchCircuit;
+use super::batch::BatchPlan;
 use super::*;
 use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Shape};
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6, N16384_DEPTH14};
+use he_core::ring::automorphism;
+use he_core::rlwe::SwitchTarget;
 use std::vec::Vec;
 
 const SQUARE: [f32; 3] = [0.0, 0.0, 1.0];
@@ -160,24 +162,21 @@ const CNN: [Part<'static>; 5] = [
     Part::Dense(10),
 ];
 
-fn circuit<'m>(
+fn plan<'m>(
     params: &'static Params,
     file: &'m [u8],
-    weights: Weights,
-) -> Result<Circuit<'m>, CircuitError> {
+    weights: WeightMode,
+) -> Result<Plan<'m>, PlanError> {
     let model = Model::parse(file).unwrap();
-    let len = Circuit::buffer_len(&model);
+    let len = Plan::buffer_len(&model);
     let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
-    Circuit::new(params, model, weights, &mut row, &mut scratch)
+    Plan::new(params, model, weights, Target::Host, &mut row, &mut scratch)
 }
 
-fn batch_circuit<'m>(
-    params: &'static Params,
-    model: Model<'m>,
-) -> Result<BatchCircuit<'m>, CircuitError> {
-    let len = Circuit::buffer_len(&model);
+fn batch_plan<'m>(params: &'static Params, model: Model<'m>) -> Result<BatchPlan<'m>, PlanError> {
+    let len = Plan::buffer_len(&model);
     let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
-    BatchCircuit::new(params, model, &mut row, &mut scratch)
+    BatchPlan::new(params, model, &mut row, &mut scratch)
 }
 
 type Slots = Vec<[f64; 2]>;
@@ -192,103 +191,134 @@ fn add_to(x: &mut Slots, y: &Slots) {
     }
 }
 
-/// What the evaluator does in one layer, on slots in the clear.
-fn layer(circuit: &Circuit<'_>, index: usize, values: &[Slots]) -> Slots {
-    let Step::Linear { map, form, .. } = &circuit.steps()[index] else {
-        panic!("an activation");
+/// The slots of a step's products and biases.
+struct Factors {
+    products: Vec<Slots>,
+    bias: Vec<f64>,
+}
+
+fn factors(step: &Step<'_>, slots: usize) -> Option<Factors> {
+    let Step::Linear { map, form, .. } = step else {
+        return None;
     };
-    let slots = circuit.params().slots();
     let mut scratch = vec![0.0; map.scratch_len()];
     let rows: Vec<(Vec<f64>, f64)> = (0..map.outputs())
         .map(|k| {
             let mut row = vec![0.0; map.inputs()];
             let bias = map.row(k, &mut row, &mut scratch).unwrap();
+            for (input, &weight) in row.iter().enumerate() {
+                let alone: f64 = map.weight(k, input);
+                assert!((alone - weight).abs() < 1e-12, "{alone} for {weight}");
+            }
+            let alone: f64 = map.bias(k);
+            assert!((alone - bias).abs() < 1e-12, "{alone} for {bias}");
             (row, bias)
         })
         .collect();
-    let product = |index_of_product: usize, x: &Slots| -> Slots {
+    let product = |index: usize| {
         let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
-        let weight = |output: usize, input: usize| rows[output].0[input];
-        circuit.weight_slots(index, index_of_product, weight, &mut re, &mut im);
-        x.iter()
-            .zip(re.iter().zip(&im))
-            .map(|(x, (re, im))| [x[0] * re - x[1] * im, x[0] * im + x[1] * re])
-            .collect()
+        form.weight_slots(map, index, |k, input| rows[k].0[input], &mut re, &mut im);
+        re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()
     };
-    let mut sum = vec![[0.0; 2]; slots];
-    match *form {
-        Form::Diagonals { baby, complex, .. } => {
-            let mut x = values[0].clone();
-            if complex && index > 0 {
-                let other = rotated(&x, form.pair_distance());
-                for (x, y) in x.iter_mut().zip(other) {
-                    x[1] = y[0];
-                }
-            }
-            for giant in (0..form.giants()).rev() {
-                sum = rotated(&sum, baby);
-                for b in 0..baby {
-                    add_to(&mut sum, &product(giant * baby + b, &rotated(&x, b)));
-                }
-            }
-        }
-        _ => {
-            for (k, x) in values.iter().enumerate() {
-                add_to(&mut sum, &product(k, x));
-            }
-        }
-    }
-    for fold in form.folds(slots) {
-        let other = rotated(&sum, fold);
-        add_to(&mut sum, &other);
-    }
-    if form.is_complex() {
-        for x in &mut sum {
-            *x = [2.0 * x[0], 0.0];
-        }
-    }
     let mut bias = vec![0.0; slots];
-    circuit.bias_slots(index, |k| rows[k].1, &mut bias);
-    for (x, b) in sum.iter_mut().zip(bias) {
-        x[0] += b;
-    }
-    sum
+    form.bias_slots(map, |k| rows[k].1, &mut bias);
+    Some(Factors {
+        products: (0..form.products(slots)).map(product).collect(),
+        bias,
+    })
 }
 
-/// The circuit in the clear.
-fn run(circuit: &Circuit<'_>, pixels: &[u8]) -> Vec<f64> {
-    let slots = circuit.params().slots();
+fn multiplied(x: &Slots, y: &Slots) -> Slots {
+    let of =
+        |(x, y): (&[f64; 2], &[f64; 2])| [x[0] * y[0] - x[1] * y[1], x[0] * y[1] + x[1] * y[0]];
+    x.iter().zip(y).map(of).collect()
+}
+
+/// The slots under a Galois element.
+fn under(params: &Params, x: &Slots, g: u32) -> Slots {
+    let n = params.n();
+    if g == automorphism::conjugation(n) {
+        return x.iter().map(|x| [x[0], -x[1]]).collect();
+    }
+    let steps = (0..x.len()).find(|&k| automorphism::rotation(n, k as i32) == g);
+    rotated(x, steps.unwrap())
+}
+
+/// Carries out the tasks of the plan on slots in the clear.
+fn run(planned: &Plan<'_>, pixels: &[u8]) -> Vec<f64> {
+    let params = planned.params();
+    let slots = params.slots();
     let mut values = vec![0.0; pixels.len()];
-    circuit.model().input_values(pixels, &mut values).unwrap();
-    let mut x: Vec<Slots> = (0..circuit.ciphertexts())
-        .map(|index| {
-            let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
-            circuit.input_slots(index, &values, &mut re, &mut im);
-            re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()
-        })
+    planned.model().input_values(pixels, &mut values).unwrap();
+    let mut inputs = (0..planned.ciphertexts()).map(|index| -> Slots {
+        let (mut re, mut im) = (vec![0.0; slots], vec![0.0; slots]);
+        planned.input_slots(index, &values, &mut re, &mut im);
+        re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()
+    });
+    let all: Vec<Option<Factors>> = (planned.steps().iter())
+        .map(|step| factors(step, slots))
         .collect();
-    for (index, step) in circuit.steps().iter().enumerate() {
-        x = vec![match step {
-            Step::Linear { .. } => layer(circuit, index, &x),
-            Step::Square { .. } => x[0].iter().map(|x| [x[0] * x[0], 0.0]).collect(),
-            Step::Polynomial { coefficients, .. } => x[0]
-                .iter()
-                .map(|x| {
-                    [
+    let mut x: Slots = vec![[0.0; 2]; slots];
+    let mut registers: Vec<Slots> = vec![Vec::new(); planned.registers().0];
+    planned.tasks(|task| {
+        let step = &planned.steps()[usize::from(task.step)];
+        let factors = all[usize::from(task.step)].as_ref();
+        match task.op {
+            Op::Clear { .. } => x = vec![[0.0; 2]; slots],
+            Op::Receive => x = inputs.next().unwrap(),
+            Op::Product { operand, index } => {
+                let product = &factors.unwrap().products[usize::from(index)];
+                match operand {
+                    Operand::Input => {
+                        add_to(&mut x, &multiplied(&inputs.next().unwrap(), product));
+                    }
+                    Operand::Register(register) => {
+                        let register = &registers[usize::from(register)];
+                        add_to(&mut x, &multiplied(register, product));
+                    }
+                    Operand::Accumulator => x = multiplied(&x, product),
+                }
+            }
+            Op::Bias => {
+                for (x, bias) in x.iter_mut().zip(&factors.unwrap().bias) {
+                    x[0] += bias;
+                }
+            }
+            Op::Rotate(g) => x = under(params, &x, g),
+            Op::RotateAdd(g) => {
+                let other = under(params, &x, g);
+                add_to(&mut x, &other);
+            }
+            Op::Square => x = multiplied(&x, &x),
+            Op::Polynomial => {
+                let Step::Polynomial { coefficients, .. } = step else {
+                    panic!("another step");
+                };
+                for x in &mut x {
+                    *x = [
                         coefficients.iter().rev().fold(0.0, |y, c| y * x[0] + c),
                         0.0,
-                    ]
-                })
-                .collect(),
-        }];
-    }
-    (0..circuit.model().outputs())
-        .map(|k| x[0][circuit.output_slot(k)][0])
+                    ];
+                }
+            }
+            Op::Relinearize | Op::Rescale => {}
+            Op::Save(register) => registers[usize::from(register)].clone_from(&x),
+            Op::Load(register) => x.clone_from(&registers[usize::from(register)]),
+            Op::Pair(register) => {
+                for (x, first) in x.iter_mut().zip(&registers[usize::from(register)]) {
+                    *x = [first[0] - x[1], first[1] + x[0]];
+                }
+            }
+        }
+    });
+    assert!(inputs.next().is_none());
+    (0..planned.model().outputs())
+        .map(|k| x[planned.output_slot(k)][0])
         .collect()
 }
 
-fn assert_right(circuit: &Circuit<'_>) {
-    let model = circuit.model();
+fn assert_right(planned: &Plan<'_>) {
+    let model = planned.model();
     let pixels: Vec<u8> = (0..model.inputs()).map(|i| (i * 89 % 251) as u8).collect();
     let mut workspace = vec![0.0; model.workspace_len()];
     let mut clear = vec![0.0; model.outputs()];
@@ -296,7 +326,7 @@ fn assert_right(circuit: &Circuit<'_>) {
         .plain_logits(&pixels[..], &mut workspace, &mut clear)
         .unwrap();
     let largest = clear.iter().fold(1.0f64, |max, x| max.max(x.abs()));
-    for (a, b) in run(circuit, &pixels).into_iter().zip(&clear) {
+    for (a, b) in run(planned, &pixels).into_iter().zip(&clear) {
         assert!((a - b).abs() < 1e-9 * largest, "{a} for {b}");
     }
 }
@@ -335,13 +365,13 @@ fn the_chosen_circuit_computes_the_network() {
             ..network(image(12), &deep)
         };
         let file = net.file();
-        let circuit = circuit(&N16384_DEPTH14, &file, Weights::Plain).unwrap();
-        assert_eq!(depth(circuit.model()), Ok(circuit.input_level()));
-        assert_right(&circuit);
+        let planned = plan(&N16384_DEPTH14, &file, WeightMode::Plain).unwrap();
+        assert_eq!(depth(planned.model()), Ok(planned.input_level()));
+        assert_right(&planned);
     }
     for file in &files {
-        for weights in [Weights::Plain, Weights::Encrypted] {
-            assert_right(&circuit(&N8192_DEPTH6, file, weights).unwrap());
+        for weights in [WeightMode::Plain, WeightMode::Encrypted] {
+            assert_right(&plan(&N8192_DEPTH6, file, weights).unwrap());
         }
     }
 }
@@ -353,16 +383,16 @@ fn every_form_computes_the_layer() {
         &[Part::Dense(20), Part::Activation(&SQUARE), Part::Dense(6)],
     )
     .file();
-    let base = circuit(&N8192_DEPTH6, &file, Weights::Plain).unwrap();
+    let base = plan(&N8192_DEPTH6, &file, WeightMode::Plain).unwrap();
     let with = |first: Form, last: Form| {
-        let mut circuit = base.clone();
-        for (step, new) in circuit.steps.iter_mut().step_by(2).zip([first, last]) {
+        let mut planned = base.clone();
+        for (step, new) in planned.steps.iter_mut().step_by(2).zip([first, last]) {
             if let Step::Linear { form, .. } = step {
                 let form: &mut Form = form;
                 *form = new;
             }
         }
-        circuit
+        planned
     };
     let copied = |period, rows, baby, complex, copies| Form::Diagonals {
         period,
@@ -410,31 +440,35 @@ fn every_form_computes_the_layer() {
 fn keys_are_switched_after_products_where_they_are_noisy() {
     let parts = [Part::Dense(60), Part::Activation(&SQUARE), Part::Dense(10)];
     let file = network(image(28), &parts).file();
-    for weights in [Weights::Plain, Weights::Encrypted] {
-        let circuit = circuit(&N4096_DEPTH3, &file, weights).unwrap();
-        for (index, step) in circuit.steps().iter().enumerate() {
+    for weights in [WeightMode::Plain, WeightMode::Encrypted] {
+        let planned = plan(&N4096_DEPTH3, &file, weights).unwrap();
+        for (index, step) in planned.steps().iter().enumerate() {
             if let Step::Linear { form, .. } = step {
                 assert!(!form.switches_operands(index == 0), "{form:?}");
             }
         }
-        assert_right(&circuit);
+        assert_right(&planned);
     }
 }
 
 #[test]
 fn keys_are_those_of_the_rotations() {
     let file = network(image(12), &CNN).file();
-    let circuit = circuit(&N8192_DEPTH6, &file, Weights::Encrypted).unwrap();
+    let planned = plan(&N8192_DEPTH6, &file, WeightMode::Encrypted).unwrap();
     let mut levels = Vec::new();
     let mut squares = 0;
-    circuit.keys(|target, level| {
+    planned.keys(|target, level| {
         levels.push(level);
         squares += usize::from(target == SwitchTarget::Square);
     });
     assert!(levels.is_sorted_by(|a, b| a >= b));
-    assert_eq!((levels[0], circuit.input_level()), (5, 5));
-    // Three layers and two squares.
-    assert_eq!(squares, 5);
+    assert_eq!((levels[0], planned.input_level()), (5, 5));
+    // Two squares, and every giant step of three layers.
+    let giants = planned.steps().iter().map(|step| match step {
+        Step::Linear { form, .. } => form.giants(),
+        _ => 1,
+    });
+    assert_eq!(squares, giants.sum::<usize>());
 }
 
 #[test]
@@ -448,7 +482,7 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
             Part::Dense(4),
         ];
         let file = network(image(6), &parts).file();
-        let deep = circuit(&N16384_DEPTH14, &file, Weights::Plain).unwrap();
+        let deep = plan(&N16384_DEPTH14, &file, WeightMode::Plain).unwrap();
         let steps = deep.steps();
         let mut level = 1 + levels + 1 + 1 + 1;
         let mut scale = deep.input_scale();
@@ -488,16 +522,6 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
             }
         });
         assert_eq!(square_keys, [3 + levels, 2]);
-        // A board has no code for it.
-        let len = Circuit::buffer_len(deep.model());
-        let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
-        let parts = [parts[0], parts[1], parts[4]];
-        let file = network(image(6), &parts).file();
-        let streamed = circuit(&N8192_DEPTH6, &file, Weights::Plain).unwrap();
-        let program = program::Program::new(&streamed, &mut row, &mut scratch);
-        let e = program.unwrap_err();
-        assert_eq!(e, CircuitError::Activation { layer: 1 });
-        assert!(std::format!("{e}").contains("on a host"));
     }
 }
 
@@ -505,48 +529,48 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
 fn what_no_circuit_evaluates_is_refused_with_its_figures() {
     let refused = |params, net: &Network<'_>| {
         let file = net.file();
-        circuit(params, &file, Weights::Plain).unwrap_err()
+        plan(params, &file, WeightMode::Plain).unwrap_err()
     };
     let parts = [Part::Dense(4), Part::Relu, Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
-    assert_eq!(e, CircuitError::Relu { layer: 1 });
+    assert_eq!(e, PlanError::Relu { layer: 1 });
     let e = refused(&N4096_DEPTH3, &network(image(12), &CNN));
-    let depth = CircuitError::Depth {
+    let depth = PlanError::Depth {
         needed: 5,
         available: 3,
     };
     assert_eq!(e, depth);
     let e = refused(&N4096_DEPTH3, &network(image(3), &[Part::Dense(3000)]));
-    let slots = CircuitError::Slots {
+    let slots = PlanError::Slots {
         layer: 0,
         needed: 4096,
         slots: 2048,
     };
     assert_eq!(e, slots);
     let e = refused(&N8192_DEPTH5, &network(image(3), &[Part::Dense(2); 5]));
-    assert_eq!(e, CircuitError::Merged { layer: 4, max: 4 });
+    assert_eq!(e, PlanError::Merged { layer: 4, max: 4 });
     let net = Network {
         range: 1e9,
         ..network(image(12), &CNN)
     };
     let e = refused(&N8192_DEPTH5, &net);
-    assert!(matches!(e, CircuitError::Headroom { .. }), "{e}");
+    assert!(matches!(e, PlanError::Headroom { .. }), "{e}");
     let net = Network {
         bias: 1e9,
         ..network(image(12), &CNN)
     };
     let e = refused(&N8192_DEPTH5, &net);
-    assert!(matches!(e, CircuitError::Encoding { layer: 0, .. }), "{e}");
+    assert!(matches!(e, PlanError::Encoding { layer: 0, .. }), "{e}");
     // An error that is small against one is large against such logits.
     let net = Network {
         range: 1e-5,
         ..network(image(3), &[Part::Dense(1)])
     };
     let e = refused(&N4096_DEPTH3, &net);
-    assert!(matches!(e, CircuitError::Noise { .. }), "{e}");
+    assert!(matches!(e, PlanError::Noise { .. }), "{e}");
     let parts = [Part::Dense(4), Part::Activation(&CUBIC), Part::Dense(2)];
     let e = refused(&N4096_DEPTH3, &network(image(3), &parts));
-    let cubic = CircuitError::Depth {
+    let cubic = PlanError::Depth {
         needed: 4,
         available: 3,
     };
@@ -556,14 +580,11 @@ fn what_no_circuit_evaluates_is_refused_with_its_figures() {
         ..network(image(3), &parts)
     };
     let e = refused(&N8192_DEPTH5, &net);
-    assert!(matches!(e, CircuitError::Powers { layer: 1, .. }), "{e}");
+    assert!(matches!(e, PlanError::Powers { layer: 1, .. }), "{e}");
     let steep = [0.0, 1.0, 0.0, 1e20];
     let parts = [Part::Dense(4), Part::Activation(&steep), Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
-    assert!(
-        matches!(e, CircuitError::Polynomial { layer: 1, .. }),
-        "{e}"
-    );
+    assert!(matches!(e, PlanError::Polynomial { layer: 1, .. }), "{e}");
     for e in [depth, slots, cubic] {
         let sentence = std::format!("{e}");
         assert!(sentence.contains("; take "), "{sentence}");
@@ -574,7 +595,7 @@ fn what_no_circuit_evaluates_is_refused_with_its_figures() {
 fn a_batch_takes_the_lowest_level_that_serves() {
     let file = network(image(12), &CNN).file();
     let model = Model::parse(&file).unwrap();
-    let batch = batch_circuit(&N8192_DEPTH6, model).unwrap();
+    let batch = batch_plan(&N8192_DEPTH6, model).unwrap();
     let steps = batch.steps();
     assert!(batch.input_level() < 6 && batch.headroom_bits() >= f64::from(HEADROOM_BITS));
     assert_eq!(steps.len(), 5);
@@ -603,7 +624,7 @@ fn a_batch_takes_the_lowest_level_that_serves() {
         };
         let file = net.file();
         let model = Model::parse(&file).unwrap();
-        let batch = batch_circuit(&N16384_DEPTH14, model).unwrap();
+        let batch = batch_plan(&N16384_DEPTH14, model).unwrap();
         let first = batch.steps()[1];
         assert_eq!(
             batch.square_level(),
@@ -626,12 +647,9 @@ fn a_batch_takes_the_lowest_level_that_serves() {
         }
         assert_eq!(level, batch.output_level());
         // The primes of the device are too narrow.
-        let e = batch_circuit(&N4096_DEPTH3, model).unwrap_err();
+        let e = batch_plan(&N4096_DEPTH3, model).unwrap_err();
         assert!(
-            matches!(
-                e,
-                CircuitError::Polynomial { .. } | CircuitError::Depth { .. }
-            ),
+            matches!(e, PlanError::Polynomial { .. } | PlanError::Depth { .. }),
             "{e}"
         );
     }
@@ -641,6 +659,6 @@ fn a_batch_takes_the_lowest_level_that_serves() {
     };
     let file = wide.file();
     let model = Model::parse(&file).unwrap();
-    let e = batch_circuit(&N4096_DEPTH3, model).unwrap_err();
-    assert!(matches!(e, CircuitError::Wraps { .. }), "{e}");
+    let e = batch_plan(&N4096_DEPTH3, model).unwrap_err();
+    assert!(matches!(e, PlanError::Wraps { .. }), "{e}");
 }

@@ -1,8 +1,29 @@
-//! Layers with weights as linear maps, the way a circuit sees them: one map
+//! Layers with weights as linear maps, the way a plan sees them: one map
 //! between two activations, whatever layers it is made of.
 
-use super::CircuitError;
+use super::PlanError;
 use crate::model::{Kernel, Layer, LayerView, Shape};
+use he_core::ckks::encode::Real;
+
+/// The precision in which weights are formed and encoded: single on a board, whose FPU
+/// has no other, double on a host. A host that follows a board's plan takes single, so
+/// that both have the same bits.
+pub trait Precision: Real {
+    /// A number of the model, exactly.
+    fn from_f32(x: f32) -> Self;
+}
+
+impl Precision for f32 {
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+}
+
+impl Precision for f64 {
+    fn from_f32(x: f32) -> Self {
+        x.into()
+    }
+}
 
 /// Most layers with weights between two activations.
 pub const MAX_MERGED: usize = 4;
@@ -113,9 +134,9 @@ impl<'m> LinearMap<'m> {
     /// Puts another layer behind it.
     ///
     /// # Errors
-    /// [`CircuitError::Merged`] where there are [`MAX_MERGED`] already.
-    pub fn then(&mut self, layer: LayerView<'m>) -> Result<(), CircuitError> {
-        self.layers.push(layer).map_err(|_| CircuitError::Merged {
+    /// [`PlanError::Merged`] where there are [`MAX_MERGED`] already.
+    pub fn then(&mut self, layer: LayerView<'m>) -> Result<(), PlanError> {
+        self.layers.push(layer).map_err(|_| PlanError::Merged {
             layer: layer.index,
             max: MAX_MERGED,
         })
@@ -152,49 +173,37 @@ impl<'m> LinearMap<'m> {
     #[must_use]
     pub fn taps(&self) -> Taps {
         match self.layers.as_slice() {
-            [
-                LayerView {
-                    layer: Layer::Conv2d { kernel, .. },
-                    input,
-                    output,
-                    ..
-                },
-            ] => Taps::Window {
-                input: *input,
-                output: *output,
-                kernel: *kernel,
-            },
+            [layer] => taps(layer),
             _ => Taps::Dense {
                 inputs: self.inputs(),
             },
         }
     }
 
-    /// The one layer that it is made of.
+    /// A weight; 0 where an output does not depend on an input. Of several layers
+    /// it is summed over what lies between them, at each call.
     #[must_use]
-    pub fn single(&self) -> Option<&LayerView<'m>> {
-        match self.layers.as_slice() {
-            [layer] => Some(layer),
-            _ => None,
+    pub fn weight<T: Precision>(&self, output: usize, input: usize) -> T {
+        merged_weight(&self.layers, output, input)
+    }
+
+    /// Terms of the sums that its weights are, all of them; 0 for one layer.
+    #[must_use]
+    pub fn terms(&self) -> usize {
+        let [first, _, ..] = self.layers.as_slice() else {
+            return 0;
+        };
+        let mut taken = 0;
+        for input in 0..self.inputs() {
+            for_each_taker(first, input, |_| taken += 1);
         }
+        taken * self.outputs()
     }
 
-    /// A weight of a map of one layer; `None` outside of it, and for one of several.
+    /// A bias, with those of the layers before it carried through.
     #[must_use]
-    pub fn weight(&self, output: usize, input: usize) -> Option<f64> {
-        let view = self.single()?;
-        let linear = view.layer.linear()?;
-        let columns = view.layer.fan_in(view.input);
-        let tap = self.taps().tap(input, output)?;
-        let weight = linear.weight(columns, channel(view, output), tap)?;
-        Some(f64::from(linear.scale) * f64::from(weight))
-    }
-
-    /// A bias of a map of one layer.
-    #[must_use]
-    pub fn bias(&self, output: usize) -> Option<f32> {
-        let view = self.single()?;
-        view.layer.linear()?.biases.get(channel(view, output))
+    pub fn bias<T: Precision>(&self, output: usize) -> T {
+        merged_bias(&self.layers, output)
     }
 
     /// Numbers of scratch that [`Self::row`] takes.
@@ -204,19 +213,19 @@ impl<'m> LinearMap<'m> {
         2 * largest.unwrap_or(0)
     }
 
-    /// Writes the weights of `output` and gives its bias. `row` has a number an
+    /// Writes the weights of `output` and gives its bias. `row` has one number per
     /// input.
     ///
     /// # Errors
-    /// [`CircuitError::Buffer`] where `row` or `scratch` is too short.
+    /// [`PlanError::Buffer`] where `row` or `scratch` is too short.
     pub fn row(
         &self,
         output: usize,
         row: &mut [f64],
         scratch: &mut [f64],
-    ) -> Result<f64, CircuitError> {
+    ) -> Result<f64, PlanError> {
         let (inputs, needed) = (self.inputs(), self.scratch_len());
-        let short = CircuitError::Buffer {
+        let short = PlanError::Buffer {
             needed: inputs.max(needed),
             got: row.len().min(scratch.len()),
         };
@@ -245,6 +254,102 @@ impl<'m> LinearMap<'m> {
     }
 }
 
+/// A weight of one layer.
+fn layer_weight<T: Precision>(view: &LayerView<'_>, output: usize, input: usize) -> T {
+    let Some(linear) = view.layer.linear() else {
+        return T::ZERO;
+    };
+    let columns = view.layer.fan_in(view.input);
+    let tap = taps(view).tap(input, output);
+    let weight = tap.and_then(|tap| linear.weight(columns, channel(view, output), tap));
+    weight.map_or(T::ZERO, |weight| {
+        T::from_f32(linear.scale) * T::from_f32(weight.into())
+    })
+}
+
+/// A weight of several layers as one: over the results of the first that take the
+/// input.
+fn merged_weight<T: Precision>(layers: &[LayerView<'_>], output: usize, input: usize) -> T {
+    let (first, rest) = match layers {
+        [] => return T::ZERO,
+        [layer] => return layer_weight(layer, output, input),
+        [first, rest @ ..] => (first, rest),
+    };
+    let mut sum = T::ZERO;
+    for_each_taker(first, input, |middle| {
+        let before: T = layer_weight(first, middle, input);
+        sum = sum + before * merged_weight::<T>(rest, output, middle);
+    });
+    sum
+}
+
+/// Calls `take` with every output of a layer that takes an input.
+fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize)) {
+    let Layer::Conv2d { kernel, .. } = view.layer else {
+        (0..view.output.values()).for_each(take);
+        return;
+    };
+    let (width, height) = (
+        usize::from(view.input.width),
+        usize::from(view.input.height),
+    );
+    let (Some(x), Some(rest)) = (input.checked_rem(width), input.checked_div(width)) else {
+        return;
+    };
+    let Some(y) = rest.checked_rem(height) else {
+        return;
+    };
+    // Windows along an axis that have the place under them.
+    let stride = usize::from(kernel.stride).max(1);
+    let windows = |place: usize, size: u16, count: u16| {
+        let first = (place + 1)
+            .saturating_sub(usize::from(size))
+            .div_ceil(stride);
+        first..(place / stride + 1).min(usize::from(count))
+    };
+    let (columns, rows) = (
+        usize::from(view.output.width),
+        usize::from(view.output.height),
+    );
+    for channel in 0..usize::from(view.output.channels) {
+        for row in windows(y, kernel.height, view.output.height) {
+            for column in windows(x, kernel.width, view.output.width) {
+                take((channel * rows + row) * columns + column);
+            }
+        }
+    }
+}
+
+/// The bias of one output behind all of `layers`.
+fn merged_bias<T: Precision>(layers: &[LayerView<'_>], output: usize) -> T {
+    let [before @ .., last] = layers else {
+        return T::ZERO;
+    };
+    let own = last.layer.linear();
+    let own = own.and_then(|linear| linear.biases.get(channel(last, output)));
+    let own = own.map_or(T::ZERO, T::from_f32);
+    if before.is_empty() {
+        return own;
+    }
+    (0..last.input.values()).fold(own, |sum, middle| {
+        sum + merged_bias::<T>(before, middle) * layer_weight(last, output, middle)
+    })
+}
+
+/// What an output of one layer takes.
+const fn taps(view: &LayerView<'_>) -> Taps {
+    match view.layer {
+        Layer::Conv2d { kernel, .. } => Taps::Window {
+            input: view.input,
+            output: view.output,
+            kernel,
+        },
+        _ => Taps::Dense {
+            inputs: view.input.values(),
+        },
+    }
+}
+
 /// The row of weights that an output takes.
 fn channel(view: &LayerView<'_>, output: usize) -> usize {
     match view.layer {
@@ -263,14 +368,7 @@ fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) ->
         return 0.0;
     };
     let columns = view.layer.fan_in(view.input);
-    let taps = match view.layer {
-        Layer::Conv2d { kernel, .. } => Taps::Window {
-            input: view.input,
-            output: view.output,
-            kernel,
-        },
-        _ => Taps::Dense { inputs: columns },
-    };
+    let taps = taps(view);
     let channel = channel(view, output);
     let scale = factor * f64::from(linear.scale);
     if let Some(weights) = linear.row(columns, channel) {
@@ -287,6 +385,57 @@ fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Floats, Linear};
+    use std::vec::Vec;
+
+    #[test]
+    fn takers_of_an_input_are_the_outputs_that_tap_it() {
+        let kernel = Kernel {
+            out_channels: 3,
+            height: 3,
+            width: 2,
+            stride: 2,
+        };
+        let shape = |channels, height, width| Shape {
+            channels,
+            height,
+            width,
+        };
+        let linear = Linear {
+            scale: 1.0,
+            weights: &[],
+            biases: Floats::new(&[]),
+        };
+        let range = 1.0;
+        let of = |layer, input, output| LayerView {
+            index: 0,
+            layer,
+            input,
+            output,
+        };
+        let conv = Layer::Conv2d {
+            kernel,
+            linear,
+            range,
+        };
+        let dense = Layer::Dense {
+            outputs: 4,
+            linear,
+            range,
+        };
+        for view in [
+            of(conv, shape(2, 7, 6), shape(3, 3, 3)),
+            of(dense, Shape::flat(5), Shape::flat(4)),
+        ] {
+            for input in 0..view.input.values() {
+                let mut found = Vec::new();
+                for_each_taker(&view, input, |output| found.push(output));
+                let tapped =
+                    (0..view.output.values()).filter(|&o| taps(&view).tap(input, o).is_some());
+                assert_eq!(found, tapped.collect::<Vec<_>>(), "{input}");
+            }
+        }
+    }
 
     #[test]
     fn taps_turned_around_are_sources() {
