@@ -6,10 +6,10 @@ use std::{env, fs};
 
 use he_core::Params;
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
-use he_nn::circuit::program::Program;
-use he_nn::circuit::{Circuit, Weights};
+use he_nn::boards;
 use he_nn::model::Model;
-use he_nn::plan::Plan;
+use he_nn::plan::{Plan, WeightMode};
+use he_nn::program::Program;
 
 const DEFAULT_BOARD: &str = "mps2-an386";
 const DEFAULT_PARAMS: &str = "n4096-depth3";
@@ -82,12 +82,13 @@ fn main() {
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
-    println!("cargo:rustc-check-cfg=cfg(circuit)");
+    println!("cargo:rustc-check-cfg=cfg(polynomials)");
     let encrypted = env::var_os("CARGO_FEATURE_ENCRYPTED_WEIGHTS").is_some();
-    match plan(set, &model, encrypted) {
-        Ok(None) => {}
-        Ok(Some(program)) => {
-            println!("cargo:rustc-cfg=circuit");
+    match program(&board, set, &model, encrypted) {
+        Ok(program) => {
+            if program.has_polynomials() {
+                println!("cargo:rustc-cfg=polynomials");
+            }
             write_program(&out, &program);
         }
         Err(reason) => println!("cargo::error={reason}"),
@@ -108,35 +109,35 @@ fn compiler() -> String {
     number.unwrap_or("unknown").to_owned()
 }
 
-/// Refuses here what the board could only refuse at run time. Two layers with
-/// weights in plain have a session of their own; for anything else the program.
-fn plan(set: &'static Params, path: &Path, encrypted: bool) -> Result<Option<Program>, String> {
+/// The program of the network on the board; refuses here what the board could only
+/// refuse at run time.
+fn program(
+    board: &str,
+    set: &'static Params,
+    path: &Path,
+    encrypted: bool,
+) -> Result<Program<Vec<u8>>, String> {
     let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
+    let target = boards::find(board).map_err(|e| failed(&e))?.target();
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
     let model = Model::parse(&bytes).map_err(|e| failed(&e))?;
-    if !encrypted && model.two_layer().is_some() {
-        Plan::new(set, &model).map_err(|e| failed(&e))?;
-        return Ok(None);
-    }
     let weights = if encrypted {
-        Weights::Encrypted
+        WeightMode::Encrypted
     } else {
-        Weights::Plain
+        WeightMode::Plain
     };
-    let mut row = vec![0.0; Circuit::buffer_len(&model)];
+    let mut row = vec![0.0; Plan::buffer_len(&model)];
     let mut scratch = row.clone();
-    let program = Circuit::new(set, model, weights, &mut row, &mut scratch)
-        .and_then(|circuit| Program::new(&circuit, &mut row, &mut scratch));
-    program.map(Some).map_err(|e| failed(&e))
+    let program = Plan::new(set, model, weights, target, &mut row, &mut scratch)
+        .and_then(|plan| Program::of(&plan));
+    program.map_err(|e| failed(&e))
 }
 
 /// The program as the image holds it, and the size of its arena.
-fn write_program(out: &Path, program: &Program) {
-    let mut buffer = vec![0; 1 << 16];
-    let bytes = program.write(&mut buffer).expect("64 KiB hold any program");
-    fs::write(out.join("program.bin"), bytes).expect("the build directory is writable");
+fn write_program(out: &Path, program: &Program<Vec<u8>>) {
+    fs::write(out.join("program.bin"), program.bytes()).expect("the build directory is writable");
     let words = program.arena_words();
-    let line = format!("pub(super) const ARENA_WORDS: usize = {words};\n");
+    let line = format!("const ARENA_WORDS: usize = {words};\n");
     fs::write(out.join("arena.rs"), line).expect("the build directory is writable");
 }
 

@@ -7,12 +7,16 @@ use he_core::params::N4096_DEPTH3 as PARAMS;
 #[cfg(params = "n8192-depth5")]
 use he_core::params::N8192_DEPTH5 as PARAMS;
 use he_nn::message::{Refusal, Reply, Request};
+use he_nn::program::Program;
 use he_nn::session::Platform;
 
-#[cfg(circuit)]
-use circuit::{ARENA_WORDS, Session, session};
-#[cfg(not(circuit))]
-use two_layer::{ARENA_WORDS, Session, session};
+use crate::tracer::{self, Tracer};
+
+include!(concat!(env!("OUT_DIR"), "/arena.rs"));
+
+/// The program that the build script has planned.
+static PROGRAM: [u8; include_bytes!(concat!(env!("OUT_DIR"), "/program.bin")).len()] =
+    *include_bytes!(concat!(env!("OUT_DIR"), "/program.bin"));
 
 /// The model file. The build script has parsed and planned it. An array, so
 /// that the image has a symbol of its size (`host-runner/src/image.rs`).
@@ -20,60 +24,29 @@ use two_layer::{ARENA_WORDS, Session, session};
 static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
     *include_bytes!(env!("HE_EDGE_MODEL"));
 
-/// Two layers with weights in plain.
-#[cfg(not(circuit))]
-mod two_layer {
-    use he_nn::model::Model;
-    use he_nn::plan::{Plan, arena_words};
+/// Weights in flash, or none where they come encrypted.
+#[cfg(feature = "encrypted-weights")]
+type Weights = he_nn::session::Encrypted;
+#[cfg(not(feature = "encrypted-weights"))]
+type Weights = he_nn::model::Model<'static>;
 
-    use super::{MODEL, PARAMS};
-    use crate::tracer::{self, Tracer};
-
-    pub(super) const ARENA_WORDS: usize = arena_words(&PARAMS);
-
-    pub(super) type Session = he_nn::session::Session<'static, Tracer>;
-
-    pub(super) fn session(arena: &'static mut [u32]) -> Option<Session> {
-        let model = Model::parse(&MODEL).ok()?;
-        let plan = Plan::new(&PARAMS, &model).ok()?;
-        Session::traced(plan, model, arena, tracer::tracer()?).ok()
-    }
+#[cfg(feature = "encrypted-weights")]
+const fn weights() -> Option<Weights> {
+    Some(he_nn::session::Encrypted)
+}
+#[cfg(not(feature = "encrypted-weights"))]
+fn weights() -> Option<Weights> {
+    he_nn::model::Model::parse(&MODEL).ok()
 }
 
-/// Any other network: the program that the build script has planned, and the model
-/// unless its weights come encrypted.
-#[cfg(circuit)]
-mod circuit {
-    use he_nn::circuit::program::Program;
-    use he_nn::circuit::session::CircuitSession;
+type Session =
+    he_nn::session::Session<'static, &'static [u8], Weights, Tracer, { cfg!(polynomials) }>;
 
-    use super::PARAMS;
-
-    include!(concat!(env!("OUT_DIR"), "/arena.rs"));
-
-    static PROGRAM: [u8; include_bytes!(concat!(env!("OUT_DIR"), "/program.bin")).len()] =
-        *include_bytes!(concat!(env!("OUT_DIR"), "/program.bin"));
-
-    #[cfg(feature = "encrypted-weights")]
-    type Weights = he_nn::circuit::session::Encrypted;
-    #[cfg(not(feature = "encrypted-weights"))]
-    type Weights = he_nn::model::Model<'static>;
-
-    #[cfg(feature = "encrypted-weights")]
-    const fn weights() -> Option<Weights> {
-        Some(he_nn::circuit::session::Encrypted)
-    }
-    #[cfg(not(feature = "encrypted-weights"))]
-    fn weights() -> Option<Weights> {
-        he_nn::model::Model::parse(&super::MODEL).ok()
-    }
-
-    pub(super) type Session = CircuitSession<'static, Weights>;
-
-    pub(super) fn session(arena: &'static mut [u32]) -> Option<Session> {
-        let program = cortex_m::singleton!(: Option<Program> = Program::parse(&PARAMS, &PROGRAM))?;
-        CircuitSession::new(program.as_ref()?, weights()?, arena).ok()
-    }
+fn session(arena: &'static mut [u32]) -> Option<Session> {
+    let program = cortex_m::singleton!(
+        : Option<Program<&'static [u8]>> = Program::parse(&PARAMS, &PROGRAM[..])
+    )?;
+    Session::new(program.as_ref()?, weights()?, arena, tracer::tracer()?).ok()
 }
 
 /// The arena; a set that does not fit its memory is a link error. The section is

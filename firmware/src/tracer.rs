@@ -9,7 +9,6 @@ mod selected {
 
     pub(crate) type Tracer = &'static mut Ring<TRACE_SPANS>;
 
-    #[cfg(not(circuit))]
     pub(crate) fn tracer() -> Option<Tracer> {
         cortex_m::singleton!(: Ring<TRACE_SPANS> = Ring::new())
     }
@@ -21,7 +20,6 @@ mod selected {
 
     pub(crate) type Tracer = Off;
 
-    #[cfg(not(circuit))]
     pub(crate) const fn tracer() -> Option<Tracer> {
         Some(Off)
     }

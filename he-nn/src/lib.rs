@@ -4,7 +4,7 @@
 //! `no_std` and without an allocator; the firmware, the in-process evaluator
 //! and the tests run the same code. What a host has besides stands behind features:
 //!
-//! - `std`: data sets, networks in floating point, evaluation in the clear, and the
+//! - `std`: the boards, data sets, networks in floating point, evaluation in the clear, and the
 //!   bundled models and digits;
 //! - `import`: networks from ONNX files;
 //! - `train`: training of the bundled architectures.
@@ -22,6 +22,8 @@ pub mod sensor;
 pub mod session;
 pub mod trace;
 
+#[cfg(feature = "std")]
+pub mod boards;
 #[cfg(feature = "std")]
 pub mod bundled;
 #[cfg(feature = "std")]

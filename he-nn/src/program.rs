@@ -86,6 +86,8 @@ struct Head {
     /// evaluator that holds no weights can test no guess of them.
     model: u32,
     encrypted: bool,
+    /// Weights are formed and encoded in single precision.
+    single: bool,
     level: u8,
     input_scale: f64,
     output_scale: f64,
@@ -206,6 +208,7 @@ fn head(plan: &Plan<'_>, tasks: u16) -> Head {
         name: heapless::String::try_from(plan.model().name()).unwrap_or_default(),
         model: if encrypted { 0 } else { plan.model().crc() },
         encrypted,
+        single: plan.target().is_stream(),
         level: plan.input_level() as u8,
         input_scale: plan.input_scale(),
         output_scale: plan.output_scale(),
@@ -373,6 +376,12 @@ impl<B: AsRef<[u8]>> Program<B> {
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         self.head.encrypted
+    }
+
+    /// Whether weights are formed and encoded in single precision, as a board does.
+    #[must_use]
+    pub const fn is_single(&self) -> bool {
+        self.head.single
     }
 
     /// Level of the inputs; that of the result is 0.

@@ -7,48 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use he_core::Params;
-use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
-use he_nn::circuit::CircuitError;
-use he_nn::circuit::program::Program;
-use he_nn::circuit::session::{CircuitSession, Encrypted, WeightSource};
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, ModelError};
-use he_nn::plan::{Plan, PlanError};
-use he_nn::session::{Platform, Session};
+use he_nn::plan::{Plan, PlanError, WeightMode};
+use he_nn::program::Program;
+use he_nn::session::{Encrypted, Platform, Session, WeightSource};
 use he_nn::trace::Ring;
 
 use crate::device::stream::Stream;
 use crate::device::{DeviceError, Duplex, Transport, duplex, serve};
-
-/// The parameter set of the two-layer networks: what is meant where none is
-/// named. The firmware's build script has the same.
-pub static PARAMS: &Params = &N4096_DEPTH3;
-
-/// All parameter sets that can be asked for by name.
-pub static SETS: [&Params; 2] = [&N4096_DEPTH3, &N8192_DEPTH5];
-
-/// A set that nobody has made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no parameter set {name}: use one of {}", SETS.map(params_name).join(", "))]
-pub struct UnknownParams {
-    name: String,
-}
-
-/// The name of a set on the command line, such as `n4096-depth3`.
-#[must_use]
-pub fn params_name(params: &Params) -> String {
-    params.name().to_lowercase().replace('_', "-")
-}
-
-/// Looks a set up by that name.
-///
-/// # Errors
-/// [`UnknownParams`].
-pub fn params(name: &str) -> Result<&'static Params, UnknownParams> {
-    let found = SETS.into_iter().find(|set| params_name(set) == name);
-    found.ok_or_else(|| UnknownParams { name: name.into() })
-}
 
 /// Pause after a connection that could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -72,9 +39,6 @@ pub enum EvaluatorError {
     /// The model does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// No program evaluates the model.
-    #[error(transparent)]
-    Circuit(#[from] CircuitError),
     /// The link failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -170,26 +134,22 @@ impl<T: Transport> Transport for Timed<'_, T> {
     }
 }
 
-/// Evaluates `model` for the client behind `transport` until it closes.
+/// Evaluates a program for the client behind `transport` until it closes: with the
+/// weights of a model, or with none where they are encrypted.
 ///
 /// # Errors
 /// [`EvaluatorError`].
-pub fn evaluate<T: Transport>(model: &[u8], transport: &mut T) -> Result<(), EvaluatorError> {
-    evaluate_under(PARAMS, model, transport)
-}
-
-fn evaluate_under<T: Transport>(
-    params: &'static Params,
-    model: &[u8],
+pub fn evaluate<T: Transport, B: AsRef<[u8]>, W: WeightSource>(
+    program: &Program<B>,
+    weights: W,
     transport: &mut T,
 ) -> Result<(), EvaluatorError> {
-    let model = Model::parse(model)?;
-    let plan = Plan::new(params, &model)?;
-    let mut arena = vec![0; plan.arena_words()];
+    let mut arena = vec![0; program.arena_words()];
     let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
     let waited = Arc::new(AtomicU64::new(0));
     let mut host = Host::new(&arena, &waited);
-    let mut session = Session::traced(plan, model, &mut arena, ring.as_mut())?;
+    let mut session: Session<'_, _, _, _> =
+        Session::new(program, weights, &mut arena, ring.as_mut())?;
     let mut transport = Timed { transport, waited };
     serve(&mut transport, |request, mut reply| match request {
         Ok(request) => session.handle(request, &mut host, &mut reply),
@@ -198,68 +158,23 @@ fn evaluate_under<T: Transport>(
     Ok(())
 }
 
-/// Starts an evaluator in a thread and gives the client's end of its link. The
-/// thread ends when that end is dropped.
+/// Starts an evaluator of a plan in a thread and gives the client's end of its link.
+/// The thread ends when that end is dropped.
 ///
 /// # Errors
-/// [`EvaluatorError`] if the model is unusable.
-pub fn in_process(model: &[u8]) -> Result<Duplex, EvaluatorError> {
-    in_process_under(PARAMS, model)
-}
-
-/// As [`in_process`], under another set.
-///
-/// # Errors
-/// [`EvaluatorError`] if the model is unusable.
-pub fn in_process_under(params: &'static Params, model: &[u8]) -> Result<Duplex, EvaluatorError> {
-    Plan::new(params, &Model::parse(model)?)?;
+/// [`EvaluatorError::Plan`] where a program does not hold the plan.
+pub fn in_process(plan: &Plan<'_>) -> Result<Duplex, EvaluatorError> {
+    let program = Program::of(plan)?;
     let (client, mut end) = duplex();
-    let model = model.to_vec();
-    // The model was checked above; should the thread fail all the same, its
-    // end closes and the client is told.
-    thread::spawn(move || evaluate_under(params, &model, &mut end));
-    Ok(client)
-}
-
-/// Evaluates a circuit's program for the client behind `transport` until it closes:
-/// with the weights of a model, or with none where they are encrypted.
-///
-/// # Errors
-/// [`EvaluatorError`].
-pub fn evaluate_program<T: Transport, W: WeightSource>(
-    program: &Program,
-    weights: W,
-    transport: &mut T,
-) -> Result<(), EvaluatorError> {
-    let mut arena = vec![0; program.arena_words()];
-    let mut host = Host::new(&arena, &Arc::default());
-    let mut session = CircuitSession::new(program, weights, &mut arena)?;
-    serve(transport, |request, mut reply| match request {
-        Ok(request) => session.handle(request, &mut host, &mut reply),
-        Err(error) => session.refuse_frame(error.received(), &mut reply),
-    })?;
-    Ok(())
-}
-
-/// Starts an evaluator of a circuit in a thread, as [`in_process`]. `model` is the
-/// file of the weights, `None` where they are encrypted.
-///
-/// # Errors
-/// [`EvaluatorError`] if the model is unusable.
-pub fn in_process_program(
-    program: Program,
-    model: Option<&[u8]>,
-) -> Result<Duplex, EvaluatorError> {
-    let (client, mut end) = duplex();
-    let Some(model) = model else {
-        thread::spawn(move || evaluate_program(&program, Encrypted, &mut end));
-        return Ok(client);
+    let model = match plan.weights() {
+        WeightMode::Plain => Some(plan.model().file().to_vec()),
+        WeightMode::Encrypted => None,
     };
-    Model::parse(model)?;
-    let model = model.to_vec();
-    thread::spawn(move || {
-        let weights = Model::parse(&model)?;
-        evaluate_program(&program, weights, &mut end)
+    // The model was parsed before it was planned; should the thread fail all the same,
+    // its end closes and the client is told.
+    thread::spawn(move || match model {
+        None => evaluate(&program, Encrypted, &mut end),
+        Some(model) => evaluate(&program, Model::parse(&model)?, &mut end),
     });
     Ok(client)
 }
@@ -292,20 +207,17 @@ impl<T: Transport> Transport for Limited<T> {
 /// What an evaluator behind TCP holds.
 #[derive(Clone, Copy, Debug)]
 pub enum Held<'a> {
-    /// The file of a network of two layers.
-    TwoLayers(&'a [u8]),
     /// A program and its weights.
-    Circuit(&'a Program, Model<'a>),
+    Plain(&'a Program<Vec<u8>>, Model<'a>),
     /// A program whose weights come encrypted.
-    Encrypted(&'a Program),
+    Encrypted(&'a Program<Vec<u8>>),
 }
 
 impl Held<'_> {
     fn evaluate<T: Transport>(self, transport: &mut T) -> Result<(), EvaluatorError> {
         match self {
-            Self::TwoLayers(model) => evaluate(model, transport),
-            Self::Circuit(program, weights) => evaluate_program(program, weights, transport),
-            Self::Encrypted(program) => evaluate_program(program, Encrypted, transport),
+            Self::Plain(program, weights) => evaluate(program, weights, transport),
+            Self::Encrypted(program) => evaluate(program, Encrypted, transport),
         }
     }
 }
@@ -346,9 +258,6 @@ pub fn listen(
     listening: impl FnOnce(SocketAddr),
     mut ended: impl FnMut(Result<(), EvaluatorError>),
 ) -> Result<std::convert::Infallible, EvaluatorError> {
-    if let Held::TwoLayers(model) = held {
-        Plan::new(PARAMS, &Model::parse(model)?)?;
-    }
     let failed = |source| EvaluatorError::Listen {
         address: address.to_owned(),
         source,
@@ -371,12 +280,18 @@ pub fn listen(
 
 #[cfg(test)]
 mod tests {
+    use he_nn::plan::Target;
+
     use super::*;
+    use crate::planning;
 
     #[test]
     fn a_silent_client_loses_its_session() {
         let limit = Duration::from_millis(50);
-        let model = Held::TwoLayers(he_nn::bundled::model("mnist-mlp64").unwrap());
+        let model = Model::parse(he_nn::bundled::model("mnist-mlp64").unwrap()).unwrap();
+        let plan = planning::plan(None, model, WeightMode::Plain, Target::STREAM).unwrap();
+        let program = Program::of(&plan).unwrap();
+        let model = Held::Plain(&program, model);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();

@@ -1,13 +1,28 @@
 //! What the `he-edge` command is made of.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`service`] | one trait over everything that classifies samples |
+//! | [`client`] | the side of the key |
+//! | [`engine`] | the evaluator in memory |
+//! | [`evaluator`] | the session of a board, in a thread or behind TCP |
+//! | [`planning`] | which parameter set a network is planned under |
+//! | [`device`] | bytes to and from boards |
+//! | [`report`] | what runs and plans gave, as text and JSON |
+//! | [`budget`] | publications that are counted on disk |
+//! | [`sensor`] | the client of a sensor's board |
+//! | [`encrypted_training`] | training on encrypted data |
+//! | [`commands`] | the command line |
 
-pub mod boards;
 pub mod budget;
-pub mod circuit;
 pub mod client;
 pub mod commands;
 pub mod device;
 pub mod encrypted_training;
+pub mod engine;
 pub mod evaluator;
 pub mod image;
+pub mod planning;
+pub mod report;
 pub mod sensor;
-pub mod trace;
+pub mod service;

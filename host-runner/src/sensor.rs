@@ -18,7 +18,7 @@ use he_nn::sensor::{
 use crate::client::{Sealed, printable};
 use crate::device::server::serve_frames;
 use crate::device::{Connection, DeviceError, Duplex, Transport, duplex};
-use crate::evaluator::PARAMS;
+use crate::planning::DEFAULT_SET as PARAMS;
 
 /// How long a sensor may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,12 +1,12 @@
 //! Circuits on emulated boards: weights that come encrypted, and a convolutional
 //! network whose arena lies in external RAM.
 
+use he_nn::boards;
 use he_nn::bundled;
 use he_nn::circuit::Weights;
 use he_nn::clear;
 use he_nn::message::{StageKind, TimeUnit};
 use he_nn::model::Model;
-use host_runner::boards;
 use host_runner::circuit::{Keys, device};
 use host_runner::client::Inference;
 use host_runner::commands::circuit::BoardReport;

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
+use he_nn::boards::{self, Board};
 use he_nn::bundled;
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::Model;
 use he_nn::plan::Plan;
-use host_runner::boards::{self, Board};
 use host_runner::client::{Client, Inference};
 use host_runner::commands::plan;
 use host_runner::device::emulator::Emulator;

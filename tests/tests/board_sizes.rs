@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use he_edge_tests::MAX_CODE;
-use host_runner::boards::BOARDS;
+use he_nn::boards::BOARDS;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::evaluator::PARAMS;
 use host_runner::image::{Image, Sizes};

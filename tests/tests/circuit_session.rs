@@ -3,13 +3,13 @@
 use he_core::params::N4096_DEPTH3 as PARAMS;
 use he_core::wire::packed_len;
 use he_edge_tests::NoClock;
+use he_nn::boards;
 use he_nn::bundled;
 use he_nn::circuit::program::{Cursor, Program, Upload};
 use he_nn::circuit::session::{CircuitSession, Encrypted, WeightSource};
 use he_nn::circuit::{CircuitError, Weights};
 use he_nn::message::{CHUNK_COEFFS, Item, PROTOCOL_VERSION, Refusal, Reply, Request, SEED_BYTES};
 use he_nn::model::Model;
-use host_runner::boards;
 use host_runner::circuit::device;
 
 fn program(weights: Weights) -> Program {

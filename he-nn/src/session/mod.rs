@@ -70,15 +70,15 @@ pub trait WeightSource {
     const PLAIN: bool;
 
     /// `count` layers from this index on, as one.
-    fn layers(&self, index: usize, count: usize) -> Option<LinearMap<'_>>;
+    fn map(&self, index: usize, count: usize) -> Option<LinearMap<'_>>;
 }
 
 /// Weights of a model, encoded in single precision at each use.
 impl WeightSource for Model<'_> {
     const PLAIN: bool = true;
 
-    fn layers(&self, index: usize, count: usize) -> Option<LinearMap<'_>> {
-        let mut layers = Model::layers(self).skip(index);
+    fn map(&self, index: usize, count: usize) -> Option<LinearMap<'_>> {
+        let mut layers = self.layers().skip(index);
         let mut map = LinearMap::new(layers.next()?)?;
         for layer in layers.take(count.saturating_sub(1)) {
             map.then(layer).ok()?;
@@ -94,7 +94,7 @@ pub struct Encrypted;
 impl WeightSource for Encrypted {
     const PLAIN: bool = false;
 
-    fn layers(&self, _: usize, _: usize) -> Option<LinearMap<'_>> {
+    fn map(&self, _: usize, _: usize) -> Option<LinearMap<'_>> {
         None
     }
 }
@@ -542,7 +542,7 @@ where
         let params = self.program.params();
         let linear = self.program.linear(step).ok_or(Refusal::Model)?;
         let (first, count) = (usize::from(linear.layer), usize::from(linear.layers));
-        let map = self.weights.layers(first, count).ok_or(Refusal::Model)?;
+        let map = self.weights.map(first, count).ok_or(Refusal::Model)?;
         let buffer = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
         let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
         let halves = coefficients.split_at_mut_checked(params.slots());

@@ -1,13 +1,17 @@
 //! The main job, `he-edge` without arguments: the bundled digits, encrypted,
 //! through the in-process evaluator.
 
-use super::infer::{self, ImageReport};
-use super::output::{self, bytes};
-use super::{Failure, ModelFile};
-use crate::client::Client;
-use crate::device::Device;
 use he_nn::bundled;
 use he_nn::data::SIDE;
+use he_nn::plan::{Target, WeightMode};
+
+use super::output::{self, Bar};
+use super::{Failure, ModelFile, infer};
+use crate::planning;
+use crate::report::infer::ImageReport;
+use crate::report::text::{self, bytes};
+use crate::report::timeline::Timeline;
+use crate::service::InMemory;
 
 /// Digits side by side.
 const PER_ROW: usize = 5;
@@ -19,21 +23,20 @@ const PER_ROW: usize = 5;
 pub fn run() -> Result<(), Failure> {
     let file = ModelFile::open("mnist-mlp64")?;
     let model = file.parse()?;
-    let plan = file.plan(&model)?;
     let digits = bundled::digits()?;
     let count = digits.images.len();
-    let mut link = infer::open(&Device::InProcess, &file, false)?;
-    let mut client = Client::new(plan, &model)?;
-    let images = digits
-        .images
-        .iter()
-        .copied()
-        .zip(digits.labels.iter().copied());
-    let images = images
-        .enumerate()
-        .map(|(i, (image, label))| (i, image, label));
-    let collected = infer::run_images(&mut client, &mut link, &model, images, count, |_, _| {})?;
-    let report = collected.report("inproc".to_owned(), file.name(), &plan);
+    let plan = planning::plan(None, model, WeightMode::Plain, Target::Host);
+    let plan = plan.map_err(|source| file.failed()(source.into()))?;
+    let mut service = InMemory::new(plan).map_err(file.failed())?;
+    let samples: Vec<_> = digits.samples().collect();
+    let report = infer::classify(
+        &mut service,
+        &file,
+        (0, &samples),
+        "inproc".to_owned(),
+        &mut Bar::default(),
+        &mut Timeline::default(),
+    )?;
 
     let mut out = String::from(
         "Each digit was encrypted; the evaluator saw ciphertexts only and returned one.\n\n",
@@ -51,7 +54,7 @@ pub fn run() -> Result<(), Failure> {
         .iter()
         .filter(|i| i.predicted == usize::from(i.label))
         .count();
-    out.push_str(&output::facts(&[
+    out.push_str(&text::facts(&[
         (
             "right",
             format!(
@@ -62,14 +65,14 @@ pub fn run() -> Result<(), Failure> {
         (
             "time",
             format!(
-                "{:.0} ms an image, encryption included",
+                "{:.1} ms per image by the clock, encryption included",
                 1e3 * report.wall_seconds
             ),
         ),
         (
             "link",
             format!(
-                "{} up ({} of it switching keys), {} down an image",
+                "{} up ({} of it switching keys, sent once), {} down per image",
                 bytes(report.bytes_up),
                 bytes(report.key_bytes_up),
                 bytes(report.bytes_down)

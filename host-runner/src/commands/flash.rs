@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Failure;
-use crate::boards;
+use he_nn::boards;
 
 /// Arguments of `flash`.
 #[derive(Debug, Args)]
@@ -36,13 +36,25 @@ pub fn run(arguments: &FlashArguments) -> Result<(), Failure> {
 
 #[cfg(feature = "flash")]
 fn flash(board: &boards::Board, chip: &str, arguments: &FlashArguments) -> Result<(), Failure> {
+    use he_nn::plan::WeightMode;
+
     use super::{ModelFile, infer, output};
+    use crate::device::firmware_build::{self, Options};
     use crate::device::probe::Probe;
+    use crate::planning;
 
     // Before the build, which takes longer than to find that there is none.
     let probe = Probe::find(arguments.probe.as_deref())?;
     let model = ModelFile::open(&arguments.model)?;
-    let image = infer::build_firmware(board.name, &model, &[])?;
+    let plan = planning::plan(None, model.parse()?, WeightMode::Plain, board.target());
+    let plan = plan.map_err(|source| model.failed()(source.into()))?;
+    let built_from = model.built_from();
+    let image = firmware_build::build(&Options {
+        board: board.name,
+        model: built_from.as_deref(),
+        params: plan.params(),
+        features: &[],
+    })?;
     let running = probe.flash(chip, &image)?;
     if arguments.no_log {
         return output::print(&format!("{} runs the evaluator", board.name));

@@ -1,7 +1,6 @@
 //! One module per command; the command line as `clap` reads it.
 
 pub mod bench;
-pub mod circuit;
 pub mod demo;
 pub mod flash;
 pub mod import;
@@ -15,18 +14,22 @@ pub mod train;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use he_core::Params;
-use he_nn::model::{Model, ModelError};
-use he_nn::plan::PlanError;
+use he_nn::bundled;
+use he_nn::data::{DataError, DataSet, Samples, Split};
+use he_nn::model::{Input, Model, ModelError};
+use he_nn::plan::{Packing, PlanError, WeightMode};
 
 use crate::client::ClientError;
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
-use crate::evaluator::{EvaluatorError, PARAMS};
+use crate::engine::EngineError;
+use crate::evaluator::EvaluatorError;
+use crate::planning;
 use crate::sensor::SensorError;
-use he_nn::bundled;
-use he_nn::data::{DataError, Split};
+use crate::service::ServiceError;
 
 /// Neural networks on encrypted data on a microcontroller.
 ///
@@ -65,24 +68,42 @@ pub enum Command {
     Flash(flash::FlashArguments),
 }
 
-/// How weights are held by the evaluator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Weights {
-    /// In the clear, as 8-bit integers.
-    Plain,
-    /// Encrypted by the client.
-    Encrypted,
+/// `plain` or `encrypted`, on the command line.
+fn weight_modes() -> impl TypedValueParser<Value = WeightMode> {
+    PossibleValuesParser::new(["plain", "encrypted"]).map(|name| match name.as_str() {
+        "encrypted" => WeightMode::Encrypted,
+        _ => WeightMode::Plain,
+    })
 }
 
-/// How values are laid out in slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Packing {
-    /// One image over all slots.
-    Latency,
-    /// One image a slot.
-    Batch,
+/// `latency` or `batch`, on the command line.
+fn packings() -> impl TypedValueParser<Value = Packing> {
+    PossibleValuesParser::new(["latency", "batch"]).map(|name| match name.as_str() {
+        "batch" => Packing::Batch,
+        _ => Packing::Latency,
+    })
+}
+
+/// The split of the data set that a model is for; without a directory the bundled
+/// digits, where they are what it takes.
+fn samples_for(
+    model: &Model<'_>,
+    directory: Option<&Path>,
+    split: Split,
+) -> Result<Samples, Failure> {
+    // Architectures carry the name of their data.
+    let set = match model.input() {
+        Input::Features { .. } => DataSet::Pima,
+        Input::Image(_) if model.name().starts_with("fashion") => DataSet::FashionMnist,
+        Input::Image(_) => DataSet::Mnist,
+    };
+    match (directory, set) {
+        (Some(directory), _) => Ok(Samples::load(set, &set.locate(directory), split)?),
+        (None, DataSet::Mnist) => Ok(Samples::Images(bundled::digits()?)),
+        (None, DataSet::FashionMnist | DataSet::Pima) => Err(Failure::NoSamples {
+            model: model.name().to_owned(),
+        }),
+    }
 }
 
 /// Why a command ended without having done its work.
@@ -115,20 +136,12 @@ pub enum Failure {
         /// Why.
         source: PlanError,
     },
-    /// No circuit evaluates the model.
-    #[error("{model} does not fit: {source}")]
-    Circuit {
-        /// The model.
-        model: String,
-        /// Why.
-        source: he_nn::circuit::CircuitError,
-    },
-    /// An inference by a circuit on a device failed.
+    /// There is no inference.
     #[error(transparent)]
-    Stream(#[from] crate::circuit::device::StreamError),
-    /// An inference by a circuit failed.
+    Service(#[from] ServiceError),
+    /// An evaluation failed.
     #[error(transparent)]
-    Engine(#[from] crate::circuit::EngineError),
+    Engine(#[from] EngineError),
     /// A model that needs data.
     #[error("no samples for {model} are bundled: name the directory of its data with --data")]
     NoSamples {
@@ -145,22 +158,10 @@ pub enum Failure {
     },
     /// A board nobody knows.
     #[error(transparent)]
-    Board(#[from] crate::boards::UnknownBoard),
+    Board(#[from] he_nn::boards::UnknownBoard),
     /// Unusable data.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// Images that the model does not take.
-    #[error(
-        "{model} takes {expected} inputs and the images have {got} pixels: name a model for images"
-    )]
-    Inputs {
-        /// The model.
-        model: String,
-        /// Its inputs.
-        expected: usize,
-        /// Pixels of an image.
-        got: usize,
-    },
     /// A range of images that the data does not have.
     #[error(
         "images {offset}..{end} were asked for and there are {available}: lower --offset or --count"
@@ -226,7 +227,7 @@ pub enum Failure {
     /// A board that is only emulated.
     #[error(
         "{board} is emulated and has no flash: use `he-edge infer --device qemu:{board}`, or one of the boards {}",
-        crate::boards::physical()
+        he_nn::boards::physical()
     )]
     NotPhysical {
         /// The board.
@@ -257,10 +258,9 @@ impl Failure {
     #[must_use]
     pub const fn status(&self) -> u8 {
         match self {
-            Self::Plan { .. }
-            | Self::Circuit { .. }
-            | Self::Unplanned { .. }
-            | Self::Evaluator(EvaluatorError::Plan(_) | EvaluatorError::Circuit(_)) => 2,
+            Self::Plan { .. } | Self::Unplanned { .. } => 2,
+            Self::Evaluator(EvaluatorError::Plan(_)) => 2,
+            Self::Service(ServiceError::Plan(_) | ServiceError::Unserved { .. }) => 2,
             _ => 1,
         }
     }
@@ -293,7 +293,6 @@ pub struct ModelFile {
     bytes: Vec<u8>,
     name: String,
     path: Option<PathBuf>,
-    params: &'static Params,
 }
 
 impl ModelFile {
@@ -308,7 +307,6 @@ impl ModelFile {
                 bytes: bytes.to_vec(),
                 name,
                 path: None,
-                params: PARAMS,
             });
         }
         let path = PathBuf::from(&name);
@@ -317,22 +315,9 @@ impl ModelFile {
                 bytes,
                 name,
                 path: Some(path),
-                params: PARAMS,
             }),
             Err(source) => Err(Failure::NoModel { name, source }),
         }
-    }
-
-    /// The same under another parameter set.
-    #[must_use]
-    pub fn under(self, params: &'static Params) -> Self {
-        Self { params, ..self }
-    }
-
-    /// The parameter set.
-    #[must_use]
-    pub const fn params(&self) -> &'static Params {
-        self.params
     }
 
     /// The bytes.
@@ -375,20 +360,21 @@ impl ModelFile {
         })
     }
 
-    /// Plans it under its set.
-    ///
-    /// # Errors
-    /// [`Failure::Plan`].
-    pub fn plan(&self, model: &Model<'_>) -> Result<he_nn::plan::Plan, Failure> {
-        he_nn::plan::Plan::new(self.params, model).map_err(|source| Failure::Plan {
-            model: self.name.clone(),
-            source,
-        })
+    /// Names the model where it does not fit.
+    pub(crate) fn failed(&self) -> impl Fn(ServiceError) -> Failure {
+        let model = self.name.clone();
+        move |error| match error {
+            ServiceError::Plan(source) => Failure::Plan {
+                model: model.clone(),
+                source,
+            },
+            other => Failure::Service(other),
+        }
     }
 }
 
 fn parse_params(name: &str) -> Result<&'static Params, String> {
-    crate::evaluator::params(name).map_err(|e| e.to_string())
+    planning::set(name).map_err(|e| e.to_string())
 }
 
 fn parse_device(name: &str) -> Result<Device, String> {
@@ -411,21 +397,5 @@ impl From<SplitName> for Split {
             SplitName::Train => Self::Train,
             SplitName::Test => Self::Test,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::evaluator;
-
-    #[test]
-    fn sets_have_names() {
-        let name = evaluator::params_name(PARAMS);
-        assert!(std::ptr::eq(parse_params(&name).unwrap(), PARAMS));
-        assert_eq!(
-            parse_params("n16").unwrap_err(),
-            "there is no parameter set n16: use one of n4096-depth3, n8192-depth5"
-        );
     }
 }

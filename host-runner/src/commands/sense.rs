@@ -5,26 +5,29 @@ use std::time::Instant;
 
 use chacha20::ChaCha20Rng;
 use clap::Args;
+use he_nn::data::Image;
 use he_nn::message::TimeUnit;
-use he_nn::packing;
+use he_nn::plan::{Target, WeightMode};
+use he_nn::progress::Progress;
 use he_nn::sensor::{ENTROPY_BYTES, Times};
-use indicatif::ProgressBar;
+use he_nn::{bundled, clear};
 use rand_core::SeedableRng;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::infer::{ParamsReport, log_sink};
-use super::output::{self, grouped};
+use super::infer::log_sink;
+use super::output::{self, Bar};
 use super::{Failure, ModelFile, parse_device};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Keys, sealing};
 use crate::device::emulator::Emulator;
+use crate::device::opening::emulated;
 use crate::device::serial::Serial;
 use crate::device::{Connection, Device, Transport, firmware_build, stream};
-use crate::evaluator::{self, PARAMS};
+use crate::evaluator;
+use crate::planning::{self, DEFAULT_SET as PARAMS};
+use crate::report::infer::ParamsReport;
+use crate::report::text::{self, grouped};
 use crate::sensor::{self, Line, Measurement};
-use he_nn::bundled;
-use he_nn::clear;
-use he_nn::data::{Image, PIXELS};
 
 /// The sensor's program in the firmware crate.
 pub const PROGRAM: &str = "sensor";
@@ -122,17 +125,17 @@ fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Fa
     let transport: Box<dyn Transport> = match &arguments.device {
         Device::InProcess => Box::new(sensor::in_process()),
         Device::Emulator { board } => {
-            super::infer::check_emulated(board)?;
+            emulated(board)?;
             let options = firmware_build::Options {
                 board,
                 model: None,
                 params: PARAMS,
                 features: &[],
             };
-            let spinner = ProgressBar::new_spinner().with_message("building the firmware");
-            spinner.enable_steady_tick(std::time::Duration::from_millis(100));
+            let mut bar = Bar::default();
+            bar.note("building the firmware");
             let image = firmware_build::build_program(&options, PROGRAM)?;
-            spinner.finish_and_clear();
+            bar.finish();
             // What goes up is little, and a mailbox would count as its memory.
             Box::new(Emulator::start_serial(
                 board,
@@ -179,17 +182,11 @@ pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
 pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
-    let plan = file.plan(&model)?;
-    if model.inputs() != PIXELS {
-        return Err(Failure::Inputs {
-            model: file.name().to_owned(),
-            expected: model.inputs(),
-            got: PIXELS,
-        });
-    }
+    let plan = planning::plan(Some(PARAMS), model, WeightMode::Plain, Target::STREAM);
+    let plan = plan.map_err(|source| file.failed()(source.into()))?;
     let digits = bundled::digits()?;
     let first = usize::from(arguments.image);
-    let (level, scale) = (plan.input_level(), plan.scales().input);
+    let (level, scale) = (plan.input_level(), plan.input_scale());
 
     let mut line = Line::open(open(arguments)?)?;
     let mut entropy = Zeroizing::new([0; ENTROPY_BYTES]);
@@ -204,7 +201,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
     let measurement = line.encrypt(level, scale)?;
     let wall_seconds = start.elapsed().as_secs_f64();
     let after = line.link().traffic();
-    let key = sensor::first_key(*entropy).map_err(ClientError::Encryption)?;
+    let key = sensor::first_key(*entropy).map_err(sealing("key generation"))?;
     let max_error = line.error_of(&measurement, &key, &values)?;
 
     let mut classified = None;
@@ -215,28 +212,27 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
         let rng = ChaCha20Rng::from_seed(*seed);
-        let mut client = Client::with_key(plan, &model, key, rng)?;
-        let mut link = Connection::new(evaluator::in_process(file.bytes())?);
+        let mut link = Connection::new(evaluator::in_process(&plan)?);
+        let mut client = Client::with_keys(plan.clone(), Keys::with_key(PARAMS, key, rng))?;
+        let mut values = Zeroizing::new(vec![0.0; model.inputs()]);
+        model
+            .input_values(&image[..], &mut values)
+            .map_err(ClientError::Sample)?;
         let mut ciphertexts = 0;
-        let bar = super::infer::upload_bar();
-        bar.set_message("from the sensor");
-        let inference = client.infer_sealed(
-            &mut link,
-            |_, index| {
-                ciphertexts += 1;
-                let mut slots = vec![0.0f64; PARAMS.n()];
-                let (re, im) = slots.split_at_mut(PARAMS.slots());
-                packing::input_slots(&plan, index, image, re, im);
-                let slots: Vec<f32> = slots.iter().map(|&x| x as f32).collect();
-                line.measure(0, &slots)?;
-                Ok::<_, Failure>(line.encrypt(level, scale)?.sealed)
-            },
-            |sent, total| {
-                bar.set_length(total);
-                bar.set_position(sent);
-            },
-        )?;
-        bar.finish_and_clear();
+        let mut bar = Bar::default();
+        bar.note("from the sensor");
+        let seal = |client: &mut Client<'_>, index| {
+            ciphertexts += 1;
+            let mut slots = Zeroizing::new(vec![0.0f64; PARAMS.n()]);
+            let (re, im) = slots.split_at_mut(PARAMS.slots());
+            client.plan().input_slots(index, &values, re, im);
+            let slots = slots.iter().map(|&x| x as f32);
+            let slots = Zeroizing::new(slots.collect::<Vec<f32>>());
+            line.measure(0, &slots)?;
+            Ok::<_, Failure>(line.encrypt(level, scale)?.sealed)
+        };
+        let inference = client.infer_sealed(&mut link, seal, &mut bar)?;
+        bar.finish();
         let plain = clear::logits(&model, image).map_err(|source| Failure::Model {
             name: file.name().to_owned(),
             source,
@@ -245,7 +241,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         classified = Some(ClassifyReport {
             label,
             predicted: inference.label(),
-            plain_predicted: clear::argmax(&plain),
+            plain_predicted: clear::class(&plain),
             max_logit_error: errors.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
             ciphertexts,
         });
@@ -255,7 +251,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         arguments.device.to_string(),
         line.board().to_owned(),
         line.unit(),
-        ParamsReport::of(&plan),
+        ParamsReport::at_level(PARAMS, level),
         &measurement,
     );
     Ok(SenseReport {
@@ -360,7 +356,7 @@ fn text(report: &SenseReport) -> String {
             ),
         ));
     }
-    let mut out = output::facts(&rows);
+    let mut out = text::facts(&rows);
     let unit = match (report.instructions, report.cycles) {
         (Some(total), _) => Some(("instructions", total)),
         (None, Some(total)) => Some(("cycles", total)),
@@ -374,7 +370,7 @@ fn text(report: &SenseReport) -> String {
             .map(|(name, time)| [name.to_owned(), grouped(time)])
             .collect();
         out.push('\n');
-        out.push_str(&output::table(["step", unit], &rows));
+        out.push_str(&text::table(["step", unit], &rows));
     }
     out
 }

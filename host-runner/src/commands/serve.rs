@@ -3,8 +3,12 @@
 use clap::Args;
 use he_core::Params;
 
-use super::{Failure, ModelFile, Packing, Weights, circuit, parse_params};
+use he_nn::plan::{Target, WeightMode};
+use he_nn::program::Program;
+
+use super::{Failure, ModelFile, parse_params, weight_modes};
 use crate::evaluator::{self, Held};
+use crate::planning;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -17,9 +21,9 @@ pub struct ServeArguments {
     pub model: String,
     /// How its weights are held; encrypted ones come from the client, and of the
     /// model its shape and ranges are read.
-    #[arg(long, value_enum, default_value = "plain")]
-    pub weights: Weights,
-    /// The parameter set; the smallest that serves if left out.
+    #[arg(long, default_value = "plain", value_parser = weight_modes())]
+    pub weights: WeightMode,
+    /// The parameter set; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
 }
@@ -35,18 +39,12 @@ pub struct ServeArguments {
 pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
-    let program;
-    let held = if circuit::is_for(&model, arguments.weights, Packing::Latency)
-        || arguments.params.is_some()
-    {
-        program = circuit::program(&file, &model, arguments.params, arguments.weights)?;
-        match arguments.weights {
-            Weights::Plain => Held::Circuit(&program, model),
-            Weights::Encrypted => Held::Encrypted(&program),
-        }
-    } else {
-        file.plan(&model)?;
-        Held::TwoLayers(file.bytes())
+    let plan = planning::plan(arguments.params, model, arguments.weights, Target::STREAM);
+    let plan = plan.map_err(|source| file.failed()(source.into()))?;
+    let program = Program::of(&plan).map_err(|source| file.failed()(source.into()))?;
+    let held = match arguments.weights {
+        WeightMode::Plain => Held::Plain(&program, model),
+        WeightMode::Encrypted => Held::Encrypted(&program),
     };
     match evaluator::listen(
         &arguments.listen,

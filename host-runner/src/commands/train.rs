@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{Failure, output};
 use crate::encrypted_training::{self, ARCHITECTURE, EPOCHS, Error, Mode, Report};
+use crate::report::text as tables;
 use he_nn::data::DataSet;
 
 /// What Chen and Song 2021 report, on an Intel Core i7-8550U: seconds of
@@ -80,7 +81,7 @@ fn table(report: &Report) -> String {
         let share = right as f64 / report.test_rows.max(1) as f64;
         format!("{:.2} %", 100.0 * share)
     };
-    let bytes = |count: usize| output::bytes(count as u64);
+    let bytes = |count: usize| tables::bytes(count as u64);
     let rows: Vec<[String; 11]> = (1..)
         .zip(&report.epochs)
         .map(|(number, epoch): (usize, _)| {
@@ -99,7 +100,7 @@ fn table(report: &Report) -> String {
             ]
         })
         .collect();
-    let mut text = output::table(
+    let mut text = tables::table(
         [
             "epoch",
             "evaluator ms",
@@ -118,7 +119,7 @@ fn table(report: &Report) -> String {
     let [encryption, epochs, accuracy] = PAPER.map(str::to_owned);
     let right = report.epochs.last().map_or(0, |epoch| epoch.right);
     let columns = ["", "here", "Chen and Song 2021"];
-    text.push_str(&output::table(
+    text.push_str(&tables::table(
         columns,
         &[
             [
@@ -138,7 +139,7 @@ fn table(report: &Report) -> String {
             ],
         ],
     ));
-    text.push_str(&output::facts(&[
+    text.push_str(&tables::facts(&[
         ("8-bit weights in the file", share(report.quantized_right)),
         (
             "keys",

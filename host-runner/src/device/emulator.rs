@@ -27,7 +27,7 @@ use he_nn::mailbox;
 use super::log::{self, LogSink};
 use super::stream::Stream;
 use super::{DeviceError, Transport};
-use crate::boards;
+use he_nn::boards;
 
 const PROGRAM: &str = "qemu-system-arm";
 const PACKAGE: &str = "qemu-system-arm";

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use he_core::Params;
 
-use crate::boards::{self, Board, UnknownBoard};
-use crate::evaluator::{PARAMS, params_name};
+use crate::planning::{DEFAULT_SET as PARAMS, set_name};
+use he_nn::boards::{self, Board, UnknownBoard};
 
 const PROFILE: &str = "firmware";
 const EVALUATOR: &str = "firmware";
@@ -156,7 +156,7 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
         ])
         .arg(&target_directory)
         .env("HE_EDGE_BOARD", options.board)
-        .env("HE_EDGE_PARAMS", params_name(options.params))
+        .env("HE_EDGE_PARAMS", set_name(options.params))
         // What the surrounding build was told does not hold for the board.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -215,7 +215,7 @@ fn image_name(options: &Options<'_>, program: &str) -> String {
         .map_or("default".into(), OsStr::to_string_lossy);
     let mut name = format!("{}-{model}", options.board);
     if options.params.fingerprint() != PARAMS.fingerprint() {
-        name = format!("{name}-{}", params_name(options.params));
+        name = format!("{name}-{}", set_name(options.params));
     }
     if program != EVALUATOR {
         name = format!("{name}-{program}");

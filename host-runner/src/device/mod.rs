@@ -11,6 +11,7 @@
 //! | [`emulator`] | QEMU with the firmware in it |
 //! | [`log`] | what a board says on the side |
 //! | [`firmware_build`] | builds the image for a board |
+//! | [`opening`] | connects to a device, or builds its firmware and starts it |
 //! | `probe` | puts it on the board by a debug probe (feature `flash`) |
 
 pub mod connection;
@@ -19,6 +20,7 @@ pub mod duplex;
 pub mod emulator;
 pub mod firmware_build;
 pub mod log;
+pub mod opening;
 #[cfg(feature = "flash")]
 pub mod probe;
 pub mod serial;
@@ -32,9 +34,10 @@ use std::time::Duration;
 
 use he_nn::link::LinkError;
 
-pub use crate::boards::DEFAULT_BOARD;
 pub use connection::{Connection, Direction, Traffic};
 pub use duplex::{Duplex, duplex};
+pub use he_nn::boards::DEFAULT_BOARD;
+pub use opening::{Link, Opening};
 pub use server::serve;
 
 /// Rate of a serial port where none is given.
@@ -43,7 +46,7 @@ pub const DEFAULT_BAUD: u32 = 115_200;
 /// Where an evaluator runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
-    /// In a thread of this process, behind the same frames.
+    /// In this process.
     InProcess,
     /// In an emulator that is built for and started.
     Emulator {
@@ -203,7 +206,7 @@ pub enum DeviceError {
     /// No emulator has this board.
     #[error(
         "no emulator has the board {board}: use one of {}",
-        crate::boards::emulated()
+        he_nn::boards::emulated()
     )]
     UnknownBoard {
         /// The name that was given.

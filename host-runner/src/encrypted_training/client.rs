@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::circuit::{BIAS, Circuit, PAIRS, STRIDE, Shape};
 use super::{Data, EncryptedModel, Error, Model, Rows};
-use crate::circuit::Keys;
+use crate::client::Keys;
 
 /// The client, with its secret key.
 #[derive(Debug)]
@@ -160,7 +160,8 @@ impl Client {
             }
         }
         let mut bytes = Vec::new();
-        self.keys.encrypt(&re, &im, level, scale, &mut bytes)?;
+        let fresh = self.keys.encrypt(&re, &im, level, scale)?;
+        fresh.write(params, &mut bytes)?;
         Ok(bytes)
     }
 }

@@ -14,7 +14,7 @@ use he_core::wire::{self, Kind};
 
 use super::circuit::{BIAS, Circuit, DECAY, PAIRS, SIGMOID, STRIDE, Shape, TO_BIAS, WINDOW};
 use super::{Data, EncryptedModel, Error, Mode};
-use crate::circuit::latency::{read_fresh, read_keys};
+use crate::engine::{read_fresh, read_keys};
 
 type Ciphertext<const PARTS: usize = 2> = ckks::Ciphertext<Vec<u32>, PARTS>;
 type SwitchKey = rlwe::SwitchKey<Vec<u32>>;

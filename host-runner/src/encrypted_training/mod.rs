@@ -35,7 +35,8 @@ use serde::Serialize;
 use self::circuit::{Circuit, Shape};
 use self::client::Client;
 use self::evaluator::Evaluator;
-use crate::circuit::EngineError;
+use crate::client::ClientError;
+use crate::engine::EngineError;
 use he_nn::clear::{Calibrated, calibrated};
 use he_nn::data::table::{FEATURES, SPLIT_SEED, Table, TableError};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
@@ -116,6 +117,9 @@ pub enum Error {
     /// Other objects were sent than the computation takes.
     #[error(transparent)]
     Engine(EngineError),
+    /// The client's keys failed.
+    #[error(transparent)]
+    Client(ClientError),
     /// The system has no random numbers.
     #[error("the system gave no random numbers ({0}): try again")]
     Random(getrandom::Error),
@@ -127,14 +131,25 @@ pub enum Error {
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Operation { source, .. }
-            | EngineError::Bytes { source, .. }
-            | EngineError::Result(source) => Self::Library(source),
-            EngineError::Wrapped { percent } => Self::Wrapped {
+            EngineError::Operation { source, .. } | EngineError::Bytes { source, .. } => {
+                Self::Library(source)
+            }
+            other => Self::Engine(other),
+        }
+    }
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Sealing { source, .. } | ClientError::Result { source, .. } => {
+                Self::Library(source)
+            }
+            ClientError::Wrapped { percent, .. } => Self::Wrapped {
                 fill: percent / 100.0,
             },
-            EngineError::Random(source) => Self::Random(source),
-            other => Self::Engine(other),
+            ClientError::Random(source) => Self::Random(source),
+            other => Self::Client(other),
         }
     }
 }

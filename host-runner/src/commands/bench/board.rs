@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use crate::commands::Failure;
-use crate::commands::infer::check_emulated;
 use crate::device::emulator;
 use crate::device::firmware_build::{self, Options};
-use crate::evaluator::PARAMS;
+use crate::device::opening::emulated;
+use crate::planning::DEFAULT_SET as PARAMS;
 
 /// What was counted: of how many butterflies or coefficients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Report {
 /// [`Failure::Board`], [`Failure::Firmware`], [`Failure::Device`];
 /// [`Failure::BoardBench`] where it ended early.
 pub fn run(board: &str) -> Result<Report, Failure> {
-    check_emulated(board)?;
+    emulated(board)?;
     let options = Options {
         board,
         model: None,

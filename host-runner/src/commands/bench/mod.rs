@@ -10,16 +10,20 @@ use he_core::benchmarks::Operation;
 use he_core::params::{N4096_DEPTH3, Params};
 use serde::Serialize;
 
-use super::infer::{self, InferReport};
-use super::output::{self, grouped};
+use he_nn::plan::{Packing, WeightMode};
+use he_nn::{boards, bundled};
+
+use super::infer;
+use super::output::{self, Bar};
 use super::sense::{SenseArguments, SenseReport, sense};
 use super::{Failure, ModelFile, parse_device};
-use crate::boards;
-use crate::client::Client;
-use crate::device::Device;
 use crate::device::firmware_build::{self, Options};
+use crate::device::{Device, Opening};
 use crate::image::{Image, Sizes};
-use he_nn::bundled;
+use crate::report::infer::InferReport;
+use crate::report::text::{self, grouped};
+use crate::report::timeline::Timeline;
+use crate::service;
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -199,18 +203,32 @@ fn on_board(device: String, board: &str) -> Result<BenchReport, Failure> {
 /// One image through the release image of the board.
 fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
     let file = ModelFile::open(MODEL)?;
-    let model = file.parse()?;
-    let plan = file.plan(&model)?;
-    let data = bundled::digits()?;
-    let images = data.images.into_iter().zip(data.labels).take(1);
-    let images = images.map(|(image, label)| (0, image, label));
-    let emulator = Device::Emulator {
-        board: board.into(),
+    let digits = bundled::digits()?;
+    let samples: Vec<_> = digits.samples().take(1).collect();
+    let mut bar = Bar::default();
+    let request = service::Request {
+        device: &Device::Emulator {
+            board: board.into(),
+        },
+        params: None,
+        weights: WeightMode::Plain,
+        packing: Packing::Latency,
+        trace: false,
+        opening: Opening {
+            model: file.built_from(),
+            log: infer::log_sink(false),
+            progress: &mut bar,
+        },
     };
-    let mut link = infer::open(&emulator, &file, false)?;
-    let mut client = Client::new(plan, &model)?;
-    let collected = infer::run_images(&mut client, &mut link, &model, images, 1, |_, _| {})?;
-    Ok(collected.report(device.into(), MODEL, &plan))
+    let mut service = service::open(file.parse()?, request).map_err(file.failed())?;
+    infer::classify(
+        &mut *service,
+        &file,
+        (0, &samples),
+        device.to_owned(),
+        &mut bar,
+        &mut Timeline::default(),
+    )
 }
 
 /// One encryption by the sensor on the board.
@@ -323,7 +341,7 @@ pub fn text(report: &BenchReport) -> String {
         })
         .collect();
     let header = ["operation", "N", "limbs", "instructions", "a coefficient"];
-    let mut out = output::table(header, &rows);
+    let mut out = text::table(header, &rows);
     let rows: Vec<[String; 4]> = report
         .kernels
         .iter()
@@ -337,7 +355,7 @@ pub fn text(report: &BenchReport) -> String {
         })
         .collect();
     out.push('\n');
-    out.push_str(&output::table(
+    out.push_str(&text::table(
         ["kernel", "items", "instructions", "an item"],
         &rows,
     ));
@@ -348,13 +366,13 @@ pub fn text(report: &BenchReport) -> String {
             .map(|s| [s.name.clone(), s.instructions.map_or_else(none, grouped)])
             .collect();
         out.push('\n');
-        out.push_str(&output::table(
+        out.push_str(&text::table(
             ["stage of an inference", "instructions"],
             &rows,
         ));
         out.push('\n');
         let e = &inference.evaluator;
-        out.push_str(&output::facts(&[
+        out.push_str(&text::facts(&[
             (
                 "RAM",
                 format!(
@@ -388,7 +406,7 @@ pub fn text(report: &BenchReport) -> String {
         })
         .collect();
     out.push('\n');
-    out.push_str(&output::table(
+    out.push_str(&text::table(
         ["to be reached", "here", "at most", "SEAL-Embedded"],
         &rows,
     ));
@@ -425,7 +443,7 @@ fn on_host_text(report: &BenchReport) -> String {
         "SEAL",
         "with HEXL",
     ];
-    let (log_qp, mut out) = (PARAMS.log_qp(), output::table(header, &rows));
+    let (log_qp, mut out) = (PARAMS.log_qp(), text::table(header, &rows));
     out.push_str(&format!(
         "One thread. log2(QP) = {log_qp:.1} here; SEAL 4.4.3 with log2(QP) = 109, in three primes,\n\
          on another machine. Keys here are seeds, expanded at each use.\n"

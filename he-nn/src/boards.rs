@@ -1,5 +1,6 @@
-//! What the host knows of each board: for plans, to build its image, to emulate
-//! it or to put the image on it.
+//! The boards: for plans, to build an image, to emulate it or to put it on the board.
+
+use crate::plan::{Prices, Target};
 
 /// A board that the firmware can be built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub struct Board {
     /// stack, log, and the emulator's mailbox. A test compares it with a
     /// running board.
     pub fixed_bytes: usize,
-    /// What an inference costs.
-    pub cost: Cost,
+    /// What its work costs.
+    pub prices: Prices,
 }
 
 impl Board {
@@ -46,6 +47,15 @@ impl Board {
             external => external,
         }
     }
+
+    /// The board as what a plan is made for.
+    #[must_use]
+    pub const fn target(&self) -> Target {
+        Target::Stream {
+            prices: self.prices,
+            arena_bytes: self.arena_bytes(),
+        }
+    }
 }
 
 /// What QEMU makes of a board.
@@ -55,20 +65,6 @@ pub struct Machine {
     pub name: &'static str,
     /// Its main memory, where the firmware looks for the mailbox.
     pub memory_bytes: u64,
-}
-
-/// Instructions, for estimates: fitted to counts on the board; a test holds
-/// the estimate of the bundled network to within 10 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cost {
-    /// One transform with the carrying over before it, per butterfly, in
-    /// hundredths.
-    pub butterfly_x100: u64,
-    /// One uploaded coefficient: unpack, expand its other half, multiply and
-    /// add both.
-    pub coefficient: u64,
-    /// Laying out and encoding one vector of weights, per coefficient.
-    pub encode: u64,
 }
 
 /// The board that is meant where none is named; the firmware's build script has
@@ -91,7 +87,7 @@ const MPS2_AN386: Board = Board {
     external_bytes: 0,
     stack_bytes: 32 * 1024,
     fixed_bytes: 24 * 1024,
-    cost: ARMV7E_M,
+    prices: Prices::ARMV7E_M,
 };
 
 /// All boards.
@@ -138,7 +134,7 @@ pub const BOARDS: &[Board] = &[
         external_bytes: 0,
         stack_bytes: 128 * 1024,
         fixed_bytes: 20 * 1024,
-        cost: ARMV7E_M,
+        prices: Prices::ARMV7E_M,
     },
     Board {
         name: "pico2",
@@ -152,18 +148,11 @@ pub const BOARDS: &[Board] = &[
         external_bytes: 0,
         stack_bytes: 32 * 1024,
         fixed_bytes: 20 * 1024,
-        cost: ARMV7E_M,
+        prices: Prices::ARMV7E_M,
     },
 ];
 
 const ARMV7E_M_TARGET: &str = "thumbv7em-none-eabihf";
-
-/// The kernels for the Cortex-M4 and M7, whose instructions are the same.
-const ARMV7E_M: Cost = Cost {
-    butterfly_x100: 930,
-    coefficient: 52,
-    encode: 100,
-};
 
 /// A board that is not in [`BOARDS`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -5,14 +5,14 @@
 //! microseconds; one nanosecond there is one instruction, one cycle or one
 //! nanosecond, whatever the evaluator counts, and `otherData` says which. A
 //! process is an image, a thread a kind of work. A span's name is its kind, its
-//! category the stage; its length is from the first begin to the last end of
+//! category the step of the plan; its length is from the first begin to the last end of
 //! that kind of work for one limb, of which `args.busy` belonged to it, begun
 //! `args.count` times.
 
 use std::ops::Range;
 
-use he_nn::message::{Item, StageKind, TimeUnit};
-use he_nn::plan::Plan;
+use he_nn::message::{Item, TimeUnit};
+use he_nn::program::Program;
 use he_nn::trace::{Place, Span, SpanKind};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -20,7 +20,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde::Serialize;
 
 use crate::client::Trace;
-use crate::commands::infer::stage_name;
+use crate::service::Deployment;
 
 /// Name of a kind of work in files and pictures.
 #[must_use]
@@ -38,17 +38,6 @@ pub const fn kind_name(kind: SpanKind) -> &'static str {
         SpanKind::ModDown => "mod-down",
         SpanKind::Rescale => "rescale",
         SpanKind::Send => "send",
-    }
-}
-
-/// The stage that a place belongs to; `None` for a key that the plan has not.
-#[must_use]
-pub fn stage(plan: &Plan, place: Place) -> Option<StageKind> {
-    match place {
-        Place::Stage(stage) => Some(stage),
-        Place::Item(Item::Input { .. }) => Some(StageKind::Layer1),
-        Place::Item(Item::Key { key, .. }) => plan.key_use(usize::from(key)).map(|k| k.stage),
-        Place::Item(Item::Weight { .. }) => None,
     }
 }
 
@@ -74,14 +63,28 @@ pub struct TracedImage {
 /// The traces of a run.
 #[derive(Clone, Debug)]
 pub struct Timeline {
-    /// The plan that was executed.
-    pub plan: Plan,
+    /// The program that was executed.
+    program: Option<Program<Vec<u8>>>,
+    /// The names of its steps.
+    steps: Vec<String>,
     /// The evaluator's board.
     pub board: String,
     /// What it counts.
     pub unit: TimeUnit,
     /// In the order of the run.
     pub images: Vec<TracedImage>,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self {
+            program: None,
+            steps: Vec::new(),
+            board: String::new(),
+            unit: TimeUnit::None,
+            images: Vec::new(),
+        }
+    }
 }
 
 /// The file.
@@ -130,9 +133,11 @@ struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
     busy: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<u8>,
+    input: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<u8>,
+    factor: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limb: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -147,6 +152,26 @@ fn microseconds(units: u64) -> f64 {
 }
 
 impl Timeline {
+    /// Takes the program and the names of its steps.
+    pub fn of(&mut self, deployment: &Deployment) {
+        self.program.clone_from(&deployment.program);
+        let names = deployment.steps.iter().map(|step| step.name.clone());
+        self.steps = names.collect();
+    }
+
+    /// The step that a place belongs to; `None` for an item that the program has not.
+    #[must_use]
+    pub fn step(&self, place: Place) -> Option<u8> {
+        match place {
+            Place::Step(step) => Some(step),
+            Place::Item(item) => self.program.as_ref()?.step_of(item),
+        }
+    }
+
+    fn step_name(&self, step: u8) -> Option<&str> {
+        self.steps.get(usize::from(step)).map(String::as_str)
+    }
+
     /// The trace-event JSON.
     ///
     /// # Errors
@@ -205,8 +230,11 @@ impl Timeline {
             ..Details::default()
         };
         match span.place {
-            // Of circuits, which are not traced.
-            Place::Stage(_) | Place::Item(Item::Weight { .. }) => {}
+            Place::Step(_) => {}
+            Place::Item(Item::Weight { factor, limb }) => {
+                args.factor = Some(factor);
+                args.limb = Some(limb);
+            }
             Place::Item(Item::Input { ciphertext, limb }) => {
                 args.input = Some(ciphertext);
                 args.limb = Some(limb);
@@ -219,7 +247,7 @@ impl Timeline {
         }
         Event {
             name: kind_name(span.kind),
-            cat: stage(&self.plan, span.place).map(stage_name),
+            cat: self.step(span.place).and_then(|step| self.step_name(step)),
             ph: "X",
             ts: microseconds(span.start),
             dur: Some(microseconds(span.length.into())),
@@ -229,7 +257,7 @@ impl Timeline {
         }
     }
 
-    /// A picture of the first image's trace, as SVG: a row a kind of work, whose
+    /// A picture of the first image's trace, as SVG: one row per kind of work, whose
     /// height at a point is that kind's share of the time there; the stages
     /// above. `None` if nothing was traced.
     ///
@@ -326,9 +354,9 @@ impl Timeline {
         spans: &[Span],
         at: impl Fn(u64) -> i32,
     ) -> Drawn {
-        let mut stages: Vec<(StageKind, Range<u64>)> = Vec::new();
+        let mut stages: Vec<(u8, Range<u64>)> = Vec::new();
         for span in spans {
-            let Some(stage) = stage(&self.plan, span.place) else {
+            let Some(stage) = self.step(span.place) else {
                 continue;
             };
             match stages.last_mut() {
@@ -343,7 +371,7 @@ impl Timeline {
                 [(left, TOP - STAGES), (right, TOP - 8)],
                 INK.mix(shade).filled(),
             ))?;
-            let name = stage_name(stage).to_owned();
+            let name = self.step_name(stage).unwrap_or_default().to_owned();
             // About 7 pixels a letter.
             if right - left > 7 * name.len() as i32 {
                 let (x, y) = (left.midpoint(right), TOP - (STAGES + 8) / 2);

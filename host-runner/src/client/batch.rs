@@ -1,0 +1,106 @@
+//! The client of batches: one sample per slot, one ciphertext per value.
+
+use he_nn::model::Sample;
+use he_nn::plan::batch::BatchPlan;
+use zeroize::Zeroizing;
+
+use super::{ClientError, IN_MEMORY, Keys, values_of};
+use crate::engine::{batch, objects};
+
+/// The client of batches: its keys never leave it.
+#[derive(Debug)]
+pub struct BatchClient<'m> {
+    plan: BatchPlan<'m>,
+    keys: Keys,
+}
+
+impl<'m> BatchClient<'m> {
+    /// A client with fresh keys.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn new(plan: BatchPlan<'m>) -> Result<Self, ClientError> {
+        let keys = Keys::new(plan.params())?;
+        Ok(Self::with_keys(plan, keys))
+    }
+
+    /// A client with keys of the plan's set.
+    #[must_use]
+    pub const fn with_keys(plan: BatchPlan<'m>, keys: Keys) -> Self {
+        Self { plan, keys }
+    }
+
+    /// What the evaluator needs before the first batch.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn switching_keys(&mut self) -> Result<Vec<u8>, ClientError> {
+        self.keys.switching_keys(&batch::wanted_keys(&self.plan))
+    }
+
+    /// Encrypts up to [`BatchPlan::samples`] samples, one per slot.
+    ///
+    /// # Errors
+    /// [`ClientError::Count`] for more; [`ClientError::Sample`] for one of another
+    /// size; [`ClientError::Sealing`].
+    pub fn encrypt(&mut self, samples: &[Sample<'_>]) -> Result<Vec<u8>, ClientError> {
+        let most = self.plan.samples();
+        if samples.len() > most {
+            return Err(ClientError::Count {
+                what: "samples of a batch",
+                expected: most,
+                got: samples.len(),
+            });
+        }
+        let model = self.plan.model();
+        let rows = samples
+            .iter()
+            .map(|&sample| values_of(model, sample))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (level, scale) = (self.plan.input_level(), self.plan.input_scale());
+        let mut bytes = Vec::new();
+        for input in 0..model.inputs() {
+            let slots = rows.iter().map(|row| row[input]);
+            let slots = Zeroizing::new(slots.collect::<Vec<f64>>());
+            let fresh = self.keys.encrypt(&slots, &[], level, scale)?;
+            fresh.write(self.plan.params(), &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Decrypts a result: the logits of each of the first `samples`.
+    ///
+    /// # Errors
+    /// As [`Keys::decrypt`]; [`ClientError::Count`].
+    pub fn decrypt(&self, bytes: &[u8], samples: usize) -> Result<Vec<Vec<f64>>, ClientError> {
+        let (params, outputs) = (self.plan.params(), self.plan.model().outputs());
+        let most = self.plan.samples();
+        if samples > most {
+            return Err(ClientError::Count {
+                what: "samples of a batch",
+                expected: most,
+                got: samples,
+            });
+        }
+        let parts = objects(params, bytes).map_err(|source| ClientError::Result {
+            device: IN_MEMORY.to_owned(),
+            source,
+        })?;
+        if parts.len() != outputs {
+            return Err(ClientError::Count {
+                what: "result ciphertexts",
+                expected: outputs,
+                got: parts.len(),
+            });
+        }
+        let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
+        let mut logits = vec![Vec::with_capacity(outputs); samples];
+        for object in parts {
+            let values = self.keys.decrypt(object, level, scale, 0..samples)?;
+            for (logits, value) in logits.iter_mut().zip(values) {
+                logits.push(value);
+            }
+        }
+        Ok(logits)
+    }
+}

@@ -1,0 +1,335 @@
+//! One inference with an evaluator at the other end of a link: greeting, upload, result.
+
+use std::time::{Duration, Instant};
+
+use he_core::Params;
+use he_core::wire;
+use he_nn::message::{
+    CHUNK_COEFFS, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, Stages, TimeUnit,
+};
+use he_nn::progress::Progress;
+use he_nn::trace::Span;
+
+use super::error::{out_of_turn, printable};
+use super::{Bytes, ClientError, Inference};
+use crate::device::{Connection, DeviceError, Transport};
+
+/// How long an evaluator may stay silent while it computes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an evaluator may take to answer the first message.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Most spans of a trace that are taken from an evaluator.
+const MAX_SPANS: usize = 1 << 16;
+
+/// What an evaluator did when, by its own account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// In order of start.
+    pub spans: Vec<Span>,
+    /// Spans before the first of these, for which it had no room.
+    pub dropped: u32,
+    /// Time that the tracer took for itself, in no span.
+    pub own: u64,
+}
+
+/// What a client sends, message by message.
+pub(super) trait Uploads<E> {
+    /// The next message, and whether it is part of a switching key.
+    fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E>;
+}
+
+/// What both sides must agree on, what the result must be, and the conversation up
+/// to it.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub params: &'static Params,
+    /// Fingerprint of the plan or the program.
+    pub plan: u32,
+    pub model_name: String,
+    pub model_crc: u32,
+    pub patience: Duration,
+    pub tracing: bool,
+}
+
+impl Terms {
+    /// Has one inference carried out. `total` are the bytes that `progress` counts
+    /// up to. The inference has no logits yet.
+    pub(super) fn run<T: Transport, E: From<ClientError> + From<DeviceError>>(
+        &self,
+        link: &mut Connection<T>,
+        total: u64,
+        uploads: &mut impl Uploads<E>,
+        progress: &mut dyn Progress,
+    ) -> Result<(Outcome, Inference), E> {
+        let start = Instant::now();
+        let before = link.traffic();
+        let device = link.transport().name();
+        let (window, board, unit) = self.greet(link, &device)?;
+        link.send(&Request::Begin {
+            plan: self.plan,
+            trace: self.tracing,
+        })?;
+        self.await_readiness(link, &device)?;
+
+        progress.start(total);
+        let mut keys_up = 0;
+        let mut in_flight = 0;
+        while let Some((request, is_key)) = uploads.next()? {
+            if in_flight == window {
+                link.receive(self.patience, |reply| match reply {
+                    Reply::Ack => Ok(()),
+                    other => Err(out_of_turn(&device, "an acknowledgement", &other)),
+                })??;
+                in_flight -= 1;
+            }
+            let up = link.traffic().up;
+            link.send(&request)?;
+            progress.advance(match request {
+                Request::Data { bytes, .. } => bytes.len() as u64,
+                _ => SEED_BYTES as u64,
+            });
+            if is_key {
+                keys_up += link.traffic().up - up;
+            }
+            in_flight += 1;
+        }
+        let (halves, done) = self.collect(link, &device, in_flight)?;
+        let after = link.traffic();
+        let wall = start.elapsed();
+        let trace = match self.tracing {
+            true => Some(self.fetch_trace(link, &device)?),
+            false => None,
+        };
+        let [c0, c1] = halves.words;
+        let outcome = Outcome {
+            halves: (c0, c1),
+            scale: f64::from_bits(done.scale_bits),
+        };
+        let inference = Inference {
+            logits: Vec::new(),
+            bytes: Bytes {
+                up: after.up - before.up,
+                down: after.down - before.down,
+                keys_up,
+            },
+            board,
+            unit,
+            memory: done.memory,
+            stages: done.stages.into_iter().collect(),
+            trace,
+            wall,
+            cpu: None,
+        };
+        Ok((outcome, inference))
+    }
+
+    /// Says hello and compares what both sides hold.
+    fn greet<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<(usize, String, TimeUnit), ClientError> {
+        let params = self.params.fingerprint();
+        let disagreement = |what, theirs, ours| ClientError::Disagreement {
+            device: device.to_owned(),
+            what,
+            theirs,
+            ours,
+        };
+        link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
+            let card = answer.map_err(|reply| out_of_turn(device, "a greeting", &reply))?;
+            if card.version != PROTOCOL_VERSION {
+                return Err(ClientError::Version {
+                    device: device.to_owned(),
+                    theirs: card.version,
+                    ours: PROTOCOL_VERSION,
+                });
+            }
+            if card.model_crc != self.model_crc {
+                return Err(ClientError::Model {
+                    device: device.to_owned(),
+                    theirs: printable(card.model),
+                    theirs_crc: card.model_crc,
+                    ours: self.model_name.clone(),
+                    ours_crc: self.model_crc,
+                });
+            }
+            if card.params != params {
+                return Err(disagreement("the parameter set", card.params, params));
+            }
+            if card.plan != self.plan {
+                return Err(disagreement("the plan", card.plan, self.plan));
+            }
+            Ok((
+                usize::from(card.window.max(1)),
+                printable(card.board),
+                card.unit,
+            ))
+        })?
+    }
+
+    /// Waits until the evaluator is ready. Greetings that come before are
+    /// answers to an earlier hello, which was given up too soon.
+    fn await_readiness<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<(), ClientError> {
+        let end = Instant::now() + self.patience;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let ready = link.receive(left, |reply| match reply {
+                Reply::Ready => Ok(true),
+                Reply::Hello(_) if !left.is_zero() => Ok(false),
+                other => Err(out_of_turn(device, "readiness", &other)),
+            })??;
+            if ready {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the outstanding acknowledgements, the result and its end.
+    fn collect<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+        mut in_flight: usize,
+    ) -> Result<(ResultHalves, Done), ClientError> {
+        let params = self.params;
+        let mut result = ResultHalves {
+            words: [const { Vec::new() }; 2],
+        };
+        // Of level 0.
+        let expected = params.n();
+        loop {
+            let event = link.receive(self.patience, |reply| match reply {
+                Reply::Ack if in_flight > 0 => {
+                    in_flight -= 1;
+                    Ok(None)
+                }
+                Reply::Result {
+                    part,
+                    limb,
+                    offset,
+                    bytes,
+                } => result
+                    .take(self, part, limb, offset, bytes)
+                    .map(|()| None)
+                    .map_err(|source| ClientError::Result {
+                        device: device.to_owned(),
+                        source,
+                    }),
+                Reply::Done {
+                    scale_bits,
+                    memory,
+                    stages,
+                } => Ok(Some(Done {
+                    scale_bits,
+                    memory,
+                    stages,
+                })),
+                other => Err(out_of_turn(device, "the result", &other)),
+            })??;
+            if let Some(done) = event {
+                for half in &result.words {
+                    if half.len() != expected {
+                        let source = he_core::Error::Length {
+                            what: "result",
+                            expected,
+                            got: half.len(),
+                        };
+                        return Err(ClientError::Result {
+                            device: device.to_owned(),
+                            source,
+                        });
+                    }
+                }
+                return Ok((result, done));
+            }
+        }
+    }
+
+    /// Asks for the trace of the inference that has just ended.
+    fn fetch_trace<T: Transport>(
+        &self,
+        link: &mut Connection<T>,
+        device: &str,
+    ) -> Result<Trace, ClientError> {
+        link.send(&Request::Trace)?;
+        let mut trace = Trace::default();
+        loop {
+            let end = link.receive(self.patience, |reply| match reply {
+                Reply::Span(span) if trace.spans.len() < MAX_SPANS => {
+                    trace.spans.push(span);
+                    Ok(None)
+                }
+                Reply::Traced { dropped, own } => Ok(Some((dropped, own))),
+                other => Err(out_of_turn(device, "the end of the trace", &other)),
+            })??;
+            if let Some((dropped, own)) = end {
+                trace.dropped = dropped;
+                trace.own = own;
+                return Ok(trace);
+            }
+        }
+    }
+}
+
+/// A result that is still encrypted.
+pub(super) struct Outcome {
+    pub(super) halves: (Vec<u32>, Vec<u32>),
+    pub(super) scale: f64,
+}
+
+struct Done {
+    scale_bits: u64,
+    memory: Memory,
+    stages: Stages,
+}
+
+/// The result as it arrives, in order.
+struct ResultHalves {
+    words: [Vec<u32>; 2],
+}
+
+impl ResultHalves {
+    fn take(
+        &mut self,
+        terms: &Terms,
+        part: u8,
+        limb: u8,
+        offset: u16,
+        bytes: &[u8],
+    ) -> Result<(), he_core::Error> {
+        let params = terms.params;
+        let at = usize::from(limb) * params.n() + usize::from(offset);
+        let wrong = he_core::Error::Length {
+            what: "result",
+            expected: at,
+            got: 0,
+        };
+        // Of level 0.
+        if limb > 0 {
+            return Err(wrong);
+        }
+        let half = self.words.get_mut(usize::from(part)).ok_or(wrong)?;
+        if half.len() != at {
+            return Err(he_core::Error::Length {
+                what: "result",
+                expected: half.len(),
+                got: at,
+            });
+        }
+        let mut words = [0; CHUNK_COEFFS];
+        wire::unpack(
+            bytes,
+            params.prime(usize::from(limb))?.modulus(),
+            &mut words,
+        )?;
+        half.extend_from_slice(&words);
+        Ok(())
+    }
+}

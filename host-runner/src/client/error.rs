@@ -1,0 +1,253 @@
+//! Why a client has no result, in sentences.
+
+use he_nn::message::{Fault, Item, Refusal, Reply};
+use he_nn::model::ModelError;
+use he_nn::plan::PlanError;
+
+use crate::device::DeviceError;
+
+/// Why there is no result. One sentence each; what to do is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The link failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The evaluator holds another model.
+    #[error(
+        "{device} holds the model {theirs} ({theirs_crc:08x}) and this client {ours} ({ours_crc:08x}): name that model, or flash this one"
+    )]
+    Model {
+        /// The evaluator.
+        device: String,
+        /// Name of the evaluator's model.
+        theirs: String,
+        /// CRC-32 of the evaluator's model.
+        theirs_crc: u32,
+        /// Name of the client's model.
+        ours: String,
+        /// CRC-32 of the client's model.
+        ours_crc: u32,
+    },
+    /// The evaluator would compute something else.
+    #[error(
+        "{device} has {what} {theirs:08x} and this client {ours:08x}: build both from the same version"
+    )]
+    Disagreement {
+        /// The evaluator.
+        device: String,
+        /// What differs.
+        what: &'static str,
+        /// The evaluator's fingerprint.
+        theirs: u32,
+        /// The client's fingerprint.
+        ours: u32,
+    },
+    /// The evaluator speaks another protocol.
+    #[error(
+        "{device} speaks protocol version {theirs} and this client version {ours}: build both from the same version"
+    )]
+    Version {
+        /// The evaluator.
+        device: String,
+        /// The evaluator's version.
+        theirs: u16,
+        /// The client's version.
+        ours: u16,
+    },
+    /// The evaluator refused a message.
+    #[error("{device} refused: {reason}")]
+    Refused {
+        /// The evaluator.
+        device: String,
+        /// Its reason, and what to do.
+        reason: RefusalSentence,
+    },
+    /// The evaluator crashed.
+    #[error(
+        "{device} stopped with {what} and restarted: run again, and report it if it happens twice"
+    )]
+    Crashed {
+        /// The evaluator.
+        device: String,
+        /// What happened to it.
+        what: String,
+    },
+    /// A reply that does not belong here.
+    #[error("{device} answered out of turn ({got} where {expected} was due): run again")]
+    OutOfTurn {
+        /// The evaluator.
+        device: String,
+        /// What was due.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
+    /// What came back is not an acceptable ciphertext.
+    #[error("{device} returned a result that was not decrypted: {source}")]
+    Result {
+        /// The evaluator.
+        device: String,
+        /// What is wrong with it.
+        source: he_core::Error,
+    },
+    /// The values left the range that the plan has room for.
+    #[error(
+        "the result of {device} fills {percent:.0} % of the modulus and may have wrapped around: the input is unlike the training data, or the evaluator made it so"
+    )]
+    Wrapped {
+        /// The evaluator.
+        device: String,
+        /// Largest coefficient, in per cent of half the modulus.
+        percent: f64,
+    },
+    /// The sample does not fit the network.
+    #[error(transparent)]
+    Sample(#[from] ModelError),
+    /// The network has no plan, or none that a program holds.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Another number of something than the plan takes.
+    #[error(
+        "{got} {what} came where the plan takes {expected}: both sides must be of the same version and model"
+    )]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// Due.
+        expected: usize,
+        /// Came.
+        got: usize,
+    },
+    /// The system has no randomness.
+    #[error("the system's random generator failed ({0}): nothing was encrypted")]
+    Random(getrandom::Error),
+    /// A step of making keys or ciphertexts failed.
+    #[error("{what} failed: {source}")]
+    Sealing {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        source: he_core::Error,
+    },
+}
+
+/// A refusal as a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusalSentence(pub Refusal);
+
+impl std::fmt::Display for RefusalSentence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Refusal::Version { evaluator, client } => write!(
+                f,
+                "it speaks protocol version {evaluator} and this client version {client}; build both from the same version"
+            ),
+            Refusal::Plan { evaluator, client } => write!(
+                f,
+                "its plan is {evaluator:08x} and this client's {client:08x}; build both from the same version"
+            ),
+            Refusal::Frame { received } => write!(
+                f,
+                "a frame of {received} bytes arrived damaged; check the line and run again"
+            ),
+            Refusal::NotExpected => {
+                f.write_str("a message came that belongs to no running inference; run again")
+            }
+            Refusal::Order {
+                expected,
+                expected_offset,
+                got,
+                got_offset,
+            } => {
+                let (expected, got) = (Place(expected), Place(got));
+                write!(
+                    f,
+                    "coefficient {got_offset} of {got} came where {expected_offset} of {expected} was due; run again"
+                )
+            }
+            Refusal::ChunkLength { expected, got } => {
+                write!(
+                    f,
+                    "a chunk has {got} bytes instead of {expected}; run again"
+                )
+            }
+            Refusal::Residue { item, index } => write!(
+                f,
+                "coefficient {index} of {} is not below its prime; run again",
+                Place(item)
+            ),
+            Refusal::NoTracer => f.write_str(
+                "it was built without a tracer; build its firmware with the feature `trace`, or leave --trace out",
+            ),
+            Refusal::Model => {
+                f.write_str("its model does not fit its plan or memory; build the firmware again")
+            }
+        }
+    }
+}
+
+/// An item in a sentence.
+struct Place(Item);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Item::Input { ciphertext, limb } => write!(f, "limb {limb} of input {ciphertext}"),
+            Item::Key { key, limb, digit } => write!(f, "limb {limb}, digit {digit} of key {key}"),
+            Item::Weight { factor, limb } => write!(f, "limb {limb} of encrypted factor {factor}"),
+        }
+    }
+}
+
+/// Names the step that failed.
+pub(crate) fn sealing(what: &'static str) -> impl Fn(he_core::Error) -> ClientError {
+    move |source| ClientError::Sealing { what, source }
+}
+
+/// What an evaluator calls itself or its model, fit for one line on a
+/// terminal: the evaluator is untrusted, and its text may be anything.
+pub(crate) fn printable(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let visible = text.chars().take(LONGEST);
+    visible
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+pub(super) fn refused(device: &str, refusal: Refusal) -> ClientError {
+    ClientError::Refused {
+        device: device.to_owned(),
+        reason: RefusalSentence(refusal),
+    }
+}
+
+pub(super) fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_>) -> ClientError {
+    let device_name = device.to_owned();
+    match *reply {
+        Reply::Refused(refusal) => refused(device, refusal),
+        Reply::Fault(Fault::Panic { file, line }) => ClientError::Crashed {
+            device: device_name,
+            what: format!("a panic at {}:{line}", printable(file)),
+        },
+        Reply::Fault(Fault::Exception { number, pc, cfsr }) => ClientError::Crashed {
+            device: device_name,
+            what: format!("exception {number} at {pc:#010x} (CFSR {cfsr:#010x})"),
+        },
+        Reply::Hello(_) => turn(device_name, expected, "a greeting"),
+        Reply::Ready => turn(device_name, expected, "readiness"),
+        Reply::Ack => turn(device_name, expected, "an acknowledgement"),
+        Reply::Result { .. } => turn(device_name, expected, "a part of a result"),
+        Reply::Done { .. } => turn(device_name, expected, "an end"),
+        Reply::Aborted => turn(device_name, expected, "an abort"),
+        Reply::Span(_) => turn(device_name, expected, "a span of a trace"),
+        Reply::Traced { .. } => turn(device_name, expected, "the end of a trace"),
+    }
+}
+
+fn turn(device: String, expected: &'static str, got: &str) -> ClientError {
+    ClientError::OutOfTurn {
+        device,
+        expected,
+        got: got.to_owned(),
+    }
+}

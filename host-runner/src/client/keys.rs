@@ -1,0 +1,282 @@
+//! The side of the key: keys, encryption, decryption.
+
+use chacha20::ChaCha20Rng;
+use he_core::Params;
+use he_core::ckks::Ciphertext;
+use he_core::ckks::decrypt::{Decrypted, decrypt};
+use he_core::ckks::encode::encode_complex;
+use he_core::rlwe::keys::switching_key_words;
+use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
+use he_core::wire::{self, Object};
+use he_nn::message::SEED_BYTES;
+use rand_core::SeedableRng;
+use zeroize::Zeroizing;
+
+use super::packed::{PackedKey, Sealed, fresh_seed, pack};
+use super::{ClientError, IN_MEMORY, WRAPPED, sealing};
+use crate::engine::object_bytes;
+
+/// A secret key and the randomness to use it with.
+pub struct Keys {
+    params: &'static Params,
+    key: SecretKey<Vec<u32>>,
+    rng: ChaCha20Rng,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// Draws a secret key from the system's generator.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn new(params: &'static Params) -> Result<Self, ClientError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
+        Self::from_seed(params, &seed)
+    }
+
+    /// As [`Self::new`], with all randomness from `seed`: for tests.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn from_seed(params: &'static Params, seed: &[u8; 32]) -> Result<Self, ClientError> {
+        let mut rng = ChaCha20Rng::from_seed(*seed);
+        let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
+        let key =
+            SecretKey::generate(params, storage, &mut rng).map_err(sealing("key generation"))?;
+        Ok(Self { params, key, rng })
+    }
+
+    /// A key that was made elsewhere. **`rng` must not repeat anything that was drawn for
+    /// that key**, or ciphertexts share their uniform halves.
+    #[must_use]
+    pub const fn with_key(
+        params: &'static Params,
+        key: SecretKey<Vec<u32>>,
+        rng: ChaCha20Rng,
+    ) -> Self {
+        Self { params, key, rng }
+    }
+
+    /// The evaluator's keys, one object after the other.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn switching_keys(
+        &mut self,
+        wanted: &[(SwitchTarget, usize)],
+    ) -> Result<Vec<u8>, ClientError> {
+        let params = self.params;
+        let mut bytes = Vec::new();
+        let mut errors = vec![0; params.n()];
+        for &(target, level) in wanted {
+            let storage = vec![0; switching_key_words(params, level)];
+            let key = SwitchKey::generate(
+                params,
+                &self.key,
+                target,
+                level,
+                &mut self.rng,
+                &mut errors,
+                storage,
+            )
+            .map_err(sealing("key generation"))?;
+            let object = Object::SwitchingKey { target };
+            let start = bytes.len();
+            let length = object_bytes(params, object, level).map_err(sealing("key generation"))?;
+            bytes.resize(start + length, 0);
+            wire::write_switch_key(params, &key, &mut bytes[start..])
+                .map_err(sealing("key generation"))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Encrypts slots at a level and scale.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn encrypt(
+        &mut self,
+        re: &[f64],
+        im: &[f64],
+        level: usize,
+        scale: f64,
+    ) -> Result<Fresh, ClientError> {
+        let params = self.params;
+        let n = params.n();
+        let mut buffer = Zeroizing::new(vec![0.0f64; n]);
+        let mut message = Zeroizing::new(vec![0i64; n]);
+        encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
+            .map_err(sealing("encoding"))?;
+        let seed = fresh_seed(&mut self.rng);
+        let mut c0 = vec![0; (level + 1) * n];
+        rlwe::encrypt(
+            params,
+            &self.key,
+            &mut message,
+            level,
+            &seed,
+            &mut self.rng,
+            &mut c0,
+        )
+        .map_err(sealing("encryption"))?;
+        Ok(Fresh {
+            seed,
+            scale: scale.to_bits(),
+            c0,
+        })
+    }
+
+    /// A switching key as it streams.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub(super) fn packed_key(
+        &mut self,
+        target: SwitchTarget,
+        level: usize,
+    ) -> Result<PackedKey, ClientError> {
+        PackedKey::generate(self.params, &self.key, target, level, &mut self.rng)
+    }
+
+    /// Decrypts a ciphertext in memory that came from `device`, as [`Self::decrypt`].
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub(super) fn decrypt_words(
+        &self,
+        (c0, c1): (Vec<u32>, Vec<u32>),
+        found: f64,
+        level: usize,
+        scale: f64,
+        slots: impl Iterator<Item = usize>,
+        device: &str,
+    ) -> Result<Vec<f64>, ClientError> {
+        let rejected = |source| ClientError::Result {
+            device: device.to_owned(),
+            source,
+        };
+        let ct = Ciphertext::new(self.params, level, found, c0, c1).map_err(rejected)?;
+        self.opened(&ct, level, scale, device, |plain| {
+            slots.filter_map(|slot| plain.slot(slot)).collect()
+        })
+    }
+
+    /// Decrypts a result of this level and scale, and no other: the values of
+    /// `slots`.
+    ///
+    /// # Errors
+    /// [`ClientError::Result`], [`ClientError::Wrapped`].
+    pub fn decrypt(
+        &self,
+        bytes: &[u8],
+        level: usize,
+        scale: f64,
+        slots: impl Iterator<Item = usize>,
+    ) -> Result<Vec<f64>, ClientError> {
+        self.decrypted(bytes, level, scale, |plain| {
+            slots.filter_map(|slot| plain.slot(slot)).collect()
+        })
+    }
+
+    /// What `read` makes of a decrypted result of this level and scale.
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub(crate) fn decrypted<T>(
+        &self,
+        bytes: &[u8],
+        level: usize,
+        scale: f64,
+        read: impl FnOnce(&Decrypted<'_>) -> T,
+    ) -> Result<T, ClientError> {
+        let device = IN_MEMORY;
+        let limbs = || vec![0; (level + 1) * self.params.n()];
+        let ct: Ciphertext<Vec<u32>> =
+            wire::read_ciphertext(self.params, bytes, [limbs(), limbs()]).map_err(|source| {
+                ClientError::Result {
+                    device: device.to_owned(),
+                    source,
+                }
+            })?;
+        self.opened(&ct, level, scale, device, read)
+    }
+
+    fn opened<T>(
+        &self,
+        ct: &Ciphertext<Vec<u32>>,
+        level: usize,
+        scale: f64,
+        device: &str,
+        read: impl FnOnce(&Decrypted<'_>) -> T,
+    ) -> Result<T, ClientError> {
+        let params = self.params;
+        let mut scratch = vec![0; (level + 1) * params.n()];
+        let mut values = vec![0.0; params.n()];
+        let plain = decrypt(
+            params,
+            &self.key,
+            ct,
+            level,
+            scale,
+            &mut scratch,
+            &mut values,
+        )
+        .map_err(|source| ClientError::Result {
+            device: device.to_owned(),
+            source,
+        })?;
+        if plain.fill() > WRAPPED {
+            return Err(ClientError::Wrapped {
+                device: device.to_owned(),
+                percent: 100.0 * plain.fill(),
+            });
+        }
+        Ok(read(&plain))
+    }
+}
+
+/// A fresh ciphertext: the seed of its uniform half, and the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    seed: [u8; SEED_BYTES],
+    scale: u64,
+    c0: Vec<u32>,
+}
+
+impl Fresh {
+    /// Appends it as an object of [`he_core::wire`].
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn write(&self, params: &Params, bytes: &mut Vec<u8>) -> Result<(), ClientError> {
+        let scale = f64::from_bits(self.scale);
+        let level = self.c0.len() / params.n() - 1;
+        let object = Object::SeededCiphertext { scale };
+        let start = bytes.len();
+        let length = object_bytes(params, object, level).map_err(sealing("encryption"))?;
+        bytes.resize(start + length, 0);
+        wire::write_seeded(params, scale, &self.seed, &self.c0, &mut bytes[start..])
+            .map_err(sealing("encryption"))
+    }
+
+    /// Packed limb by limb, as it streams.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn packed(&self, params: &Params) -> Result<Sealed, ClientError> {
+        let limbs = self.c0.chunks_exact(params.n()).enumerate();
+        let limbs = limbs
+            .map(|(i, limb)| pack(params, i, limb))
+            .collect::<Result<_, _>>();
+        Ok(Sealed {
+            seed: self.seed,
+            limbs: limbs.map_err(sealing("encryption"))?,
+        })
+    }
+}

@@ -1,0 +1,461 @@
+//! The side of the key: encrypts samples, has them evaluated, decrypts the logits.
+//!
+//! | module | holds |
+//! |---|---|
+//! | here | [`Client`]: a plan, its program and the keys |
+//! | `keys` | [`Keys`]: the secret key and what is done with it |
+//! | `batch` | [`BatchClient`]: one sample per slot |
+//! | `packed` | keys and ciphertexts as they stream |
+//! | `conversation` | one inference over a link |
+//! | `error` | [`ClientError`] |
+
+mod batch;
+mod conversation;
+mod error;
+mod keys;
+mod packed;
+
+use std::time::Duration;
+
+use he_core::rlwe::{KeyLimb, SwitchTarget};
+use he_nn::clear;
+use he_nn::message::{Item, Memory, Request, Stage, TimeUnit};
+use he_nn::model::{Model, Sample};
+use he_nn::plan::{Op, Plan, Step, Task, WeightMode};
+use he_nn::program::Program;
+use he_nn::progress::Progress;
+use he_nn::schedule::{Cursor, Upload};
+use zeroize::Zeroizing;
+
+pub use batch::BatchClient;
+pub use conversation::{PATIENCE, Trace};
+pub(crate) use error::printable;
+pub(crate) use error::sealing;
+pub use error::{ClientError, RefusalSentence};
+pub use keys::{Fresh, Keys};
+pub use packed::Sealed;
+
+use crate::device::{Connection, DeviceError, Transport};
+use crate::engine::latency::wanted_keys;
+use conversation::{Terms, Uploads};
+use packed::{PackedKey, chunk_of};
+
+/// What an evaluator in this process is called in sentences.
+const IN_MEMORY: &str = "the evaluator";
+
+/// Above this share of the modulus a result counts as wrapped around: values
+/// within the plan's ranges reach a quarter of it.
+const WRAPPED: f64 = 0.5;
+
+/// Bytes on the link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// To the evaluator, keys included.
+    pub up: u64,
+    /// From the evaluator.
+    pub down: u64,
+    /// Of `up`, what switching keys took, and encrypted weights that are sent once.
+    pub keys_up: u64,
+}
+
+/// One decrypted inference.
+pub struct Inference {
+    /// One value per class.
+    pub logits: Vec<f64>,
+    /// Bytes on the link, framing included; in memory, of the objects.
+    pub bytes: Bytes,
+    /// The evaluator's board.
+    pub board: String,
+    /// Unit of the stage times.
+    pub unit: TimeUnit,
+    /// The evaluator's memory.
+    pub memory: Memory,
+    /// Time per step of the plan.
+    pub stages: Vec<Stage>,
+    /// What the evaluator did when, if that was asked for.
+    pub trace: Option<Trace>,
+    /// From the first message to the last of the result.
+    pub wall: Duration,
+    /// Processor time of an evaluator in this process.
+    pub cpu: Option<Duration>,
+}
+
+impl std::fmt::Debug for Inference {
+    /// Without the logits, which are the key holder's.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inference")
+            .field("board", &self.board)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inference {
+    /// The class that the logits speak for.
+    #[must_use]
+    pub fn label(&self) -> usize {
+        clear::class(&self.logits)
+    }
+
+    /// Sum of the stage times; `None` without a clock.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        (self.unit != TimeUnit::None).then(|| {
+            self.stages
+                .iter()
+                .fold(0u64, |sum, s| sum.saturating_add(s.time))
+        })
+    }
+}
+
+/// A client of one plan, with its keys. An evaluator in memory is given bytes
+/// ([`Self::switching_keys`], [`Self::weights`], [`Self::encrypt`], [`Self::decrypt`]);
+/// one at the other end of a link is fed by [`Self::infer`], with keys and encrypted
+/// weights that are made once and streamed with every sample.
+pub struct Client<'m> {
+    plan: Plan<'m>,
+    program: Program<Vec<u8>>,
+    keys: Keys,
+    streamed: Option<Streamed>,
+    patience: Duration,
+    tracing: bool,
+}
+
+/// What is made once and streamed with every sample.
+struct Streamed {
+    /// One of each target and level.
+    keys: Vec<(SwitchTarget, usize, PackedKey)>,
+    factors: Vec<Sealed>,
+}
+
+impl std::fmt::Debug for Client<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'m> Client<'m> {
+    /// A client with fresh keys.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`], [`ClientError::Plan`].
+    pub fn new(plan: Plan<'m>) -> Result<Self, ClientError> {
+        let keys = Keys::new(plan.params())?;
+        Self::with_keys(plan, keys)
+    }
+
+    /// A client with keys of the plan's set.
+    ///
+    /// # Errors
+    /// [`ClientError::Plan`] where a program does not hold the plan.
+    pub fn with_keys(plan: Plan<'m>, keys: Keys) -> Result<Self, ClientError> {
+        Ok(Self {
+            program: Program::of(&plan)?,
+            plan,
+            keys,
+            streamed: None,
+            patience: PATIENCE,
+            tracing: false,
+        })
+    }
+
+    /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
+    pub const fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// From now on has every inference traced, or not; not at first.
+    pub const fn set_tracing(&mut self, tracing: bool) {
+        self.tracing = tracing;
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan<'m> {
+        &self.plan
+    }
+
+    /// The program.
+    #[must_use]
+    pub const fn program(&self) -> &Program<Vec<u8>> {
+        &self.program
+    }
+
+    /// What an evaluator in memory needs before the first sample: its keys.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn switching_keys(&mut self) -> Result<Vec<u8>, ClientError> {
+        self.keys.switching_keys(&wanted_keys(&self.program))
+    }
+
+    /// The weights and biases, encrypted: all products of a layer, then its biases,
+    /// layer by layer. Nothing where weights are plain.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn weights(&mut self) -> Result<Vec<u8>, ClientError> {
+        let params = self.plan.params();
+        let mut bytes = Vec::new();
+        if self.plan.weights() == WeightMode::Encrypted {
+            for step in 0..self.plan.steps().len() {
+                let Some(Step::Linear { form, .. }) = self.plan.steps().get(step) else {
+                    continue;
+                };
+                let products = form.products(params.slots());
+                for product in (0..products).map(Some).chain([None]) {
+                    let factor = self.factor(step, product)?;
+                    factor.write(params, &mut bytes)?;
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The encrypted weights of a product of a step, or without one its biases.
+    fn factor(&mut self, step: usize, product: Option<usize>) -> Result<Fresh, ClientError> {
+        let params = self.plan.params();
+        let [mut re, mut im] = secret_slots(params.slots());
+        let Some(Step::Linear {
+            map,
+            form,
+            level,
+            scales,
+        }) = self.plan.steps().get(step)
+        else {
+            return Err(ClientError::Count {
+                what: "layers with weights",
+                expected: step + 1,
+                got: step,
+            });
+        };
+        let scale = match product {
+            Some(product) => {
+                let weight = |output, input| map.weight::<f64>(output, input);
+                form.weight_slots(map, product, weight, &mut re, &mut im);
+                scales.weights
+            }
+            None => {
+                form.bias_slots(map, |k| map.bias::<f64>(k), &mut re);
+                scales.sums()
+            }
+        };
+        let level = *level;
+        self.keys.encrypt(&re, &im, level, scale)
+    }
+
+    /// Encrypts a sample for an evaluator in memory.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size.
+    pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Vec<u8>, ClientError> {
+        let values = values_of(self.plan.model(), sample.into())?;
+        let mut bytes = Vec::new();
+        for index in 0..self.plan.ciphertexts() {
+            let fresh = self.input(index, &values)?;
+            fresh.write(self.plan.params(), &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Input ciphertext `index`.
+    fn input(&mut self, index: usize, values: &[f64]) -> Result<Fresh, ClientError> {
+        let [mut re, mut im] = secret_slots(self.plan.params().slots());
+        self.plan.input_slots(index, values, &mut re, &mut im);
+        let (level, scale) = (self.plan.input_level(), self.plan.input_scale());
+        self.keys.encrypt(&re, &im, level, scale)
+    }
+
+    /// Decrypts the result of an evaluator in memory: the logits.
+    ///
+    /// # Errors
+    /// [`ClientError::Result`], [`ClientError::Wrapped`].
+    pub fn decrypt(&self, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
+        self.keys
+            .decrypt(bytes, 0, self.plan.output_scale(), self.output_slots())
+    }
+
+    /// The slot of each logit.
+    fn output_slots(&self) -> impl Iterator<Item = usize> {
+        (0..self.plan.model().outputs()).map(|k| self.plan.output_slot(k))
+    }
+
+    /// Runs one inference on the evaluator behind `link`. `progress` is told the
+    /// payload bytes.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the next inference on the same link works unless the link
+    /// itself is gone.
+    pub fn infer<'s, T: Transport>(
+        &mut self,
+        link: &mut Connection<T>,
+        sample: impl Into<Sample<'s>>,
+        progress: &mut dyn Progress,
+    ) -> Result<Inference, ClientError> {
+        let values = values_of(self.plan.model(), sample.into())?;
+        let seal = |client: &mut Self, index| {
+            let fresh = client.input(index, &values)?;
+            fresh.packed(client.plan.params())
+        };
+        self.infer_sealed(link, seal, progress)
+    }
+
+    /// As [`Self::infer`], with input ciphertexts that `seal` gives by their
+    /// index, encrypted under this client's key: by a sensor.
+    ///
+    /// # Errors
+    /// As [`Self::infer`], or what `seal` says.
+    pub fn infer_sealed<T: Transport, E: From<ClientError> + From<DeviceError>>(
+        &mut self,
+        link: &mut Connection<T>,
+        seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        progress: &mut dyn Progress,
+    ) -> Result<Inference, E> {
+        let streamed = match self.streamed.take() {
+            Some(streamed) => streamed,
+            None => self.stream()?,
+        };
+        let payload = self.plan.payload();
+        let total = (payload.inputs + payload.factors + payload.keys) as u64;
+        let terms = Terms {
+            params: self.plan.params(),
+            plan: self.program.fingerprint(),
+            model_name: self.plan.model().name().to_owned(),
+            model_crc: self.program.model_crc(),
+            patience: self.patience,
+            tracing: self.tracing,
+        };
+        let mut upload = UploadOfSample {
+            cursor: Cursor::start(&self.program),
+            input: Vec::new(),
+            streamed: &streamed,
+            client: self,
+            seal,
+        };
+        let answered = terms.run(link, total, &mut upload, progress);
+        self.streamed = Some(streamed);
+        let (outcome, inference) = answered?;
+        let device = link.transport().name();
+        let (scale, slots) = (self.plan.output_scale(), self.output_slots());
+        let logits =
+            self.keys
+                .decrypt_words(outcome.halves, outcome.scale, 0, scale, slots, &device)?;
+        Ok(Inference {
+            logits,
+            ..inference
+        })
+    }
+
+    /// Makes what is streamed with every sample.
+    fn stream(&mut self) -> Result<Streamed, ClientError> {
+        let mut keys: Vec<(SwitchTarget, usize, PackedKey)> = Vec::new();
+        for task in self.program.key_uses() {
+            let (Some(target), level) = (task.op.key(), usize::from(task.level)) else {
+                continue;
+            };
+            if !keys.iter().any(|(t, l, _)| (*t, *l) == (target, level)) {
+                keys.push((target, level, self.keys.packed_key(target, level)?));
+            }
+        }
+        let factors: Vec<Task> = self.program.factors().collect();
+        let params = self.plan.params();
+        let factors = factors
+            .into_iter()
+            .map(|task| {
+                let product = match task.op {
+                    Op::Product { index, .. } => Some(index.into()),
+                    _ => None,
+                };
+                self.factor(task.step.into(), product)?.packed(params)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Streamed { keys, factors })
+    }
+}
+
+/// A sample as the first layer sees it.
+fn values_of(model: &Model<'_>, sample: Sample<'_>) -> Result<Zeroizing<Vec<f64>>, ClientError> {
+    let mut values = Zeroizing::new(vec![0.0; model.inputs()]);
+    model.input_values(sample, &mut values)?;
+    Ok(values)
+}
+
+/// Slots, their real and their imaginary parts, erased when dropped.
+fn secret_slots(slots: usize) -> [Zeroizing<Vec<f64>>; 2] {
+    [(); 2].map(|()| Zeroizing::new(vec![0.0; slots]))
+}
+
+/// What a client sends for one sample.
+struct UploadOfSample<'c, 'm, F> {
+    client: &'c mut Client<'m>,
+    streamed: &'c Streamed,
+    seal: F,
+    cursor: Cursor,
+    input: Vec<Vec<u8>>,
+}
+
+impl<F> UploadOfSample<'_, '_, F> {
+    /// The key of use `index`.
+    fn key_use(&self, index: usize) -> Option<(usize, &PackedKey)> {
+        let task = self.client.program.key_uses().nth(index)?;
+        let (target, level) = (task.op.key()?, usize::from(task.level));
+        let mut keys = self.streamed.keys.iter();
+        let known = keys.find(|(t, l, _)| (*t, *l) == (target, level));
+        known.map(|(_, _, packed)| (level, packed))
+    }
+
+    /// The packed limb that an item is.
+    fn limb(&self, item: Item) -> Option<&Vec<u8>> {
+        match item {
+            Item::Input { limb, .. } => self.input.get(usize::from(limb)),
+            Item::Weight { factor, limb } => {
+                let factor = self.streamed.factors.get(usize::from(factor))?;
+                factor.limbs.get(usize::from(limb))
+            }
+            Item::Key { key, limb, digit } => {
+                let at = KeyLimb {
+                    target: usize::from(limb),
+                    digit: usize::from(digit),
+                };
+                let (level, key) = self.key_use(usize::from(key))?;
+                key.limb(self.client.plan.params(), level, at)
+            }
+        }
+    }
+}
+
+impl<'m, E, F> Uploads<E> for UploadOfSample<'_, 'm, F>
+where
+    F: FnMut(&mut Client<'m>, usize) -> Result<Sealed, E>,
+{
+    fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E> {
+        let Some(upload) = self.cursor.upload(&self.client.program) else {
+            return Ok(None);
+        };
+        self.cursor.advance(&self.client.program);
+        Ok(Some(match upload {
+            Upload::InputSeed(index) => {
+                let sealed = (self.seal)(self.client, index)?;
+                self.input = sealed.limbs;
+                (Request::Seed { seed: sealed.seed }, false)
+            }
+            Upload::FactorSeed(factor) => {
+                let seed = self.streamed.factors.get(factor).map(|f| f.seed);
+                let seed = seed.unwrap_or_default();
+                (Request::Seed { seed }, false)
+            }
+            Upload::KeySeed(key) => {
+                let seed = self.key_use(key).map(|(_, key)| key.seed);
+                let seed = seed.unwrap_or_default();
+                (Request::Seed { seed }, true)
+            }
+            Upload::Chunk(item, offset) => {
+                let params = self.client.plan.params();
+                let is_key = matches!(item, Item::Key { .. });
+                (chunk_of(params, item, self.limb(item), offset), is_key)
+            }
+        }))
+    }
+}

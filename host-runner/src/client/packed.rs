@@ -1,0 +1,106 @@
+//! What streams to an evaluator, packed.
+
+use chacha20::ChaCha20Rng;
+use he_core::Params;
+use he_core::rlwe::keys::{switching_key, switching_key_words};
+use he_core::rlwe::{KeyLimb, SecretKey, SwitchTarget};
+use he_core::wire;
+use he_nn::message::{CHUNK_COEFFS, Item, Request, SEED_BYTES};
+use rand_core::Rng;
+
+use super::{ClientError, sealing};
+
+/// The `b` half of a switching key, packed limb by limb in sending order.
+pub(super) struct PackedKey {
+    pub(super) seed: [u8; SEED_BYTES],
+    limbs: Vec<Vec<u8>>,
+}
+
+impl PackedKey {
+    /// Makes a key for a target and a level.
+    pub(super) fn generate(
+        params: &Params,
+        key: &SecretKey<Vec<u32>>,
+        target: SwitchTarget,
+        level: usize,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Self, ClientError> {
+        let n = params.n();
+        let mut packed = Self {
+            seed: fresh_seed(rng),
+            limbs: Vec::new(),
+        };
+        let mut errors = vec![0; n];
+        let mut words = vec![0; switching_key_words(params, level)];
+        switching_key(
+            params,
+            key,
+            target,
+            level,
+            &packed.seed,
+            rng,
+            &mut errors,
+            &mut words,
+        )
+        .map_err(sealing("key generation"))?;
+        let mut at = Some(KeyLimb::FIRST);
+        for limb in words.chunks_exact(n) {
+            let Some(KeyLimb { target, .. }) = at else {
+                break;
+            };
+            packed
+                .limbs
+                .push(pack(params, target, limb).map_err(sealing("key generation"))?);
+            at = at.and_then(|at| at.next(params, level));
+        }
+        Ok(packed)
+    }
+
+    /// One limb of it.
+    pub(super) fn limb(&self, params: &Params, level: usize, at: KeyLimb) -> Option<&Vec<u8>> {
+        self.limbs.get(at.index(params, level))
+    }
+}
+
+/// A seeded ciphertext, packed limb by limb.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Seed of the uniform half.
+    pub seed: [u8; SEED_BYTES],
+    /// The limbs of `c0`.
+    pub limbs: Vec<Vec<u8>>,
+}
+
+/// A chunk of a packed limb as a message.
+pub(super) fn chunk_of<'l>(
+    params: &Params,
+    item: Item,
+    limb: Option<&'l Vec<u8>>,
+    offset: usize,
+) -> Request<'l> {
+    let bytes = limb.and_then(|l| chunk(l, offset, params.n()));
+    Request::Data {
+        item,
+        offset: offset as u16,
+        bytes: bytes.unwrap_or_default(),
+    }
+}
+
+pub(super) fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
+    let mut seed = [0; SEED_BYTES];
+    rng.fill_bytes(&mut seed);
+    seed
+}
+
+pub(super) fn pack(params: &Params, limb: usize, words: &[u32]) -> Result<Vec<u8>, he_core::Error> {
+    let modulus = params.prime(limb)?.modulus();
+    let mut bytes = vec![0; wire::packed_len(words.len(), modulus.bits())];
+    wire::pack(words, modulus, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The packed coefficients `offset ..` of one chunk of a limb of `n`.
+fn chunk(limb: &[u8], offset: usize, n: usize) -> Option<&[u8]> {
+    let length = limb.len() * CHUNK_COEFFS / n;
+    limb.chunks_exact(length).nth(offset / CHUNK_COEFFS)
+}

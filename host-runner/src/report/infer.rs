@@ -1,0 +1,382 @@
+//! What a run of inferences gave.
+
+use std::time::Duration;
+
+use he_core::Params;
+use he_nn::clear;
+use he_nn::message::{Memory, TimeUnit};
+use he_nn::model::{Model, ModelError, Sample};
+use he_nn::plan::{Packing, WeightMode};
+use serde::Serialize;
+
+use super::text::{bytes, facts, grouped, table};
+use crate::client::Inference;
+use crate::service::Deployment;
+
+/// The parameter set in use.
+#[derive(Clone, Debug, Serialize)]
+pub struct ParamsReport {
+    /// Ring degree.
+    pub n: usize,
+    /// log2 of the data modulus.
+    pub log_q: f64,
+    /// log2 of data modulus and special primes: what security is judged by.
+    pub log_qp: f64,
+    /// Primes of the data modulus.
+    pub data_limbs: usize,
+    /// Claimed security, classical, by ePrint 2024/463.
+    pub security_bits: u32,
+}
+
+impl ParamsReport {
+    /// Of a plan that begins at a level: security is that of the whole set, as
+    /// keys are made for it.
+    #[must_use]
+    pub fn at_level(p: &Params, level: usize) -> Self {
+        let round = |x: f64| (x * 1000.0).round() / 1000.0;
+        Self {
+            n: p.n(),
+            log_q: round(p.log_q(level)),
+            log_qp: round(p.log_qp()),
+            data_limbs: level + 1,
+            security_bits: p.security().bits(),
+        }
+    }
+
+    /// What a plan says of them.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!(
+            "N = {}, {} data primes, log2(Q) = {:.1}, log2(QP) = {:.1}, {} bit security",
+            self.n, self.data_limbs, self.log_q, self.log_qp, self.security_bits
+        )
+    }
+}
+
+/// One image.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageReport {
+    /// Its index in the split.
+    pub index: usize,
+    /// Its label.
+    pub label: u8,
+    /// Class of the decrypted logits.
+    pub predicted: usize,
+    /// Class of the same quantized network in the clear.
+    pub plain_predicted: usize,
+    /// Largest difference between decrypted and clear logits.
+    pub max_logit_error: f64,
+    /// Decrypted logits.
+    pub logits: Vec<f64>,
+    /// Wall-clock seconds, encryption and link included; in a batch, its share.
+    pub seconds: f64,
+}
+
+/// One step of the plan, mean over the images.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    /// Its name.
+    pub name: String,
+    /// Instructions per image, `null` unless emulated.
+    pub instructions: Option<u64>,
+    /// Cycles per image, `null` unless on hardware.
+    pub cycles: Option<u64>,
+    /// Wall-clock seconds per image, `null` unless on a host.
+    pub seconds: Option<f64>,
+    /// Level before it.
+    pub level: usize,
+    /// log2 of the scale after it.
+    pub scale_log2: f64,
+    /// Bytes of the ciphertexts after it, on the wire.
+    pub bytes: usize,
+}
+
+/// The evaluator's side, means over the images.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvaluatorReport {
+    /// Instructions per image, link excluded; `null` unless emulated.
+    pub instructions: Option<u64>,
+    /// Cycles per image, link excluded; `null` unless on hardware.
+    pub cycles: Option<u64>,
+    /// Milliseconds of processor time per image; `null` unless in process.
+    pub cpu_ms: Option<f64>,
+    /// Milliseconds by the clock per image, link excluded; `null` unless on a host.
+    pub wall_ms: Option<f64>,
+    /// Static memory; in process, what the plan estimates.
+    pub ram_static_bytes: u32,
+    /// Peak of the painted stack; in process, 0.
+    pub ram_stack_peak_bytes: u32,
+    /// Per step.
+    pub stages: Vec<StageReport>,
+}
+
+/// What `infer --json` writes. Figures are per image unless the name says otherwise.
+#[derive(Clone, Debug, Serialize)]
+pub struct InferReport {
+    /// The device.
+    pub device: String,
+    /// The model.
+    pub model: String,
+    /// How its weights are held.
+    pub weights: WeightMode,
+    /// How values are laid out.
+    pub packing: Packing,
+    /// The parameter set.
+    pub params: ParamsReport,
+    /// Per image.
+    pub images: Vec<ImageReport>,
+    /// Share of images classified right from decrypted logits.
+    pub accuracy: f64,
+    /// Share of images classified right in the clear.
+    pub plain_accuracy: f64,
+    /// Images whose label differs between the two.
+    pub label_flips: usize,
+    /// Bytes to the evaluator, framing and keys included; what is sent once, shared.
+    pub bytes_up: u64,
+    /// Bytes from the evaluator.
+    pub bytes_down: u64,
+    /// Of `bytes_up`, what the switching keys took, and encrypted weights sent once.
+    pub key_bytes_up: u64,
+    /// The evaluator's side.
+    pub evaluator: EvaluatorReport,
+    /// Wall-clock seconds, encryption and link included.
+    pub wall_seconds: f64,
+    /// Processor seconds of this process over the whole run, keys and set-up included.
+    pub cpu_seconds: f64,
+}
+
+/// A run as it goes on.
+pub struct Run<'d> {
+    deployment: &'d Deployment,
+    images: Vec<ImageReport>,
+    up: u64,
+    down: u64,
+    keys_up: u64,
+    memory: Memory,
+    unit: TimeUnit,
+    cpu: Option<Duration>,
+    stages: Vec<u64>,
+}
+
+impl<'d> Run<'d> {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(deployment: &'d Deployment) -> Self {
+        Self {
+            stages: vec![0; deployment.steps.len()],
+            deployment,
+            images: Vec::new(),
+            up: 0,
+            down: 0,
+            keys_up: 0,
+            memory: Memory::default(),
+            unit: TimeUnit::None,
+            cpu: Some(Duration::ZERO),
+        }
+    }
+
+    /// Adds an inference of a sample, beside the same network in the clear.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the sample does not fit the network.
+    pub fn add(
+        &mut self,
+        model: &Model<'_>,
+        (index, sample, label): (usize, Sample<'_>, u8),
+        inference: &Inference,
+    ) -> Result<(), ModelError> {
+        let plain = clear::logits(model, sample)?;
+        let errors = inference.logits.iter().zip(&plain);
+        let errors = errors.map(|(a, b)| (a - b).abs());
+        self.images.push(ImageReport {
+            index,
+            label,
+            predicted: inference.label(),
+            plain_predicted: clear::class(&plain),
+            max_logit_error: errors.fold(0.0, f64::max),
+            logits: inference.logits.clone(),
+            seconds: inference.wall.as_secs_f64(),
+        });
+        self.up += inference.bytes.up;
+        self.down += inference.bytes.down;
+        self.keys_up += inference.bytes.keys_up;
+        let memory = &mut self.memory;
+        memory.static_bytes = memory.static_bytes.max(inference.memory.static_bytes);
+        let stack = inference.memory.stack_peak_bytes;
+        memory.stack_peak_bytes = memory.stack_peak_bytes.max(stack);
+        self.unit = inference.unit;
+        self.cpu = self.cpu.zip(inference.cpu).map(|(sum, cpu)| sum + cpu);
+        for stage in &inference.stages {
+            if let Some(sum) = self.stages.get_mut(usize::from(stage.step)) {
+                *sum = sum.saturating_add(stage.time);
+            }
+        }
+        Ok(())
+    }
+
+    /// The report. `wall` is the time of the whole run, `cpu` that of the process.
+    #[must_use]
+    pub fn report(
+        self,
+        device: String,
+        model: String,
+        wall: Duration,
+        cpu: Duration,
+    ) -> InferReport {
+        let count = self.images.len().max(1);
+        let share = |right: fn(&ImageReport) -> bool| {
+            self.images.iter().filter(|image| right(image)).count() as f64 / count as f64
+        };
+        let mean = |total: u64| total / count as u64;
+        let of = |unit, time: u64| (self.unit == unit).then(|| mean(time));
+        // Nanoseconds are few for a small network: their mean keeps its fraction.
+        let seconds = |time: u64| {
+            let nanoseconds = time as f64 / count as f64;
+            (self.unit == TimeUnit::Nanoseconds).then_some(nanoseconds / 1e9)
+        };
+        let total: u64 = self.stages.iter().fold(0, |a, b| a.saturating_add(*b));
+        let steps = self.deployment.steps.iter().zip(&self.stages);
+        let stages = steps.map(|(step, &time)| StageReport {
+            name: step.name.clone(),
+            instructions: of(TimeUnit::Instructions, time),
+            cycles: of(TimeUnit::Cycles, time),
+            seconds: seconds(time),
+            level: step.level,
+            scale_log2: step.scale_log2,
+            bytes: step.bytes,
+        });
+        let cpu_ms = self.cpu.map(|cpu| 1e3 * cpu.as_secs_f64() / count as f64);
+        InferReport {
+            device,
+            model,
+            weights: self.deployment.weights,
+            packing: self.deployment.packing,
+            params: ParamsReport::at_level(self.deployment.params, self.deployment.level),
+            accuracy: share(|i| i.predicted == usize::from(i.label)),
+            plain_accuracy: share(|i| i.plain_predicted == usize::from(i.label)),
+            label_flips: self
+                .images
+                .iter()
+                .filter(|i| i.predicted != i.plain_predicted)
+                .count(),
+            bytes_up: mean(self.up),
+            bytes_down: mean(self.down),
+            key_bytes_up: mean(self.keys_up),
+            evaluator: EvaluatorReport {
+                instructions: of(TimeUnit::Instructions, total),
+                cycles: of(TimeUnit::Cycles, total),
+                cpu_ms,
+                wall_ms: seconds(total).map(|seconds| 1e3 * seconds),
+                ram_static_bytes: self.memory.static_bytes,
+                ram_stack_peak_bytes: self.memory.stack_peak_bytes,
+                stages: stages.collect(),
+            },
+            wall_seconds: wall.as_secs_f64() / count as f64,
+            cpu_seconds: cpu.as_secs_f64(),
+            images: self.images,
+        }
+    }
+}
+
+impl InferReport {
+    /// Largest error of a logit over all images.
+    #[must_use]
+    pub fn max_logit_error(&self) -> f64 {
+        let errors = self.images.iter().map(|image| image.max_logit_error);
+        errors.fold(0.0, f64::max)
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let percent = |x: f64| format!("{:.2} %", 100.0 * x);
+        let e = &self.evaluator;
+        let ram = u64::from(e.ram_static_bytes) + u64::from(e.ram_stack_peak_bytes);
+        let mut rows = vec![
+            ("device", self.device.clone()),
+            ("model", self.model.clone()),
+            (
+                "parameters",
+                format!(
+                    "N = {}, log2(QP) = {:.1}, {} bit security",
+                    self.params.n, self.params.log_qp, self.params.security_bits
+                ),
+            ),
+            ("images", self.images.len().to_string()),
+            ("accuracy, encrypted", percent(self.accuracy)),
+            ("accuracy, in the clear", percent(self.plain_accuracy)),
+            ("labels changed by encryption", self.label_flips.to_string()),
+            (
+                "largest logit error",
+                format!("{:.4}", self.max_logit_error()),
+            ),
+            (
+                "bytes up per image",
+                format!(
+                    "{} (keys {})",
+                    grouped(self.bytes_up),
+                    grouped(self.key_bytes_up)
+                ),
+            ),
+            ("bytes down per image", grouped(self.bytes_down)),
+            (
+                "evaluator memory",
+                format!(
+                    "{} bytes ({} static, {} stack)",
+                    grouped(ram),
+                    grouped(e.ram_static_bytes.into()),
+                    grouped(e.ram_stack_peak_bytes.into())
+                ),
+            ),
+            (
+                "wall-clock seconds per image",
+                format!("{:.3}", self.wall_seconds),
+            ),
+        ];
+        if let Some(count) = e.instructions {
+            rows.push(("instructions per image", grouped(count)));
+        }
+        if let Some(count) = e.cycles {
+            rows.push(("cycles per image", grouped(count)));
+        }
+        if let Some(wall) = e.wall_ms {
+            rows.push(("evaluator, ms per image by the clock", format!("{wall:.2}")));
+        }
+        if let Some(cpu) = e.cpu_ms {
+            rows.push((
+                "evaluator, ms per image of the processor",
+                format!("{cpu:.2}"),
+            ));
+        }
+        format!("{}\n{}", facts(&rows), self.stage_table())
+    }
+
+    /// Step by step.
+    fn stage_table(&self) -> String {
+        let unit = match (self.evaluator.instructions, self.evaluator.cycles) {
+            (Some(_), _) => "instructions per image",
+            (_, Some(_)) => "cycles per image",
+            _ => "ms per image",
+        };
+        let row = |stage: &StageReport| {
+            let counted = stage.instructions.or(stage.cycles).map(grouped);
+            let timed = stage.seconds.map(|s| format!("{:.3}", 1e3 * s));
+            [
+                stage.name.clone(),
+                counted.or(timed).unwrap_or_default(),
+                stage.level.to_string(),
+                format!("2^{:.2}", stage.scale_log2),
+                bytes(stage.bytes as u64),
+            ]
+        };
+        let rows: Vec<[String; 5]> = self.evaluator.stages.iter().map(row).collect();
+        let header = [
+            "layer",
+            unit,
+            "level before",
+            "scale after",
+            "ciphertexts after",
+        ];
+        table(header, &rows)
+    }
+}

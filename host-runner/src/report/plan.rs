@@ -1,0 +1,332 @@
+//! What a plan says before anything runs.
+
+use he_nn::boards::Board;
+use he_nn::plan::batch::BatchPlan;
+use he_nn::plan::{Packing, Plan, WeightMode};
+use he_nn::program::Program;
+use serde::Serialize;
+
+use super::infer::ParamsReport;
+use super::steps::{self, StepInfo};
+use super::text::{bytes, facts, grouped, table};
+use crate::engine::{self, EngineError, batch, latency};
+use crate::planning;
+
+/// What `plan --json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanReport {
+    /// The model.
+    pub model: String,
+    /// Where it runs.
+    pub device: &'static str,
+    /// How weights are held.
+    pub weights: WeightMode,
+    /// How values are laid out.
+    pub packing: Packing,
+    /// The parameter set.
+    pub params: ParamsReport,
+    /// Step by step.
+    pub steps: Vec<StepInfo>,
+    /// Largest logit error that any input and any randomness can give; `null` for
+    /// features, which have no bound.
+    pub logit_error_worst_case: f64,
+    /// Six standard deviations of the logit error.
+    pub logit_error_six_sigma: f64,
+    /// Bits between the ranges of training and half the modulus.
+    pub headroom_bits: f64,
+    /// Samples of one run.
+    pub samples: usize,
+    /// Input ciphertexts of one run.
+    pub ciphertexts: usize,
+    /// Their bytes.
+    pub input_bytes: usize,
+    /// Switching keys, which are kept; on a board their uses, each streamed.
+    pub keys: usize,
+    /// Their bytes.
+    pub key_bytes: usize,
+    /// The evaluator's memory.
+    pub memory_bytes: usize,
+    /// Estimated seconds of one run on one thread of this machine; not of a board.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_estimate: Option<f64>,
+    /// What a board takes for it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub board: Option<BoardUse>,
+}
+
+/// A part of the board's RAM.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryReport {
+    /// What it is for.
+    pub name: &'static str,
+    /// How much.
+    pub bytes: usize,
+}
+
+/// What a board takes for a network.
+#[derive(Clone, Debug, Serialize)]
+pub struct BoardUse {
+    /// The board.
+    pub board: &'static str,
+    /// Its processor.
+    pub core: &'static str,
+    /// Bytes of encrypted weights and biases, streamed with every sample.
+    pub weight_bytes: usize,
+    /// Bytes of the result on the wire, without framing.
+    pub output_bytes: usize,
+    /// The evaluator's arena.
+    pub arena_bytes: usize,
+    /// What the RAM is taken by.
+    pub memory: Vec<MemoryReport>,
+    /// RAM with buffers and stack.
+    pub ram_bytes: usize,
+    /// RAM of the board.
+    pub ram_available: usize,
+    /// Number-theoretic transforms on the evaluator.
+    pub transforms: usize,
+    /// Estimated instructions on the board, link excluded.
+    pub instructions_estimate: u64,
+}
+
+impl BoardUse {
+    /// Of a plan that was made for the board.
+    #[must_use]
+    pub fn new(plan: &Plan<'_>, board: &Board) -> Self {
+        let words = |words: usize| words * size_of::<u32>();
+        let arena = [
+            ("ciphertext", words(plan.accumulator_words())),
+            ("other ciphertexts", words(plan.register_words())),
+            ("key switch", words(plan.work_words())),
+            ("a chunk kept", words(plan.held_words())),
+            ("polynomial and its key", words(plan.polynomial_words())),
+        ];
+        let arena = arena.into_iter().filter(|(_, bytes)| *bytes > 0);
+        let arena_bytes = words(plan.arena_words());
+        let around = [
+            ("link, log, faults", board.fixed_bytes),
+            ("stack", board.stack_bytes),
+            ("free", board.arena_bytes().saturating_sub(arena_bytes)),
+        ];
+        let payload = plan.payload();
+        Self {
+            board: board.name,
+            core: board.core,
+            weight_bytes: payload.factors,
+            output_bytes: payload.result,
+            arena_bytes,
+            memory: arena
+                .chain(around)
+                .map(|(name, bytes)| MemoryReport { name, bytes })
+                .collect(),
+            ram_bytes: arena_bytes + board.stack_bytes + board.fixed_bytes,
+            ram_available: board.ram_bytes + board.external_bytes,
+            transforms: plan.transforms(),
+            instructions_estimate: plan.total_cost() as u64,
+        }
+    }
+
+    fn facts(&self) -> [(&'static str, String); 3] {
+        let memory = format!(
+            "{} of {} bytes, {} of them the arena",
+            grouped(self.ram_bytes as u64),
+            grouped(self.ram_available as u64),
+            grouped(self.arena_bytes as u64)
+        );
+        let work = format!(
+            "about {} million instructions, {} transforms",
+            self.instructions_estimate / 1_000_000,
+            self.transforms
+        );
+        [
+            ("download", bytes(self.output_bytes as u64)),
+            ("memory", memory),
+            ("work", work),
+        ]
+    }
+
+    fn memory_table(&self) -> String {
+        let row = |part: &MemoryReport| [part.name.to_owned(), grouped(part.bytes as u64)];
+        let rows: Vec<[String; 2]> = self.memory.iter().map(row).collect();
+        table(["memory", "bytes"], &rows)
+    }
+}
+
+impl PlanReport {
+    /// Of a plan of one sample: on the board that it was made for, or on this host.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn of(model: String, plan: &Plan<'_>, board: Option<&Board>) -> Result<Self, EngineError> {
+        let params = plan.params();
+        let program = Program::of(plan)?;
+        let error = plan.logit_error();
+        let kept = latency::wanted_keys(&program);
+        let payload = plan.payload();
+        let on_board = board.map(|board| BoardUse::new(plan, board));
+        let (device, keys, key_bytes, input_bytes, memory_bytes, seconds) = match &on_board {
+            Some(on_board) => (
+                on_board.board,
+                program.key_uses().count(),
+                payload.keys,
+                payload.inputs,
+                on_board.ram_bytes,
+                None,
+            ),
+            None => {
+                let input = engine::seeded_bytes(params, plan.input_level())?;
+                let seconds = planning::seconds(params, plan.total_cost());
+                (
+                    "inproc",
+                    kept.len(),
+                    engine::key_bytes(params, &kept)?,
+                    plan.ciphertexts() * input,
+                    latency::memory(&program),
+                    Some(seconds.map_err(engine::failed("timing"))?),
+                )
+            }
+        };
+        Ok(Self {
+            model,
+            device,
+            weights: plan.weights(),
+            packing: Packing::Latency,
+            params: ParamsReport::at_level(params, plan.input_level()),
+            steps: steps::of_plan(plan)?,
+            logit_error_worst_case: error.worst_case,
+            logit_error_six_sigma: error.six_sigma,
+            headroom_bits: plan.headroom_bits(),
+            samples: 1,
+            ciphertexts: plan.ciphertexts(),
+            input_bytes,
+            keys,
+            key_bytes,
+            memory_bytes,
+            seconds_estimate: seconds,
+            board: on_board,
+        })
+    }
+
+    /// Of a plan of batches.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn of_batch(model: String, plan: &BatchPlan<'_>) -> Result<Self, EngineError> {
+        let params = plan.params();
+        let keys = batch::wanted_keys(plan);
+        let error = plan.logit_error();
+        let inputs = plan.model().inputs();
+        let seconds = planning::seconds(params, plan.passes());
+        Ok(Self {
+            model,
+            device: "inproc",
+            weights: WeightMode::Plain,
+            packing: Packing::Batch,
+            params: ParamsReport::at_level(params, plan.input_level()),
+            steps: steps::of_batch(plan)?,
+            logit_error_worst_case: error.worst_case,
+            logit_error_six_sigma: error.six_sigma,
+            headroom_bits: plan.headroom_bits(),
+            samples: plan.samples(),
+            ciphertexts: inputs,
+            input_bytes: inputs * engine::seeded_bytes(params, plan.input_level())?,
+            keys: keys.len(),
+            key_bytes: engine::key_bytes(params, &keys)?,
+            memory_bytes: batch::memory(plan),
+            seconds_estimate: Some(seconds.map_err(engine::failed("timing"))?),
+            board: None,
+        })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut rows = vec![
+            ("model", self.model.clone()),
+            ("device", self.device.to_owned()),
+            ("parameters", self.params.sentence()),
+        ];
+        if let Some(board) = &self.board {
+            rows.push(("board", format!("{} ({})", board.board, board.core)));
+        }
+        let (six, worst) = (self.logit_error_six_sigma, self.logit_error_worst_case);
+        rows.push((
+            "logit error",
+            if worst.is_finite() {
+                format!("{six:.4} at six standard deviations, {worst:.0} in the worst case")
+            } else {
+                format!(
+                    "{six:.4} at six standard deviations; there is no worst case, as inputs unlike those of training may wrap around"
+                )
+            },
+        ));
+        rows.extend([
+            (
+                "headroom",
+                format!(
+                    "{:.1} bits above the ranges of training",
+                    self.headroom_bits
+                ),
+            ),
+            ("samples per run", grouped(self.samples as u64)),
+            ("upload", self.upload()),
+        ]);
+        if let Some(seconds) = self.seconds_estimate {
+            let time = format!(
+                "about {:.3} ms per run on one thread of this machine",
+                1e3 * seconds
+            );
+            rows.extend([
+                ("evaluator memory", bytes(self.memory_bytes as u64)),
+                ("time", time),
+            ]);
+        }
+        if let Some(board) = &self.board {
+            rows.extend(board.facts());
+        }
+        let step = |s: &StepInfo| {
+            let name = match s.form.as_str() {
+                "" => s.name.clone(),
+                form => format!("{}, {form}", s.name),
+            };
+            [
+                name,
+                s.level.to_string(),
+                format!("2^{:.2}", s.scale_log2),
+                grouped(s.products as u64),
+            ]
+        };
+        let table_rows: Vec<[String; 4]> = self.steps.iter().map(step).collect();
+        let header = ["step", "level before", "scale after", "products"];
+        let mut out = format!("{}\n{}", facts(&rows), table(header, &table_rows));
+        if let Some(board) = &self.board {
+            out.push('\n');
+            out.push_str(&board.memory_table());
+        }
+        out
+    }
+
+    /// What goes up, and how often.
+    fn upload(&self) -> String {
+        let inputs = bytes(self.input_bytes as u64);
+        let (ciphertexts, keys) = (
+            grouped(self.ciphertexts as u64),
+            bytes(self.key_bytes as u64),
+        );
+        match &self.board {
+            None => format!(
+                "{inputs} in {ciphertexts} ciphertexts; once, {keys} in {} keys",
+                self.keys
+            ),
+            Some(board) => {
+                let weights = match board.weight_bytes {
+                    0 => String::new(),
+                    some => format!("{} of encrypted weights, ", bytes(some as u64)),
+                };
+                format!(
+                    "{inputs} in {ciphertexts} ciphertexts, {weights}{keys} in {} uses of switching keys",
+                    self.keys
+                )
+            }
+        }
+    }
+}
