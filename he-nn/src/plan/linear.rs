@@ -180,11 +180,14 @@ impl<'m> LinearMap<'m> {
         }
     }
 
-    /// A weight; 0 where an output does not depend on an input. Of several layers
-    /// it is summed over what lies between them, at each call.
+    /// Its weights, to be looked up.
     #[must_use]
-    pub fn weight<T: Precision>(&self, output: usize, input: usize) -> T {
-        merged_weight(&self.layers, output, input)
+    pub fn weights<T: Precision>(&self) -> WeightTable<'_, 'm, T> {
+        let (first, rest) = match self.layers.split_first() {
+            Some((first, rest)) => (LayerTable::new(*first), rest),
+            None => (None, &[][..]),
+        };
+        WeightTable { first, rest }
     }
 
     /// Terms of the sums that its weights are, all of them; 0 for one layer.
@@ -254,31 +257,82 @@ impl<'m> LinearMap<'m> {
     }
 }
 
-/// A weight of one layer.
-fn layer_weight<T: Precision>(view: &LayerView<'_>, output: usize, input: usize) -> T {
-    let Some(linear) = view.layer.linear() else {
-        return T::ZERO;
-    };
-    let columns = view.layer.fan_in(view.input);
-    let tap = taps(view).tap(input, output);
-    let weight = tap.and_then(|tap| linear.weight(columns, channel(view, output), tap));
-    weight.map_or(T::ZERO, |weight| {
-        T::from_f32(linear.scale) * T::from_f32(weight.into())
-    })
+/// The weights of a map, looked up one by one: what does not change from one to the
+/// next is read once.
+#[derive(Debug)]
+pub struct WeightTable<'t, 'm, T> {
+    first: Option<LayerTable<'t, T>>,
+    rest: &'t [LayerView<'m>],
+}
+
+impl<T: Precision> WeightTable<'_, '_, T> {
+    /// A weight; 0 where an output does not depend on an input. Of several layers
+    /// it is summed over what lies between them, at each call.
+    #[must_use]
+    #[inline(always)]
+    pub fn at(&self, output: usize, input: usize) -> T {
+        match &self.first {
+            None => T::ZERO,
+            Some(first) if self.rest.is_empty() => first.at(output, input),
+            Some(first) => merged_weight(first, self.rest, output, input),
+        }
+    }
+}
+
+/// The weights of one layer.
+#[derive(Debug)]
+struct LayerTable<'t, T> {
+    view: LayerView<'t>,
+    taps: Taps,
+    /// Weights of an output.
+    columns: usize,
+    weights: &'t [u8],
+    scale: T,
+}
+
+impl<'t, T: Precision> LayerTable<'t, T> {
+    fn new(view: LayerView<'t>) -> Option<Self> {
+        let linear = view.layer.linear()?;
+        Some(Self {
+            taps: taps(&view),
+            columns: view.layer.fan_in(view.input),
+            weights: linear.weights,
+            scale: T::from_f32(linear.scale),
+            view,
+        })
+    }
+
+    #[inline(always)]
+    fn at(&self, output: usize, input: usize) -> T {
+        let (row, tap) = match self.taps {
+            Taps::Dense { inputs } if input < inputs => (output, Some(input)),
+            Taps::Dense { .. } => return T::ZERO,
+            Taps::Window { .. } => (channel(&self.view, output), self.taps.tap(input, output)),
+        };
+        let weight = tap.and_then(|tap| self.weights.get(row * self.columns + tap));
+        weight.map_or(T::ZERO, |weight| {
+            T::from_f32(weight.cast_signed().into()) * self.scale
+        })
+    }
 }
 
 /// A weight of several layers as one: over the results of the first that take the
 /// input.
-fn merged_weight<T: Precision>(layers: &[LayerView<'_>], output: usize, input: usize) -> T {
-    let (first, rest) = match layers {
-        [] => return T::ZERO,
-        [layer] => return layer_weight(layer, output, input),
-        [first, rest @ ..] => (first, rest),
+fn merged_weight<T: Precision>(
+    first: &LayerTable<'_, T>,
+    rest: &[LayerView<'_>],
+    output: usize,
+    input: usize,
+) -> T {
+    let Some((next, rest)) = rest.split_first() else {
+        return first.at(output, input);
+    };
+    let Some(next) = LayerTable::new(*next) else {
+        return T::ZERO;
     };
     let mut sum = T::ZERO;
-    for_each_taker(first, input, |middle| {
-        let before: T = layer_weight(first, middle, input);
-        sum = sum + before * merged_weight::<T>(rest, output, middle);
+    for_each_taker(&first.view, input, |middle| {
+        sum = sum + first.at(middle, input) * merged_weight(&next, rest, output, middle);
     });
     sum
 }
@@ -331,8 +385,11 @@ fn merged_bias<T: Precision>(layers: &[LayerView<'_>], output: usize) -> T {
     if before.is_empty() {
         return own;
     }
+    let Some(last_layer) = LayerTable::new(*last) else {
+        return own;
+    };
     (0..last.input.values()).fold(own, |sum, middle| {
-        sum + merged_bias::<T>(before, middle) * layer_weight(last, output, middle)
+        sum + merged_bias::<T>(before, middle) * last_layer.at(output, middle)
     })
 }
 

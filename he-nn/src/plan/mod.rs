@@ -43,7 +43,7 @@ pub use bound::Norms;
 pub use cost::{PASSES_PER_TRANSFORM, Prices, Target};
 pub use error::PlanError;
 pub use form::Form;
-pub use linear::{LinearMap, MAX_MERGED, Precision, Taps};
+pub use linear::{LinearMap, MAX_MERGED, Precision, Taps, WeightTable};
 pub use order::{Op, Operand, Task};
 
 use crate::message::{CHUNK_COEFFS, SEED_BYTES};

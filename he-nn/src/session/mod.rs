@@ -525,7 +525,8 @@ where
     fn encode_weights(&mut self, step: u8, index: u16) -> Result<f64, Refusal> {
         let scale = self.program.linear(step).ok_or(Refusal::Model)?.weights;
         self.encode(step, scale, |map, form, re, im| {
-            let weight = |output, input| map.weight(output, input);
+            let weights = map.weights();
+            let weight = |output, input| weights.at(output, input);
             form.weight_slots(map, usize::from(index), weight, re, im);
         })?;
         Ok(scale)

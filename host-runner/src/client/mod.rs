@@ -233,7 +233,8 @@ impl<'m> Client<'m> {
         };
         let scale = match product {
             Some(product) => {
-                let weight = |output, input| map.weight::<f64>(output, input);
+                let table = map.weights::<f64>();
+                let weight = |output, input| table.at(output, input);
                 form.weight_slots(map, product, weight, &mut re, &mut im);
                 scales.weights
             }

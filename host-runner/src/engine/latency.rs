@@ -272,9 +272,10 @@ fn encoded<T: Precision + Into<f64>>(
             .map(first, count)
             .ok_or(EngineError::Layer { layer: first })?;
         let limbs = || vec![0; (level + 1) * params.n()];
+        let table = map.weights::<T>();
         let mut weights = Vec::new();
         for product in products(tasks, step) {
-            let weight = |output, input| map.weight::<T>(output, input);
+            let weight = |output, input| table.at(output, input);
             let form = linear.form;
             form.weight_slots(&map, product, weight, &mut re, &mut im);
             let scale = linear.weights;
