@@ -82,12 +82,16 @@ fn main() {
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
-    println!("cargo:rustc-check-cfg=cfg(polynomials)");
+    println!("cargo:rustc-check-cfg=cfg(merged, polynomials)");
     let encrypted = env::var_os("CARGO_FEATURE_ENCRYPTED_WEIGHTS").is_some();
     match program(&board, set, &model, encrypted) {
         Ok(program) => {
+            // What the network does not need is not in the image.
             if program.has_polynomials() {
                 println!("cargo:rustc-cfg=polynomials");
+            }
+            if program.is_merged() {
+                println!("cargo:rustc-cfg=merged");
             }
             write_program(&out, &program);
         }

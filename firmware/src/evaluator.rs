@@ -39,8 +39,14 @@ fn weights() -> Option<Weights> {
     he_nn::model::Model::parse(&MODEL).ok()
 }
 
-type Session =
-    he_nn::session::Session<'static, &'static [u8], Weights, Tracer, { cfg!(polynomials) }>;
+type Session = he_nn::session::Session<
+    'static,
+    &'static [u8],
+    Weights,
+    Tracer,
+    { cfg!(polynomials) },
+    { cfg!(merged) },
+>;
 
 fn session(arena: &'static mut [u32]) -> Option<Session> {
     let program = cortex_m::singleton!(

@@ -470,6 +470,13 @@ impl<B: AsRef<[u8]>> Program<B> {
         steps.any(|step| matches!(step, StepHead::Polynomial(_)))
     }
 
+    /// Whether several layers follow each other without an activation.
+    #[must_use]
+    pub fn is_merged(&self) -> bool {
+        let mut steps = self.head.steps.iter();
+        steps.any(|step| matches!(step, StepHead::Linear(linear) if linear.layers > 1))
+    }
+
     pub(crate) const fn streams(&self, op: Op) -> Streams {
         Streams::of(op, self.head.encrypted)
     }

@@ -148,7 +148,7 @@ pub fn evaluate<T: Transport, B: AsRef<[u8]>, W: WeightSource>(
     let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
     let waited = Arc::new(AtomicU64::new(0));
     let mut host = Host::new(&arena, &waited);
-    let mut session: Session<'_, _, _, _> =
+    let mut session: Session<'_, B, W, _> =
         Session::new(program, weights, &mut arena, ring.as_mut())?;
     let mut transport = Timed { transport, waited };
     serve(&mut transport, |request, mut reply| match request {

@@ -182,7 +182,7 @@ impl<'m> LinearMap<'m> {
 
     /// Its weights, to be looked up.
     #[must_use]
-    pub fn weights<T: Precision>(&self) -> WeightTable<'_, 'm, T> {
+    pub fn weights<T: Precision, const MERGED: bool>(&self) -> WeightTable<'_, 'm, T, MERGED> {
         let (first, rest) = match self.layers.split_first() {
             Some((first, rest)) => (LayerTable::new(*first), rest),
             None => (None, &[][..]),
@@ -203,10 +203,14 @@ impl<'m> LinearMap<'m> {
         taken * self.outputs()
     }
 
-    /// A bias, with those of the layers before it carried through.
+    /// A bias, with those of the layers before it carried through; `MERGED` as for
+    /// [`WeightTable`].
     #[must_use]
-    pub fn bias<T: Precision>(&self, output: usize) -> T {
-        merged_bias(&self.layers, output)
+    pub fn bias<T: Precision, const MERGED: bool>(&self, output: usize) -> T {
+        match self.layers.as_slice() {
+            [only, ..] if !MERGED => layer_bias(only, output),
+            layers => merged_bias(layers, output),
+        }
     }
 
     /// Numbers of scratch that [`Self::row`] takes.
@@ -258,14 +262,15 @@ impl<'m> LinearMap<'m> {
 }
 
 /// The weights of a map, looked up one by one: what does not change from one to the
-/// next is read once.
+/// next is read once. `MERGED` says whether the map may be of several layers: a board
+/// whose network has none such is spared the code.
 #[derive(Debug)]
-pub struct WeightTable<'t, 'm, T> {
+pub struct WeightTable<'t, 'm, T, const MERGED: bool = true> {
     first: Option<LayerTable<'t, T>>,
     rest: &'t [LayerView<'m>],
 }
 
-impl<T: Precision> WeightTable<'_, '_, T> {
+impl<T: Precision, const MERGED: bool> WeightTable<'_, '_, T, MERGED> {
     /// A weight; 0 where an output does not depend on an input. Of several layers
     /// it is summed over what lies between them, at each call.
     #[must_use]
@@ -273,7 +278,7 @@ impl<T: Precision> WeightTable<'_, '_, T> {
     pub fn at(&self, output: usize, input: usize) -> T {
         match &self.first {
             None => T::ZERO,
-            Some(first) if self.rest.is_empty() => first.at(output, input),
+            Some(first) if !MERGED || self.rest.is_empty() => first.at(output, input),
             Some(first) => merged_weight(first, self.rest, output, input),
         }
     }
@@ -374,14 +379,19 @@ fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize
     }
 }
 
+/// The bias of one output of a layer.
+fn layer_bias<T: Precision>(view: &LayerView<'_>, output: usize) -> T {
+    let linear = view.layer.linear();
+    let bias = linear.and_then(|linear| linear.biases.get(channel(view, output)));
+    bias.map_or(T::ZERO, T::from_f32)
+}
+
 /// The bias of one output behind all of `layers`.
 fn merged_bias<T: Precision>(layers: &[LayerView<'_>], output: usize) -> T {
     let [before @ .., last] = layers else {
         return T::ZERO;
     };
-    let own = last.layer.linear();
-    let own = own.and_then(|linear| linear.biases.get(channel(last, output)));
-    let own = own.map_or(T::ZERO, T::from_f32);
+    let own = layer_bias(last, output);
     if before.is_empty() {
         return own;
     }

@@ -202,16 +202,16 @@ fn factors(step: &Step<'_>, slots: usize) -> Option<Factors> {
         return None;
     };
     let mut scratch = vec![0.0; map.scratch_len()];
-    let weights = map.weights();
+    let weights = map.weights::<f64, true>();
     let rows: Vec<(Vec<f64>, f64)> = (0..map.outputs())
         .map(|k| {
             let mut row = vec![0.0; map.inputs()];
             let bias = map.row(k, &mut row, &mut scratch).unwrap();
             for (input, &weight) in row.iter().enumerate() {
-                let alone: f64 = weights.at(k, input);
+                let alone = weights.at(k, input);
                 assert!((alone - weight).abs() < 1e-12, "{alone} for {weight}");
             }
-            let alone: f64 = map.bias(k);
+            let alone = map.bias::<f64, true>(k);
             assert!((alone - bias).abs() < 1e-12, "{alone} for {bias}");
             (row, bias)
         })

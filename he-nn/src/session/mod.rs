@@ -119,10 +119,11 @@ enum Source {
 
 /// The evaluator. No secret ever comes here; where weights are encrypted, no weights
 /// either. `T` keeps the trace of an inference whose client asked for one.
-/// `POLYNOMIALS` says whether activations may be other than squares: a board whose
-/// network has none is spared the code.
+/// `POLYNOMIALS` says whether activations may be other than squares, `MERGED` whether
+/// layers may follow each other without one: a board whose network has neither is
+/// spared the code.
 #[derive(Debug)]
-pub struct Session<'a, B, W, T = Off, const POLYNOMIALS: bool = true> {
+pub struct Session<'a, B, W, T = Off, const POLYNOMIALS: bool = true, const MERGED: bool = true> {
     program: &'a Program<B>,
     weights: W,
     accumulator: Accumulator<'a>,
@@ -137,7 +138,8 @@ pub struct Session<'a, B, W, T = Off, const POLYNOMIALS: bool = true> {
     trace: Trace<T>,
 }
 
-impl<'a, B, W, T, const POLYNOMIALS: bool> Session<'a, B, W, T, POLYNOMIALS>
+impl<'a, B, W, T, const POLYNOMIALS: bool, const MERGED: bool>
+    Session<'a, B, W, T, POLYNOMIALS, MERGED>
 where
     B: AsRef<[u8]>,
     W: WeightSource,
@@ -393,7 +395,7 @@ where
         let next = run.cursor.task();
         if next != waiting {
             match task.op {
-                Op::Relinearize => self.accumulator.narrow()?,
+                Op::Relinearize if !W::PLAIN => self.accumulator.narrow()?,
                 Op::Polynomial => self.polynomial(task)?,
                 _ => {}
             }
@@ -459,7 +461,7 @@ where
                 let (ct, _) = self.accumulator.two()?;
                 let scale = ct.scale() / f64::from(1u32 << BIAS_SHIFT);
                 self.encode(task.step, scale, |map, form, re, _| {
-                    form.bias_slots(map, |k| map.bias(k), re);
+                    form.bias_slots(map, |k| map.bias::<f32, MERGED>(k), re);
                 })?;
                 let (ct, _) = self.accumulator.two()?;
                 let (coefficients, scratch) = two_limbs(self.work, params.n())?;
@@ -525,7 +527,7 @@ where
     fn encode_weights(&mut self, step: u8, index: u16) -> Result<f64, Refusal> {
         let scale = self.program.linear(step).ok_or(Refusal::Model)?.weights;
         self.encode(step, scale, |map, form, re, im| {
-            let weights = map.weights();
+            let weights = map.weights::<f32, MERGED>();
             let weight = |output, input| weights.at(output, input);
             form.weight_slots(map, usize::from(index), weight, re, im);
         })?;
@@ -587,14 +589,17 @@ where
         let params = self.program.params();
         let op = task.op.switching().ok_or(Refusal::Model)?;
         if let Op::Relinearize = task.op {
+            if W::PLAIN {
+                return Err(Refusal::Model);
+            }
             let scale = self.program.linear(task.step).ok_or(Refusal::Model)?.sums();
             let level = usize::from(task.level);
             self.accumulator.widen(params, level, scale)?;
         }
         let started = match &mut self.accumulator {
             Accumulator::Two(ct, _) => Switching::start(params, op, ct),
-            Accumulator::Three(ct) => Switching::start(params, op, ct),
-            Accumulator::Nothing => return Err(Refusal::Model),
+            Accumulator::Three(ct) if !W::PLAIN => Switching::start(params, op, ct),
+            _ => return Err(Refusal::Model),
         };
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.switching = Some(started.map_err(internal)?);
@@ -625,17 +630,17 @@ where
             (Some(Due::Digit(_)), Accumulator::Two(ct, _)) => {
                 switching.digit(params, ct, work, &mut watch)
             }
-            (Some(Due::Digit(_)), Accumulator::Three(ct)) => {
+            (Some(Due::Digit(_)), Accumulator::Three(ct)) if !W::PLAIN => {
                 switching.digit(params, ct, work, &mut watch)
             }
             (Some(Due::Division), Accumulator::Two(ct, _)) => {
                 switching.divide(params, ct, work, &mut watch)
             }
-            (Some(Due::Division), Accumulator::Three(ct)) => {
+            (Some(Due::Division), Accumulator::Three(ct)) if !W::PLAIN => {
                 switching.divide(params, ct, work, &mut watch)
             }
-            (_, Accumulator::Nothing) => return Err(Refusal::Model),
-            (Some(Due::Key(_)) | None, _) => Ok(()),
+            (Some(Due::Key(_)) | None, Accumulator::Two(..) | Accumulator::Three(_)) => Ok(()),
+            _ => return Err(Refusal::Model),
         }
         .map_err(internal)
     }
@@ -747,8 +752,10 @@ where
             let work = &mut Workspace::new(params, level, self.work).map_err(internal)?;
             return match &mut self.accumulator {
                 Accumulator::Two(ct, _) => switching.absorb(params, ct, work, &sent, &expanded),
-                Accumulator::Three(ct) => switching.absorb(params, ct, work, &sent, &expanded),
-                Accumulator::Nothing => return Err(Refusal::Model),
+                Accumulator::Three(ct) if !W::PLAIN => {
+                    switching.absorb(params, ct, work, &sent, &expanded)
+                }
+                _ => return Err(Refusal::Model),
             }
             .map_err(internal);
         }
@@ -760,6 +767,7 @@ where
         };
         match source {
             Source::InputOrKey => self.take_input(task.op, chunk),
+            Source::Factor if W::PLAIN => Err(Refusal::NotExpected),
             Source::Factor => self.take_factor(task.op, chunk),
         }
     }

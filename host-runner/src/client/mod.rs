@@ -233,13 +233,13 @@ impl<'m> Client<'m> {
         };
         let scale = match product {
             Some(product) => {
-                let table = map.weights::<f64>();
+                let table = map.weights::<f64, true>();
                 let weight = |output, input| table.at(output, input);
                 form.weight_slots(map, product, weight, &mut re, &mut im);
                 scales.weights
             }
             None => {
-                form.bias_slots(map, |k| map.bias::<f64>(k), &mut re);
+                form.bias_slots(map, |k| map.bias::<f64, true>(k), &mut re);
                 scales.sums()
             }
         };

@@ -272,7 +272,7 @@ fn encoded<T: Precision + Into<f64>>(
             .map(first, count)
             .ok_or(EngineError::Layer { layer: first })?;
         let limbs = || vec![0; (level + 1) * params.n()];
-        let table = map.weights::<T>();
+        let table = map.weights::<T, true>();
         let mut weights = Vec::new();
         for product in products(tasks, step) {
             let weight = |output, input| table.at(output, input);
@@ -303,7 +303,7 @@ fn encoded_bias<T: Precision + Into<f64>>(
     let shift = if program.is_single() { BIAS_SHIFT } else { 0 };
     let mut buffer = vec![T::ZERO; params.n()];
     let mut integers = vec![0i64; params.n()];
-    linear.form.bias_slots(map, |k| map.bias::<T>(k), re);
+    linear.form.bias_slots(map, |k| map.bias::<T, true>(k), re);
     im.fill(T::ZERO);
     let scale = linear.sums() / f64::from(1u32 << shift);
     let to_integer = |x: T| (Into::<f64>::into(x) as i64) << shift;
