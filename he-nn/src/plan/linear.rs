@@ -72,8 +72,17 @@ impl Taps {
         if tap >= self.count() {
             return None;
         }
-        match *self {
+        match self {
             Self::Dense { .. } => Some(tap),
+            Self::Window { .. } => self.window_source(tap, output),
+        }
+    }
+
+    /// Apart, as a board's code asks in several places.
+    #[inline(never)]
+    fn window_source(&self, tap: usize, output: usize) -> Option<usize> {
+        match *self {
+            Self::Dense { .. } => None,
             Self::Window {
                 input,
                 output: shape,
@@ -309,13 +318,24 @@ impl<'t, T: Precision> LayerTable<'t, T> {
 
     #[inline(always)]
     fn at(&self, output: usize, input: usize) -> T {
-        let (row, tap) = match self.taps {
-            Taps::Dense { inputs } if input < inputs => (output, Some(input)),
-            Taps::Dense { .. } => return T::ZERO,
-            Taps::Window { .. } => (channel(&self.view, output), self.taps.tap(input, output)),
-        };
-        let weight = tap.and_then(|tap| self.weights.get(row * self.columns + tap));
-        weight.map_or(T::ZERO, |weight| {
+        match self.taps {
+            Taps::Dense { inputs } if input < inputs => self.weight(output * self.columns + input),
+            Taps::Dense { .. } => T::ZERO,
+            Taps::Window { .. } => self.under_window(output, input),
+        }
+    }
+
+    /// Apart, as a board's code has the lookup in many places.
+    #[inline(never)]
+    fn under_window(&self, output: usize, input: usize) -> T {
+        let tap = self.taps.tap(input, output);
+        let row = channel(&self.view, output) * self.columns;
+        tap.map_or(T::ZERO, |tap| self.weight(row + tap))
+    }
+
+    #[inline(always)]
+    fn weight(&self, index: usize) -> T {
+        self.weights.get(index).map_or(T::ZERO, |weight| {
             T::from_f32(weight.cast_signed().into()) * self.scale
         })
     }
