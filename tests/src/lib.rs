@@ -4,16 +4,18 @@
 
 use std::fmt::Display;
 
-use he_nn::bundled;
 use he_nn::clear::{self, argmax};
 use he_nn::data::Image;
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, Shape};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
-use he_nn::plan::Plan;
+use he_nn::plan::{Plan, WeightMode};
 use he_nn::session::Platform;
-use host_runner::client::{Client, Inference};
+use he_nn::{boards, bundled};
+use host_runner::client::{Client, Inference, Keys};
+use host_runner::device::{Connection, Duplex};
 use host_runner::evaluator;
+use host_runner::planning::{self, DEFAULT_SET};
 
 pub mod golden;
 pub mod mangler;
@@ -26,8 +28,8 @@ pub const MAX_CODE: u64 = 96 * 1024;
 pub struct Reference {
     /// The network.
     pub model: Model<'static>,
-    /// The plan of client and evaluator.
-    pub plan: Plan,
+    /// Its plan for the default board.
+    pub plan: Plan<'static>,
     /// Twenty images.
     pub digits: Vec<Image>,
 }
@@ -40,7 +42,8 @@ impl Reference {
     #[must_use]
     pub fn new() -> Self {
         let model = Model::parse(Self::file()).unwrap();
-        let plan = Plan::new(evaluator::PARAMS, &model).unwrap();
+        let target = boards::find(boards::DEFAULT_BOARD).unwrap().target();
+        let plan = planning::plan(Some(DEFAULT_SET), model, WeightMode::Plain, target).unwrap();
         let digits = bundled::digits().unwrap().images;
         Self {
             model,
@@ -63,8 +66,18 @@ impl Reference {
     /// # Panics
     /// If the keys cannot be made.
     #[must_use]
-    pub fn client(&self, seed: u8) -> Client {
-        Client::from_seed(self.plan, &self.model, &[seed; 32]).unwrap()
+    pub fn client(&self, seed: u8) -> Client<'static> {
+        let keys = Keys::from_seed(self.plan.params(), &[seed; 32]).unwrap();
+        Client::with_keys(self.plan.clone(), keys).unwrap()
+    }
+
+    /// A link to an evaluator of the plan in a thread.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn link(&self) -> Connection<Duplex> {
+        Connection::new(evaluator::in_process(&self.plan).unwrap())
     }
 
     /// Checks decrypted logits against the network in the clear.
