@@ -1,7 +1,7 @@
 //! One error type for the crate: `Copy`, no strings, carrying the values that
 //! disagree.
 
-use crate::rlwe::SwitchTarget;
+use crate::switch_target::SwitchTarget;
 use core::fmt;
 
 /// Result of he-core.
@@ -293,15 +293,5 @@ pub(crate) fn check_len(what: &'static str, got: usize, expected: usize) -> Resu
             expected,
             got,
         })
-    }
-}
-
-/// Checks that an object belongs to the parameter set in use.
-pub(crate) fn check_params(params: &crate::Params, got: u32) -> Result<()> {
-    let expected = params.fingerprint();
-    if got == expected {
-        Ok(())
-    } else {
-        Err(Error::Params { expected, got })
     }
 }

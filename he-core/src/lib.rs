@@ -121,6 +121,7 @@ pub mod probe;
 pub mod ring;
 pub mod rlwe;
 mod secret;
+mod switch_target;
 #[cfg(feature = "taint")]
 pub mod taint;
 pub mod wire;

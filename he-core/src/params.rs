@@ -365,6 +365,16 @@ impl Params {
         }
     }
 
+    /// Checks that an object with this fingerprint belongs to the set.
+    pub(crate) fn check_fingerprint(&self, got: u32) -> Result<()> {
+        let expected = self.fingerprint();
+        if got == expected {
+            Ok(())
+        } else {
+            Err(Error::Params { expected, got })
+        }
+    }
+
     /// `log2` of the data modulus up to `level`.
     #[must_use]
     pub fn log_q(&self, level: usize) -> f64 {

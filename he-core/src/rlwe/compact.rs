@@ -8,7 +8,7 @@
 //! ciphertexts are those of [`super::encrypt`], bit by bit.
 
 use super::{Coefficient, add_errors, encrypt_limb};
-use crate::error::{Result, check_len, check_params};
+use crate::error::{Result, check_len};
 use crate::params::Params;
 use crate::ring::{
     ntt,
@@ -67,7 +67,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> CompactKey<S> {
     /// Writes the key's NTT form for prime `i`, in Montgomery form. The caller
     /// erases it.
     fn transform(&self, params: &Params, i: usize, limb: &mut [u32]) -> Result<()> {
-        check_params(params, self.params)?;
+        params.check_fingerprint(self.params)?;
         check_len("limb", limb.len(), params.n())?;
         let prime = params.prime(i)?;
         let m = prime.modulus();

@@ -24,10 +24,11 @@
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
 
 use super::{check_level, limb, limb_mut};
-use crate::ckks::ciphertext::{check_same_scale, check_scale, transform};
+use crate::ckks::ciphertext::transform;
+use crate::ckks::scale::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Message, Noise};
-use crate::error::{Result, check_len, check_params};
+use crate::error::{Result, check_len};
 use crate::params::Params;
 use crate::ring::{Scratch, automorphism, copy, kernel, ntt};
 use crate::rlwe::Coefficient;
@@ -490,7 +491,7 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         };
         let (n, level) = (params.n(), self.ct.level());
         for weight in weights {
-            check_params(params, weight.params)?;
+            params.check_fingerprint(weight.params)?;
             check_level(OP, level, weight.level)?;
             check_same_scale(OP, first.scale, weight.scale)?;
         }

@@ -10,7 +10,7 @@
 //! ciphertexts that fits the nearest memory is done before the next part.
 
 use super::check_level;
-use crate::ckks::ciphertext::{check_same_scale, check_scale};
+use crate::ckks::scale::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Plaintext};
 use crate::error::{Result, check_len};

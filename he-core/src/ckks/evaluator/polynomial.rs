@@ -22,7 +22,7 @@ pub use bound::{PolynomialBound, polynomial_bound};
 
 use super::switching::relinearize;
 use super::{Workspace, limb, limb_mut, rescale};
-use crate::ckks::ciphertext::check_scale;
+use crate::ckks::scale::check_scale;
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result};

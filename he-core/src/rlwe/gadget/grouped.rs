@@ -30,8 +30,9 @@
 //!
 //! With one special prime it gives the bits of the streamed switch.
 
-use super::{KeyLimb, Workspace, limb};
-use crate::arith::Modulus;
+use super::factors::{cofactor_inverse, product, special, special_product};
+use super::order::KeyLimb;
+use super::workspace::{Workspace, limb, workspace_limbs};
 use crate::error::{Result, check_len};
 use crate::params::{MAX_SPECIAL, Params};
 use crate::ring::kernel::{self, Carried, MAX_TERMS, SumTerm};
@@ -44,12 +45,6 @@ const _: () = assert!(
     "a digit is carried over in one sum"
 );
 
-/// Limbs that a key switch at `level` works in: the polynomial, its digits modulo
-/// one prime, both accumulators modulo the special primes, and one.
-pub(super) const fn workspace_limbs(params: &Params, level: usize) -> usize {
-    (level + 1) + params.digits(level) + 2 * params.special_limbs() + 1
-}
-
 /// What words stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -57,32 +52,6 @@ pub(crate) enum Form {
     Plain,
     /// `R` times themselves.
     Reduced,
-}
-
-/// The product of the primes of `group` but `without`, modulo `m`.
-fn product(params: &Params, group: Range<usize>, without: usize, m: &Modulus) -> Result<u32> {
-    let mut product = 1;
-    for i in group.filter(|&i| i != without) {
-        let q = params.prime(i)?.modulus().value();
-        product = m.mul(product, m.reduce(q as i32));
-    }
-    Ok(product)
-}
-
-/// The primes whose product is `P`.
-const fn special(params: &Params) -> Range<usize> {
-    params.special()..params.limbs()
-}
-
-/// `P` modulo `m`.
-pub(crate) fn special_product(params: &Params, m: &Modulus) -> Result<u32> {
-    product(params, special(params), params.limbs(), m)
-}
-
-/// `(D / q)^-1` modulo the prime `i` of `group`.
-fn cofactor_inverse(params: &Params, group: Range<usize>, i: usize) -> Result<u32> {
-    let m = params.prime(i)?.modulus();
-    Ok(m.inv(product(params, group, i, m)?))
 }
 
 /// Brings a limb modulo prime `i` of `group` from the NTT domain to the `y_i` of the
