@@ -673,7 +673,7 @@ parameter_set! {
     };
 
     /// N = 16384, depth 14: deep circuits on a host. Digits of three primes, five
-    /// of them at the highest level, where one prime a digit would make fifteen.
+    /// of them at the highest level, where one prime per digit would make fifteen.
     ///
     /// | prime | bits | for |
     /// |---|---|---|

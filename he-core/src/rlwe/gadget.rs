@@ -22,8 +22,10 @@
 //!
 //! So `level + 2` limbs of memory are enough beside the pair: `s` and one.
 //!
-//! That is for sets with one special prime. With several, whose digits have
-//! several primes, keys are in memory: `grouped`.
+//! That is for sets with one special prime. With several special primes a digit has
+//! several primes too, and keys are in memory: see `grouped`. `order` is the order of
+//! a key's limbs, `workspace` the memory that a switch takes, `factors` the products
+//! of primes that gadget and division need.
 
 pub(crate) mod factors;
 pub(crate) mod grouped;

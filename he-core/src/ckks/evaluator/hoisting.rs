@@ -49,7 +49,7 @@ const fn targets(params: &Params, level: usize) -> usize {
     level + 1 + params.special_limbs()
 }
 
-/// Limbs for images: one a digit, and room for the limbs of a digit.
+/// Limbs for images: one per digit, and room for the limbs of a digit.
 const fn images(params: &Params, level: usize) -> usize {
     let (digits, limbs) = (params.digits(level), params.digit(0, level).end);
     if digits > limbs { digits } else { limbs }

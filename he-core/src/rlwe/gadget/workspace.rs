@@ -132,7 +132,7 @@ mod tests {
                 assert!(work.check_level(&G, level).is_err());
             }
         }
-        // One prime a digit: more is faster, less is enough.
+        // One prime per digit: more is faster, less is enough.
         assert!(fast_workspace_words(&P, 3) > workspace_words(&P, 3));
     }
 }
