@@ -2,7 +2,9 @@
 
 use super::reference;
 use crate::arith::Modulus;
-use crate::ring::kernel::{self, Carried, RadixStep, SumTerm, Twiddles};
+#[cfg(target_arch = "x86_64")]
+use crate::ring::kernel;
+use crate::ring::kernel::{Carried, RadixStep, SumTerm, Twiddles};
 
 /// Gives a macro the list of all kernels: the function of `x86` that takes a
 /// backend, where it chooses between several (`chosen`), and of each its name, what
@@ -67,6 +69,7 @@ macro_rules! every_kernel {
         }
     };
 }
+#[cfg(test)]
 pub(super) use every_kernel;
 
 /// Declares the kernels, for every way of calling them.
@@ -84,11 +87,11 @@ macro_rules! kernels {
             /// Words of a vector, 1 where there are none.
             fn lanes(&self) -> usize;
             $(
-                #[doc = concat!("See `", stringify!($name), "` of [`kernel`].")]
+                #[doc = concat!("See `", stringify!($name), "` of [`kernel`](crate::ring::kernel).")]
                 fn $name(&self, $($arg: $ty),*) $(-> $result)?;
             )*
             $(
-                #[doc = concat!("See `", stringify!($one), "` of [`kernel`].")]
+                #[doc = concat!("See `", stringify!($one), "` of [`kernel`](crate::ring::kernel).")]
                 fn $one(&self, $($of: $is),*) $(-> $gives)?;
             )*
         }
