@@ -1,23 +1,16 @@
 //! The evaluator as a program of the board.
 
 use cortex_m_rt::entry;
-pub(crate) use he_nn::message::Reply;
-use he_nn::message::{Memory, Request, TimeUnit};
+use he_nn::message::{Memory, Reply, Request, TimeUnit};
 use he_nn::session::Platform;
 use he_nn::trace::Tracer as _;
 
 use crate::board::{self, Board};
 use crate::evaluator::Evaluator;
-use crate::serve::{self, Program, serve};
-use crate::stack;
+use crate::protocol::WINDOW;
+use crate::serve::{self, Program};
+use crate::start::start;
 use crate::tracer::Tracer;
-
-/// Chunks that the client may have in flight; the board's receive ring holds
-/// that many of the largest frames.
-///
-/// Two on the nRF52840: its driver goes on receiving only while a contiguous half
-/// of the DMA buffer is free.
-pub(crate) const WINDOW: u8 = if cfg!(board = "nrf52840-dk") { 2 } else { 4 };
 
 /// What the session asks of the board that it runs on.
 struct Device {
@@ -64,7 +57,7 @@ impl Program for Served {
 
     fn handle(&mut self, request: Request<'_>, reply: &mut impl for<'r> FnMut(Reply<'r>)) {
         #[cfg(feature = "fault-injection")]
-        crate::fault::inject(&request);
+        crate::fault_injection::inject(&request);
         self.evaluator.handle(request, &mut self.device, reply);
     }
 
@@ -86,15 +79,8 @@ impl Program for Served {
 
 #[entry]
 fn main() -> ! {
-    stack::guard();
-    let mut board = Board::start();
-    defmt::info!(
-        "{=str} started: {=u32} bytes of static memory, a window of {=u8} chunks",
-        board::NAME,
-        stack::static_bytes(),
-        WINDOW
-    );
-    let evaluator = Evaluator::new();
-    let device = Device { waited: 0 };
-    serve(&mut board, &mut Served { evaluator, device })
+    start("the evaluator", || Served {
+        evaluator: Evaluator::new(),
+        device: Device { waited: 0 },
+    })
 }

@@ -11,7 +11,8 @@ use cortex_m::peripheral::{MPU, SCB};
 use he_nn::link::{self, DELIMITER};
 use he_nn::message::Fault;
 
-use crate::device::Reply;
+use crate::protocol::Reply;
+use crate::restart::restart;
 use crate::{board, stack};
 
 /// A report with the longest source path that is sent whole.
@@ -31,11 +32,6 @@ struct FaultStack(
 unsafe impl Sync for FaultStack {}
 
 static FAULT_STACK: FaultStack = FaultStack(UnsafeCell::new([0; FAULT_STACK_BYTES]));
-
-/// Starts the program anew, as after power-on.
-pub(crate) fn restart() -> ! {
-    SCB::sys_reset()
-}
 
 fn report(fault: Fault<'_>) -> ! {
     let mut buffer = [0; REPORT_BYTES];
@@ -130,47 +126,4 @@ extern "C" fn exception(frame: *const u32) -> ! {
         cfsr
     );
     report(Fault::Exception { number, pc, cfsr })
-}
-
-/// The failures that the tests provoke.
-#[cfg(feature = "fault-injection")]
-pub(crate) fn inject(request: &he_nn::message::Request<'_>) {
-    use core::hint::black_box;
-
-    use he_nn::message::Request;
-
-    const PANIC: u32 = 0xFA17_0001;
-    const UNDEFINED: u32 = 0xFA17_0002;
-    const OVERFLOW: u32 = 0xFA17_0003;
-    const OUT_OF_BOUNDS: u32 = 0xFA17_0004;
-
-    #[expect(
-        unconditional_recursion,
-        reason = "overflowing the stack is its purpose"
-    )]
-    fn recurse(depth: u32) -> u32 {
-        let frame = black_box([depth; 64]);
-        let below = recurse(depth.wrapping_add(1));
-        black_box(&frame)
-            .iter()
-            .fold(below, |sum, &word| sum.wrapping_add(word))
-    }
-
-    match request {
-        Request::Begin { plan: PANIC, .. } => panic!("on request"),
-        Request::Begin {
-            plan: UNDEFINED, ..
-        } => cortex_m::asm::udf(),
-        Request::Begin { plan: OVERFLOW, .. } => {
-            black_box(recurse(0));
-        }
-        Request::Begin {
-            plan: OUT_OF_BOUNDS,
-            ..
-        } => {
-            let table = [1u8, 2, 3];
-            black_box(table[black_box(3)]);
-        }
-        _ => {}
-    }
 }

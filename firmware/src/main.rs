@@ -3,11 +3,16 @@
 //! | module | holds |
 //! |---|---|
 //! | [`board`] | everything that differs between boards, one file each |
+//! | `device` | the evaluator as a program of the board |
 //! | `evaluator` | the session and the model |
 //! | `fault` | panics and processor exceptions: report, then restart |
+//! | `fault_injection` | failures on purpose, for tests |
 //! | `log` | defmt frames on the second serial line |
+//! | `protocol` | the replies and the window |
+//! | `restart` | the way out of what cannot go on |
 //! | `serve` | the main loop, the sensor's too |
 //! | `stack` | painted stack: its peak, and its guard |
+//! | `start` | how a program begins, the sensor's too |
 //! | `tracer` | what keeps timing traces |
 //!
 //! On a host this is a program that says where the real one is built.
@@ -21,12 +26,20 @@ mod device;
 mod evaluator;
 #[cfg(target_os = "none")]
 mod fault;
+#[cfg(all(target_os = "none", feature = "fault-injection"))]
+mod fault_injection;
 #[cfg(target_os = "none")]
 mod log;
+#[cfg(target_os = "none")]
+mod protocol;
+#[cfg(target_os = "none")]
+mod restart;
 #[cfg(target_os = "none")]
 mod serve;
 #[cfg(target_os = "none")]
 mod stack;
+#[cfg(target_os = "none")]
+mod start;
 #[cfg(target_os = "none")]
 mod tracer;
 

@@ -6,7 +6,8 @@ use he_nn::message::Memory;
 use serde::{Deserialize, Serialize};
 
 use crate::board::{self, Board};
-use crate::{fault, log, stack};
+use crate::restart::restart;
+use crate::{log, stack};
 
 /// One that answers requests.
 pub(crate) trait Program {
@@ -45,7 +46,7 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
     let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
     let (Some(reader), Some(outgoing)) = (reader, outgoing) else {
         // Only a second call of `main` gets here.
-        fault::restart();
+        restart();
     };
     let mut reply = |reply: P::Reply<'_>| match link::encode(&reply, outgoing) {
         Ok(frame) => board::send(frame),

@@ -1,7 +1,7 @@
 //! One error type for the crate: `Copy`, no strings, carrying the values that
 //! disagree.
 
-use crate::rlwe::SwitchTarget;
+use crate::switch_target::SwitchTarget;
 use core::fmt;
 
 /// Result of he-core.
@@ -255,28 +255,34 @@ impl fmt::Display for Error {
                 f,
                 "values and noise reach 2^{needed_log2:.1}, there is room for 2^{room_log2:.1}"
             ),
-            Self::Wire { what } => match what {
-                WireError::Magic { got } => {
-                    write!(f, "bytes that start with {got:02x?} are no he-edge object")
-                }
-                WireError::Version { expected, got } => {
-                    write!(f, "format version {got}, this code reads {expected}")
-                }
-                WireError::Kind { expected, got } => {
-                    write!(f, "an object of kind {got} where kind {expected} is needed")
-                }
-                WireError::UnknownKind { got } => {
-                    write!(f, "objects of kind {got} are not known here")
-                }
-                WireError::Padding { offset } => {
-                    write!(f, "the field at byte {offset} must be zero and is not")
-                }
-                WireError::Scale { bits } => write!(
-                    f,
-                    "the scale {:e} is not a positive, finite, normal number",
-                    f64::from_bits(bits)
-                ),
-            },
+            Self::Wire { what } => what.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Magic { got } => {
+                write!(f, "bytes that start with {got:02x?} are no he-edge object")
+            }
+            Self::Version { expected, got } => {
+                write!(f, "format version {got}, this code reads {expected}")
+            }
+            Self::Kind { expected, got } => {
+                write!(f, "an object of kind {got} where kind {expected} is needed")
+            }
+            Self::UnknownKind { got } => {
+                write!(f, "objects of kind {got} are not known here")
+            }
+            Self::Padding { offset } => {
+                write!(f, "the field at byte {offset} must be zero and is not")
+            }
+            Self::Scale { bits } => write!(
+                f,
+                "the scale {:e} is not a positive, finite, normal number",
+                f64::from_bits(bits)
+            ),
         }
     }
 }
@@ -293,15 +299,5 @@ pub(crate) fn check_len(what: &'static str, got: usize, expected: usize) -> Resu
             expected,
             got,
         })
-    }
-}
-
-/// Checks that an object belongs to the parameter set in use.
-pub(crate) fn check_params(params: &crate::Params, got: u32) -> Result<()> {
-    let expected = params.fingerprint();
-    if got == expected {
-        Ok(())
-    } else {
-        Err(Error::Params { expected, got })
     }
 }

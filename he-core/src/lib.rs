@@ -86,7 +86,7 @@
 //! The scheme is CKKS (Cheon, Kim, Kim, Song, Asiacrypt 2017) in its RNS form
 //! (Cheon, Han, Kim, Kim, Song, SAC 2018) with hybrid key switching (Gentry,
 //! Halevi, Smart, Crypto 2012, appendix D; Han, Ki, CT-RSA 2020, section 3): with
-//! one special prime and one prime a digit, by a streamed key or one in memory,
+//! one special prime and one prime per digit, by a streamed key or one in memory,
 //! or with several of both, by keys in memory.
 #![cfg_attr(not(test), no_std)]
 #![deny(
@@ -108,7 +108,7 @@
 // The NTT tables of a parameter set are computed by the compiler.
 #![allow(
     long_running_const_eval,
-    reason = "tables of up to 2^14 entries a prime"
+    reason = "tables of up to 2^14 entries per prime"
 )]
 
 pub mod arith;
@@ -121,6 +121,7 @@ pub mod probe;
 pub mod ring;
 pub mod rlwe;
 mod secret;
+mod switch_target;
 #[cfg(feature = "taint")]
 pub mod taint;
 pub mod wire;

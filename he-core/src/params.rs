@@ -365,6 +365,16 @@ impl Params {
         }
     }
 
+    /// Checks that an object with this fingerprint belongs to the set.
+    pub(crate) fn check_fingerprint(&self, got: u32) -> Result<()> {
+        let expected = self.fingerprint();
+        if got == expected {
+            Ok(())
+        } else {
+            Err(Error::Params { expected, got })
+        }
+    }
+
     /// `log2` of the data modulus up to `level`.
     #[must_use]
     pub fn log_q(&self, level: usize) -> f64 {
@@ -663,7 +673,7 @@ parameter_set! {
     };
 
     /// N = 16384, depth 14: deep circuits on a host. Digits of three primes, five
-    /// of them at the highest level, where one prime a digit would make fifteen.
+    /// of them at the highest level, where one prime per digit would make fifteen.
     ///
     /// | prime | bits | for |
     /// |---|---|---|

@@ -24,20 +24,20 @@ use num_bigint::{BigInt, BigUint, Sign};
 use rand_core::{Rng, SeedableRng};
 
 he_core::parameter_set! {
-    /// One prime a digit.
+    /// One prime per digit.
     static SINGLE = {
         n: 64, security: Security::Insecure,
         data: [1_073_739_649, 67_107_713, 12_289, 40_961, 67_104_769], special: 1_073_741_441
     };
 
-    /// Two primes a digit, of different widths; the last digit has one.
+    /// Two primes per digit, of different widths; the last digit has one.
     static PAIRS = {
         n: 64, security: Security::Insecure,
         data: [1_073_739_649, 67_107_713, 12_289, 40_961, 67_104_769],
         special: [1_073_741_441, 1_073_738_753]
     };
 
-    /// Four primes a digit, the last digit has three; a special prime as narrow as
+    /// Four primes per digit, the last digit has three; a special prime as narrow as
     /// the ring allows.
     static FOURS = {
         n: 64, security: Security::Insecure,

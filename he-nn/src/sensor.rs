@@ -33,8 +33,8 @@
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use chacha20::ChaCha20Rng;
-use he_core::ckks::ciphertext::check_scale;
 use he_core::ckks::encode::encode_in_place;
+use he_core::ckks::scale::check_scale;
 use he_core::error::Error;
 use he_core::params::Params;
 use he_core::rlwe::{CompactKey, Encryption};

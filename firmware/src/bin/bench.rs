@@ -182,71 +182,83 @@ mod board {
     }
 
     fn counts(mem: &mut Memory, params: &Params) {
-        let Memory { a, b, c, d, e, .. } = mem;
-        let [a, b, c, d, e] = [a, b, c, d, e].map(|x| &mut x[..N]);
         for (name, limb) in [("27", 0), ("20", 1)] {
-            let p = params.prime(limb).unwrap();
-            let m = p.modulus();
-            random(a, m.value(), 1);
-            let mut name_of = [0u8; 32];
-            let mut named = |what: &str, items: u32, f: &mut dyn FnMut()| {
-                let text = {
-                    let bytes = what.bytes().chain("-".bytes()).chain(name.bytes());
-                    let mut len = 0;
-                    for (o, b) in name_of.iter_mut().zip(bytes) {
-                        *o = b;
-                        len += 1;
-                    }
-                    core::str::from_utf8(&name_of[..len]).unwrap()
-                };
-                count(text, items, 4, f);
-            };
-            named("ntt-forward", 6 * N as u32, &mut || {
-                ntt::forward(a, p).unwrap()
-            });
-            named("ntt-inverse", 6 * N as u32, &mut || {
-                ntt::inverse(a, p).unwrap()
-            });
-            random(b, m.value(), 2);
-            random(c, m.value(), 3);
-            named("mul-acc", N as u32, &mut || kernel::mul_acc(a, b, c, m));
-            named("mul-acc-two", 2 * N as u32, &mut || {
-                kernel::mul_acc_two(a, b, c, d, e, m)
-            });
-            named("mul-sub", N as u32, &mut || kernel::mul_sub(a, b, c, m));
-            named("mul", N as u32, &mut || kernel::mul(a, b, m));
-            named("sub-scale", N as u32, &mut || {
-                kernel::sub_scale(a, b, m.r2(), m)
-            });
-            named("add", N as u32, &mut || kernel::add(a, b, m));
-            named("square", N as u32, &mut || kernel::square(a, b, c, m));
-            let from = params.prime(if limb == 0 { 1 } else { 0 }).unwrap();
-            random(a, from.modulus().value(), 4);
-            named("lift", N as u32, &mut || {
-                kernel::lift(a, from.modulus(), b, m.r2(), m)
-            });
-            let mut uniform = Uniform::new(&[7; 32], 3, m);
-            named("uniform", N as u32, &mut || {
-                for chunk in d.chunks_exact_mut(256) {
-                    uniform.fill(chunk);
-                }
-            });
-            named("scale", N as u32, &mut || kernel::scale(b, m.r2(), m));
-            named("automorphism-coeff", N as u32, &mut || {
-                automorphism::coeff(d, e, 25, m).unwrap()
-            });
-            let bytes = wire::packed_len(N, m.bits());
-            let packed: &mut [u8] = bytemuck::cast_slice_mut(c);
-            let packed = &mut packed[..bytes];
-            named("pack", N as u32, &mut || wire::pack(d, m, packed).unwrap());
-            named("unpack", N as u32, &mut || {
-                wire::unpack(packed, m, e).unwrap()
-            });
-            equal("pack", limb as u32, d == e);
+            prime_counts(mem, params, name, limb);
         }
+        let Memory { a, b, .. } = mem;
+        let [a, b] = [a, b].map(|x| &mut x[..N]);
         count("automorphism-ntt", N as u32, 4, || {
             automorphism::ntt(a, b, 25).unwrap()
         });
+        sampler_counts(a);
+        encoder_counts(mem, params);
+    }
+
+    /// What is done modulo one prime; `name` is its width.
+    fn prime_counts(mem: &mut Memory, params: &Params, name: &str, limb: usize) {
+        let Memory { a, b, c, d, e, .. } = mem;
+        let [a, b, c, d, e] = [a, b, c, d, e].map(|x| &mut x[..N]);
+        let p = params.prime(limb).unwrap();
+        let m = p.modulus();
+        random(a, m.value(), 1);
+        let mut name_of = [0u8; 32];
+        let mut named = |what: &str, items: u32, f: &mut dyn FnMut()| {
+            let text = {
+                let bytes = what.bytes().chain("-".bytes()).chain(name.bytes());
+                let mut len = 0;
+                for (o, b) in name_of.iter_mut().zip(bytes) {
+                    *o = b;
+                    len += 1;
+                }
+                core::str::from_utf8(&name_of[..len]).unwrap()
+            };
+            count(text, items, 4, f);
+        };
+        named("ntt-forward", 6 * N as u32, &mut || {
+            ntt::forward(a, p).unwrap()
+        });
+        named("ntt-inverse", 6 * N as u32, &mut || {
+            ntt::inverse(a, p).unwrap()
+        });
+        random(b, m.value(), 2);
+        random(c, m.value(), 3);
+        named("mul-acc", N as u32, &mut || kernel::mul_acc(a, b, c, m));
+        named("mul-acc-two", 2 * N as u32, &mut || {
+            kernel::mul_acc_two(a, b, c, d, e, m)
+        });
+        named("mul-sub", N as u32, &mut || kernel::mul_sub(a, b, c, m));
+        named("mul", N as u32, &mut || kernel::mul(a, b, m));
+        named("sub-scale", N as u32, &mut || {
+            kernel::sub_scale(a, b, m.r2(), m)
+        });
+        named("add", N as u32, &mut || kernel::add(a, b, m));
+        named("square", N as u32, &mut || kernel::square(a, b, c, m));
+        let from = params.prime(if limb == 0 { 1 } else { 0 }).unwrap();
+        random(a, from.modulus().value(), 4);
+        named("lift", N as u32, &mut || {
+            kernel::lift(a, from.modulus(), b, m.r2(), m)
+        });
+        let mut uniform = Uniform::new(&[7; 32], 3, m);
+        named("uniform", N as u32, &mut || {
+            for chunk in d.chunks_exact_mut(256) {
+                uniform.fill(chunk);
+            }
+        });
+        named("scale", N as u32, &mut || kernel::scale(b, m.r2(), m));
+        named("automorphism-coeff", N as u32, &mut || {
+            automorphism::coeff(d, e, 25, m).unwrap()
+        });
+        let bytes = wire::packed_len(N, m.bits());
+        let packed: &mut [u8] = bytemuck::cast_slice_mut(c);
+        let packed = &mut packed[..bytes];
+        named("pack", N as u32, &mut || wire::pack(d, m, packed).unwrap());
+        named("unpack", N as u32, &mut || {
+            wire::unpack(packed, m, e).unwrap()
+        });
+        equal("pack", limb as u32, d == e);
+    }
+
+    fn sampler_counts(a: &mut [u32]) {
         let mut rng = ChaCha8Rng::from_seed([1; 32]);
         count("error", N as u32, 4, || {
             for x in a.iter_mut() {
@@ -260,6 +272,11 @@ mod board {
                 *x = sample::error(&mut words) as u32;
             }
         });
+    }
+
+    fn encoder_counts(mem: &mut Memory, params: &Params) {
+        let Memory { a, b, c, .. } = mem;
+        let [a, b, c] = [a, b, c].map(|x| &mut x[..N]);
         let buffer: &mut [f32] = bytemuck::cast_slice_mut(a);
         for (i, x) in buffer.iter_mut().enumerate() {
             *x = if i < N / 2 {

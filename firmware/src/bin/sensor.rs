@@ -25,15 +25,12 @@ mod device {
     use cortex_m_rt::entry;
     use he_core::params::N4096_DEPTH3;
     use he_nn::message::{Memory, TimeUnit};
-    pub(crate) use he_nn::sensor::Reply;
-    use he_nn::sensor::{Platform, Request, Sensor, arena_words};
+    use he_nn::sensor::{Platform, Reply, Request, Sensor, arena_words};
 
-    use crate::board::{self, Board};
-    use crate::serve::{self, Program, serve};
-    use crate::{fault, stack};
-
-    /// One request is answered before the next is sent.
-    pub(crate) const WINDOW: u8 = 1;
+    use crate::board;
+    use crate::restart::restart;
+    use crate::serve::{self, Program};
+    use crate::start::start;
 
     /// Statics that do not fit the RAM are a link error.
     const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
@@ -78,29 +75,30 @@ mod device {
         }
     }
 
+    /// A sensor in the arena, once.
+    fn sensor() -> Option<Sensor<'static>> {
+        let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS])?;
+        Sensor::new(&N4096_DEPTH3, arena).ok()
+    }
+
     #[entry]
     fn main() -> ! {
-        stack::guard();
-        let mut board = Board::start();
-        defmt::info!(
-            "{=str} started as a sensor: {=u32} bytes of static memory, built by rustc {=str}",
-            board::NAME,
-            stack::static_bytes(),
-            env!("HE_EDGE_COMPILER")
-        );
-
-        let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS]);
-        let Some(arena) = arena else {
-            // Only a second call of `main` gets here.
-            fault::restart();
-        };
-        let Ok(mut sensor) = Sensor::new(&N4096_DEPTH3, arena) else {
-            // The arena has the length that it asks for.
-            fault::restart();
-        };
-
-        serve(&mut board, &mut sensor)
+        start("a sensor", || match sensor() {
+            Some(sensor) => sensor,
+            // Only a second call gets here: the arena has the length that a sensor
+            // asks for.
+            None => restart(),
+        })
     }
+}
+#[cfg(target_os = "none")]
+mod protocol {
+    //! As `../protocol.rs`, of the sensor.
+
+    pub(crate) use he_nn::sensor::Reply;
+
+    /// One request is answered before the next is sent.
+    pub(crate) const WINDOW: u8 = 1;
 }
 #[cfg(target_os = "none")]
 #[path = "../fault.rs"]
@@ -109,11 +107,17 @@ mod fault;
 #[path = "../log.rs"]
 mod log;
 #[cfg(target_os = "none")]
+#[path = "../restart.rs"]
+mod restart;
+#[cfg(target_os = "none")]
 #[path = "../serve.rs"]
 mod serve;
 #[cfg(target_os = "none")]
 #[path = "../stack.rs"]
 mod stack;
+#[cfg(target_os = "none")]
+#[path = "../start.rs"]
+mod start;
 
 #[cfg(not(target_os = "none"))]
 #[expect(

@@ -6,6 +6,8 @@
 //! with interrupts on.
 
 use core::sync::atomic::{AtomicU32, Ordering};
+#[cfg(not(board = "pico2"))]
+use core::task::Poll;
 
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{DCB, DWT, SYST};
@@ -15,7 +17,7 @@ use he_nn::link::MAX_FRAME;
 use he_nn::message::TimeUnit;
 use rtt_target::{ChannelMode, UpChannel, rtt_init};
 
-use crate::device::WINDOW;
+use crate::protocol::WINDOW;
 
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Cycles;
 
@@ -116,20 +118,42 @@ pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Static memory outside the RAM region.
-pub(crate) fn outside_bytes() -> u32 {
-    super::selected::OUTSIDE_BYTES
+/// A link that receives by DMA.
+pub(crate) trait Link {
+    /// Moves bytes out of the DMA buffer as far as `space` reaches; says how many.
+    fn take(&mut self, space: &mut [u8]) -> usize;
 }
 
-/// What has arrived: `take` moves bytes out of the DMA buffer as far as there is
-/// space, and says how many.
-pub(super) fn receive(take: impl FnOnce(&mut [u8]) -> usize) -> Drain<'static, RING_BYTES> {
-    let mut bytes = [0; RING_BYTES];
-    if let Some(space) = bytes.get_mut(..RECEIVED.room()) {
-        let taken = take(space);
-        for &byte in space.iter().take(taken) {
-            RECEIVED.push_with(|| byte);
+/// A board with its link; each board's file says how it is started.
+pub(crate) struct Board<L>(pub(super) L);
+
+impl<L: Link> Board<L> {
+    /// What has arrived.
+    pub(crate) fn receive(&mut self) -> Drain<'static, RING_BYTES> {
+        let mut bytes = [0; RING_BYTES];
+        if let Some(space) = bytes.get_mut(..RECEIVED.room()) {
+            let taken = self.0.take(space);
+            for &byte in space.iter().take(taken) {
+                RECEIVED.push_with(|| byte);
+            }
         }
+        RECEIVED.drain()
     }
-    RECEIVED.drain()
+
+    /// Returns at once: DMA says nothing of single bytes.
+    pub(crate) fn wait(&self) {}
+}
+
+/// What a driver's read gives at once. The frame that lost bytes is refused by its
+/// checksum.
+#[cfg(not(board = "pico2"))]
+pub(super) fn read_now<E>(read: impl Future<Output = Result<usize, E>>) -> usize {
+    match embassy_futures::poll_once(read) {
+        Poll::Ready(Ok(count)) => count,
+        Poll::Ready(Err(_)) => {
+            defmt::warn!("the serial port lost bytes");
+            0
+        }
+        Poll::Pending => 0,
+    }
 }

@@ -26,9 +26,6 @@
 //! a real board receives by DMA into the ring that `receive()` drains, sized
 //! for `WINDOW` of the largest frames, and leaves at most the interrupts on
 //! that fire once per wrap of that ring or of its clock.
-//!
-//! Evaluators draw no random numbers. A board with a source of entropy has
-//! `Board::entropy(bytes)` for programs that do.
 
 #[cfg(any(board = "nrf52840-dk", board = "nucleo-h743zi", board = "pico2"))]
 mod hardware;

@@ -36,7 +36,7 @@ use he_nn::mailbox;
 use he_nn::message::TimeUnit;
 
 use super::selected::{self, PSRAM};
-use crate::device::WINDOW;
+use crate::protocol::WINDOW;
 
 /// The emulator counts instructions; it has no model of the pipeline.
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;

@@ -7,33 +7,29 @@
 //! | TIMER1, PPI | count the bytes that EasyDMA has received |
 //! | RTT | the log |
 //! | DWT | the clock, in cycles |
-//! | RNG | entropy |
 //!
 //! Registers from Nordic's nRF52840 product specification, pins from the DK's
 //! hardware guide. The two directions are two peripherals, because the driver of
 //! the receiving one must not be disturbed by a fault handler that sends.
 
-use core::cell::RefCell;
-
 use embassy_nrf::buffered_uarte::{self, BufferedUarteRx};
 use embassy_nrf::config::{Config, HfclkSource};
-use embassy_nrf::mode::Blocking;
 use embassy_nrf::peripherals::{UARTE0, UARTE1};
-use embassy_nrf::rng::Rng;
 use embassy_nrf::uarte::{self, Baudrate, UarteTx};
 use embassy_nrf::{bind_interrupts, pac};
-use firmware::ring::Drain;
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
-use crate::fault;
+pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
+use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].
 #[cfg(feature = "trace")]
 pub(crate) const TRACE_SPANS: usize = hardware::TRACE_SPANS;
 
-/// All memory of the link is in the RAM region.
-pub(super) const OUTSIDE_BYTES: u32 = 0;
+/// Static memory outside the RAM region: all of the link is in it.
+pub(crate) const fn outside_bytes() -> u32 {
+    0
+}
 
 /// EasyDMA reads RAM only, and what is sent may lie in flash.
 const SEND_BYTES: usize = 64;
@@ -43,13 +39,21 @@ bind_interrupts!(struct Interrupts {
     UARTE1 => uarte::InterruptHandler<UARTE1>;
 });
 
-/// Clock and ports, started.
-pub(crate) struct Board {
-    link: RefCell<BufferedUarteRx<'static>>,
-    random: RefCell<Rng<'static, Blocking>>,
+/// The serial port.
+pub(crate) struct Link {
+    receives: BufferedUarteRx<'static>,
     /// Dropping it would stop the port.
     _sends: UarteTx<'static>,
 }
+
+impl hardware::Link for Link {
+    fn take(&mut self, space: &mut [u8]) -> usize {
+        hardware::read_now(self.receives.read(space))
+    }
+}
+
+/// Clock and ports, started.
+pub(crate) type Board = hardware::Board<Link>;
 
 impl Board {
     pub(crate) fn start() -> Self {
@@ -58,7 +62,7 @@ impl Board {
         let buffer = cortex_m::singleton!(: [u8; hardware::DMA_BYTES] = [0; hardware::DMA_BYTES]);
         let (Some(core), Some(buffer)) = (core, buffer) else {
             // Only a second call gets here.
-            fault::restart();
+            restart();
         };
         let mut config = Config::default();
         // The internal oscillator is too inexact for this rate.
@@ -81,40 +85,10 @@ impl Board {
             config.clone(),
             buffer,
         );
-        Self {
-            link: RefCell::new(link),
-            random: RefCell::new(Rng::new_blocking(board.RNG)),
+        Self(Link {
+            receives: link,
             _sends: UarteTx::new(board.UARTE1, Interrupts, board.P0_06, config),
-        }
-    }
-
-    /// What has arrived.
-    pub(crate) fn receive(&self) -> Drain<'static, { hardware::RING_BYTES }> {
-        hardware::receive(|space| {
-            let Ok(mut link) = self.link.try_borrow_mut() else {
-                return 0;
-            };
-            match embassy_futures::poll_once(link.read(space)) {
-                core::task::Poll::Ready(Ok(count)) => count,
-                // The frame that lost bytes is refused by its checksum.
-                core::task::Poll::Ready(Err(_)) => {
-                    defmt::warn!("the serial port lost bytes");
-                    0
-                }
-                core::task::Poll::Pending => 0,
-            }
         })
-    }
-
-    /// Returns at once: DMA says nothing of single bytes.
-    pub(crate) fn wait(&self) {}
-
-    /// Fills `bytes` from the noise source.
-    #[expect(dead_code, reason = "the evaluator draws no random numbers")]
-    pub(crate) fn entropy(&self, bytes: &mut [u8]) {
-        if let Ok(mut random) = self.random.try_borrow_mut() {
-            random.blocking_fill_bytes(bytes);
-        }
     }
 }
 

@@ -6,38 +6,36 @@
 //! | DMA1, first stream | receives into SRAM4 |
 //! | RTT | the log |
 //! | DWT | the clock, in cycles |
-//! | RNG | entropy |
 //!
 //! Registers and clocks from ST's reference manual RM0433, pins from the board's
 //! user manual UM1974. The stack lies in the DTCM. Data caches are on; SRAM4,
 //! which DMA writes, is kept out of them.
 
-use core::cell::RefCell;
 use core::mem::MaybeUninit;
 
 use cortex_m::peripheral::MPU;
 use embassy_stm32::mode::Async;
 use embassy_stm32::pac;
-use embassy_stm32::peripherals::{DMA1_CH0, DMA1_CH1, RNG, USART3};
+use embassy_stm32::peripherals::{DMA1_CH0, DMA1_CH1, USART3};
 use embassy_stm32::rcc::{
-    AHBPrescaler, APBPrescaler, HSIPrescaler, Hsi48Config, Pll, PllDiv, PllMul, PllPreDiv,
-    PllSource, Sysclk, VoltageScale,
+    AHBPrescaler, APBPrescaler, HSIPrescaler, Pll, PllDiv, PllMul, PllPreDiv, PllSource, Sysclk,
+    VoltageScale,
 };
-use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::usart::{self, RingBufferedUartRx, Uart, UartTx};
 use embassy_stm32::{Config, bind_interrupts, dma};
-use firmware::ring::Drain;
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
-use crate::fault;
+pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
+use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].
 #[cfg(feature = "trace")]
 pub(crate) const TRACE_SPANS: usize = hardware::TRACE_SPANS;
 
-/// The DMA buffer lies in SRAM4.
-pub(super) const OUTSIDE_BYTES: u32 = hardware::DMA_BYTES as u32;
+/// Static memory outside the RAM region: the DMA buffer lies in SRAM4.
+pub(crate) const fn outside_bytes() -> u32 {
+    hardware::DMA_BYTES as u32
+}
 
 /// Where that is.
 const SRAM4: u32 = 0x3800_0000;
@@ -49,23 +47,30 @@ bind_interrupts!(struct Interrupts {
     USART3 => usart::InterruptHandler<USART3>;
     DMA1_STREAM0 => dma::InterruptHandler<DMA1_CH0>;
     DMA1_STREAM1 => dma::InterruptHandler<DMA1_CH1>;
-    RNG => rng::InterruptHandler<RNG>;
 });
 
-/// Clock and ports, started.
-pub(crate) struct Board {
-    link: RefCell<RingBufferedUartRx<'static>>,
-    random: RefCell<Rng<'static, RNG>>,
+/// The serial port.
+pub(crate) struct Link {
+    receives: RingBufferedUartRx<'static>,
     /// Dropping it would stop the port.
     _sends: UartTx<'static, Async>,
 }
+
+impl hardware::Link for Link {
+    fn take(&mut self, space: &mut [u8]) -> usize {
+        hardware::read_now(self.receives.read(space))
+    }
+}
+
+/// Clock and ports, started.
+pub(crate) type Board = hardware::Board<Link>;
 
 impl Board {
     pub(crate) fn start() -> Self {
         hardware::start_log();
         let Some(mut core) = cortex_m::Peripherals::take() else {
             // Only a second call gets here.
-            fault::restart();
+            restart();
         };
         uncached(&mut core.MPU);
         core.SCB.enable_icache();
@@ -86,7 +91,7 @@ impl Board {
         );
         let Ok(uart) = uart else {
             // This rate and these pins are what the port has.
-            fault::restart();
+            restart();
         };
         let (sends, receives) = uart.split();
         // SAFETY: every byte is written before the reference is made, and only
@@ -98,40 +103,10 @@ impl Board {
         };
         let mut link = receives.into_ring_buffered(buffer);
         link.start_uart();
-        Self {
-            link: RefCell::new(link),
-            random: RefCell::new(Rng::new(board.RNG, Interrupts)),
+        Self(Link {
+            receives: link,
             _sends: sends,
-        }
-    }
-
-    /// What has arrived.
-    pub(crate) fn receive(&self) -> Drain<'static, { hardware::RING_BYTES }> {
-        hardware::receive(|space| {
-            let Ok(mut link) = self.link.try_borrow_mut() else {
-                return 0;
-            };
-            match embassy_futures::poll_once(link.read(space)) {
-                core::task::Poll::Ready(Ok(count)) => count,
-                // The frame that lost bytes is refused by its checksum.
-                core::task::Poll::Ready(Err(_)) => {
-                    defmt::warn!("the serial port lost bytes");
-                    0
-                }
-                core::task::Poll::Pending => 0,
-            }
         })
-    }
-
-    /// Returns at once: DMA says nothing of single bytes.
-    pub(crate) fn wait(&self) {}
-
-    /// Fills `bytes` from the noise source.
-    #[expect(dead_code, reason = "the evaluator draws no random numbers")]
-    pub(crate) fn entropy(&self, bytes: &mut [u8]) {
-        if let Ok(mut random) = self.random.try_borrow_mut() {
-            random.fill_bytes(bytes);
-        }
     }
 }
 
@@ -141,7 +116,8 @@ fn clocks() -> Config {
     let mut config = Config::default();
     let rcc = &mut config.rcc;
     rcc.hsi = Some(HSIPrescaler::DIV1);
-    rcc.hsi48 = Some(Hsi48Config::default());
+    // What it would clock is not in use.
+    rcc.hsi48 = None;
     rcc.pll1 = Some(Pll {
         source: PllSource::HSI,
         prediv: PllPreDiv::DIV4,

@@ -6,33 +6,31 @@
 //! | DMA, channel 0 | receives into a ring without end |
 //! | RTT | the log |
 //! | DWT | the clock, in cycles |
-//! | TRNG | entropy |
 //!
 //! Registers from Raspberry Pi's RP2350 datasheet. The abstraction layer has no
 //! endless reception by DMA, so that one channel is set up here.
 
-use core::cell::{Cell, RefCell};
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use embassy_rp::Peri;
 use embassy_rp::pac;
 use embassy_rp::pac::dma::vals::{DataSize, TransCountMode, TreqSel};
-use embassy_rp::peripherals::{DMA_CH0, TRNG};
-use embassy_rp::trng::{self, Trng};
+use embassy_rp::peripherals::DMA_CH0;
 use embassy_rp::uart::{self, Blocking, Uart};
-use embassy_rp::{Peri, bind_interrupts};
-use firmware::ring::Drain;
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, log, now, outside_bytes, undisturbed};
-use crate::fault;
+pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
+use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].
 #[cfg(feature = "trace")]
 pub(crate) const TRACE_SPANS: usize = hardware::TRACE_SPANS;
 
-/// All memory of the link is in the RAM region.
-pub(super) const OUTSIDE_BYTES: u32 = 0;
+/// Static memory outside the RAM region: all of the link is in it.
+pub(crate) const fn outside_bytes() -> u32 {
+    0
+}
 
 /// What DMA writes. Its address bits below its size wrap, so it is aligned to
 /// it.
@@ -43,25 +41,45 @@ static RECEIVED: Received = Received([const { AtomicU8::new(0) }; hardware::DMA_
 
 const _: () = assert!(align_of::<Received>() == hardware::DMA_BYTES);
 
-bind_interrupts!(struct Interrupts {
-    TRNG_IRQ => trng::InterruptHandler<TRNG>;
-});
-
-/// Clock and ports, started.
-pub(crate) struct Board {
+/// The serial port, and the DMA channel that receives from it.
+pub(crate) struct Link {
     /// Bytes taken so far, as an index of the ring.
-    taken: Cell<usize>,
-    random: RefCell<Trng<'static, TRNG>>,
-    _link: Uart<'static, Blocking>,
+    taken: usize,
+    _port: Uart<'static, Blocking>,
     _channel: Peri<'static, DMA_CH0>,
 }
+
+/// A reception that overtakes this reading loses bytes, which the credit window
+/// prevents and the checksum detects.
+impl hardware::Link for Link {
+    fn take(&mut self, space: &mut [u8]) -> usize {
+        let written = pac::DMA.ch(0).write_addr().read() as usize;
+        let end = written.wrapping_sub(addr_of!(RECEIVED) as usize) % hardware::DMA_BYTES;
+        let mut count = 0;
+        for slot in space {
+            let Some(byte) = RECEIVED.0.get(self.taken) else {
+                break;
+            };
+            if self.taken == end {
+                break;
+            }
+            *slot = byte.load(Ordering::Acquire);
+            self.taken = (self.taken + 1) % hardware::DMA_BYTES;
+            count += 1;
+        }
+        count
+    }
+}
+
+/// Clock and ports, started.
+pub(crate) type Board = hardware::Board<Link>;
 
 impl Board {
     pub(crate) fn start() -> Self {
         hardware::start_log();
         let Some(core) = cortex_m::Peripherals::take() else {
             // Only a second call gets here.
-            fault::restart();
+            restart();
         };
         let board = embassy_rp::init(Default::default());
         hardware::start_clock(core.DCB, core.DWT, core.SYST);
@@ -89,47 +107,11 @@ impl Board {
             w.set_chain_to(0);
             w.set_en(true);
         });
-        Self {
-            taken: Cell::new(0),
-            random: RefCell::new(Trng::new(board.TRNG, Interrupts, trng::Config::default())),
-            _link: link,
+        Self(Link {
+            taken: 0,
+            _port: link,
             _channel: board.DMA_CH0,
-        }
-    }
-
-    /// What has arrived. A reception that overtakes this reading loses bytes,
-    /// which the credit window prevents and the checksum detects.
-    pub(crate) fn receive(&self) -> Drain<'static, { hardware::RING_BYTES }> {
-        hardware::receive(|space| {
-            let written = pac::DMA.ch(0).write_addr().read() as usize;
-            let end = written.wrapping_sub(addr_of!(RECEIVED) as usize) % hardware::DMA_BYTES;
-            let mut next = self.taken.get();
-            let mut count = 0;
-            for slot in space {
-                let Some(byte) = RECEIVED.0.get(next) else {
-                    break;
-                };
-                if next == end {
-                    break;
-                }
-                *slot = byte.load(Ordering::Acquire);
-                next = (next + 1) % hardware::DMA_BYTES;
-                count += 1;
-            }
-            self.taken.set(next);
-            count
         })
-    }
-
-    /// Returns at once: DMA says nothing of single bytes.
-    pub(crate) fn wait(&self) {}
-
-    /// Fills `bytes` from the noise source.
-    #[expect(dead_code, reason = "the evaluator draws no random numbers")]
-    pub(crate) fn entropy(&self, bytes: &mut [u8]) {
-        if let Ok(mut random) = self.random.try_borrow_mut() {
-            random.blocking_fill_bytes(bytes);
-        }
     }
 }
 

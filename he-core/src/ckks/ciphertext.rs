@@ -1,49 +1,12 @@
 //! Ciphertexts and plaintexts with level and scale.
 
 use super::noise::{Message, Noise};
+use super::scale::check_scale;
 use super::track::{Known, Track};
-use crate::error::{Error, Result, check_len, check_params};
+use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::ntt;
 use crate::rlwe::Coefficient;
-
-/// Two scales are the same if they agree to this relative difference: they
-/// are products and quotients of the same few numbers, in `f64`.
-pub const SCALE_TOLERANCE: f64 = 1e-9;
-
-/// Checks that a scale is one: positive, finite, and not so small (below 2^-1022)
-/// that its inverse is infinite.
-///
-/// # Errors
-/// [`Error::Scale`].
-pub fn check_scale(operation: &'static str, scale: f64) -> Result<()> {
-    if scale.is_normal() && scale.is_sign_positive() {
-        Ok(())
-    } else {
-        Err(Error::Scale {
-            operation,
-            expected: 1.0,
-            got: scale,
-        })
-    }
-}
-
-/// Checks that two scales are equal within [`SCALE_TOLERANCE`].
-///
-/// # Errors
-/// [`Error::Scale`] naming both.
-pub fn check_same_scale(operation: &'static str, expected: f64, got: f64) -> Result<()> {
-    check_scale(operation, got)?;
-    if libm::fabs(expected - got) <= expected * SCALE_TOLERANCE {
-        Ok(())
-    } else {
-        Err(Error::Scale {
-            operation,
-            expected,
-            got,
-        })
-    }
-}
 
 /// A ciphertext of `PARTS` polynomials over caller-provided storage, NTT
 /// domain, canonical residues. It decrypts to `c0 + c1 s`, or to
@@ -283,7 +246,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
     }
 
     pub(crate) fn check_params(&self, params: &Params) -> Result<()> {
-        check_params(params, self.params)
+        params.check_fingerprint(self.params)
     }
 
     pub(super) const fn set(&mut self, level: usize, scale: f64) {
@@ -431,7 +394,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Plaintext<S> {
     }
 
     pub(super) fn check_params(&self, params: &Params) -> Result<()> {
-        check_params(params, self.params)
+        params.check_fingerprint(self.params)
     }
 
     pub(super) fn words(&self) -> &[u32] {

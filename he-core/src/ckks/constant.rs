@@ -1,7 +1,7 @@
 //! Constants: the same value in every slot, encoded without a transform.
 
-use super::ciphertext::check_scale;
 use super::noise::{Message, Noise};
+use super::scale::check_scale;
 use super::track::Known;
 use crate::arith::Modulus;
 use crate::error::{Error, Result};

@@ -9,9 +9,10 @@
 //! ([`publish_label`]) or, flooded with noise and counted, values (the module
 //! `publish`, with the feature of that name).
 
-use super::ciphertext::{Ciphertext, check_same_scale};
+use super::ciphertext::Ciphertext;
 use super::encode::decode_in_place;
 use super::noise::Noise;
+use super::scale::check_same_scale;
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::crt::Crt;

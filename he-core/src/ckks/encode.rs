@@ -11,7 +11,7 @@
 //! single-precision FPU ([`Real`]). With `f32` a coefficient is off by less
 //! than one from the exact rounding while it stays below 2^20 in magnitude.
 
-use super::ciphertext::check_scale;
+use super::scale::check_scale;
 use crate::error::{Error, Result, check_len};
 use crate::ring::kernel::{self, integers};
 use crate::rlwe::Coefficient;

@@ -8,6 +8,7 @@ pub mod evaluator;
 pub mod noise;
 #[cfg(feature = "publish")]
 pub mod publish;
+pub mod scale;
 
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use constant::Constant;

@@ -1,9 +1,9 @@
 //! Bounds of the error that a computation carries along.
 //!
-//! Every ciphertext carries a [`Noise`] and a [`Message`], which every operation
-//! brings forward (`track.rs`; the feature `noise`). They are figures of the
-//! computation that was made here, for whoever makes it: no ciphertext that came
-//! from elsewhere has any until [`super::Ciphertext::with_noise`] states them.
+//! With the feature `noise` every ciphertext carries a [`Noise`] and a [`Message`],
+//! and every operation computes those of its result (`track.rs`). They describe the
+//! computation that was made here. A ciphertext that came from elsewhere has none
+//! until [`super::Ciphertext::with_noise`] states them.
 //!
 //! Errors are counted in slots before division by the scale: `N` coefficients
 //! of magnitude `e` give at most `N e` in a slot, and about `sqrt(N) e` if they

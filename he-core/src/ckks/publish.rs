@@ -98,13 +98,6 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// log2 of what the publications, all together, can add to the advantage
-    /// of whoever sees them.
-    #[must_use]
-    pub fn advantage_log2(&self) -> f64 {
-        -0.5 * f64::from(self.statistical_bits) - 3.0
-    }
-
     /// Standard deviation of the noise for errors of the norm `distance`.
     fn sigma(&self, distance: f64) -> f64 {
         let queries = f64::from(self.queries.max(1));

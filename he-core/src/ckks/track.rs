@@ -1,6 +1,7 @@
-//! What a ciphertext carries of its noise and its message, and the only place
-//! that knows whether anything is carried at all: without the feature `noise` a
-//! [`Track`] has no size and its updates are never run.
+//! The noise and the message that a ciphertext carries.
+//!
+//! No other module asks whether anything is carried: without the feature `noise` a
+//! [`Track`] has no size, and its updates are never run.
 
 use super::noise::{Message, Noise};
 use crate::params::Params;

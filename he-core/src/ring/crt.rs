@@ -5,7 +5,7 @@
 //! `|v_i| <= q_i / 2`, so its sign needs no comparison, a small value has
 //! zero high digits, and the whole runs in constant time.
 
-use super::kernel;
+use super::kernel::{self, RadixStep};
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len};
 use crate::params::{MAX_LIMBS, Params};
@@ -78,38 +78,40 @@ impl Crt {
         self.limbs
     }
 
-    /// For every prime, in order: it, the product of the lower ones, and their
-    /// inverses modulo it in centred Montgomery form.
-    pub(crate) fn steps(&self) -> impl Iterator<Item = (&Modulus, f64, &[i32])> {
+    /// Those of every prime, in order.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = RadixStep<'_>> {
         let moduli = self.moduli.iter().flatten();
         let mut first = 0;
         moduli
             .zip(&self.weights)
             .enumerate()
-            .map(move |(i, (m, &weight))| {
+            .map(move |(i, (modulus, &weight))| {
                 let inverses = self.inverses.get(first..first + i).unwrap_or_default();
                 first += i;
-                (m, weight, inverses)
+                RadixStep {
+                    modulus,
+                    weight,
+                    inverses,
+                }
             })
+    }
+
+    /// What `f` makes of those of all primes.
+    pub(crate) fn with_steps<R>(&self, f: impl FnOnce(&[RadixStep<'_>]) -> R) -> R {
+        let mut steps = self.steps();
+        let Some(first) = steps.next() else {
+            return f(&[]);
+        };
+        let mut all = [first; MAX_LIMBS];
+        for (to, step) in all.iter_mut().skip(1).zip(steps) {
+            *to = step;
+        }
+        f(all.get(..self.limbs).unwrap_or_default())
     }
 
     /// The centred value with residues `residue(i)` for limb `i`, as a float.
     pub fn value(&self, residue: impl Fn(usize) -> u32) -> f64 {
-        let mut digits = [0i32; MAX_LIMBS];
-        let mut value = 0.0;
-        for (i, (m, weight, inverses)) in self.steps().enumerate() {
-            let mut x = residue(i) as i32;
-            // At most 0.75 q + 1 less a digit of another prime: below 2^31.
-            for (&digit, &inverse) in digits.iter().zip(inverses) {
-                x = m.mont(x.wrapping_sub(digit), inverse);
-            }
-            let x = m.centred(m.canon(x));
-            if let Some(digit) = digits.get_mut(i) {
-                *digit = x;
-            }
-            value += f64::from(x) * weight;
-        }
-        value
+        value(self.steps(), residue)
     }
 
     /// The centred values of all coefficients, from limbs in the coefficient
@@ -121,13 +123,37 @@ impl Crt {
     pub fn values(&self, residues: &[u32], out: &mut [f64]) -> Result<f64> {
         let n = out.len();
         check_len("residues", residues.len(), self.limbs * n)?;
-        let (done, mut largest) = kernel::reconstruct(self, residues, out);
+        let (done, mut largest) =
+            self.with_steps(|steps| kernel::reconstruct(steps, residues, out));
         for (k, x) in out.iter_mut().enumerate().skip(done) {
             *x = self.value(|limb| residues.get(limb * n + k).copied().unwrap_or(0));
             largest = f64::max(largest, libm::fabs(*x));
         }
         Ok(largest)
     }
+}
+
+/// The centred value with residues `residue(i)` modulo the prime of step `i`.
+pub(crate) fn value<'a>(
+    steps: impl Iterator<Item = RadixStep<'a>>,
+    residue: impl Fn(usize) -> u32,
+) -> f64 {
+    let mut digits = [0i32; MAX_LIMBS];
+    let mut value = 0.0;
+    for (i, step) in steps.enumerate() {
+        let m = step.modulus;
+        let mut x = residue(i) as i32;
+        // At most 0.75 q + 1 less a digit of another prime: below 2^31.
+        for (&digit, &inverse) in digits.iter().zip(step.inverses) {
+            x = m.mont(x.wrapping_sub(digit), inverse);
+        }
+        let x = m.centred(m.canon(x));
+        if let Some(digit) = digits.get_mut(i) {
+            *digit = x;
+        }
+        value += f64::from(x) * step.weight;
+    }
+    value
 }
 
 #[cfg(test)]
@@ -183,7 +209,9 @@ mod tests {
             #[cfg(target_arch = "x86_64")]
             for backend in kernel::Backend::available() {
                 let mut out = vec![0.0; n];
-                let (done, most) = kernel::reconstruct_on(backend, &crt, &residues, &mut out);
+                let (done, most) = crt.with_steps(|steps| {
+                    kernel::reconstruct_on(backend, steps, &residues, &mut out)
+                });
                 assert_eq!(done, if backend.name() == "portable" { 0 } else { n });
                 check(&out[..done]);
                 assert!(done == 0 || most == largest);

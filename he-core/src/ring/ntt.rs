@@ -15,7 +15,7 @@ use crate::params::Prime;
 /// The second half of the first `2 count` entries is the first half times one
 /// power of the root, as `brv(count + k) = brv(k) + n / (2 count)` for `k < count`.
 /// The loop is written out, with no call in it: compilers interpret it, for up to
-/// 2^14 entries a prime.
+/// 2^14 entries per prime.
 #[expect(
     clippy::indexing_slicing,
     clippy::integer_division_remainder_used,

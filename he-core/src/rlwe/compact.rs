@@ -1,14 +1,14 @@
-//! Secret-key encryption in little memory, limb by limb: for a device that
-//! does nothing else.
+//! Secret-key encryption in three limbs of memory, for a device that does nothing
+//! else.
 //!
-//! [`SecretKey`](super::SecretKey) holds an NTT form for every prime, which is
-//! 80 KiB at N = 4096 with five primes. Here the key is two bits a coefficient
-//! and its NTT forms are made anew for every limb, and the ciphertext exists one
-//! limb at a time: three limbs of memory in all. With equal randomness the
-//! ciphertexts are those of [`super::encrypt`], bit by bit.
+//! [`SecretKey`](super::SecretKey) holds the NTT form of the key for every prime:
+//! 80 KiB at N = 4096 with five primes. [`CompactKey`] holds two bits per coefficient
+//! and makes the NTT form anew for every limb, and the ciphertext exists one limb at a
+//! time. With equal randomness the ciphertexts are those of [`super::encrypt`], bit
+//! by bit.
 
 use super::{Coefficient, add_errors, encrypt_limb};
-use crate::error::{Result, check_len, check_params};
+use crate::error::{Result, check_len};
 use crate::params::Params;
 use crate::ring::{
     ntt,
@@ -22,7 +22,7 @@ use zeroize::Zeroize;
 /// Coefficients in one byte of a packed key.
 const IN_BYTE: usize = 4;
 
-/// A uniform ternary secret, two bits a coefficient. Erased when dropped,
+/// A uniform ternary secret, two bits per coefficient. Erased when dropped,
 /// never printed, not serialisable. The same generator gives the same key as
 /// [`SecretKey::generate`](super::SecretKey::generate).
 pub struct CompactKey<S: AsRef<[u8]> + AsMut<[u8]>> {
@@ -67,7 +67,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> CompactKey<S> {
     /// Writes the key's NTT form for prime `i`, in Montgomery form. The caller
     /// erases it.
     fn transform(&self, params: &Params, i: usize, limb: &mut [u32]) -> Result<()> {
-        check_params(params, self.params)?;
+        params.check_fingerprint(self.params)?;
         check_len("limb", limb.len(), params.n())?;
         let prime = params.prime(i)?;
         let m = prime.modulus();

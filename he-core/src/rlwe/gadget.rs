@@ -22,213 +22,24 @@
 //!
 //! So `level + 2` limbs of memory are enough beside the pair: `s` and one.
 //!
-//! That is for sets with one special prime. With several, whose digits have
-//! several primes, keys are in memory: `grouped`.
+//! That is for sets with one special prime. With several special primes a digit has
+//! several primes too, and keys are in memory: see `grouped`. `order` is the order of
+//! a key's limbs, `workspace` the memory that a switch takes, `factors` the products
+//! of primes that gadget and division need.
 
+pub(crate) mod factors;
 pub(crate) mod grouped;
+pub(crate) mod order;
+mod workspace;
+
+pub use order::KeyLimb;
+pub use workspace::{Workspace, fast_workspace_words, workspace_words};
 
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
 use crate::probe::{Probe, Work};
 use crate::ring::{copy, kernel, ntt};
-
-/// One limb of a switching key, both halves: digit `digit` modulo the prime
-/// `target` (a data prime or a special one). The order of these limbs is
-/// that of the stream; with several special primes, where there is no stream,
-/// all digits modulo the first prime of [`Params::targets`], then all modulo the
-/// next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyLimb {
-    /// Index of the prime.
-    pub target: usize,
-    /// Index of the digit.
-    pub digit: usize,
-}
-
-impl KeyLimb {
-    /// The first limb of every key.
-    pub const FIRST: Self = Self {
-        target: 0,
-        digit: 0,
-    };
-
-    /// Whether the digit is that of the target's own prime, in a stream.
-    pub(crate) const fn is_own(self) -> bool {
-        self.target == self.digit
-    }
-
-    /// The limb after this one in a key for `level`; `None` after the last.
-    #[must_use]
-    pub const fn next(self, params: &Params, level: usize) -> Option<Self> {
-        if params.special_limbs() == 1 {
-            return self.next_streamed(params, level);
-        }
-        let Self { target, digit } = self;
-        if digit + 1 < params.digits(level) {
-            return Some(Self {
-                target,
-                digit: digit + 1,
-            });
-        }
-        let target = if target == level {
-            params.special()
-        } else {
-            target + 1
-        };
-        if target < params.limbs() {
-            Some(Self { target, digit: 0 })
-        } else {
-            None
-        }
-    }
-
-    const fn next_streamed(self, params: &Params, level: usize) -> Option<Self> {
-        let Self { target, digit } = self;
-        let special = params.special();
-        let (target, digit) = if target == digit {
-            if digit < level {
-                (digit + 1, digit + 1)
-            } else if level > 0 {
-                (1, 0)
-            } else {
-                (special, 0)
-            }
-        } else if target == special {
-            if digit == level {
-                return None;
-            }
-            (special, digit + 1)
-        } else {
-            let other = if target + 1 == digit {
-                target + 2
-            } else {
-                target + 1
-            };
-            if other <= level {
-                (other, digit)
-            } else if digit < level {
-                (0, digit + 1)
-            } else {
-                (special, 0)
-            }
-        };
-        Some(Self { target, digit })
-    }
-
-    /// How many limbs come before this one in a key for `level`.
-    #[must_use]
-    pub const fn index(self, params: &Params, level: usize) -> usize {
-        let Self { target, digit } = self;
-        if params.special_limbs() > 1 {
-            let place = if target <= level {
-                target
-            } else {
-                target - params.special() + level + 1
-            };
-            return place * params.digits(level) + digit;
-        }
-        let digits = level + 1;
-        if target == digit {
-            digit
-        } else if target == params.special() {
-            digits * digits + digit
-        } else {
-            let others = if target > digit { target - 1 } else { target };
-            digits + digit * level + others
-        }
-    }
-
-    /// Whether this is the first use of the digit beyond its own prime.
-    const fn leaves_its_prime(self, params: &Params, level: usize) -> bool {
-        let first = if level == 0 {
-            params.special()
-        } else if self.digit == 0 {
-            1
-        } else {
-            0
-        };
-        self.target == first
-    }
-}
-
-/// Words of memory that a key switch at `level` works in.
-#[must_use]
-pub const fn workspace_words(params: &Params, level: usize) -> usize {
-    if params.special_limbs() > 1 {
-        return fast_workspace_words(params, level);
-    }
-    // Mod-down needs the two accumulators and a limb.
-    let source = if level == 0 { 2 } else { level + 1 };
-    (source + 1) * params.n()
-}
-
-/// Words with which a switch by a key in memory that keeps its uniform half
-/// ([`crate::rlwe::SwitchKey::expanded`]) is faster, with the same result: all digits
-/// modulo one prime are multiplied in one pass. With several special primes there
-/// is no other way, and these are [`workspace_words`].
-#[must_use]
-pub const fn fast_workspace_words(params: &Params, level: usize) -> usize {
-    grouped::workspace_limbs(params, level) * params.n()
-}
-
-/// The memory of a key switch: the polynomial that is switched and one limb; with
-/// several special primes, its digits modulo one prime and the accumulators
-/// modulo the special ones too.
-#[derive(Debug)]
-pub struct Workspace<'a> {
-    spare: &'a mut [u32],
-    source: &'a mut [u32],
-}
-
-impl<'a> Workspace<'a> {
-    /// Divides `words` up; they may be more than needed, see
-    /// [`fast_workspace_words`].
-    ///
-    /// # Errors
-    /// [`Error::Length`] if there are fewer than [`workspace_words`].
-    pub fn new(params: &Params, level: usize, words: &'a mut [u32]) -> Result<Self> {
-        let expected = workspace_words(params, level);
-        let got = words.len();
-        let parts = words.split_at_mut_checked(params.n());
-        match parts {
-            Some((spare, source)) if got >= expected => Ok(Self { spare, source }),
-            _ => Err(Error::Length {
-                what: "key-switching workspace",
-                expected,
-                got,
-            }),
-        }
-    }
-
-    /// Checks that there is room for a key switch at `level`.
-    pub(crate) fn check_level(&self, params: &Params, level: usize) -> Result<()> {
-        let (expected, n) = (workspace_words(params, level), params.n());
-        let got = n + self.source.len();
-        if got >= expected && self.spare.len() == n {
-            Ok(())
-        } else {
-            Err(Error::Length {
-                what: "key-switching workspace",
-                expected,
-                got,
-            })
-        }
-    }
-
-    /// Whether there are [`fast_workspace_words`].
-    pub(crate) const fn is_fast(&self, params: &Params, level: usize) -> bool {
-        self.spare.len() + self.source.len() >= fast_workspace_words(params, level)
-    }
-
-    /// Limb `i` of the polynomial that is switched, and the spare limb.
-    ///
-    /// # Errors
-    /// [`Error::Level`] if the workspace is for a lower level.
-    pub fn source_and_spare(&mut self, i: usize) -> Result<(&mut [u32], &mut [u32])> {
-        let n = self.spare.len();
-        Ok((limb(self.source, n, i)?, self.spare))
-    }
-}
+use workspace::limb;
 
 /// What a key switch does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -484,16 +295,6 @@ impl KeySwitch {
     }
 }
 
-/// Limb `i` of `words`.
-fn limb(words: &mut [u32], n: usize, i: usize) -> Result<&mut [u32]> {
-    let expected = words.len() >> n.trailing_zeros();
-    words.get_mut(i * n..(i + 1) * n).ok_or(Error::Level {
-        operation: "limb",
-        expected,
-        got: i,
-    })
-}
-
 /// [`kernel::lift`] where the source lies.
 fn lift_in_place(limb: &mut [u32], from: &Prime, factor: i32, to: &Prime) {
     let mut block = [0; 64];
@@ -530,89 +331,4 @@ pub fn divide_by(
     probe.begin(work);
     kernel::sub_scale(x, scratch, factor, m);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::params::N4096_DEPTH3 as P;
-    use crate::testing::N64_PAIRS as G;
-
-    #[test]
-    fn the_order_of_grouped_keys_is_that_of_the_index() {
-        for level in 0..=G.max_level() {
-            let (mut at, mut count) = (Some(KeyLimb::FIRST), 0);
-            for target in G.targets(level) {
-                for digit in 0..G.digits(level) {
-                    let limb = KeyLimb { target, digit };
-                    assert_eq!(at, Some(limb), "level {level}");
-                    assert_eq!(limb.index(&G, level), count);
-                    count += 1;
-                    at = limb.next(&G, level);
-                }
-            }
-            assert_eq!(at, None, "level {level}");
-            let n = G.n();
-            assert_eq!(
-                count * n,
-                super::super::keys::switching_key_words(&G, level)
-            );
-        }
-    }
-
-    #[test]
-    fn grouped_sets_have_no_stream_and_their_own_memory() {
-        let refused = Err(Error::Streamed { special: 2 });
-        assert_eq!(KeySwitch::new(&G, 1).map(|_| ()), refused);
-        for level in 0..=G.max_level() {
-            // The polynomial, 1 to 3 digits, two times two accumulators, a limb.
-            let digits = [1, 1, 2, 2, 3][level];
-            let expected = (level + 1 + digits + 4 + 1) * G.n();
-            assert_eq!(workspace_words(&G, level), expected, "level {level}");
-            assert_eq!(fast_workspace_words(&G, level), expected);
-            let mut words = vec![0; expected];
-            assert!(Workspace::new(&G, level, &mut words).is_ok());
-            assert_eq!(
-                Workspace::new(&G, level, &mut words[1..]).map(|_| ()),
-                Err(Error::Length {
-                    what: "key-switching workspace",
-                    expected,
-                    got: expected - 1
-                })
-            );
-            // A workspace of a lower level is found too small by the switch.
-            if level > 0 {
-                let mut words = vec![0; workspace_words(&G, level - 1)];
-                let work = Workspace::new(&G, level - 1, &mut words).unwrap();
-                assert!(work.check_level(&G, level).is_err());
-            }
-        }
-        // One prime a digit: more is faster, less is enough.
-        assert!(fast_workspace_words(&P, 3) > workspace_words(&P, 3));
-    }
-
-    #[test]
-    fn the_order_visits_every_limb_once_where_its_index_says() {
-        for level in 0..=P.max_level() {
-            let (mut at, mut count) = (Some(KeyLimb::FIRST), 0);
-            let mut seen = vec![];
-            while let Some(limb) = at {
-                assert_eq!(limb.index(&P, level), count, "level {level}: {limb:?}");
-                assert!(limb.digit <= level);
-                assert!(limb.target <= level || limb.target == P.special());
-                assert!(!seen.contains(&limb));
-                seen.push(limb);
-                count += 1;
-                at = limb.next(&P, level);
-            }
-            assert_eq!(count, (level + 1) * (level + 2));
-            // A digit leaves its prime once, after all own limbs and before
-            // every other use of it.
-            for digit in 0..=level {
-                let uses = seen.iter().filter(|l| l.digit == digit && !l.is_own());
-                let leaves: Vec<bool> = uses.map(|l| l.leaves_its_prime(&P, level)).collect();
-                assert!(leaves[0] && leaves[1..].iter().all(|l| !l), "{leaves:?}");
-            }
-        }
-    }
 }

@@ -1,15 +1,16 @@
 //! Secret keys and the generation of switching keys.
 
-use super::gadget::KeyLimb;
-use super::gadget::grouped::special_product;
+use super::gadget::factors::special_product;
+use super::gadget::order::KeyLimb;
 use super::subtract_product;
-use crate::error::{Error, Result, check_len, check_params};
+use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::{
     automorphism, kernel, ntt,
     sample::{self, SEED_LEN, Uniform},
 };
 use crate::secret::{Erased, first_negative};
+pub use crate::switch_target::SwitchTarget;
 use core::fmt;
 use rand_core::CryptoRng;
 use zeroize::Zeroize;
@@ -93,7 +94,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
 
     /// Limb `i`, NTT domain, Montgomery form.
     pub(crate) fn limb(&self, params: &Params, i: usize) -> Result<&[u32]> {
-        check_params(params, self.params)?;
+        params.check_fingerprint(self.params)?;
         let limb = self.limbs.as_ref().chunks_exact(self.n).nth(i);
         limb.ok_or(Error::Level {
             operation: "secret key",
@@ -113,15 +114,6 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Drop for SecretKey<S> {
     fn drop(&mut self) {
         self.limbs.as_mut().zeroize();
     }
-}
-
-/// What a switching key switches from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SwitchTarget {
-    /// From `s^2`: relinearisation.
-    Square,
-    /// From `s(X^g)`: the automorphism `g`.
-    Galois(u32),
 }
 
 /// Words of the `b` half of a switching key for level `level`: for each digit
@@ -278,7 +270,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
     /// # Errors
     /// [`Error::Length`] or [`Error::Params`].
     pub fn expanded(mut self, params: &Params, mut storage: S) -> Result<Self> {
-        check_params(params, self.params)?;
+        params.check_fingerprint(self.params)?;
         let words = storage.as_mut();
         check_len("switching key", words.len(), self.b.as_ref().len())?;
         let mut at = Some(KeyLimb::FIRST);
@@ -318,7 +310,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
 
     /// Checks that it switches from `target` and serves `level`.
     pub(crate) fn check(&self, params: &Params, target: SwitchTarget, level: usize) -> Result<()> {
-        check_params(params, self.params)?;
+        params.check_fingerprint(self.params)?;
         if self.target == target && self.level >= level {
             Ok(())
         } else {

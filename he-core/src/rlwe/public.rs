@@ -7,11 +7,12 @@
 //! division is left, and it costs the special limbs more and not one transform
 //! more for the others.
 
+use super::gadget::factors::special_product;
 use super::gadget::grouped::{self, Form};
 use super::keys::SecretKey;
 use super::{Coefficient, subtract_product};
 use crate::arith::Modulus;
-use crate::error::{Error, Result, check_len, check_params};
+use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::{
     kernel, ntt,
@@ -114,7 +115,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
     }
 
     pub(crate) fn check_params(&self, params: &Params) -> Result<()> {
-        check_params(params, self.params)
+        params.check_fingerprint(self.params)
     }
 
     /// `(b_j, a_j)` times `u`, which is in the NTT domain and Montgomery form.
@@ -176,7 +177,7 @@ pub fn encrypt_public<C: Coefficient>(
     // First, so that they are erased on every path.
     let (integers, limbs) = (Erased::new(scratch.integers), Erased::new(scratch.limbs));
     params.check_level("encryption", level)?;
-    check_params(params, key.params)?;
+    params.check_fingerprint(key.params)?;
     let n = params.n();
     check_len("message", message.len(), n)?;
     C::check(message)?;
@@ -230,7 +231,7 @@ pub fn encrypt_public<C: Coefficient>(
         key.multiply(j, u, [&mut *c0, &mut *c1], m);
         // (x - [k]_P) / P with x = c + e + P m; what is integer there joins k
         // before its transform.
-        let product = grouped::special_product(params, m)?;
+        let product = special_product(params, m)?;
         let (p_mont, inverse) = (m.to_mont(product), m.to_mont(m.inv(product)));
         for (c, k, e, message) in [(c0, &*k0, &*error0, message), (c1, &*k1, &*error1, &[])] {
             grouped::carry(params, special.clone(), k, j, Form::Plain, u)?;

@@ -245,7 +245,7 @@ fn a_refusal_names_what_disagreed() {
             );
         }
     }
-    // All ones are above every prime: the second limb begins after 30 bits a
+    // All ones are above every prime: the second limb begins after 30 bits per
     // residue, in a key for level 1 it is modulo the second prime too.
     let second = HEADER_LEN + SEED_LEN + packed_len(N, 30);
     for good in [&objects.seeded, &objects.public, &objects.relinearization] {
@@ -317,7 +317,7 @@ fn storage_of_the_wrong_length_is_refused() {
 
 #[test]
 fn lengths_are_those_of_the_document() {
-    // 27, 20, 20, 20 and 19 bits a residue.
+    // 27, 20, 20, 20 and 19 bits per residue.
     let (p, eighth) = (&N4096_DEPTH3, 4096 / 8);
     assert_eq!(
         Kind::Ciphertext.object_len(p, 0).unwrap(),

@@ -24,10 +24,11 @@
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
 
 use super::{check_level, limb, limb_mut};
-use crate::ckks::ciphertext::{check_same_scale, check_scale, transform};
+use crate::ckks::ciphertext::transform;
+use crate::ckks::scale::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Message, Noise};
-use crate::error::{Result, check_len, check_params};
+use crate::error::{Result, check_len};
 use crate::params::Params;
 use crate::ring::{Scratch, automorphism, copy, kernel, ntt};
 use crate::rlwe::Coefficient;
@@ -48,7 +49,7 @@ const fn targets(params: &Params, level: usize) -> usize {
     level + 1 + params.special_limbs()
 }
 
-/// Limbs for images: one a digit, and room for the limbs of a digit.
+/// Limbs for images: one per digit, and room for the limbs of a digit.
 const fn images(params: &Params, level: usize) -> usize {
     let (digits, limbs) = (params.digits(level), params.digit(0, level).end);
     if digits > limbs { digits } else { limbs }
@@ -490,7 +491,7 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         };
         let (n, level) = (params.n(), self.ct.level());
         for weight in weights {
-            check_params(params, weight.params)?;
+            params.check_fingerprint(weight.params)?;
             check_level(OP, level, weight.level)?;
             check_same_scale(OP, first.scale, weight.scale)?;
         }

@@ -1,7 +1,7 @@
 //! Level and scale: what makes them fall, and what brings two together.
 
 use super::product::multiply_constant;
-use crate::ckks::ciphertext::check_scale;
+use crate::ckks::scale::check_scale;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;

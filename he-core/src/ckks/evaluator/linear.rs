@@ -2,7 +2,7 @@
 
 use super::check_level;
 use crate::arith::Modulus;
-use crate::ckks::ciphertext::check_same_scale;
+use crate::ckks::scale::check_same_scale;
 use crate::ckks::track::Known;
 use crate::ckks::{Ciphertext, Constant, Noise, Plaintext};
 use crate::error::{Error, Result, check_len};

@@ -1,16 +1,17 @@
 //! A vector of ciphertexts times a matrix, of small integers or of plaintexts.
 //!
-//! [`integer_matrix`] is a layer of a quantized network with one sample a slot. An
-//! integer is multiplied by as it is: nothing is encoded or rounded and no
-//! level is spent; what an integer of 1 stands for goes into the scale.
+//! [`integer_matrix`] is a layer of a quantized network with one sample per
+//! slot. It multiplies by the integers as they are: it encodes and rounds nothing and
+//! spends no level, and the scale absorbs the weight that an integer of 1 stands for.
 //!
-//! [`plaintext_matrix`] is the sums of a product with a matrix by diagonals, baby
-//! steps in a row and a row a giant step (Halevi and Shoup, Crypto 2018, section
-//! 4.1). Such a sum is bound by memory: all that is done with a part of the
-//! ciphertexts that fits the nearest memory is done before the next part.
+//! [`plaintext_matrix`] forms the sums of a product with a matrix by diagonals: one
+//! row per giant step, one column per baby step (Halevi and Shoup, Crypto 2018,
+//! section 4.1). Memory bounds the speed of such a sum, so the function goes through
+//! the ciphertexts in parts that fit the nearest cache, and finishes a part before it
+//! takes the next.
 
 use super::check_level;
-use crate::ckks::ciphertext::{check_same_scale, check_scale};
+use crate::ckks::scale::{check_same_scale, check_scale};
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Plaintext};
 use crate::error::{Result, check_len};

@@ -1,12 +1,20 @@
 //! Operations on ciphertexts. No secret comes here; the evaluator is public.
 //!
-//! They work in place, on two parts or three alike, and check that levels and
-//! scales agree: [`linear`] adds, [`product`] multiplies, [`matrix`] by many small
-//! integers or plaintexts, [`level`] divides, [`switching`] relinearises and rotates, [`hoisting`]
-//! rotates one ciphertext several times, [`polynomial`] evaluates one.
+//! They work in place, on ciphertexts of two parts and of three, and check that
+//! levels and scales agree.
 //!
-//! Every operation brings forward the noise that its operands carry, and the bound
-//! of their message ([`Ciphertext::noise`](crate::ckks::Ciphertext::noise)).
+//! | module | does |
+//! |---|---|
+//! | [`linear`] | sums |
+//! | [`product`] | products, slot by slot |
+//! | [`matrix`] | products of a vector of ciphertexts with a matrix |
+//! | [`level`] | rescaling, and bringing levels and scales together |
+//! | [`switching`] | relinearisation, rotation, conjugation |
+//! | [`hoisting`] | several rotations of one ciphertext |
+//! | [`polynomial`] | polynomials of a ciphertext |
+//!
+//! Every operation computes the noise of its result from that of its operands, and
+//! the bound of its message ([`Ciphertext::noise`](crate::ckks::Ciphertext::noise)).
 //!
 //! # A product of two ciphertexts, and the sum of its slots
 //!

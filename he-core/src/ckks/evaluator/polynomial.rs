@@ -1,20 +1,20 @@
-//! Polynomials of a ciphertext, slot by slot, with as few levels as there can
-//! be: `ceil(log2(d + 1))` for degree `d`, coefficients included.
+//! Polynomials of a ciphertext, slot by slot, with the fewest levels there can be:
+//! `ceil(log2(d + 1))` for degree `d`, the multiplication by coefficients included.
 //!
 //! Paterson and Stockmeyer's way (SIAM J. Comput. 2, 1973) with powers of two as
 //! giant steps, split further where a level would be lost (Bossuat, Mouchet,
 //! Troncoso-Pastoriza, Hubaux, Eurocrypt 2021, ePrint 2020/1203, section 5).
-//! `p = q x^g + r`, where `g` is the largest power of two up to the degree; `q`
-//! is evaluated a level higher, and products and terms are added up in three
-//! parts before they are relinearised and rescaled once.
+//! `p = q x^g + r`, where `g` is the largest power of two up to the degree. `q`
+//! is evaluated one level higher. Products and terms are added up in three parts, and
+//! the sum is relinearised and rescaled once.
 //!
-//! Scales are exact. The result's is chosen by the caller; from it follows, from
-//! the top down, the scale of every sum, and a coefficient is encoded at the
-//! quotient of its sum's scale and its power's. Nothing is aligned, and no scale
-//! is taken for another that is near.
+//! Scales are exact. The caller chooses that of the result. It fixes the scale of
+//! every sum, from the top down, and a coefficient is encoded at the scale of its sum
+//! divided by that of its power. So no level goes into alignment, and no scale stands
+//! for another that is near.
 //!
-//! [`polynomial_outcome`] is the same walk without ciphertexts, [`polynomial_bound`]
-//! that of errors and values.
+//! [`polynomial_outcome`] takes the same steps without ciphertexts,
+//! [`polynomial_bound`] with errors and values in their place.
 
 mod bound;
 
@@ -22,7 +22,7 @@ pub use bound::{PolynomialBound, polynomial_bound};
 
 use super::switching::relinearize;
 use super::{Workspace, limb, limb_mut, rescale};
-use crate::ckks::ciphertext::check_scale;
+use crate::ckks::scale::check_scale;
 use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result};
@@ -307,7 +307,7 @@ impl<'a> Walk<'a> {
         self.powers().take_while(|&kept| kept < k).count()
     }
 
-    /// The powers that are used, a bit for each that is kept.
+    /// The powers that are used, one bit per power that is kept.
     fn used(&self, top: At) -> Result<u64> {
         let place = |k| self.place(k);
         let mut used = 0u64;
@@ -444,7 +444,7 @@ pub fn polynomial_outcome(
     let top = walk.top(at, target)?;
     let powers = walk.used_powers(top)?.count() as u32;
     let (mut products, mut sums, mut relinearizations) = (0, 0, 0);
-    // Sums that hold a product, a bit for each depth.
+    // Sums that hold a product, one bit per depth.
     let mut three = 0u64;
     walk.whole(top, &mut |step| {
         match step {
@@ -573,14 +573,56 @@ where
         .ok_or(too_short)?;
     let sums = sums_words(params, level, walk.degree());
     let (sums, powers) = rest.split_at_mut_checked(sums).ok_or(too_short)?;
-    let x: [&[u32]; 2] = ct.halves().into();
-    let mut tracks = Tracks {
-        x: ct.track(),
-        powers: [Track::UNKNOWN; MAX_KEPT],
-        sums: [Track::ZERO; MAX_KEPT],
+    let mut evaluation = Evaluation {
+        walk: &walk,
+        x: ct.halves().into(),
+        powers,
+        sums,
+        tracks: Tracks {
+            x: ct.track(),
+            powers: [Track::UNKNOWN; MAX_KEPT],
+            sums: [Track::ZERO; MAX_KEPT],
+        },
+        products: 0,
+        finishing: Finishing { key, scratch, work },
     };
     for k in walk.used_powers(top)? {
-        // In the memory of the innermost sum.
+        evaluation.form_power(k)?;
+    }
+    walk.whole(top, &mut |step| evaluation.take(step))?;
+    let (result, track) = evaluation.result(top)?;
+    ct.set(top.level - 1, target);
+    ct.set_track(track);
+    for (to, from) in ct.words_mut().into_iter().zip(result) {
+        copy(to, from);
+    }
+    Ok(())
+}
+
+/// An evaluation that goes on, with its memory.
+struct Evaluation<'c, 'e, 'w, K> {
+    walk: &'e Walk<'e>,
+    /// The ciphertext.
+    x: [&'c [u32]; 2],
+    /// The powers that are kept, by [`Walk::offset`].
+    powers: &'e mut [u32],
+    /// The sums, by [`split_sum`].
+    sums: &'e mut [u32],
+    tracks: Tracks,
+    /// Sums that hold a product, one bit per depth.
+    products: u64,
+    finishing: Finishing<'e, 'w, K>,
+}
+
+impl<'e, K: AsRef<[u32]> + AsMut<[u32]>> Evaluation<'_, 'e, '_, K> {
+    const fn holds_product(&self, at: At) -> bool {
+        self.products >> at.depth & 1 == 1
+    }
+
+    /// Forms `x^k` from its factors, in the memory of the innermost sum, and keeps
+    /// it.
+    fn form_power(&mut self, k: usize) -> Result<()> {
+        let (walk, params) = (self.walk, self.walk.params);
         let (a, b) = factors(k);
         let ((la, sa), (lb, sb)) = (walk.power(a)?, walk.power(b)?);
         let at = At {
@@ -588,78 +630,92 @@ where
             level: la.min(lb),
             scale: sa * sb,
         };
-        let mut parts = split_sum(params, sums, level, at.level).0;
+        let mut parts = split_sum(params, self.sums, walk.level, at.level).0;
         for part in &mut parts {
             part.fill(0);
         }
-        let mut track = tracks.power(&walk, a);
+        let other = self.tracks.power(walk, b);
+        let mut track = self.tracks.power(walk, a);
         track.update(|known| {
             if a == b {
                 known.square()
             } else {
-                known.product(tracks.power(&walk, b).get())
+                known.product(other.get())
             }
         });
-        let (a, b) = (walk.parts(x, powers, a), walk.parts(x, powers, b));
+        let [a, b] = [a, b].map(|k| walk.parts(self.x, self.powers, k));
         add_product(params, at.level, a, b, &mut parts)?;
-        let [c0, c1] = finish(params, at, true, parts, &mut track, key, scratch, work)?;
-        if let Some(kept) = tracks.powers.get_mut(walk.place(k)) {
+        let power = self.finishing.finish(params, at, true, parts, &mut track)?;
+        if let Some(kept) = self.tracks.powers.get_mut(walk.place(k)) {
             *kept = track;
         }
-        let at = walk.offset(k);
-        let words = power_words(params, level, k);
-        let place = powers.get_mut(at..).unwrap_or_default();
-        for (to, from) in place.chunks_exact_mut(words).zip([c0, c1]) {
+        let words = power_words(params, walk.level, k);
+        let place = self.powers.get_mut(walk.offset(k)..).unwrap_or_default();
+        for (to, from) in place.chunks_exact_mut(words).zip(power) {
             copy(to, from);
         }
+        Ok(())
     }
-    // Sums that hold a product, a bit for each depth.
-    let mut three = 0u64;
-    let has_product = |three: u64, at: At| three >> at.depth & 1 == 1;
-    walk.whole(top, &mut |step| {
+
+    /// Takes one step of the walk.
+    fn take(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Begin(at) => {
-                three &= !(1 << at.depth);
-                tracks.sum(at, |_| Known::ZERO);
-                for part in split_sum(params, sums, level, at.level).0 {
-                    part.fill(0);
-                }
+                self.begin(at);
+                Ok(())
             }
-            Step::Term(at, k, constant) => {
-                let x = (k > 0).then(|| walk.parts(x, powers, k));
-                let power = (k > 0).then(|| tracks.power(&walk, k));
-                tracks.sum(at, |sum| {
-                    let term = constant.known();
-                    sum.plus(power.map_or(term, |x| x.get().product(term)), 0.0)
-                });
-                let parts = split_sum(params, sums, level, at.level).0;
-                add_term(params, at.level, &constant, x, parts)?;
-            }
-            Step::Close { inner, outer, k } => {
-                let (parts, lower) = split_sum(params, sums, level, inner.level);
-                let product = has_product(three, inner);
-                let (mut track, power) = (tracks.of(inner), tracks.power(&walk, k));
-                let [c0, c1] = finish(
-                    params, inner, product, parts, &mut track, key, scratch, work,
-                )?;
-                tracks.sum(outer, |sum| sum.plus(track.get().product(power.get()), 0.0));
-                let mut parts = split_sum(params, lower, outer.level, outer.level).0;
-                let x = walk.parts(x, powers, k);
-                add_product(params, outer.level, x, [c0, c1], &mut parts)?;
-                three |= 1 << outer.depth;
-            }
+            Step::Term(at, k, constant) => self.add_term(at, k, &constant),
+            Step::Close { inner, outer, k } => self.close(inner, outer, k),
         }
-        Ok(())
-    })?;
-    let parts = split_sum(params, sums, level, top.level).0;
-    let (mut track, product) = (tracks.of(top), has_product(three, top));
-    let result = finish(params, top, product, parts, &mut track, key, scratch, work)?;
-    ct.set(top.level - 1, target);
-    ct.set_track(track);
-    for (to, from) in ct.words_mut().into_iter().zip(result) {
-        copy(to, from);
     }
-    Ok(())
+
+    fn begin(&mut self, at: At) {
+        self.products &= !(1 << at.depth);
+        self.tracks.sum(at, |_| Known::ZERO);
+        for part in split_sum(self.walk.params, self.sums, self.walk.level, at.level).0 {
+            part.fill(0);
+        }
+    }
+
+    fn add_term(&mut self, at: At, k: usize, constant: &Constant) -> Result<()> {
+        let (walk, params) = (self.walk, self.walk.params);
+        let x = (k > 0).then(|| walk.parts(self.x, self.powers, k));
+        let power = (k > 0).then(|| self.tracks.power(walk, k));
+        self.tracks.sum(at, |sum| {
+            let term = constant.known();
+            sum.plus(power.map_or(term, |x| x.get().product(term)), 0.0)
+        });
+        let parts = split_sum(params, self.sums, walk.level, at.level).0;
+        add_term(params, at.level, constant, x, parts)
+    }
+
+    fn close(&mut self, inner: At, outer: At, k: usize) -> Result<()> {
+        let (walk, params) = (self.walk, self.walk.params);
+        let product = self.holds_product(inner);
+        let (mut track, power) = (self.tracks.of(inner), self.tracks.power(walk, k));
+        let (parts, lower) = split_sum(params, self.sums, walk.level, inner.level);
+        let factor = self
+            .finishing
+            .finish(params, inner, product, parts, &mut track)?;
+        self.tracks
+            .sum(outer, |sum| sum.plus(track.get().product(power.get()), 0.0));
+        let mut parts = split_sum(params, lower, outer.level, outer.level).0;
+        let x = walk.parts(self.x, self.powers, k);
+        add_product(params, outer.level, x, factor, &mut parts)?;
+        self.products |= 1 << outer.depth;
+        Ok(())
+    }
+
+    /// The polynomial's own sum, finished, and what it carries.
+    fn result(mut self, top: At) -> Result<([&'e [u32]; 2], Track)> {
+        let product = self.holds_product(top);
+        let (mut track, params) = (self.tracks.of(top), self.walk.params);
+        let parts = split_sum(params, self.sums, self.walk.level, top.level).0;
+        let result = self
+            .finishing
+            .finish(params, top, product, parts, &mut track)?;
+        Ok((result, track))
+    }
 }
 
 /// What powers and sums carry.
@@ -692,32 +748,38 @@ impl Tracks {
     }
 }
 
-/// Relinearises a sum, if it holds a product, and rescales it, where it is.
-#[expect(clippy::too_many_arguments, reason = "a sum, its key, and memory")]
-fn finish<'s, K: AsRef<[u32]> + AsMut<[u32]>>(
-    params: &Params,
-    at: At,
-    product: bool,
-    [c0, c1, c2]: [&'s mut [u32]; 3],
-    track: &mut Track,
-    key: &SwitchKey<K>,
-    scratch: &mut [u32],
-    work: &mut Workspace<'_>,
-) -> Result<[&'s [u32]; 2]> {
-    let mut ct = if product {
-        let mut ct = Ciphertext::from_parts(params, at.level, at.scale, [c0, c1, c2])?;
-        ct.set_track(*track);
-        relinearize(params, ct, key, work)?.0
-    } else {
-        let mut ct = Ciphertext::new(params, at.level, at.scale, c0, c1)?;
-        ct.set_track(*track);
-        ct
-    };
-    rescale(params, &mut ct, scratch)?;
-    *track = ct.track();
-    let words = (ct.level() + 1) * params.n();
-    let (c0, c1) = ct.into_storage();
-    Ok([c0, c1].map(|c| c.get(..words).unwrap_or_default()))
+/// What a sum is finished with: the key, one limb, and the memory of a key switch.
+struct Finishing<'e, 'w, K> {
+    key: &'e SwitchKey<K>,
+    scratch: &'e mut [u32],
+    work: &'e mut Workspace<'w>,
+}
+
+impl<K: AsRef<[u32]> + AsMut<[u32]>> Finishing<'_, '_, K> {
+    /// Relinearises a sum, if it holds a product, and rescales it, where it is.
+    fn finish<'s>(
+        &mut self,
+        params: &Params,
+        at: At,
+        product: bool,
+        [c0, c1, c2]: [&'s mut [u32]; 3],
+        track: &mut Track,
+    ) -> Result<[&'s [u32]; 2]> {
+        let mut ct = if product {
+            let mut ct = Ciphertext::from_parts(params, at.level, at.scale, [c0, c1, c2])?;
+            ct.set_track(*track);
+            relinearize(params, ct, self.key, self.work)?.0
+        } else {
+            let mut ct = Ciphertext::new(params, at.level, at.scale, c0, c1)?;
+            ct.set_track(*track);
+            ct
+        };
+        rescale(params, &mut ct, self.scratch)?;
+        *track = ct.track();
+        let words = (ct.level() + 1) * params.n();
+        let (c0, c1) = ct.into_storage();
+        Ok([c0, c1].map(|c| c.get(..words).unwrap_or_default()))
+    }
 }
 
 /// `sum += constant x`, or the constant alone.

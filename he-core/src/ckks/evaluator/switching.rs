@@ -5,7 +5,7 @@
 
 use super::product::multiply_constant;
 use crate::arith::Modulus;
-use crate::ckks::ciphertext::check_scale;
+use crate::ckks::scale::check_scale;
 use crate::ckks::track::Known;
 use crate::ckks::{Ciphertext, Constant};
 use crate::error::{Error, Result, check_len};

@@ -1,18 +1,25 @@
 //! The inner loops, one module per kind of machine.
 //!
-//! The contract of every kernel, checked by one suite (`conformance`, with the list
-//! that a new one is entered in) on a host and on a board: residues in and out are canonical
-//! (other words give wrong residues, never a panic); factors named `_mont` are
-//! in centred Montgomery form (`|b| <= q / 2 + 1`) or canonical Montgomery
-//! form (`0 <= b < q`), either is within the bounds; a lift leaves words of
-//! either sign, `-q < x < q`, which `forward` takes as they are; slices have
-//! equal lengths (the shorter one decides, nothing is read or written beyond it).
+//! One suite checks the contract of every kernel, on a host and on a board
+//! (`conformance`, with the list that a new kernel is entered in):
 //!
-//! `portable` is safe code and compiles for every target; `cortex_m` is for
-//! processors with the DSP instructions of Armv7E-M (see `build.rs`); on a board
-//! the suite is run by the firmware's program `bench`. `sums` has the kernels of
-//! grouped digits, in safe code for all but hosts. `x86` has kernels for AVX2
-//! and AVX-512, chosen at run time.
+//! - Residues are canonical, in and out. Other words give wrong residues, never a
+//!   panic.
+//! - Factors named `_mont` are in centred Montgomery form (`|b| <= q / 2 + 1`) or in
+//!   canonical Montgomery form (`0 <= b < q`); the bounds allow either.
+//! - A lift leaves words of either sign, `-q < x < q`, which `forward` takes as they
+//!   are.
+//! - Slices have equal lengths. If they don't, the shortest decides, and nothing is
+//!   read or written beyond it.
+//!
+//! | module | for |
+//! |---|---|
+//! | `portable` | every target, in safe code |
+//! | `cortex_m` | processors with the DSP instructions of Armv7E-M (see `build.rs`) |
+//! | `x86` | AVX2 and AVX-512, chosen at run time |
+//! | `integers`, `small`, `sums` | wide integers, small weights, sums with one reduction: safe code for every target but hosts, which have a faster form in `x86` |
+
+use crate::arith::Modulus;
 
 /// `$call!` of the width in bits, where that is known to the compiler.
 macro_rules! of_width {
@@ -62,11 +69,23 @@ pub use x86::*;
 /// `len / 2 + j` belongs to stage `len`.
 pub(crate) type Twiddles = (&'static [f64], &'static [f64]);
 
+/// One prime of a reconstruction by mixed-radix digits ([`crate::ring::crt`]), for
+/// `reconstruct`.
+#[derive(Clone, Copy, Debug)]
+pub struct RadixStep<'a> {
+    /// The prime.
+    pub modulus: &'a Modulus,
+    /// The product of the lower primes, as a float.
+    pub weight: f64,
+    /// Inverses of the lower primes modulo this one, in order and in centred
+    /// Montgomery form.
+    pub inverses: &'a [i32],
+}
+
 /// What only hosts have kernels for; here each does nothing and says so.
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
-    use super::Twiddles;
-    use crate::ring::crt::Crt;
+    use super::{RadixStep, Twiddles};
 
     pub(crate) fn fft_forward_f64(
         re: &mut [f64],
@@ -93,8 +112,12 @@ mod absent {
         false
     }
 
-    pub(crate) fn reconstruct(crt: &Crt, residues: &[u32], out: &mut [f64]) -> (usize, f64) {
-        let _ = (crt, residues, out);
+    pub(crate) fn reconstruct(
+        steps: &[RadixStep<'_>],
+        residues: &[u32],
+        out: &mut [f64],
+    ) -> (usize, f64) {
+        let _ = (steps, residues, out);
         (0, 0.0)
     }
 }

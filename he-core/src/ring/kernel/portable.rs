@@ -5,9 +5,9 @@
 //! Twiddle factors are centred, `|w| <= q / 2 + 1`, and any `i32` may be
 //! multiplied by one: `|mont(x, w)| <= |x| / 4 * (q / 2^31) + q / 2 + 1
 //! <= 0.75 q + 1`. In the forward transform (Cooley-Tukey) a value therefore
-//! grows by at most `0.75 q + 1` a layer. With `q <= MAX_UNREDUCED` it stays
+//! grows by at most `0.75 q + 1` per layer. With `q <= MAX_UNREDUCED` it stays
 //! inside `i32` for 14 layers without any reduction; larger moduli are
-//! centred once a pass (two layers: `0.5 + 2 * 0.75 = 2`, and `2q < 2^31`).
+//! centred once per pass (two layers: `0.5 + 2 * 0.75 = 2`, and `2q < 2^31`).
 //! In the inverse transform (Gentleman-Sande) sums double instead; see
 //! [`inverse`].
 

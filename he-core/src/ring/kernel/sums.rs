@@ -1,6 +1,6 @@
-//! The kernels of grouped digits and of matrices of plaintexts, sums of products with one reduction: safe code
-//! for every target. Only hosts have a faster way (`x86`); a set with several
-//! special primes is for hosts.
+//! Sums of products with one reduction, for digits of several primes and for matrices
+//! of plaintexts. This is safe code for every target. Hosts have a faster form in
+//! `x86`; boards need none, as a set with several special primes is for hosts.
 
 use crate::arith::Modulus;
 
@@ -55,8 +55,8 @@ pub fn lift_sum(src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus) {
 }
 
 /// `acc0 = (acc0 factor + sum of x b) / R` and `acc1` likewise with `a`, modulo one
-/// prime, canonical: the gadget product, or products with plaintexts. `factor` is centred; of `terms`
-/// at most [`MAX_TERMS`] are read.
+/// prime, canonical: the gadget product, or products with plaintexts. `factor` is
+/// centred; at most [`MAX_TERMS`] of `terms` are read.
 ///
 /// With residues below `q < 2^30` the sum lies between `-q (q / 2 + 1)` and
 /// `5.5 q^2`, reduced between `-0.63 q - 1` and `1.88 q + 1`.

@@ -1,6 +1,6 @@
-//! Key switching by keys in memory, with several primes a digit and as many special
-//! primes (Han and Ki, CT-RSA 2020, section 3) or one of each, for hosts:
-//! the evaluator has none of it on a bare Arm processor.
+//! Key switching by keys in memory, with several primes per digit and as many special
+//! primes (Han and Ki, CT-RSA 2020, section 3), or with one of each. It is for hosts:
+//! an evaluator on a bare Arm processor holds none of this code.
 //!
 //! A digit is the residue modulo the product `D` of a group of primes. From its
 //! residues `x_i` it is carried over to another prime without its value ever
@@ -11,16 +11,16 @@
 //! x' = sum of y_i (D / q_i)        = x + v D,   |x'| <= k D / 2 for k primes.
 //! ```
 //!
-//! The multiple of `D` is left in: modulo the digit's own primes, the only ones
-//! where its gadget is not zero, it is nothing, so it is noise alone
-//! ([`crate::ckks::Noise::key_switch`]). The division by `P` carries the
-//! remainder over in the same way, and is then off by up to `alpha / 2` instead of
-//! 1/2 in a coefficient.
+//! Nobody subtracts the multiple `v D`. The gadget of a digit is zero modulo all
+//! primes but the digit's own, and modulo those `v D` is zero; so `v D` adds noise
+//! and no error of the message ([`crate::ckks::Noise::key_switch`]). The division
+//! by `P` carries its remainder over in the same way, and rounds a coefficient by up
+//! to `alpha / 2` instead of 1/2.
 //!
-//! The factors `(D / q_i)^-1` are part of the inverse transforms, and one pass sums
-//! the products with all of a prime's digits, reduced once (`ring::kernel::sums`).
-//! That leaves the accumulators divided by `R = 2^32`, which the division by `P`
-//! undoes. Transforms at level `l`, with `d` digits and `alpha` special primes:
+//! The inverse transforms multiply by the factors `(D / q_i)^-1`. One pass then sums
+//! the products with all digits modulo one prime, and reduces the sum once
+//! (`ring::kernel::sums`). That leaves the accumulators divided by `R = 2^32`, which
+//! the division by `P` undoes. Transforms at level `l`, with `d` digits and `alpha` special primes:
 //!
 //! | step | transforms |
 //! |---|---|
@@ -30,8 +30,9 @@
 //!
 //! With one special prime it gives the bits of the streamed switch.
 
-use super::{KeyLimb, Workspace, limb};
-use crate::arith::Modulus;
+use super::factors::{cofactor_inverse, product, special, special_product};
+use super::order::KeyLimb;
+use super::workspace::{Workspace, limb, workspace_limbs};
 use crate::error::{Result, check_len};
 use crate::params::{MAX_SPECIAL, Params};
 use crate::ring::kernel::{self, Carried, MAX_TERMS, SumTerm};
@@ -44,12 +45,6 @@ const _: () = assert!(
     "a digit is carried over in one sum"
 );
 
-/// Limbs that a key switch at `level` works in: the polynomial, its digits modulo
-/// one prime, both accumulators modulo the special primes, and one.
-pub(super) const fn workspace_limbs(params: &Params, level: usize) -> usize {
-    (level + 1) + params.digits(level) + 2 * params.special_limbs() + 1
-}
-
 /// What words stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -57,32 +52,6 @@ pub(crate) enum Form {
     Plain,
     /// `R` times themselves.
     Reduced,
-}
-
-/// The product of the primes of `group` but `without`, modulo `m`.
-fn product(params: &Params, group: Range<usize>, without: usize, m: &Modulus) -> Result<u32> {
-    let mut product = 1;
-    for i in group.filter(|&i| i != without) {
-        let q = params.prime(i)?.modulus().value();
-        product = m.mul(product, m.reduce(q as i32));
-    }
-    Ok(product)
-}
-
-/// The primes whose product is `P`.
-const fn special(params: &Params) -> Range<usize> {
-    params.special()..params.limbs()
-}
-
-/// `P` modulo `m`.
-pub(crate) fn special_product(params: &Params, m: &Modulus) -> Result<u32> {
-    product(params, special(params), params.limbs(), m)
-}
-
-/// `(D / q)^-1` modulo the prime `i` of `group`.
-fn cofactor_inverse(params: &Params, group: Range<usize>, i: usize) -> Result<u32> {
-    let m = params.prime(i)?.modulus();
-    Ok(m.inv(product(params, group, i, m)?))
 }
 
 /// Brings a limb modulo prime `i` of `group` from the NTT domain to the `y_i` of the

@@ -31,7 +31,7 @@
 //! transform are those written in `ntt::MAX_UNREDUCED`. All of it may be computed
 //! modulo 2^32, and the addition of a butterfly is free: `a + b w` is one `mla`,
 //! `- h q` one `mls`, and `a - t = 2 a - (a + t)` one `rsb` with a shifted
-//! operand: four instructions a butterfly.
+//! operand: four instructions per butterfly.
 //!
 //! With `w = 1` (`z = R mod q`) the same two steps, `smmulr` and `mls`, are a
 //! Barrett reduction of any `i32` to `0.75 q + 1`.

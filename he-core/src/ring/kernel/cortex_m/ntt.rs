@@ -557,8 +557,8 @@ fn single_layers(n: usize, m: &Modulus) -> u32 {
 /// `data` has a power-of-two length `n` from 2 to 2^14, and
 /// `z[k] = psi^brv(k) R mod q`, centred, has as many entries.
 ///
-/// Bounds as in the portable kernel: a value grows by at most `0.75 q + 1` a
-/// layer; above [`MAX_UNREDUCED`] each layer's sums are reduced first
+/// Bounds as in the portable kernel: a value grows by at most `0.75 q + 1`
+/// per layer; above [`MAX_UNREDUCED`] each layer's sums are reduced first
 /// (`0.5 + 0.75 < 2`).
 pub fn forward(data: &mut [u32], m: &Modulus, z: &[i32]) {
     let n = data.len();

@@ -12,9 +12,8 @@ mod vector;
 
 use super::small;
 use super::sums::{self, Carried, SumTerm};
-use super::{Twiddles, portable};
+use super::{RadixStep, Twiddles, portable};
 use crate::arith::Modulus;
-use crate::ring::crt::Crt;
 use core::sync::atomic::{AtomicU8, Ordering};
 use lanes::{Avx2, Avx512};
 
@@ -209,10 +208,11 @@ kernel_or!(
     slots::scale_and_round(x: &mut [f64], factor: f64, limit: f64) -> (usize, bool), (0, true)
 );
 kernel_or!(
-    /// Centred values of coefficients ([`Crt::values`]): how many were done, and
+    /// Centred values of coefficients ([`crate::ring::crt::Crt::values`]): how many were done, and
     /// the largest magnitude among them.
     pub(crate) reconstruct, reconstruct_on,
-    slots::reconstruct(crt: &Crt, residues: &[u32], out: &mut [f64]) -> (usize, f64), (0, 0.0)
+    slots::reconstruct(steps: &[RadixStep<'_>], residues: &[u32], out: &mut [f64]) -> (usize, f64),
+    (0, 0.0)
 );
 
 kernel_or!(

@@ -17,8 +17,7 @@
 
 use super::doubles::{Doubles, Four, Wide};
 use super::vector::{Factor, Q};
-use crate::ring::crt::Crt;
-use crate::ring::kernel::Twiddles;
+use crate::ring::kernel::{RadixStep, Twiddles};
 
 /// Real and imaginary parts.
 type Complex<D> = (D, D);
@@ -405,11 +404,15 @@ pub(super) fn scale_and_round<L: Wide>(x: &mut [f64], factor: f64, limit: f64) -
 }
 
 /// Centred values of the first coefficients, and the largest magnitude among
-/// them; how many, a multiple of a vector. See [`Crt::values`].
+/// them; how many, a multiple of a vector. See [`crate::ring::crt::Crt::values`].
 #[inline(always)]
-pub(super) fn reconstruct<L: Wide>(crt: &Crt, residues: &[u32], out: &mut [f64]) -> (usize, f64) {
+pub(super) fn reconstruct<L: Wide>(
+    steps: &[RadixStep<'_>],
+    residues: &[u32],
+    out: &mut [f64],
+) -> (usize, f64) {
     let n = out.len();
-    let limbs = crt.limbs();
+    let limbs = steps.len();
     let mut digits = [L::splat(0); crate::params::MAX_LIMBS];
     let mut largest = L::Doubles::splat(0.0);
     let done = n & !(L::COUNT - 1);
@@ -418,7 +421,12 @@ pub(super) fn reconstruct<L: Wide>(crt: &Crt, residues: &[u32], out: &mut [f64])
     }
     for k in (0..done).step_by(L::COUNT) {
         let mut value = [L::Doubles::splat(0.0); 2];
-        for (i, (m, weight, inverses)) in crt.steps().enumerate() {
+        for (i, step) in steps.iter().enumerate() {
+            let RadixStep {
+                modulus: m,
+                weight,
+                inverses,
+            } = *step;
             let q = Q::<L>::new(m);
             // SAFETY: a whole vector below the end of limb `i`.
             let mut x = unsafe { L::load(residues.as_ptr().add(i * n + k)) };

@@ -307,7 +307,7 @@ unsafe fn inverse_all<L: Lanes>(data: &mut [u32], m: &Modulus, z: &[i32], scale:
             a.store(at);
             b.store(at.add(L::COUNT));
         }
-        // Two layers a pass, of which the first has `count` blocks; the block of
+        // Two layers per pass, of which the first has `count` blocks; the block of
         // a pass is `4 quarter` long.
         count >>= 1;
         let mut quarter = L::COUNT;
