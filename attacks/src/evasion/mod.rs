@@ -1,0 +1,283 @@
+//! Adversarial examples by a man in the middle who knows the network (Shin, Choi, Choi
+//! 2021, section 5.1 and Table 4).
+//!
+//! The examples are made with the network in floating point and then sent through the
+//! target itself: for an encrypted one through encryption, evaluation and decryption.
+//! `accuracy` is that of the target on the examples; `label_flips` the share of them on
+//! which the target and the network in the clear disagree, which is what encryption
+//! adds. Beside the accuracy stand those on clean images and on images with random
+//! noise of `±eps`: an attack that is no better than the noise has found nothing.
+//!
+//! Gradients are of the cross entropy with the network's own label, as CleverHans takes
+//! it unless told otherwise: true labels would leak into single-step examples.
+
+pub mod bim;
+pub mod fgsm;
+pub mod pgd;
+
+use candle_core::{D, DType, Tensor};
+use candle_nn::ops::log_softmax;
+use chacha20::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
+use crate::network::Differentiable;
+use crate::paper::{SHIN_4, figure};
+use crate::plain::{Plain, classes};
+use crate::random;
+use crate::record::{Finding, Picture};
+use crate::stats::{agreement, wilson};
+use crate::target::{Access, Activation, Grants, Rows, Target};
+use crate::trainer::one_hot;
+
+/// What all of these attacks need.
+pub const ACCESS: Grants = Grants::of(&[Access::Labels, Access::Weights]);
+
+/// Samples that are attacked at once, to bound the memory.
+const BATCH: usize = 250;
+
+/// The perturbation of the paper's table.
+const PAPER_EPS: f64 = 0.3;
+
+/// An attack within an L-infinity ball by signs of gradients. CleverHans 4.0 with its
+/// defaults, and pixels clipped to 0..1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SignedGradient {
+    /// Steps.
+    pub iterations: usize,
+    /// Size of a step; `None` for `eps`.
+    pub step: Option<f64>,
+    /// Whether it starts at random within the ball.
+    pub random_start: bool,
+    /// 1 to climb the loss; a test climbs down.
+    pub direction: f64,
+}
+
+impl SignedGradient {
+    /// Adversarial examples of images with pixels from 0 to 1, none farther than `eps`
+    /// from its image in any pixel.
+    ///
+    /// # Errors
+    /// [`AttackError::Tensor`].
+    pub fn craft(
+        &self,
+        network: &Differentiable,
+        images: &Rows,
+        eps: f64,
+        seed: u64,
+    ) -> Result<Rows, AttackError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let step = self.direction * self.step.unwrap_or(eps);
+        let mut out = Vec::with_capacity(images.values().len());
+        for part in images.values().chunks(images.width() * BATCH) {
+            let clean = network.batch(part)?;
+            let own = own_labels(network, &clean)?;
+            let (low, high) = (
+                (&clean - eps)?.clamp(0.0, 1.0)?,
+                (&clean + eps)?.clamp(0.0, 1.0)?,
+            );
+            let within = |x: Tensor| x.maximum(&low)?.minimum(&high);
+            let mut x = clean.clone();
+            if self.random_start {
+                let start = part
+                    .iter()
+                    .map(|p| p + eps * 2.0f64.mul_add(random::uniform(&mut rng), -1.0));
+                x = within(network.batch(&start.collect::<Vec<f64>>())?)?;
+            }
+            for _ in 0..self.iterations {
+                let gradient = network.input_gradient(&x, |logits| cross_entropy(logits, &own))?;
+                x = within((x + (gradient.sign()? * step)?)?)?;
+            }
+            out.extend(x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?);
+        }
+        Ok(Rows::new(images.width(), out))
+    }
+}
+
+/// The labels that a network gives, one-hot.
+fn own_labels(network: &Differentiable, batch: &Tensor) -> candle_core::Result<Tensor> {
+    let logits = network.forward(batch)?.detach();
+    let labels = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
+    let labels: Vec<u8> = labels.into_iter().map(|label| label as u8).collect();
+    one_hot(&labels, network.outputs(), network.dtype())
+}
+
+/// Cross entropy, summed over the samples.
+fn cross_entropy(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+    (log_softmax(logits, D::Minus1)? * targets)?
+        .sum_all()?
+        .neg()
+}
+
+/// Images with random noise of `±eps` on every pixel, clipped.
+#[must_use]
+pub fn noise(images: &Rows, eps: f64, seed: u64) -> Rows {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut noisy = images.clone();
+    for pixel in noisy.values_mut() {
+        let sign = if rng.next_u32() & 1 == 0 { eps } else { -eps };
+        *pixel = (*pixel + sign).clamp(0.0, 1.0);
+    }
+    noisy
+}
+
+/// Runs an attack by signs on every target over a range of `eps`.
+fn sweep(
+    attack: &dyn Attack,
+    method: &SignedGradient,
+    column: Option<&str>,
+    context: &mut Context<'_>,
+) -> Result<(), AttackError> {
+    context.each_target(attack, |case| {
+        let samples = case
+            .data
+            .test
+            .images
+            .len()
+            .min(case.run.by_scale(200, 1000));
+        let images = Rows::images(&case.data.test.images[..samples]);
+        let labels = &case.data.test.labels[..samples];
+        let seed = case.run.seed;
+        let all = case
+            .run
+            .by_scale(&[0.1, 0.2, 0.3][..], &[0.05, 0.1, 0.15, 0.2, 0.25, 0.3]);
+        for &eps in all {
+            let of_step = params([
+                ("eps", eps.into()),
+                ("iterations", method.iterations.into()),
+                ("step", method.step.unwrap_or(eps).into()),
+                ("samples", samples.into()),
+            ]);
+            case.step(of_step, |case| {
+                let network = case.target.weights()?;
+                let examples = method.craft(&network, &images, eps, seed)?;
+                let clean = agreement(&case.target.labels(&images)?, labels);
+                let noisy = case.target.labels(&noise(&images, eps, seed))?;
+                let noisy = agreement(&noisy, labels);
+                let found = case.target.labels(&examples)?;
+                let clear = classes(&network.evaluate(&examples, BATCH)?);
+                let flips = found.iter().zip(&clear).filter(|(a, b)| a != b).count();
+                let about = case.target.about();
+                // The paper attacks its polynomial networks alone.
+                let same = about.activation == Activation::Polynomial && eps == PAPER_EPS;
+                let paper = column
+                    .filter(|_| same)
+                    .and_then(|c| figure(SHIN_4, &case.data.name, c));
+                if eps == PAPER_EPS {
+                    let name = format!("{}-{}-{}", attack.name(), about.name, case.data.name);
+                    case.run.picture(&name, &grid(&images, &examples))?;
+                }
+                Ok(vec![
+                    Finding::new("accuracy", agreement(&found, labels))
+                        .baseline("clean", clean.value)
+                        .baseline("random_noise", noisy.value)
+                        .baseline("chance", 1.0 / case.target.about().classes as f64)
+                        .paper(paper)
+                        .succeeds_below(noisy),
+                    Finding::new("label_flips", wilson(flips, samples)),
+                ])
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// The first images above their examples.
+fn grid(images: &Rows, examples: &Rows) -> Picture {
+    let count = images.len().min(10);
+    let row = |rows: &Rows, i| rows.row(i).iter().map(|&p| p as f32).collect();
+    let above = (0..count).map(|i| row(images, i));
+    Picture::Images {
+        width: he_nn::data::SIDE,
+        columns: (1..=count).map(|i| i.to_string()).collect(),
+        images: above.chain((0..count).map(|i| row(examples, i))).collect(),
+    }
+}
+
+/// Controls on the bundled digits and network, of which all 20 are read right: an
+/// attack at eps 0.3 must leave no more than a third of them.
+fn controls(method: SignedGradient) -> Vec<Control<'static>> {
+    const BAR: f64 = 1.0 / 3.0;
+    let control = |name, must, method: SignedGradient, eps: f64| Control {
+        name,
+        must,
+        run: Box::new(move |seed| {
+            let digits = he_nn::bundled::digits().map_err(|error| AttackError::Data {
+                attack: "evasion",
+                what: format!("the bundled digits, of which {error}"),
+            })?;
+            let images = Rows::images(&digits.images);
+            let network = control_network()?;
+            let examples = method.craft(&network, &images, eps, seed)?;
+            let found = classes(&network.evaluate(&examples, BATCH)?);
+            let value = agreement(&found, &digits.labels).value;
+            Ok(Outcome {
+                succeeded: value <= BAR,
+                value,
+                bar: BAR,
+            })
+        }),
+    };
+    let wrong = SignedGradient {
+        direction: -1.0,
+        ..method
+    };
+    vec![
+        control("eps 0.3", Must::Succeed, method, PAPER_EPS),
+        control("no perturbation", Must::Fail, method, 0.0),
+        control("gradient with the wrong sign", Must::Fail, wrong, PAPER_EPS),
+    ]
+}
+
+/// The bundled network of the controls.
+fn control_network() -> Result<Differentiable, AttackError> {
+    let name = "mnist-mlp64";
+    let plain = Plain::bundled(name, "digits")?.ok_or_else(|| AttackError::Data {
+        attack: "evasion",
+        what: format!("the bundled network {name}"),
+    })?;
+    Ok(plain.weights()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_stay_within_eps_and_pixels() {
+        let digits = he_nn::bundled::digits().unwrap();
+        let images = Rows::images(&digits.images);
+        let network = control_network().unwrap();
+        for method in [fgsm::METHOD, bim::METHOD, pgd::METHOD] {
+            let examples = method.craft(&network, &images, 0.2, 3).unwrap();
+            let mut largest = 0.0f64;
+            for (a, b) in examples.values().iter().zip(images.values()) {
+                assert!((0.0..=1.0).contains(a));
+                largest = largest.max((a - b).abs());
+            }
+            assert!((0.19..0.2 + 1e-9).contains(&largest), "{largest}");
+            let again = method.craft(&network, &images, 0.2, 3).unwrap();
+            assert_eq!(examples, again);
+        }
+    }
+
+    #[test]
+    fn random_noise_is_no_attack() {
+        let digits = he_nn::bundled::digits().unwrap();
+        let noisy = noise(&Rows::images(&digits.images), 0.3, 1);
+        let found = classes(&control_network().unwrap().evaluate(&noisy, 20).unwrap());
+        let value = agreement(&found, &digits.labels).value;
+        assert!(value > 1.0 / 3.0, "{value}");
+    }
+
+    #[test]
+    fn gradients_of_confident_logits_do_not_vanish() {
+        // The first logit leads by 60: in `f32` the softmax is 1 and its gradient 0.
+        let logits = Tensor::new(&[[60.0f64, 0.0, 1.0]], &candle_core::Device::Cpu).unwrap();
+        let var = candle_core::Var::from_tensor(&logits).unwrap();
+        let target = one_hot(&[0], 3, DType::F64).unwrap();
+        let gradients = cross_entropy(&var, &target).unwrap().backward().unwrap();
+        let row = gradients.get(&var).unwrap().to_vec2::<f64>().unwrap();
+        assert!(row[0][2] > 0.0 && row[0][1] > 0.0, "{row:?}");
+    }
+}

@@ -1,0 +1,53 @@
+//! Attacks on networks, in the clear and under encryption.
+//!
+//! This crate knows no device, no link and no file. It states as traits what it needs
+//! ([`Target`], [`record::Sink`], [`he_nn::progress::Progress`]), and whoever runs it
+//! supplies them: the encrypted deployment is one more [`Target`].
+//!
+//! # To add an attack
+//!
+//! 1. One file with a unit struct that implements [`Attack`]: the access that it needs,
+//!    the papers' tables that it fills, [`Attack::run`] and its controls.
+//! 2. One line in [`ATTACKS`].
+//!
+//! `run` goes through [`Context::each_target`], which hands over one [`Case`] per target
+//! that grants the access and records "not applicable" for the others. Work is done in
+//! steps ([`Case::step`]): what a step finds is recorded at once, and a step that is
+//! recorded already is left out, so that an interrupted run continues. Steps of one
+//! target differ in their parameters. Queries go through [`Case::target`], which counts.
+//! What depends on chance derives it from [`attack::Run::seed`].
+//!
+//! The tests run every registered attack on small data and check that its controls hold:
+//! at least one that must succeed and one that must fail.
+//!
+//! # Layers
+//!
+//! [`stats`], [`paper`], [`network`] < [`target`] < [`plain`], [`trainer`], [`record`] <
+//! [`attack`] < the attacks < [`ATTACKS`].
+
+pub mod attack;
+pub mod evasion;
+pub mod network;
+pub mod paper;
+pub mod plain;
+pub mod random;
+pub mod record;
+pub mod stats;
+pub mod synthetic;
+pub mod target;
+pub mod trainer;
+
+pub use attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome, Run};
+pub use target::{Access, Denied, Grants, Target, TargetError, View};
+
+/// Every attack.
+pub const ATTACKS: &[&dyn Attack] = &[&evasion::fgsm::Fgsm, &evasion::bim::Bim, &evasion::pgd::Pgd];
+
+/// The attack of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Attack> {
+    ATTACKS.iter().find(|attack| attack.name() == name).copied()
+}
+
+#[cfg(test)]
+mod tests;
