@@ -5,9 +5,10 @@
 //! distributions package it).
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use he_core::Params;
 
@@ -115,23 +116,16 @@ pub fn build(options: &Options<'_>) -> Result<PathBuf, FirmwareError> {
 /// # Errors
 /// See [`FirmwareError`].
 pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, FirmwareError> {
-    // Two builds in one process would wait for each other anyway, and copy
-    // each other's result.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
     let board = boards::find(options.board)?;
     let root = workspace()?;
     let model = match options.model {
         None => None,
-        Some(path) => {
-            Some(
-                std::fs::canonicalize(path).map_err(|error| FirmwareError::NoModel {
-                    path: path.into(),
-                    reason: error.to_string(),
-                })?,
-            )
-        }
+        Some(path) => Some(
+            fs::canonicalize(path).map_err(|error| FirmwareError::NoModel {
+                path: path.into(),
+                reason: error.to_string(),
+            })?,
+        ),
     };
     let toolchain = find_toolchain(&root, board)?;
     let target_directory = root.join("target").join("firmware");
@@ -181,6 +175,10 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
         reason,
         command: shell(command),
     };
+    let images = target_directory.join("images");
+    // Held to the end. Builds wait for each other anyway, and every one leaves its
+    // result under the same name: another thread or process would copy this one's.
+    let _lock = lock(&images).map_err(|error| failed(error.to_string(), &command))?;
     let output = command
         .output()
         .map_err(|error| failed(error.to_string(), &command))?;
@@ -195,15 +193,27 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
         .join(board.target)
         .join(PROFILE)
         .join(program);
-    let image = target_directory
-        .join("images")
-        .join(image_name(options, program));
-    let copied = std::fs::create_dir_all(target_directory.join("images"))
-        .and_then(|()| std::fs::copy(&built, &image));
-    match copied {
-        Ok(_) => Ok(image),
+    let image = images.join(image_name(options, program));
+    match replace(&built, &image) {
+        Ok(()) => Ok(image),
         Err(error) => Err(failed(error.to_string(), &command)),
     }
+}
+
+/// Waits until nobody else builds an image. Dropping the file unlocks it.
+fn lock(images: &Path) -> io::Result<File> {
+    fs::create_dir_all(images)?;
+    let file = File::create(images.join(".lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Copies a file so that whoever reads the old one, as an emulator that starts, reads
+/// it to its end.
+fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    let part = to.with_extension("part");
+    fs::copy(from, &part)?;
+    fs::rename(&part, to)
 }
 
 /// One file per combination, so that a later build of another does not replace
@@ -357,7 +367,7 @@ fn has_source(sysroot: &Path) -> bool {
 /// `rust-lld` of one of the compilers, else `ld.lld` on the path.
 fn find_linker(sysroots: &[&PathBuf]) -> Option<PathBuf> {
     let own = sysroots.iter().find_map(|sysroot| {
-        let hosts = std::fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
+        let hosts = fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
         hosts
             .filter_map(Result::ok)
             .map(|host| host.path().join("bin/rust-lld"))
