@@ -3,6 +3,8 @@
 use crate::model::{Model, ModelError, Sample};
 
 use crate::network::Network;
+use crate::plan::batch::BatchPlan;
+use crate::plan::{self, OutOfRange, Plan};
 
 /// The logits of a sample.
 ///
@@ -16,6 +18,95 @@ pub fn logits<'s>(
     let mut logits = vec![0.0; model.outputs()];
     model.plain_logits(sample, &mut workspace, &mut logits)?;
     Ok(logits)
+}
+
+/// Why a sample is not evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum SampleError {
+    /// It does not fit the network.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The plan has no room for its values.
+    #[error(transparent)]
+    Range(#[from] OutOfRange),
+}
+
+/// The logits of a sample in the clear, if the plan has room for every value on the way:
+/// what a client asks before it encrypts, as a result that wrapped around cannot always
+/// be told from a right one.
+///
+/// # Errors
+/// [`SampleError`].
+pub fn checked<'s>(
+    plan: &Plan<'_>,
+    sample: impl Into<Sample<'s>>,
+) -> Result<Vec<f64>, SampleError> {
+    let mut step = 0;
+    walk(
+        plan.model(),
+        sample.into(),
+        plan.input_limit(),
+        |layer, inputs, results| {
+            // The last layer of several that are one step.
+            if plan.limit(step).is_none_or(|limit| limit.layer != layer) {
+                return Ok(false);
+            }
+            plan.check_step(step, inputs, results)?;
+            step += 1;
+            Ok(true)
+        },
+    )
+}
+
+/// The same for a batch.
+///
+/// # Errors
+/// [`SampleError`].
+pub fn checked_in_batch<'s>(
+    plan: &BatchPlan<'_>,
+    sample: impl Into<Sample<'s>>,
+) -> Result<Vec<f64>, SampleError> {
+    walk(
+        plan.model(),
+        sample.into(),
+        plan.input_limit(),
+        |layer, _, results| {
+            if let Some(limit) = plan.limit(layer) {
+                plan::check(results.iter().copied(), Some(layer), limit.value)?;
+            }
+            Ok(true)
+        },
+    )
+}
+
+/// Evaluates a sample and shows `each` the values that a step takes and gives; it says
+/// whether the step is complete. The logits.
+fn walk(
+    model: &Model<'_>,
+    sample: Sample<'_>,
+    input_limit: f64,
+    mut each: impl FnMut(usize, &[f64], &[f64]) -> Result<bool, OutOfRange>,
+) -> Result<Vec<f64>, SampleError> {
+    let mut inputs = vec![0.0; model.inputs()];
+    model.input_values(sample, &mut inputs)?;
+    plan::check(inputs.iter().copied(), None, input_limit)?;
+    let mut workspace = vec![0.0; model.workspace_len()];
+    let (mut logits, mut failed) = (Vec::new(), None);
+    model.plain_layers(sample, &mut workspace, |layer, results| {
+        if failed.is_some() {
+            return;
+        }
+        match each(layer, &inputs, results) {
+            Ok(true) => inputs = results.to_vec(),
+            Ok(false) => {}
+            Err(error) => failed = Some(error),
+        }
+        logits = results.to_vec();
+    })?;
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(logits),
+    }
 }
 
 /// The class that logits speak for: the largest, or for a single one whether

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ThreadTime;
 use he_core::Params;
 use he_nn::boards;
+use he_nn::clear;
 use he_nn::message::{Memory, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::batch::BatchPlan;
@@ -85,17 +86,22 @@ pub trait Service {
         1
     }
 
-    /// Classifies samples, an inference each, in order. What a run of several takes is
-    /// shared among them.
+    /// Classifies samples, an answer each, in order. What a run of several takes is
+    /// shared among them. A sample that the plan has no room for, or whose result was
+    /// refused, has that as its answer, and the others go on; the key is renewed after a
+    /// refused result.
     ///
     /// # Errors
-    /// [`ServiceError`] of the first that fails.
+    /// [`ServiceError`] where nothing can go on.
     fn infer(
         &mut self,
         samples: &[Sample<'_>],
         progress: &mut dyn Progress,
-    ) -> Result<Vec<Inference>, ServiceError>;
+    ) -> Result<Vec<Answer>, ServiceError>;
 }
+
+/// What became of a sample.
+pub type Answer = Result<Inference, ClientError>;
 
 /// What is asked of a service.
 pub struct Request<'a> {
@@ -193,18 +199,61 @@ impl<'m> InMemory<'m> {
     /// # Errors
     /// [`ServiceError`].
     pub fn with_client(mut client: Client<'m>) -> Result<Self, ServiceError> {
-        let (keys, weights) = (client.switching_keys()?, client.weights()?);
-        let plan = client.plan();
-        let program = Program::of(plan)?;
-        let memory = in_memory(latency::memory(&program));
-        let engine = Engine::new(program, Some(plan.model()), &keys, &weights)?;
+        let (engine, keys) = engine_of(&mut client)?;
         Ok(Self {
-            deployment: deployment_of(plan)?,
+            deployment: deployment_of(client.plan())?,
+            memory: in_memory(latency::memory(engine.program())),
             client,
             engine,
-            memory,
-            keys: (keys.len() + weights.len()) as u64,
+            keys,
         })
+    }
+
+    /// One sample, from its encryption to its logits.
+    fn answer(&mut self, sample: Sample<'_>) -> Result<Inference, ServiceError> {
+        if self.client.is_spent() {
+            self.client.renew()?;
+            (self.engine, self.keys) = engine_of(&mut self.client)?;
+        }
+        let start = Instant::now();
+        let input = self.client.encrypt(sample)?;
+        let cpu = ThreadTime::now();
+        let (result, times) = self.engine.evaluate(&input)?;
+        let cpu = cpu.elapsed();
+        let logits = self.client.decrypt(&result)?;
+        let keys_up = std::mem::take(&mut self.keys);
+        Ok(Inference {
+            logits,
+            bytes: Bytes {
+                up: input.len() as u64 + keys_up,
+                down: result.len() as u64,
+                keys_up,
+            },
+            board: "inproc".to_owned(),
+            unit: TimeUnit::Nanoseconds,
+            memory: self.memory,
+            stages: stages(&times, 1),
+            trace: None,
+            wall: start.elapsed(),
+            cpu: Some(cpu),
+        })
+    }
+}
+
+/// An engine that has the client's keys, and their bytes.
+fn engine_of(client: &mut Client<'_>) -> Result<(Engine, u64), ServiceError> {
+    let (keys, weights) = (client.switching_keys()?, client.weights()?);
+    let plan = client.plan();
+    let engine = Engine::new(Program::of(plan)?, Some(plan.model()), &keys, &weights)?;
+    Ok((engine, (keys.len() + weights.len()) as u64))
+}
+
+/// Keeps what is wrong with one sample as its answer.
+fn of_sample(answer: Result<Inference, ServiceError>) -> Result<Answer, ServiceError> {
+    match answer {
+        Ok(inference) => Ok(Ok(inference)),
+        Err(ServiceError::Client(error)) if error.is_of_sample() => Ok(Err(error)),
+        Err(error) => Err(error),
     }
 }
 
@@ -236,35 +285,15 @@ impl Service for InMemory<'_> {
         &mut self,
         samples: &[Sample<'_>],
         progress: &mut dyn Progress,
-    ) -> Result<Vec<Inference>, ServiceError> {
+    ) -> Result<Vec<Answer>, ServiceError> {
         progress.start(samples.len() as u64);
-        let mut inferences = Vec::with_capacity(samples.len());
+        let mut answers = Vec::with_capacity(samples.len());
         for &sample in samples {
-            let start = Instant::now();
-            let input = self.client.encrypt(sample)?;
-            let cpu = ThreadTime::now();
-            let (result, times) = self.engine.evaluate(&input)?;
-            let cpu = cpu.elapsed();
-            let logits = self.client.decrypt(&result)?;
-            let keys_up = std::mem::take(&mut self.keys);
-            inferences.push(Inference {
-                logits,
-                bytes: Bytes {
-                    up: input.len() as u64 + keys_up,
-                    down: result.len() as u64,
-                    keys_up,
-                },
-                board: "inproc".to_owned(),
-                unit: TimeUnit::Nanoseconds,
-                memory: self.memory,
-                stages: stages(&times, 1),
-                trace: None,
-                wall: start.elapsed(),
-                cpu: Some(cpu),
-            });
+            let answer = self.answer(sample);
+            answers.push(of_sample(answer)?);
             progress.advance(1);
         }
-        Ok(inferences)
+        Ok(answers)
     }
 }
 
@@ -326,6 +355,70 @@ impl<'m> Batches<'m> {
     }
 }
 
+impl Batches<'_> {
+    /// A batch of samples that the plan has room for.
+    fn batch(
+        &mut self,
+        batch: &[Sample<'_>],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Answer>, ServiceError> {
+        let start = Instant::now();
+        let input = self.client.encrypt(batch)?;
+        let cpu = ThreadTime::now();
+        let (result, times) = self.engine.evaluate(&input, || progress.advance(1))?;
+        let cpu = cpu.elapsed();
+        let logits = match self.client.decrypt(&result, batch.len()) {
+            Ok(logits) => logits,
+            // One result of all samples: none of them has an answer.
+            Err(error) if error.spends_key() => {
+                let sentence = error.to_string();
+                self.renew()?;
+                let refused = || ClientError::Batch {
+                    sentence: sentence.clone(),
+                };
+                return Ok(batch.iter().map(|_| Err(refused())).collect());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let count = batch.len() as u64;
+        let wall = start.elapsed() / count as u32;
+        let stages = stages(&times, count);
+        let mut answers = Vec::with_capacity(batch.len());
+        for (index, logits) in (0..).zip(logits) {
+            let keys_up = std::mem::take(&mut self.keys);
+            // What does not divide evenly belongs to the first.
+            let share =
+                |bytes: usize| bytes as u64 / count + u64::from(index < bytes as u64 % count);
+            answers.push(Ok(Inference {
+                logits,
+                bytes: Bytes {
+                    up: share(input.len()) + keys_up,
+                    down: share(result.len()),
+                    keys_up,
+                },
+                board: "inproc".to_owned(),
+                unit: TimeUnit::Nanoseconds,
+                memory: self.memory,
+                stages: stages.clone(),
+                trace: None,
+                wall,
+                cpu: Some(cpu / count as u32),
+            }));
+        }
+        Ok(answers)
+    }
+
+    /// Draws new keys.
+    fn renew(&mut self) -> Result<(), ServiceError> {
+        let plan = self.client.plan().clone();
+        self.client = BatchClient::new(plan.clone())?;
+        let keys = self.client.switching_keys()?;
+        self.keys = keys.len() as u64;
+        self.engine = BatchEngine::new(plan, &keys)?;
+        Ok(())
+    }
+}
+
 impl Service for Batches<'_> {
     fn deployment(&self) -> &Deployment {
         &self.deployment
@@ -339,43 +432,29 @@ impl Service for Batches<'_> {
         &mut self,
         samples: &[Sample<'_>],
         progress: &mut dyn Progress,
-    ) -> Result<Vec<Inference>, ServiceError> {
-        let batches = samples.chunks(self.samples());
-        progress.start((batches.len() * self.deployment.steps.len()) as u64);
-        let mut inferences = Vec::with_capacity(samples.len());
-        for batch in batches {
-            let start = Instant::now();
-            let input = self.client.encrypt(batch)?;
-            let cpu = ThreadTime::now();
-            let (result, times) = self.engine.evaluate(&input, || progress.advance(1))?;
-            let cpu = cpu.elapsed();
-            let logits = self.client.decrypt(&result, batch.len())?;
-            let count = batch.len() as u64;
-            let wall = start.elapsed() / count as u32;
-            let stages = stages(&times, count);
-            for (index, logits) in (0..).zip(logits) {
-                let keys_up = std::mem::take(&mut self.keys);
-                // What does not divide evenly belongs to the first.
-                let share =
-                    |bytes: usize| bytes as u64 / count + u64::from(index < bytes as u64 % count);
-                inferences.push(Inference {
-                    logits,
-                    bytes: Bytes {
-                        up: share(input.len()) + keys_up,
-                        down: share(result.len()),
-                        keys_up,
-                    },
-                    board: "inproc".to_owned(),
-                    unit: TimeUnit::Nanoseconds,
-                    memory: self.memory,
-                    stages: stages.clone(),
-                    trace: None,
-                    wall,
-                    cpu: Some(cpu / count as u32),
-                });
+    ) -> Result<Vec<Answer>, ServiceError> {
+        // Those that the plan has no room for take no slot.
+        let mut answers = Vec::with_capacity(samples.len());
+        let mut fit = Vec::with_capacity(samples.len());
+        for &sample in samples {
+            let checked = clear::checked_in_batch(self.client.plan(), sample);
+            if checked.is_ok() {
+                fit.push(sample);
             }
+            answers.push(checked.err().map(|error| Err(error.into())));
         }
-        Ok(inferences)
+        let batches = fit.chunks(self.samples());
+        progress.start((batches.len() * self.deployment.steps.len()) as u64);
+        let mut of_batches = Vec::with_capacity(fit.len());
+        for batch in batches {
+            of_batches.append(&mut self.batch(batch, progress)?);
+        }
+        let mut of_batches = of_batches.into_iter();
+        let filled = answers
+            .into_iter()
+            .map(|answer| answer.or_else(|| of_batches.next()));
+        // As many as fit came back.
+        Ok(filled.flatten().collect())
     }
 }
 
@@ -412,12 +491,16 @@ impl<T: Transport> Service for Remote<'_, T> {
         &mut self,
         samples: &[Sample<'_>],
         progress: &mut dyn Progress,
-    ) -> Result<Vec<Inference>, ServiceError> {
-        let mut inferences = Vec::with_capacity(samples.len());
+    ) -> Result<Vec<Answer>, ServiceError> {
+        let mut answers = Vec::with_capacity(samples.len());
         for (done, &sample) in samples.iter().enumerate() {
             progress.note(&format!("sample {} of {}", done + 1, samples.len()));
-            inferences.push(self.client.infer(&mut self.link, sample, progress)?);
+            if self.client.is_spent() {
+                self.client.renew()?;
+            }
+            let answer = self.client.infer(&mut self.link, sample, progress);
+            answers.push(of_sample(answer.map_err(ServiceError::Client))?);
         }
-        Ok(inferences)
+        Ok(answers)
     }
 }

@@ -18,6 +18,7 @@
 //! | `order` | the one order of work; everything else is a fold over it |
 //! | `cost` | what it costs where it runs |
 //! | `bound` | values and errors through it |
+//! | `range` | what a sample may do to it |
 //! | `batch` | batch packing |
 //!
 //! # Scales
@@ -38,6 +39,7 @@ mod error;
 mod form;
 mod linear;
 mod order;
+mod range;
 
 pub use bound::Norms;
 pub use cost::{PASSES_PER_TRANSFORM, Prices, Target};
@@ -45,6 +47,7 @@ pub use error::PlanError;
 pub use form::Form;
 pub use linear::{LinearMap, MAX_MERGED, Precision, Taps, WeightTable};
 pub use order::{Op, Operand, Task};
+pub use range::{Limit, OutOfRange, check};
 
 use crate::message::{CHUNK_COEFFS, SEED_BYTES};
 use crate::model::{Layer, MAX_DEGREE, Model};

@@ -1,5 +1,6 @@
 //! The client of batches: one sample per slot, one ciphertext per value.
 
+use he_nn::clear;
 use he_nn::model::Sample;
 use he_nn::plan::batch::BatchPlan;
 use zeroize::Zeroizing;
@@ -30,6 +31,12 @@ impl<'m> BatchClient<'m> {
         Self { plan, keys }
     }
 
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &BatchPlan<'m> {
+        &self.plan
+    }
+
     /// What the evaluator needs before the first batch.
     ///
     /// # Errors
@@ -55,8 +62,11 @@ impl<'m> BatchClient<'m> {
         let model = self.plan.model();
         let rows = samples
             .iter()
-            .map(|&sample| values_of(model, sample))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|&sample| {
+                clear::checked_in_batch(&self.plan, sample)?;
+                values_of(model, sample)
+            })
+            .collect::<Result<Vec<_>, ClientError>>()?;
         let (level, scale) = (self.plan.input_level(), self.plan.input_scale());
         let mut bytes = Vec::new();
         for input in 0..model.inputs() {

@@ -1,5 +1,6 @@
 //! Why a client has no result, in sentences.
 
+use he_nn::clear::SampleError;
 use he_nn::message::{Fault, Item, Refusal, Reply};
 use he_nn::model::ModelError;
 use he_nn::plan::PlanError;
@@ -100,9 +101,20 @@ pub enum ClientError {
         /// Largest coefficient, in per cent of half the modulus.
         percent: f64,
     },
-    /// The sample does not fit the network.
+    /// The sample does not fit the network, or the plan has no room for its values.
     #[error(transparent)]
-    Sample(#[from] ModelError),
+    Sample(#[from] SampleError),
+    /// The result of the batch that the sample was in was refused.
+    #[error("the result of its batch was refused: {sentence}")]
+    Batch {
+        /// Why.
+        sentence: String,
+    },
+    /// The key has been used for a result that was refused.
+    #[error(
+        "a result was refused, and acceptance is an answer to whoever made it: renew the key before it is used again"
+    )]
+    Spent,
     /// The network has no plan, or none that a program holds.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -129,6 +141,30 @@ pub enum ClientError {
         /// Why.
         source: he_core::Error,
     },
+}
+
+impl From<ModelError> for ClientError {
+    fn from(error: ModelError) -> Self {
+        Self::Sample(error.into())
+    }
+}
+
+impl ClientError {
+    /// Whether it is about one sample, so that others can be evaluated.
+    #[must_use]
+    pub const fn is_of_sample(&self) -> bool {
+        matches!(
+            self,
+            Self::Sample(_) | Self::Batch { .. } | Self::Wrapped { .. } | Self::Result { .. }
+        )
+    }
+
+    /// Whether the evaluator learns from it what it should not: that a result which it
+    /// made was not accepted.
+    #[must_use]
+    pub const fn spends_key(&self) -> bool {
+        matches!(self, Self::Wrapped { .. } | Self::Result { .. })
+    }
 }
 
 /// A refusal as a sentence.

@@ -119,6 +119,8 @@ pub struct Client<'m> {
     streamed: Option<Streamed>,
     patience: Duration,
     tracing: bool,
+    /// A result was refused.
+    spent: bool,
 }
 
 /// What is made once and streamed with every sample.
@@ -158,6 +160,7 @@ impl<'m> Client<'m> {
             streamed: None,
             patience: PATIENCE,
             tracing: false,
+            spent: false,
         })
     }
 
@@ -169,6 +172,30 @@ impl<'m> Client<'m> {
     /// From now on has every inference traced, or not; not at first.
     pub const fn set_tracing(&mut self, tracing: bool) {
         self.tracing = tracing;
+    }
+
+    /// Draws new keys: a key is not used again once a result was refused under it, as
+    /// `2 N` answers of acceptance or refusal give it away.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn renew(&mut self) -> Result<(), ClientError> {
+        self.keys = Keys::new(self.plan.params())?;
+        self.streamed = None;
+        self.spent = false;
+        Ok(())
+    }
+
+    /// Whether the key was spent, so that [`Self::renew`] is due.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.spent
+    }
+
+    /// Marks the key as spent where a result was refused.
+    fn noted<T>(&mut self, answer: Result<T, ClientError>) -> Result<T, ClientError> {
+        self.spent |= answer.as_ref().is_err_and(ClientError::spends_key);
+        answer
     }
 
     /// The plan.
@@ -252,7 +279,7 @@ impl<'m> Client<'m> {
     /// # Errors
     /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size.
     pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Vec<u8>, ClientError> {
-        let values = values_of(self.plan.model(), sample.into())?;
+        let values = self.values_of(sample.into())?;
         let mut bytes = Vec::new();
         for index in 0..self.plan.ciphertexts() {
             let fresh = self.input(index, &values)?;
@@ -273,9 +300,20 @@ impl<'m> Client<'m> {
     ///
     /// # Errors
     /// [`ClientError::Result`], [`ClientError::Wrapped`].
-    pub fn decrypt(&self, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
-        self.keys
-            .decrypt(bytes, 0, self.plan.output_scale(), self.output_slots())
+    pub fn decrypt(&mut self, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
+        let (scale, slots) = (self.plan.output_scale(), self.output_slots());
+        let answer = self.keys.decrypt(bytes, 0, scale, slots);
+        self.noted(answer)
+    }
+
+    /// A sample as the first layer sees it, if the key may be used and the plan has
+    /// room for it.
+    fn values_of(&self, sample: Sample<'_>) -> Result<Zeroizing<Vec<f64>>, ClientError> {
+        if self.spent {
+            return Err(ClientError::Spent);
+        }
+        clear::checked(&self.plan, sample)?;
+        values_of(self.plan.model(), sample)
     }
 
     /// The slot of each logit.
@@ -288,14 +326,14 @@ impl<'m> Client<'m> {
     ///
     /// # Errors
     /// [`ClientError`]; the next inference on the same link works unless the link
-    /// itself is gone.
+    /// itself is gone, or the key was spent ([`Self::renew`]).
     pub fn infer<'s, T: Transport>(
         &mut self,
         link: &mut Connection<T>,
         sample: impl Into<Sample<'s>>,
         progress: &mut dyn Progress,
     ) -> Result<Inference, ClientError> {
-        let values = values_of(self.plan.model(), sample.into())?;
+        let values = self.values_of(sample.into())?;
         let seal = |client: &mut Self, index| {
             let fresh = client.input(index, &values)?;
             fresh.packed(client.plan.params())
@@ -314,6 +352,9 @@ impl<'m> Client<'m> {
         seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
         progress: &mut dyn Progress,
     ) -> Result<Inference, E> {
+        if self.spent {
+            return Err(ClientError::Spent.into());
+        }
         let streamed = match self.streamed.take() {
             Some(streamed) => streamed,
             None => self.stream()?,
@@ -340,9 +381,10 @@ impl<'m> Client<'m> {
         let (outcome, inference) = answered?;
         let device = link.transport().name();
         let (scale, slots) = (self.plan.output_scale(), self.output_slots());
-        let logits =
+        let answer =
             self.keys
-                .decrypt_words(outcome.halves, outcome.scale, 0, scale, slots, &device)?;
+                .decrypt_words(outcome.halves, outcome.scale, 0, scale, slots, &device);
+        let logits = self.noted(answer)?;
         Ok(Inference {
             logits,
             ..inference

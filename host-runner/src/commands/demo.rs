@@ -49,11 +49,11 @@ pub fn run() -> Result<(), Failure> {
         out.push_str(&row(images, reports));
     }
     let (params, e) = (&report.params, &report.evaluator);
-    let right = report
-        .images
-        .iter()
-        .filter(|i| i.predicted == usize::from(i.label))
-        .count();
+    let is_right = |image: &&ImageReport| {
+        let predicted = image.classified().map(|image| image.predicted);
+        predicted == Some(usize::from(image.label))
+    };
+    let right = report.images.iter().filter(is_right).count();
     out.push_str(&text::facts(&[
         (
             "right",
@@ -103,12 +103,11 @@ fn row(images: &[[u8; SIDE * SIDE]], reports: &[ImageReport]) -> String {
         out.push('\n');
     }
     for report in reports {
-        let verdict = if report.predicted == usize::from(report.label) {
-            "right"
-        } else {
-            "wrong"
+        let text = match report.classified().map(|image| image.predicted) {
+            Some(digit) if digit == usize::from(report.label) => format!("{digit} right"),
+            Some(digit) => format!("{digit} wrong"),
+            None => "refused".to_owned(),
         };
-        let text = format!("{} {verdict}", report.predicted);
         out.push_str(&format!("{text:^width$} ", width = SIDE / 2));
     }
     out.push_str("\n\n");

@@ -134,7 +134,31 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.trace {
         write_timeline(path, &timeline)?;
     }
-    output::present(arguments.json.as_deref(), &report, || report.text())
+    output::present(arguments.json.as_deref(), &report, || report.text())?;
+    verdict(&report)
+}
+
+/// Whether the work was done: every sample answered, and each as the plan says.
+fn verdict(report: &InferReport) -> Result<(), Failure> {
+    let worst = report.beyond_plan().filter_map(|image| {
+        let error = image.classified()?.max_logit_error;
+        Some((image.index, error))
+    });
+    if let Some((index, error)) = worst.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
+        return Err(Failure::BeyondPlan {
+            count: report.beyond_plan().count(),
+            index,
+            error,
+            allowed: report.allowed_error,
+        });
+    }
+    match report.refusals().count() {
+        0 => Ok(()),
+        count => Err(Failure::Refused {
+            count,
+            of: report.images.len(),
+        }),
+    }
 }
 
 /// Has samples classified, in runs of as many as the service takes, and reports on it.
@@ -155,14 +179,17 @@ pub(super) fn classify(
     let mut run = Run::new(&deployment);
     let start = Instant::now();
     let alone: Vec<Sample<'_>> = samples.iter().map(|&(sample, _)| sample).collect();
-    let inferences = service.infer(&alone, bar).map_err(file.failed())?;
+    let answers = service.infer(&alone, bar).map_err(file.failed())?;
     let wall = start.elapsed();
-    for ((index, &(sample, label)), inference) in (offset..).zip(samples).zip(inferences) {
-        run.add(&model, (index, sample, label), &inference)
+    for ((index, &(sample, label)), answer) in (offset..).zip(samples).zip(answers) {
+        run.add(&model, (index, sample, label), &answer)
             .map_err(|source| Failure::Model {
                 name: file.name().to_owned(),
                 source,
             })?;
+        let Ok(inference) = answer else {
+            continue;
+        };
         if let Some(trace) = inference.trace {
             timeline.board.clone_from(&inference.board);
             timeline.unit = inference.unit;

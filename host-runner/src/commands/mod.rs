@@ -174,6 +174,30 @@ pub enum Failure {
         /// How many there are.
         available: usize,
     },
+    /// Samples without a result; the others are in the report.
+    #[error(
+        "{count} of {of} samples were refused, as the report says of each: leave them out, or bring their values into the range of training"
+    )]
+    Refused {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Logits further from those in the clear than the plan says.
+    #[error(
+        "the logits of {count} samples differ from those in the clear by more than the plan's {allowed:.4}, that of sample {index} by {error:.4}: the evaluator may have changed them, or the sample is unlike the training data"
+    )]
+    BeyondPlan {
+        /// How many.
+        count: usize,
+        /// The worst.
+        index: usize,
+        /// Its error.
+        error: f64,
+        /// What the plan says.
+        allowed: f64,
+    },
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),

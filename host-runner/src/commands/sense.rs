@@ -217,7 +217,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         let mut values = Zeroizing::new(vec![0.0; model.inputs()]);
         model
             .input_values(&image[..], &mut values)
-            .map_err(ClientError::Sample)?;
+            .map_err(ClientError::from)?;
         let mut ciphertexts = 0;
         let mut bar = Bar::default();
         bar.note("from the sensor");

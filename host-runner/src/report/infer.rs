@@ -10,8 +10,7 @@ use he_nn::plan::{Packing, WeightMode};
 use serde::Serialize;
 
 use super::text::{bytes, facts, grouped, table};
-use crate::client::Inference;
-use crate::service::Deployment;
+use crate::service::{Answer, Deployment};
 
 /// The parameter set in use.
 #[derive(Clone, Debug, Serialize)]
@@ -60,6 +59,27 @@ pub struct ImageReport {
     pub index: usize,
     /// Its label.
     pub label: u8,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What became of an image.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// It was classified.
+    Classified(Classified),
+    /// It has no result.
+    Refused {
+        /// Why, in a sentence.
+        refused: String,
+    },
+}
+
+/// A result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Classified {
     /// Class of the decrypted logits.
     pub predicted: usize,
     /// Class of the same quantized network in the clear.
@@ -70,6 +90,26 @@ pub struct ImageReport {
     pub logits: Vec<f64>,
     /// Wall-clock seconds, encryption and link included; in a batch, its share.
     pub seconds: f64,
+}
+
+impl ImageReport {
+    /// Its result, if it has one.
+    #[must_use]
+    pub const fn classified(&self) -> Option<&Classified> {
+        match &self.outcome {
+            Outcome::Classified(classified) => Some(classified),
+            Outcome::Refused { .. } => None,
+        }
+    }
+
+    /// Why it has none.
+    #[must_use]
+    pub fn refused(&self) -> Option<&str> {
+        match &self.outcome {
+            Outcome::Classified(_) => None,
+            Outcome::Refused { refused } => Some(refused),
+        }
+    }
 }
 
 /// One step of the plan, mean over the images.
@@ -143,6 +183,13 @@ pub struct InferReport {
     pub wall_seconds: f64,
     /// Processor seconds of this process over the whole run, keys and set-up included.
     pub cpu_seconds: f64,
+    /// Images that were tried again after a fault of the link.
+    pub retries: u64,
+    /// Images without an answer, refused ones apart.
+    pub unfinished: u64,
+    /// What the plan says of the largest logit error.
+    #[serde(skip)]
+    pub allowed_error: f64,
 }
 
 /// A run as it goes on.
@@ -175,7 +222,7 @@ impl<'d> Run<'d> {
         }
     }
 
-    /// Adds an inference of a sample, beside the same network in the clear.
+    /// Adds a sample's answer, beside the same network in the clear.
     ///
     /// # Errors
     /// [`ModelError`] where the sample does not fit the network.
@@ -183,19 +230,33 @@ impl<'d> Run<'d> {
         &mut self,
         model: &Model<'_>,
         (index, sample, label): (usize, Sample<'_>, u8),
-        inference: &Inference,
+        answer: &Answer,
     ) -> Result<(), ModelError> {
+        let inference = match answer {
+            Ok(inference) => inference,
+            Err(error) => {
+                let refused = error.to_string();
+                self.images.push(ImageReport {
+                    index,
+                    label,
+                    outcome: Outcome::Refused { refused },
+                });
+                return Ok(());
+            }
+        };
         let plain = clear::logits(model, sample)?;
         let errors = inference.logits.iter().zip(&plain);
         let errors = errors.map(|(a, b)| (a - b).abs());
         self.images.push(ImageReport {
             index,
             label,
-            predicted: inference.label(),
-            plain_predicted: clear::class(&plain),
-            max_logit_error: errors.fold(0.0, f64::max),
-            logits: inference.logits.clone(),
-            seconds: inference.wall.as_secs_f64(),
+            outcome: Outcome::Classified(Classified {
+                predicted: inference.label(),
+                plain_predicted: clear::class(&plain),
+                max_logit_error: errors.fold(0.0, f64::max),
+                logits: inference.logits.clone(),
+                seconds: inference.wall.as_secs_f64(),
+            }),
         });
         self.up += inference.bytes.up;
         self.down += inference.bytes.down;
@@ -223,9 +284,16 @@ impl<'d> Run<'d> {
         wall: Duration,
         cpu: Duration,
     ) -> InferReport {
-        let count = self.images.len().max(1);
-        let share = |right: fn(&ImageReport) -> bool| {
-            self.images.iter().filter(|image| right(image)).count() as f64 / count as f64
+        let classified = || {
+            let images = self.images.iter();
+            images.filter_map(|image| Some((usize::from(image.label), image.classified()?)))
+        };
+        let count = classified().count().max(1);
+        let share = |right: fn(usize, &Classified) -> bool| {
+            classified()
+                .filter(|(label, image)| right(*label, image))
+                .count() as f64
+                / count as f64
         };
         let mean = |total: u64| total / count as u64;
         let of = |unit, time: u64| (self.unit == unit).then(|| mean(time));
@@ -252,12 +320,10 @@ impl<'d> Run<'d> {
             weights: self.deployment.weights,
             packing: self.deployment.packing,
             params: ParamsReport::at_level(self.deployment.params, self.deployment.level),
-            accuracy: share(|i| i.predicted == usize::from(i.label)),
-            plain_accuracy: share(|i| i.plain_predicted == usize::from(i.label)),
-            label_flips: self
-                .images
-                .iter()
-                .filter(|i| i.predicted != i.plain_predicted)
+            accuracy: share(|label, image| image.predicted == label),
+            plain_accuracy: share(|label, image| image.plain_predicted == label),
+            label_flips: classified()
+                .filter(|(_, image)| image.predicted != image.plain_predicted)
                 .count(),
             bytes_up: mean(self.up),
             bytes_down: mean(self.down),
@@ -273,6 +339,9 @@ impl<'d> Run<'d> {
             },
             wall_seconds: wall.as_secs_f64() / count as f64,
             cpu_seconds: cpu.as_secs_f64(),
+            retries: 0,
+            unfinished: 0,
+            allowed_error: self.deployment.logit_error.six_sigma,
             images: self.images,
         }
     }
@@ -282,8 +351,24 @@ impl InferReport {
     /// Largest error of a logit over all images.
     #[must_use]
     pub fn max_logit_error(&self) -> f64 {
-        let errors = self.images.iter().map(|image| image.max_logit_error);
+        let classified = self.images.iter().filter_map(ImageReport::classified);
+        let errors = classified.map(|image| image.max_logit_error);
         errors.fold(0.0, f64::max)
+    }
+
+    /// Images that were refused.
+    pub fn refusals(&self) -> impl Iterator<Item = (usize, &str)> {
+        let images = self.images.iter();
+        images.filter_map(|image| Some((image.index, image.refused()?)))
+    }
+
+    /// Images whose logits differ from those in the clear by more than the plan says.
+    pub fn beyond_plan(&self) -> impl Iterator<Item = &ImageReport> {
+        let beyond = |image: &&ImageReport| {
+            let classified = image.classified();
+            classified.is_some_and(|image| !(image.max_logit_error <= self.allowed_error))
+        };
+        self.images.iter().filter(beyond)
     }
 
     /// For people.
@@ -302,7 +387,13 @@ impl InferReport {
                     self.params.n, self.params.log_qp, self.params.security_bits
                 ),
             ),
-            ("images", self.images.len().to_string()),
+            (
+                "images",
+                match self.refusals().count() {
+                    0 => self.images.len().to_string(),
+                    refused => format!("{}, {refused} of them refused", self.images.len()),
+                },
+            ),
             ("accuracy, encrypted", percent(self.accuracy)),
             ("accuracy, in the clear", percent(self.plain_accuracy)),
             ("labels changed by encryption", self.label_flips.to_string()),
@@ -348,7 +439,11 @@ impl InferReport {
                 format!("{cpu:.2}"),
             ));
         }
-        format!("{}\n{}", facts(&rows), self.stage_table())
+        let mut out = format!("{}\n{}", facts(&rows), self.stage_table());
+        for (index, sentence) in self.refusals() {
+            out.push_str(&format!("image {index} was refused: {sentence}\n"));
+        }
+        out
     }
 
     /// Step by step.
