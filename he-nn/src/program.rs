@@ -244,6 +244,7 @@ fn encode(task: Task) -> [u8; TASK_BYTES] {
         Op::Load(register) => (12, register, 0),
         Op::Pair(register) => (13, register, 0),
         Op::Polynomial => (14, 0, 0),
+        Op::Mask => (15, 0, 0),
     };
     let [a, b, c, d] = number.to_le_bytes();
     [kind, task.step, task.level, register, a, b, c, d]
@@ -275,6 +276,7 @@ fn decode(bytes: [u8; TASK_BYTES]) -> Option<Task> {
         12 => Op::Load(register),
         13 => Op::Pair(register),
         14 => Op::Polynomial,
+        15 => Op::Mask,
         _ => return None,
     };
     Some(Task { op, step, level })
@@ -685,7 +687,7 @@ mod tests {
                 let uses = uses.map(|task| (task.op.key().unwrap(), task.level.into()));
                 assert_eq!(uses.collect::<Vec<_>>(), wanted);
                 assert_eq!(program.arena_words(), plan.arena_words());
-                assert_eq!(program.inputs(), plan.ciphertexts());
+                assert_eq!(program.inputs(), plan.ciphertexts() + 1);
             });
         }
     }
@@ -759,7 +761,7 @@ mod tests {
             assert!(Program::parse(&N4096_DEPTH3, changed).is_none(), "{at}");
         }
         // With a checksum that is right, a task of no kind, step, level or register.
-        for (at, value) in [(0, 15), (1, 3), (2, 4), (3, 1)] {
+        for (at, value) in [(0, 16), (1, 3), (2, 4), (3, 1)] {
             let mut changed = bytes.to_vec();
             let save = encode(Task {
                 op: Op::Save(0),

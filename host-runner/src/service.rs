@@ -216,11 +216,12 @@ impl<'m> InMemory<'m> {
             (self.engine, self.keys) = engine_of(&mut self.client)?;
         }
         let start = Instant::now();
-        let input = self.client.encrypt(sample)?;
+        let request = self.client.encrypt(sample)?;
+        let input = request.bytes(self.deployment.params)?;
         let cpu = ThreadTime::now();
         let (result, times) = self.engine.evaluate(&input)?;
         let cpu = cpu.elapsed();
-        let logits = self.client.decrypt(&result)?;
+        let logits = self.client.decrypt(&request, &result)?;
         let keys_up = std::mem::take(&mut self.keys);
         Ok(Inference {
             logits,

@@ -253,7 +253,7 @@ impl State {
                 };
             }
             Op::Rescale => self.divide(params, level),
-            Op::Square | Op::Polynomial => {}
+            Op::Square | Op::Polynomial | Op::Mask => {}
         }
     }
 
@@ -376,6 +376,11 @@ impl State {
             .noise
             .times(unit, unit)
             .plus(Noise::division(params, 2));
+    }
+
+    /// The mask is a fresh encryption.
+    pub(super) fn mask(&mut self) {
+        self.noise = self.noise.plus(self.fresh);
     }
 
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {

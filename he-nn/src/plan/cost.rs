@@ -207,6 +207,7 @@ impl Tally {
                 | Op::Save(_)
                 | Op::Load(_)
                 | Op::Pair(_)
+                | Op::Mask
                 | Op::Polynomial => 0,
             }
     }
@@ -222,7 +223,7 @@ impl Tally {
         let streamed = n * limbs * prices.coefficient;
         let plain = matches!(self.weights, WeightMode::Plain);
         let rest = match op {
-            Op::Receive => streamed,
+            Op::Receive | Op::Mask => streamed,
             Op::Product { operand, .. } => {
                 let operand = match operand {
                     Operand::Input => streamed,

@@ -810,6 +810,9 @@ impl<'m> Plan<'m> {
             };
             headroom = libm::fmin(headroom, left);
         }
+        if self.is_masked() {
+            state.mask();
+        }
         Ok((state.logit_error(self.output_scale()), headroom))
     }
 
@@ -1111,7 +1114,7 @@ impl Streams {
     /// Of a task, where weights are encrypted or not.
     pub(crate) const fn of(op: Op, encrypted: bool) -> Self {
         let (input, factor) = match op {
-            Op::Receive => (true, false),
+            Op::Receive | Op::Mask => (true, false),
             Op::Product {
                 operand: Operand::Input,
                 ..

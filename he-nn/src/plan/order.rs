@@ -60,6 +60,9 @@ pub enum Op {
     Load(u8),
     /// It is multiplied by the imaginary unit and a register is added.
     Pair(u8),
+    /// The last input is added, which the client takes off the result again: see
+    /// [`Plan::is_masked`].
+    Mask,
 }
 
 impl Op {
@@ -192,6 +195,23 @@ impl Plan<'_> {
         for index in 0..self.steps().len() {
             self.tasks_of(index, &mut then);
         }
+        if self.is_masked() {
+            then(Task {
+                op: Op::Mask,
+                step: self.steps().len().saturating_sub(1) as u8,
+                level: 0,
+            });
+        }
+    }
+
+    /// Whether a random mask, encrypted anew for each sample, is added to the result:
+    /// it binds an answer to its request, as another request's answer less this mask is
+    /// noise, which is refused. In memory nothing lies between client and evaluator that
+    /// could answer with another result. An evaluator that carries the mask over to what
+    /// it makes up is not caught by it, but by evaluating again.
+    #[must_use]
+    pub const fn is_masked(&self) -> bool {
+        self.target().is_stream()
     }
 
     /// Calls `then` with the tasks of one step, in order.

@@ -302,7 +302,7 @@ fn run(planned: &Plan<'_>, pixels: &[u8]) -> Vec<f64> {
                     ];
                 }
             }
-            Op::Relinearize | Op::Rescale => {}
+            Op::Relinearize | Op::Rescale | Op::Mask => {}
             Op::Save(register) => registers[usize::from(register)].clone_from(&x),
             Op::Load(register) => x.clone_from(&registers[usize::from(register)]),
             Op::Pair(register) => {

@@ -519,6 +519,7 @@ where
             | Op::RotateAdd(_)
             | Op::Square
             | Op::Polynomial
+            | Op::Mask
             | Op::Relinearize => Err(Refusal::Model),
         }
     }
@@ -786,6 +787,10 @@ where
             Op::Receive => {
                 c0.copy_from_slice(sent);
                 c1.copy_from_slice(expanded);
+            }
+            Op::Mask => {
+                kernel::add(c0, sent, modulus);
+                kernel::add(c1, expanded, modulus);
             }
             Op::Product { .. } if W::PLAIN => {
                 let (_, weights) = two_limbs(self.work, params.n())?;

@@ -5,14 +5,15 @@ use he_core::Params;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::decrypt::{Decrypted, decrypt};
 use he_core::ckks::encode::encode_complex;
+use he_core::ring::kernel;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Object};
 use he_nn::message::SEED_BYTES;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use super::packed::{PackedKey, Sealed, fresh_seed, pack};
+use super::packed::{Sealed, fresh_seed, pack};
 use super::{ClientError, IN_MEMORY, WRAPPED, sealing};
 use crate::engine::object_bytes;
 
@@ -63,6 +64,30 @@ impl Keys {
         Self { params, key, rng }
     }
 
+    /// A switching key for a target, for every level up to one.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn switching_key(
+        &mut self,
+        target: SwitchTarget,
+        level: usize,
+    ) -> Result<SwitchKey<Vec<u32>>, ClientError> {
+        let params = self.params;
+        let mut errors = Zeroizing::new(vec![0; params.n()]);
+        let storage = vec![0; switching_key_words(params, level)];
+        SwitchKey::generate(
+            params,
+            &self.key,
+            target,
+            level,
+            &mut self.rng,
+            &mut errors,
+            storage,
+        )
+        .map_err(sealing("key generation"))
+    }
+
     /// The evaluator's keys, one object after the other.
     ///
     /// # Errors
@@ -71,29 +96,39 @@ impl Keys {
         &mut self,
         wanted: &[(SwitchTarget, usize)],
     ) -> Result<Vec<u8>, ClientError> {
-        let params = self.params;
         let mut bytes = Vec::new();
-        let mut errors = vec![0; params.n()];
         for &(target, level) in wanted {
-            let storage = vec![0; switching_key_words(params, level)];
-            let key = SwitchKey::generate(
-                params,
-                &self.key,
-                target,
-                level,
-                &mut self.rng,
-                &mut errors,
-                storage,
-            )
-            .map_err(sealing("key generation"))?;
-            let object = Object::SwitchingKey { target };
-            let start = bytes.len();
-            let length = object_bytes(params, object, level).map_err(sealing("key generation"))?;
-            bytes.resize(start + length, 0);
-            wire::write_switch_key(params, &key, &mut bytes[start..])
-                .map_err(sealing("key generation"))?;
+            let key = self.switching_key(target, level)?;
+            write_key(self.params, &key, &mut bytes)?;
         }
         Ok(bytes)
+    }
+
+    /// An encrypted mask of level 0, uniform residues modulo the first prime in the NTT
+    /// domain, and what undoes it when it is added: their negatives.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub(super) fn mask(&mut self, scale: f64) -> Result<(Fresh, Zeroizing<Vec<u32>>), ClientError> {
+        let params = self.params;
+        let modulus = params.prime(0).map_err(sealing("encryption"))?.modulus();
+        let mut fresh = self.encrypt(&[], &[], 0, scale)?;
+        // By rejection, from the generator of secrets.
+        let bits = modulus.bits();
+        let mut uniform = || loop {
+            let x = self.rng.next_u32() >> (32 - bits);
+            if x < modulus.value() {
+                return x;
+            }
+        };
+        let mut mask: Zeroizing<Vec<u32>> =
+            Zeroizing::new((0..params.n()).map(|_| uniform()).collect());
+        kernel::add(&mut fresh.c0, &mask, modulus);
+        for x in mask.iter_mut() {
+            // Without a branch: 0 stays.
+            *x = (modulus.value() - *x) * u32::from(*x != 0);
+        }
+        Ok((fresh, mask))
     }
 
     /// Encrypts slots at a level and scale.
@@ -130,18 +165,6 @@ impl Keys {
             scale: scale.to_bits(),
             c0,
         })
-    }
-
-    /// A switching key as it streams.
-    ///
-    /// # Errors
-    /// [`ClientError::Sealing`].
-    pub(super) fn packed_key(
-        &mut self,
-        target: SwitchTarget,
-        level: usize,
-    ) -> Result<PackedKey, ClientError> {
-        PackedKey::generate(self.params, &self.key, target, level, &mut self.rng)
     }
 
     /// Decrypts a ciphertext in memory that came from `device`, as [`Self::decrypt`].
@@ -239,6 +262,20 @@ impl Keys {
         }
         Ok(read(&plain))
     }
+}
+
+/// Appends a switching key as an object of [`he_core::wire`].
+pub(super) fn write_key(
+    params: &Params,
+    key: &SwitchKey<Vec<u32>>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), ClientError> {
+    let target = key.target();
+    let start = bytes.len();
+    let length = object_bytes(params, Object::SwitchingKey { target }, key.level())
+        .map_err(sealing("key generation"))?;
+    bytes.resize(start + length, 0);
+    wire::write_switch_key(params, key, &mut bytes[start..]).map_err(sealing("key generation"))
 }
 
 /// A fresh ciphertext: the seed of its uniform half, and the other.

@@ -17,11 +17,15 @@ mod packed;
 
 use std::time::Duration;
 
-use he_core::rlwe::{KeyLimb, SwitchTarget};
+use he_core::Params;
+use he_core::ckks::Ciphertext;
+use he_core::ring::kernel;
+use he_core::rlwe::{KeyLimb, SwitchKey};
+use he_core::wire::{self, Object};
 use he_nn::clear;
 use he_nn::message::{Item, Memory, Request, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
-use he_nn::plan::{Op, Plan, Step, Task, WeightMode};
+use he_nn::plan::{Op, Plan, Step, Task};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 use he_nn::schedule::{Cursor, Upload};
@@ -37,7 +41,8 @@ pub use packed::Sealed;
 
 use crate::device::{Connection, DeviceError, Transport};
 use crate::engine::latency::wanted_keys;
-use conversation::{Terms, Uploads};
+use crate::engine::object_bytes;
+use conversation::{Outcome, Terms, Uploads};
 use packed::{PackedKey, chunk_of};
 
 /// What an evaluator in this process is called in sentences.
@@ -116,6 +121,10 @@ pub struct Client<'m> {
     plan: Plan<'m>,
     program: Program<Vec<u8>>,
     keys: Keys,
+    /// Made when they are first asked for: one key per target, for the highest level.
+    switching: Option<Vec<SwitchKey<Vec<u32>>>>,
+    /// The same for encrypted weights and biases, in the order of the program.
+    factors: Option<Vec<Fresh>>,
     streamed: Option<Streamed>,
     patience: Duration,
     tracing: bool,
@@ -125,9 +134,37 @@ pub struct Client<'m> {
 
 /// What is made once and streamed with every sample.
 struct Streamed {
-    /// One of each target and level.
-    keys: Vec<(SwitchTarget, usize, PackedKey)>,
+    keys: Vec<PackedKey>,
     factors: Vec<Sealed>,
+}
+
+/// The ciphertexts of one sample, and what is taken off its result.
+pub struct Encrypted {
+    ciphertexts: Vec<Fresh>,
+    /// What undoes the mask when it is added.
+    mask: Option<Zeroizing<Vec<u32>>>,
+}
+
+impl std::fmt::Debug for Encrypted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encrypted")
+            .field("ciphertexts", &self.ciphertexts.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Encrypted {
+    /// For an evaluator in memory: one object of [`he_core::wire`] after the other.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn bytes(&self, params: &Params) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = Vec::new();
+        for fresh in &self.ciphertexts {
+            fresh.write(params, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
 }
 
 impl std::fmt::Debug for Client<'_> {
@@ -157,6 +194,8 @@ impl<'m> Client<'m> {
             program: Program::of(&plan)?,
             plan,
             keys,
+            switching: None,
+            factors: None,
             streamed: None,
             patience: PATIENCE,
             tracing: false,
@@ -181,6 +220,8 @@ impl<'m> Client<'m> {
     /// [`ClientError::Random`].
     pub fn renew(&mut self) -> Result<(), ClientError> {
         self.keys = Keys::new(self.plan.params())?;
+        self.switching = None;
+        self.factors = None;
         self.streamed = None;
         self.spent = false;
         Ok(())
@@ -215,7 +256,23 @@ impl<'m> Client<'m> {
     /// # Errors
     /// [`ClientError::Sealing`].
     pub fn switching_keys(&mut self) -> Result<Vec<u8>, ClientError> {
-        self.keys.switching_keys(&wanted_keys(&self.program))
+        let params = self.plan.params();
+        let mut bytes = Vec::new();
+        for key in self.switching()? {
+            keys::write_key(params, key, &mut bytes)?;
+        }
+        Ok(bytes)
+    }
+
+    fn switching(&mut self) -> Result<&[SwitchKey<Vec<u32>>], ClientError> {
+        if self.switching.is_none() {
+            let wanted = wanted_keys(&self.program);
+            let keys = wanted
+                .into_iter()
+                .map(|(target, level)| self.keys.switching_key(target, level));
+            self.switching = Some(keys.collect::<Result<_, _>>()?);
+        }
+        Ok(self.switching.as_deref().unwrap_or_default())
     }
 
     /// The weights and biases, encrypted: all products of a layer, then its biases,
@@ -225,20 +282,33 @@ impl<'m> Client<'m> {
     /// [`ClientError::Sealing`].
     pub fn weights(&mut self) -> Result<Vec<u8>, ClientError> {
         let params = self.plan.params();
+        let mut places: Vec<(u8, Option<u16>)> = Vec::new();
+        for task in self.program.factors() {
+            places.push((task.step, product_of(task)));
+        }
+        // A program may multiply in another order than that of the indices; biases last.
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|&at| {
+            let (step, product) = places[at];
+            (step, product.map_or(usize::MAX, usize::from))
+        });
         let mut bytes = Vec::new();
-        if self.plan.weights() == WeightMode::Encrypted {
-            for step in 0..self.plan.steps().len() {
-                let Some(Step::Linear { form, .. }) = self.plan.steps().get(step) else {
-                    continue;
-                };
-                let products = form.products(params.slots());
-                for product in (0..products).map(Some).chain([None]) {
-                    let factor = self.factor(step, product)?;
-                    factor.write(params, &mut bytes)?;
-                }
-            }
+        let factors = self.factors()?;
+        for at in order {
+            factors[at].write(params, &mut bytes)?;
         }
         Ok(bytes)
+    }
+
+    fn factors(&mut self) -> Result<&[Fresh], ClientError> {
+        if self.factors.is_none() {
+            let tasks: Vec<Task> = self.program.factors().collect();
+            let factors = tasks
+                .into_iter()
+                .map(|task| self.factor(task.step.into(), product_of(task).map(usize::from)));
+            self.factors = Some(factors.collect::<Result<_, _>>()?);
+        }
+        Ok(self.factors.as_deref().unwrap_or_default())
     }
 
     /// The encrypted weights of a product of a step, or without one its biases.
@@ -274,18 +344,26 @@ impl<'m> Client<'m> {
         self.keys.encrypt(&re, &im, level, scale)
     }
 
-    /// Encrypts a sample for an evaluator in memory.
+    /// Encrypts a sample, if the key may be used and the plan has room for it.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size.
-    pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Vec<u8>, ClientError> {
+    /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size, or
+    /// whose values would wrap around; [`ClientError::Spent`].
+    pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Encrypted, ClientError> {
         let values = self.values_of(sample.into())?;
-        let mut bytes = Vec::new();
+        let mut ciphertexts = Vec::new();
         for index in 0..self.plan.ciphertexts() {
-            let fresh = self.input(index, &values)?;
-            fresh.write(self.plan.params(), &mut bytes)?;
+            ciphertexts.push(self.input(index, &values)?);
         }
-        Ok(bytes)
+        let mask = match self.plan.is_masked() {
+            true => {
+                let (fresh, mask) = self.keys.mask(self.plan.output_scale())?;
+                ciphertexts.push(fresh);
+                Some(mask)
+            }
+            false => None,
+        };
+        Ok(Encrypted { ciphertexts, mask })
     }
 
     /// Input ciphertext `index`.
@@ -300,9 +378,36 @@ impl<'m> Client<'m> {
     ///
     /// # Errors
     /// [`ClientError::Result`], [`ClientError::Wrapped`].
-    pub fn decrypt(&mut self, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
+    pub fn decrypt(&mut self, request: &Encrypted, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
+        let params = self.plan.params();
+        let limbs = || vec![0; params.n()];
+        let read = wire::read_ciphertext(params, bytes, [limbs(), limbs()]);
+        let read = read.map_err(|source| ClientError::Result {
+            device: IN_MEMORY.to_owned(),
+            source,
+        });
+        let ct: Ciphertext<Vec<u32>> = self.noted(read)?;
+        let scale = ct.scale();
+        let [c0, c1] = ct.into_parts();
+        self.open(request.mask.as_deref(), (c0, c1), scale, IN_MEMORY)
+    }
+
+    /// Takes the mask off a result and decrypts it.
+    fn open(
+        &mut self,
+        mask: Option<&Vec<u32>>,
+        (mut c0, c1): (Vec<u32>, Vec<u32>),
+        found: f64,
+        device: &str,
+    ) -> Result<Vec<f64>, ClientError> {
+        if let Some(mask) = mask {
+            let prime = self.plan.params().prime(0).map_err(sealing("decryption"))?;
+            kernel::add(&mut c0, mask, prime.modulus());
+        }
         let (scale, slots) = (self.plan.output_scale(), self.output_slots());
-        let answer = self.keys.decrypt(bytes, 0, scale, slots);
+        let answer = self
+            .keys
+            .decrypt_words((c0, c1), found, 0, scale, slots, device);
         self.noted(answer)
     }
 
@@ -333,12 +438,32 @@ impl<'m> Client<'m> {
         sample: impl Into<Sample<'s>>,
         progress: &mut dyn Progress,
     ) -> Result<Inference, ClientError> {
-        let values = self.values_of(sample.into())?;
-        let seal = |client: &mut Self, index| {
-            let fresh = client.input(index, &values)?;
-            fresh.packed(client.plan.params())
+        let request = self.encrypt(sample)?;
+        let (inference, _) = self.infer_encrypted(link, &request, progress)?;
+        Ok(inference)
+    }
+
+    /// As [`Self::infer`], for a sample that was encrypted; the result too, as an object
+    /// of [`he_core::wire`], for whoever evaluates again.
+    ///
+    /// # Errors
+    /// As [`Self::infer`].
+    pub fn infer_encrypted<T: Transport>(
+        &mut self,
+        link: &mut Connection<T>,
+        request: &Encrypted,
+        progress: &mut dyn Progress,
+    ) -> Result<(Inference, Vec<u8>), ClientError> {
+        let params = self.plan.params();
+        let seal = |_: &mut Self, index: usize| match request.ciphertexts.get(index) {
+            Some(fresh) => fresh.packed(params),
+            None => Err(ClientError::Count {
+                what: "input ciphertexts",
+                expected: index + 1,
+                got: request.ciphertexts.len(),
+            }),
         };
-        self.infer_sealed(link, seal, progress)
+        self.converse(link, seal, request.mask.as_deref(), progress)
     }
 
     /// As [`Self::infer`], with input ciphertexts that `seal` gives by their
@@ -349,12 +474,31 @@ impl<'m> Client<'m> {
     pub fn infer_sealed<T: Transport, E: From<ClientError> + From<DeviceError>>(
         &mut self,
         link: &mut Connection<T>,
-        seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        mut seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
         progress: &mut dyn Progress,
     ) -> Result<Inference, E> {
         if self.spent {
             return Err(ClientError::Spent.into());
         }
+        let inputs = self.plan.ciphertexts();
+        // The mask is the client's.
+        let (fresh, mask) = self.keys.mask(self.plan.output_scale())?;
+        let fresh = fresh.packed(self.plan.params())?;
+        let seal = |client: &mut Self, index| match index < inputs {
+            true => seal(client, index),
+            false => Ok(fresh.clone()),
+        };
+        let (inference, _) = self.converse(link, seal, Some(&mask), progress)?;
+        Ok(inference)
+    }
+
+    fn converse<T: Transport, E: From<ClientError> + From<DeviceError>>(
+        &mut self,
+        link: &mut Connection<T>,
+        seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        mask: Option<&Vec<u32>>,
+        progress: &mut dyn Progress,
+    ) -> Result<(Inference, Vec<u8>), E> {
         let streamed = match self.streamed.take() {
             Some(streamed) => streamed,
             None => self.stream()?,
@@ -380,41 +524,54 @@ impl<'m> Client<'m> {
         self.streamed = Some(streamed);
         let (outcome, inference) = answered?;
         let device = link.transport().name();
-        let (scale, slots) = (self.plan.output_scale(), self.output_slots());
-        let answer =
-            self.keys
-                .decrypt_words(outcome.halves, outcome.scale, 0, scale, slots, &device);
-        let logits = self.noted(answer)?;
-        Ok(Inference {
+        let Outcome { halves, scale } = outcome;
+        let result = self.object(&halves, scale, &device)?;
+        let logits = self.open(mask, halves, scale, &device)?;
+        let inference = Inference {
             logits,
             ..inference
-        })
+        };
+        Ok((inference, result))
     }
 
-    /// Makes what is streamed with every sample.
-    fn stream(&mut self) -> Result<Streamed, ClientError> {
-        let mut keys: Vec<(SwitchTarget, usize, PackedKey)> = Vec::new();
-        for task in self.program.key_uses() {
-            let (Some(target), level) = (task.op.key(), usize::from(task.level)) else {
-                continue;
-            };
-            if !keys.iter().any(|(t, l, _)| (*t, *l) == (target, level)) {
-                keys.push((target, level, self.keys.packed_key(target, level)?));
-            }
-        }
-        let factors: Vec<Task> = self.program.factors().collect();
+    /// A result as an object of [`he_core::wire`].
+    fn object(
+        &self,
+        (c0, c1): &(Vec<u32>, Vec<u32>),
+        scale: f64,
+        device: &str,
+    ) -> Result<Vec<u8>, ClientError> {
         let params = self.plan.params();
-        let factors = factors
-            .into_iter()
-            .map(|task| {
-                let product = match task.op {
-                    Op::Product { index, .. } => Some(index.into()),
-                    _ => None,
-                };
-                self.factor(task.step.into(), product)?.packed(params)
-            })
-            .collect::<Result<_, _>>()?;
+        let rejected = |source| ClientError::Result {
+            device: device.to_owned(),
+            source,
+        };
+        let ct = Ciphertext::new(params, 0, scale, c0.clone(), c1.clone()).map_err(rejected)?;
+        let length = object_bytes(params, Object::Ciphertext { scale }, 0).map_err(rejected)?;
+        let mut bytes = vec![0; length];
+        wire::write_ciphertext(params, &ct, &mut bytes).map_err(rejected)?;
+        Ok(bytes)
+    }
+
+    /// Packs what is streamed with every sample.
+    fn stream(&mut self) -> Result<Streamed, ClientError> {
+        let params = self.plan.params();
+        let keys = self
+            .switching()?
+            .iter()
+            .map(|key| PackedKey::of(params, key));
+        let keys = keys.collect::<Result<_, _>>()?;
+        let factors = self.factors()?.iter().map(|fresh| fresh.packed(params));
+        let factors = factors.collect::<Result<_, _>>()?;
         Ok(Streamed { keys, factors })
+    }
+}
+
+/// Which of its step's products a task forms; none for biases.
+const fn product_of(task: Task) -> Option<u16> {
+    match task.op {
+        Op::Product { index, .. } => Some(index),
+        _ => None,
     }
 }
 
@@ -441,12 +598,9 @@ struct UploadOfSample<'c, 'm, F> {
 
 impl<F> UploadOfSample<'_, '_, F> {
     /// The key of use `index`.
-    fn key_use(&self, index: usize) -> Option<(usize, &PackedKey)> {
-        let task = self.client.program.key_uses().nth(index)?;
-        let (target, level) = (task.op.key()?, usize::from(task.level));
-        let mut keys = self.streamed.keys.iter();
-        let known = keys.find(|(t, l, _)| (*t, *l) == (target, level));
-        known.map(|(_, _, packed)| (level, packed))
+    fn key_use(&self, index: usize) -> Option<&PackedKey> {
+        let target = self.client.program.key_uses().nth(index)?.op.key()?;
+        self.streamed.keys.iter().find(|key| key.target == target)
     }
 
     /// The packed limb that an item is.
@@ -462,8 +616,8 @@ impl<F> UploadOfSample<'_, '_, F> {
                     target: usize::from(limb),
                     digit: usize::from(digit),
                 };
-                let (level, key) = self.key_use(usize::from(key))?;
-                key.limb(self.client.plan.params(), level, at)
+                let key = self.key_use(usize::from(key))?;
+                key.limb(self.client.plan.params(), at)
             }
         }
     }
@@ -490,7 +644,7 @@ where
                 (Request::Seed { seed }, false)
             }
             Upload::KeySeed(key) => {
-                let seed = self.key_use(key).map(|(_, key)| key.seed);
+                let seed = self.key_use(key).map(|key| key.seed);
                 let seed = seed.unwrap_or_default();
                 (Request::Seed { seed }, true)
             }

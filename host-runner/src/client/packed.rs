@@ -2,63 +2,46 @@
 
 use chacha20::ChaCha20Rng;
 use he_core::Params;
-use he_core::rlwe::keys::{switching_key, switching_key_words};
-use he_core::rlwe::{KeyLimb, SecretKey, SwitchTarget};
+use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire;
 use he_nn::message::{CHUNK_COEFFS, Item, Request, SEED_BYTES};
 use rand_core::Rng;
 
 use super::{ClientError, sealing};
 
-/// The `b` half of a switching key, packed limb by limb in sending order.
+/// The `b` half of a switching key, packed limb by limb in the order that a key of its
+/// level is consumed in. It serves every lower level too, whose limbs it has.
 pub(super) struct PackedKey {
+    pub(super) target: SwitchTarget,
+    level: usize,
     pub(super) seed: [u8; SEED_BYTES],
     limbs: Vec<Vec<u8>>,
 }
 
 impl PackedKey {
-    /// Makes a key for a target and a level.
-    pub(super) fn generate(
-        params: &Params,
-        key: &SecretKey<Vec<u32>>,
-        target: SwitchTarget,
-        level: usize,
-        rng: &mut ChaCha20Rng,
-    ) -> Result<Self, ClientError> {
-        let n = params.n();
+    /// Packs a key.
+    pub(super) fn of(params: &Params, key: &SwitchKey<Vec<u32>>) -> Result<Self, ClientError> {
         let mut packed = Self {
-            seed: fresh_seed(rng),
+            target: key.target(),
+            level: key.level(),
+            seed: *key.seed(),
             limbs: Vec::new(),
         };
-        let mut errors = vec![0; n];
-        let mut words = vec![0; switching_key_words(params, level)];
-        switching_key(
-            params,
-            key,
-            target,
-            level,
-            &packed.seed,
-            rng,
-            &mut errors,
-            &mut words,
-        )
-        .map_err(sealing("key generation"))?;
         let mut at = Some(KeyLimb::FIRST);
-        for limb in words.chunks_exact(n) {
+        for limb in key.b().chunks_exact(params.n()) {
             let Some(KeyLimb { target, .. }) = at else {
                 break;
             };
-            packed
-                .limbs
-                .push(pack(params, target, limb).map_err(sealing("key generation"))?);
-            at = at.and_then(|at| at.next(params, level));
+            let limb = pack(params, target, limb).map_err(sealing("key generation"))?;
+            packed.limbs.push(limb);
+            at = at.and_then(|at| at.next(params, packed.level));
         }
         Ok(packed)
     }
 
     /// One limb of it.
-    pub(super) fn limb(&self, params: &Params, level: usize, at: KeyLimb) -> Option<&Vec<u8>> {
-        self.limbs.get(at.index(params, level))
+    pub(super) fn limb(&self, params: &Params, at: KeyLimb) -> Option<&Vec<u8>> {
+        self.limbs.get(at.index(params, self.level))
     }
 }
 

@@ -187,7 +187,7 @@ impl Engine {
             keys: KeySet::new(&self.keys),
             work: &mut self.work,
             hoisting: &mut self.hoisting,
-            inputs,
+            inputs: inputs.into_iter(),
             accumulator: None,
             registers: Vec::new(),
         };
@@ -219,8 +219,16 @@ impl Engine {
                 got: parts.len(),
             });
         }
-        let read = |object: &&[u8]| read_fresh(params, object, level, scale, what);
-        parts.iter().map(read).collect()
+        // A mask, of the result's level and scale.
+        let masked = self.tasks.last().is_some_and(|task| task.op == Op::Mask);
+        let read = |(index, object): (usize, &&[u8])| {
+            if masked && index + 1 == expected {
+                read_fresh(params, object, 0, self.program.output_scale(), what)
+            } else {
+                read_fresh(params, object, level, scale, what)
+            }
+        };
+        parts.iter().enumerate().map(read).collect()
     }
 }
 
@@ -362,7 +370,7 @@ struct Machine<'e> {
     keys: KeySet<'e, Vec<u32>>,
     work: &'e mut [u32],
     hoisting: &'e mut [u32],
-    inputs: Vec<Ct>,
+    inputs: std::vec::IntoIter<Ct>,
     accumulator: Option<Ct>,
     registers: Vec<Ct>,
 }
@@ -389,7 +397,12 @@ impl Machine<'_> {
                         .and(Ok(after))?
                 }
                 Op::Clear { sums: false } => self.accumulator = None,
-                Op::Receive => self.accumulator = Some(self.inputs.remove(0)),
+                Op::Receive => self.accumulator = Some(self.inputs.next().ok_or(OUT_OF_ORDER)?),
+                Op::Mask => {
+                    let mask = self.inputs.next().ok_or(OUT_OF_ORDER)?;
+                    let value = self.accumulator.as_mut().ok_or(OUT_OF_ORDER)?;
+                    add(self.params, value, &mask).map_err(failed("a mask"))?;
+                }
                 Op::Save(0) => rest = self.save(after)?,
                 Op::Rotate(g) => self.switch_accumulator(SwitchOp::Rotate(g))?,
                 Op::RotateAdd(g) => self.switch_accumulator(SwitchOp::RotateAdd(g))?,
@@ -436,7 +449,11 @@ impl Machine<'_> {
         let scale = linear.ok_or(OUT_OF_ORDER)?.sums();
         let values = match tasks.first().map(|task| task.op) {
             Some(Op::Product { operand, .. }) => match operand {
-                Operand::Input => std::mem::take(&mut self.inputs),
+                Operand::Input => {
+                    let products = |task: &&Task| matches!(task.op, Op::Product { .. });
+                    let count = tasks.iter().filter(products).count();
+                    self.inputs.by_ref().take(count).collect()
+                }
                 Operand::Register(_) => std::mem::take(&mut self.registers),
                 Operand::Accumulator => vec![self.take()?],
             },
