@@ -115,6 +115,8 @@ pub struct Request<'a> {
     pub packing: Packing,
     /// Whether inferences are traced.
     pub trace: bool,
+    /// Share of the answers of a device that are evaluated again, from 0 to 1.
+    pub audit: f64,
     /// How a device is opened.
     pub opening: Opening<'a>,
 }
@@ -133,6 +135,7 @@ pub fn open<'m>(
         weights,
         packing,
         trace,
+        audit,
         opening,
     } = request;
     match (packing, device) {
@@ -161,7 +164,12 @@ pub fn open<'m>(
             let plan = planning::plan(params, model, weights, Target::STREAM)?;
             let link = evaluator::in_process(&plan)?;
             let link: Box<dyn Transport> = Box::new(link);
-            Ok(Box::new(Remote::new(plan, Connection::new(link), trace)?))
+            Ok(Box::new(Remote::new(
+                plan,
+                Connection::new(link),
+                trace,
+                audit,
+            )?))
         }
         (Packing::Latency, _) => {
             let (target, link) = opening.begin(device)?;
@@ -170,7 +178,7 @@ pub fn open<'m>(
                 Some(link) => link,
                 None => opening.start(device, plan.params(), weights, trace)?,
             };
-            Ok(Box::new(Remote::new(plan, link, trace)?))
+            Ok(Box::new(Remote::new(plan, link, trace, audit)?))
         }
     }
 }
@@ -237,6 +245,7 @@ impl<'m> InMemory<'m> {
             trace: None,
             wall: start.elapsed(),
             cpu: Some(cpu),
+            audited: false,
         })
     }
 }
@@ -404,6 +413,7 @@ impl Batches<'_> {
                 trace: None,
                 wall,
                 cpu: Some(cpu / count as u32),
+                audited: false,
             }));
         }
         Ok(answers)
@@ -460,18 +470,32 @@ impl Service for Batches<'_> {
 }
 
 /// An evaluator at the other end of a link.
+///
+/// Evaluation is deterministic, the same bit for bit on a board and here, and needs no
+/// secret. So a share of the answers, chosen where the evaluator cannot see it, is
+/// evaluated again and compared to the bit: of `k` answers that are not what was asked
+/// for, one is found with a probability of `1 - (1 - share)^k`.
 pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
     client: Client<'m>,
     link: Connection<T>,
     deployment: Deployment,
+    audit: f64,
+    /// With the client's keys, once it is needed.
+    engine: Option<Engine>,
 }
 
 impl<'m, T: Transport> Remote<'m, T> {
-    /// Makes keys for an evaluator that has the plan.
+    /// Makes keys for an evaluator that has the plan. A share `audit` of its answers is
+    /// evaluated again.
     ///
     /// # Errors
     /// [`ServiceError`].
-    pub fn new(plan: Plan<'m>, link: Connection<T>, trace: bool) -> Result<Self, ServiceError> {
+    pub fn new(
+        plan: Plan<'m>,
+        link: Connection<T>,
+        trace: bool,
+        audit: f64,
+    ) -> Result<Self, ServiceError> {
         let deployment = deployment_of(&plan)?;
         let mut client = Client::new(plan)?;
         client.set_tracing(trace);
@@ -479,7 +503,48 @@ impl<'m, T: Transport> Remote<'m, T> {
             client,
             link,
             deployment,
+            audit,
+            engine: None,
         })
+    }
+
+    /// One sample, from its encryption to its logits.
+    fn answer(
+        &mut self,
+        sample: Sample<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<Inference, ServiceError> {
+        if self.client.is_spent() {
+            self.client.renew()?;
+            self.engine = None;
+        }
+        let request = self.client.encrypt(sample)?;
+        let (inference, result) =
+            self.client
+                .infer_encrypted(&mut self.link, &request, progress)?;
+        // Chosen after the answer has come.
+        let mut chosen = [0; 8];
+        getrandom::fill(&mut chosen).map_err(ClientError::Random)?;
+        let chosen = u64::from_le_bytes(chosen) as f64 / u64::MAX as f64;
+        if chosen >= self.audit {
+            return Ok(inference);
+        }
+        let engine = match &mut self.engine {
+            Some(engine) => engine,
+            none => none.insert(engine_of(&mut self.client)?.0),
+        };
+        let (expected, _) = engine.evaluate(&request.bytes(self.deployment.params)?)?;
+        let audited = if expected == result {
+            Ok(Inference {
+                audited: true,
+                ..inference
+            })
+        } else {
+            Err(ClientError::Audit {
+                device: self.link.transport().name(),
+            })
+        };
+        Ok(self.client.noted(audited)?)
     }
 }
 
@@ -496,11 +561,8 @@ impl<T: Transport> Service for Remote<'_, T> {
         let mut answers = Vec::with_capacity(samples.len());
         for (done, &sample) in samples.iter().enumerate() {
             progress.note(&format!("sample {} of {}", done + 1, samples.len()));
-            if self.client.is_spent() {
-                self.client.renew()?;
-            }
-            let answer = self.client.infer(&mut self.link, sample, progress);
-            answers.push(of_sample(answer.map_err(ServiceError::Client))?);
+            let answer = self.answer(sample, progress);
+            answers.push(of_sample(answer)?);
         }
         Ok(answers)
     }

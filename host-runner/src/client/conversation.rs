@@ -121,6 +121,7 @@ impl Terms {
             trace,
             wall,
             cpu: None,
+            audited: false,
         };
         Ok((outcome, inference))
     }

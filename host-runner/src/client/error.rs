@@ -110,6 +110,14 @@ pub enum ClientError {
         /// Why.
         sentence: String,
     },
+    /// The answer is not what the evaluation of the request gives.
+    #[error(
+        "{device} returned another result than the evaluation of this sample gives, bit for bit: it did not do the work, or changed it; do not use it"
+    )]
+    Audit {
+        /// The evaluator.
+        device: String,
+    },
     /// The key has been used for a result that was refused.
     #[error(
         "a result was refused, and acceptance is an answer to whoever made it: renew the key before it is used again"
@@ -155,7 +163,11 @@ impl ClientError {
     pub const fn is_of_sample(&self) -> bool {
         matches!(
             self,
-            Self::Sample(_) | Self::Batch { .. } | Self::Wrapped { .. } | Self::Result { .. }
+            Self::Sample(_)
+                | Self::Audit { .. }
+                | Self::Batch { .. }
+                | Self::Wrapped { .. }
+                | Self::Result { .. }
         )
     }
 
@@ -163,7 +175,10 @@ impl ClientError {
     /// made was not accepted.
     #[must_use]
     pub const fn spends_key(&self) -> bool {
-        matches!(self, Self::Wrapped { .. } | Self::Result { .. })
+        matches!(
+            self,
+            Self::Audit { .. } | Self::Wrapped { .. } | Self::Result { .. }
+        )
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Inference {
     pub wall: Duration,
     /// Processor time of an evaluator in this process.
     pub cpu: Option<Duration>,
+    /// The result was compared with an evaluation of the client's own.
+    pub audited: bool,
 }
 
 impl std::fmt::Debug for Inference {
@@ -234,7 +236,7 @@ impl<'m> Client<'m> {
     }
 
     /// Marks the key as spent where a result was refused.
-    fn noted<T>(&mut self, answer: Result<T, ClientError>) -> Result<T, ClientError> {
+    pub(crate) fn noted<T>(&mut self, answer: Result<T, ClientError>) -> Result<T, ClientError> {
         self.spent |= answer.as_ref().is_err_and(ClientError::spends_key);
         answer
     }

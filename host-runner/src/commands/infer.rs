@@ -59,12 +59,23 @@ pub struct InferArguments {
     /// process the session of a board is traced.
     #[arg(long, value_name = "FILE", value_parser = trace_path)]
     pub trace: Option<PathBuf>,
+    /// Share of a device's answers that are evaluated again here and compared to the
+    /// bit, from 0 to 1. In process nothing is in between.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub audit: f64,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Show the board's log on standard error.
     #[arg(long)]
     pub log: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a share is a number from 0 to 1".to_owned()),
+    }
 }
 
 fn trace_path(name: &str) -> Result<PathBuf, String> {
@@ -119,6 +130,7 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         weights: arguments.weights,
         packing: arguments.packing,
         trace: arguments.trace.is_some(),
+        audit: arguments.audit,
         opening,
     };
     let mut service = service::open(model, request).map_err(file.failed())?;

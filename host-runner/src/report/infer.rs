@@ -187,6 +187,8 @@ pub struct InferReport {
     pub retries: u64,
     /// Images without an answer, refused ones apart.
     pub unfinished: u64,
+    /// Answers that were evaluated again and found equal to the bit.
+    pub audited: u64,
     /// What the plan says of the largest logit error.
     #[serde(skip)]
     pub allowed_error: f64,
@@ -203,6 +205,7 @@ pub struct Run<'d> {
     unit: TimeUnit,
     cpu: Option<Duration>,
     stages: Vec<u64>,
+    audited: u64,
 }
 
 impl<'d> Run<'d> {
@@ -219,6 +222,7 @@ impl<'d> Run<'d> {
             memory: Memory::default(),
             unit: TimeUnit::None,
             cpu: Some(Duration::ZERO),
+            audited: 0,
         }
     }
 
@@ -258,6 +262,7 @@ impl<'d> Run<'d> {
                 seconds: inference.wall.as_secs_f64(),
             }),
         });
+        self.audited += u64::from(inference.audited);
         self.up += inference.bytes.up;
         self.down += inference.bytes.down;
         self.keys_up += inference.bytes.keys_up;
@@ -341,6 +346,7 @@ impl<'d> Run<'d> {
             cpu_seconds: cpu.as_secs_f64(),
             retries: 0,
             unfinished: 0,
+            audited: self.audited,
             allowed_error: self.deployment.logit_error.six_sigma,
             images: self.images,
         }
@@ -394,6 +400,7 @@ impl InferReport {
                     refused => format!("{}, {refused} of them refused", self.images.len()),
                 },
             ),
+            ("answers evaluated again", self.audited.to_string()),
             ("accuracy, encrypted", percent(self.accuracy)),
             ("accuracy, in the clear", percent(self.plain_accuracy)),
             ("labels changed by encryption", self.label_flips.to_string()),

@@ -214,6 +214,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         weights: WeightMode::Plain,
         packing: Packing::Latency,
         trace: false,
+        audit: 0.0,
         opening: Opening {
             model: file.built_from(),
             log: infer::log_sink(false),
