@@ -251,7 +251,7 @@ impl<'m> InMemory<'m> {
 }
 
 /// An engine that has the client's keys, and their bytes.
-fn engine_of(client: &mut Client<'_>) -> Result<(Engine, u64), ServiceError> {
+pub(crate) fn engine_of(client: &mut Client<'_>) -> Result<(Engine, u64), ServiceError> {
     let (keys, weights) = (client.switching_keys()?, client.weights()?);
     let plan = client.plan();
     let engine = Engine::new(Program::of(plan)?, Some(plan.model()), &keys, &weights)?;
