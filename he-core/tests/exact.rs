@@ -15,7 +15,7 @@ use he_core::ckks::evaluator::{
 use he_core::ckks::{Ciphertext, Noise};
 use he_core::params::{N4096_DEPTH3, N8192_SCALE40, Params, Security};
 use he_core::ring::automorphism::{conjugation, rotation};
-use he_core::ring::sample::{self, SEED_LEN, Uniform};
+use he_core::ring::sample::{self, Domain, SEED_LEN, Uniform};
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{
     KeyLimb, KeySet, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
@@ -360,7 +360,12 @@ impl Lab {
                 b.extend_from_slice(&key.b()[at * n..(at + 1) * n]);
                 let m = params.prime(target).unwrap().modulus();
                 let mut limb = vec![0; n];
-                Uniform::new(key.seed(), sample::stream(digit, target), m).fill(&mut limb);
+                Uniform::new(
+                    key.seed(),
+                    sample::stream(key.target().domain(), digit, target),
+                    m,
+                )
+                .fill(&mut limb);
                 a.extend(limb);
             }
             for (k, half) in k.iter_mut().zip([b, a]) {
@@ -592,7 +597,7 @@ impl Lab {
         for &i in &every {
             let m = params.prime(i).unwrap().modulus();
             let mut limb = vec![0; n];
-            Uniform::new(&seed, sample::stream(0, i), m).fill(&mut limb);
+            Uniform::new(&seed, sample::stream(Domain::PublicKey, 0, i), m).fill(&mut limb);
             a.extend(limb);
         }
         let message: Poly = message.into_iter().map(BigInt::from).collect();

@@ -46,7 +46,6 @@ use he_core::ckks::evaluator::{SwitchOp, workspace_words};
 use he_core::params::{Params, fnv};
 use he_core::ring::automorphism;
 use he_core::rlwe::KeyLimb;
-use he_core::rlwe::keys::SwitchTarget;
 use he_core::wire::packed_len;
 
 /// Bits between the largest value seen in training and half the modulus, at
@@ -496,11 +495,7 @@ impl Plan {
         ];
         let mut h = fnv(fnv(0x811c_9dc5, self.params.fingerprint()), self.model_crc);
         for u in (0..self.key_uses()).filter_map(|k| self.key_use(k)) {
-            let element = match u.op.target() {
-                SwitchTarget::Square => 0,
-                SwitchTarget::Galois(g) => g,
-            };
-            h = fnv(fnv(h, element), u.level as u32);
+            h = fnv(fnv(h, u.op.target().element()), u.level as u32);
         }
         for x in scales {
             let bits = x.to_bits();

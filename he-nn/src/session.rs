@@ -27,7 +27,7 @@ use he_core::ckks::evaluator::{
 use he_core::error::Error;
 use he_core::probe::{Probe, Work};
 use he_core::ring::kernel;
-use he_core::ring::sample::{Uniform, stream};
+use he_core::ring::sample::{Domain, Uniform, stream};
 use he_core::wire::{pack, packed_len, unpack};
 
 /// What a session asks of the machine that it runs on.
@@ -436,9 +436,13 @@ impl<'a, T: Tracer> Session<'a, T> {
         platform: &mut P,
     ) -> Result<StageKind, Refusal> {
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
-        let (limb, digit) = match item {
-            Item::Input { limb, .. } => (usize::from(limb), 0),
-            Item::Key { limb, digit, .. } => (usize::from(limb), usize::from(digit)),
+        let (limb, digit, domain) = match item {
+            Item::Input { limb, .. } => (usize::from(limb), 0, Domain::Ciphertext),
+            Item::Key { key, limb, digit } => {
+                let used = self.plan.key_use(usize::from(key)).ok_or(Refusal::Model)?;
+                let domain = used.op.target().domain();
+                (usize::from(limb), usize::from(digit), domain)
+            }
             // Of circuits; no schedule of two layers has one.
             Item::Weight { .. } => return Err(Refusal::NotExpected),
         };
@@ -453,7 +457,11 @@ impl<'a, T: Tracer> Session<'a, T> {
             });
         }
         if offset == 0 {
-            run.uniform = Some(Uniform::new(&run.seed, stream(digit, limb), modulus));
+            run.uniform = Some(Uniform::new(
+                &run.seed,
+                stream(domain, digit, limb),
+                modulus,
+            ));
         }
         match item {
             Item::Input { .. } => {

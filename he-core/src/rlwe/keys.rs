@@ -3,11 +3,12 @@
 use super::gadget::KeyLimb;
 use super::gadget::grouped::special_product;
 use super::subtract_product;
+use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{
     automorphism, kernel, ntt,
-    sample::{self, SEED_LEN, Uniform},
+    sample::{self, Domain, SEED_LEN, Uniform},
 };
 use crate::secret::{Erased, first_negative};
 use core::fmt;
@@ -124,6 +125,23 @@ pub enum SwitchTarget {
     Galois(u32),
 }
 
+impl SwitchTarget {
+    /// The Galois element, 0 for relinearisation.
+    #[must_use]
+    pub const fn element(self) -> u32 {
+        match self {
+            Self::Square => 0,
+            Self::Galois(element) => element,
+        }
+    }
+
+    /// The domain of the uniform halves of its keys.
+    #[must_use]
+    pub const fn domain(self) -> Domain {
+        Domain::SwitchingKey(self.element())
+    }
+}
+
 /// Words of the `b` half of a switching key for level `level`: for each digit
 /// ([`Params::digits`]) one polynomial over the primes of the level and the
 /// special ones.
@@ -137,7 +155,8 @@ pub const fn switching_key_words(params: &Params, level: usize) -> usize {
 /// Digit `i` is an encryption of `P g_i s'`, where the gadget `g_i` is one
 /// modulo the primes of the digit and zero modulo the other data primes: `b_ij =
 /// e_i - a_ij s + [q_j in digit i] P s'`. The order is that in which the
-/// evaluator consumes a stream, [`KeyLimb`]'s. `a_ij` comes from stream `sample::stream(i, j)` of `seed`.
+/// evaluator consumes a stream, [`KeyLimb`]'s. `a_ij` comes from stream
+/// `sample::stream(target.domain(), i, j)` of `seed`.
 ///
 /// **A seed must never be used twice under one key.** `errors` is scratch for
 /// N integers; it is erased before returning.
@@ -182,7 +201,7 @@ pub fn switching_key(
             let m = prime.modulus();
             kernel::lift_i32(errors.0, b, m.r(), m);
             ntt::forward(b, prime)?;
-            let mut a = Uniform::new(seed, sample::stream(digit, j), m);
+            let mut a = Uniform::new(seed, sample::stream(target.domain(), digit, j), m);
             subtract_product(b, &mut a, key.limb(params, j)?, m);
             if params.digit(digit, level).contains(&j) {
                 let p = m.to_mont(special_product(params, m)?);
@@ -285,7 +304,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         for limb in words.chunks_exact_mut(params.n()) {
             let Some(here) = at else { break };
             let m = params.prime(here.target)?.modulus();
-            Uniform::new(&self.seed, sample::stream(here.digit, here.target), m).fill(limb);
+            self.uniform(here, m).fill(limb);
             at = here.next(params, self.level);
         }
         self.a = Some(storage);
@@ -324,6 +343,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         } else {
             Err(Error::Key { target, level })
         }
+    }
+
+    /// The stream of one limb of the uniform half.
+    fn uniform(&self, at: KeyLimb, m: &Modulus) -> Uniform {
+        let stream = sample::stream(self.target.domain(), at.digit, at.target);
+        Uniform::new(&self.seed, stream, m)
     }
 
     /// Whether it keeps its uniform half.
@@ -368,7 +393,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
             return f(b, a);
         }
         let m = params.prime(at.target)?.modulus();
-        let mut uniform = Uniform::new(&self.seed, sample::stream(at.digit, at.target), m);
+        let mut uniform = self.uniform(at, m);
         let mut a = [0; 256];
         for b in b.chunks(a.len()) {
             let Some(a) = a.get_mut(..b.len()) else { break };
@@ -443,13 +468,7 @@ pub const fn conjugation(params: &Params) -> SwitchTarget {
 }
 
 /// `b += P s'`, where `s` is in Montgomery form and so is `p`.
-fn add_source(
-    b: &mut [u32],
-    s: &[u32],
-    target: SwitchTarget,
-    p: i32,
-    m: &crate::arith::Modulus,
-) -> Result<()> {
+fn add_source(b: &mut [u32], s: &[u32], target: SwitchTarget, p: i32, m: &Modulus) -> Result<()> {
     let plain = |x: u32| m.mont(m.mont(x as i32, 1), p);
     match target {
         SwitchTarget::Square => {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::{
     kernel, ntt,
-    sample::{self, SEED_LEN, Uniform},
+    sample::{self, Domain, SEED_LEN, Uniform},
 };
 use crate::secret::first_negative;
 use rand_core::CryptoRng;
@@ -88,7 +88,7 @@ fn encrypt_limb<C: Coefficient>(
     let m = prime.modulus();
     C::lift(message, limb, m.r(), m);
     ntt::forward(limb, prime)?;
-    let mut a = Uniform::new(seed, sample::stream(0, i), m);
+    let mut a = Uniform::new(seed, sample::stream(Domain::Ciphertext, 0, i), m);
     subtract_product(limb, &mut a, s_mont, m);
     Ok(())
 }
@@ -116,7 +116,8 @@ pub fn expand_c1(params: &Params, seed: &[u8; SEED_LEN], c1: &mut [u32]) -> Resu
     check_len("ciphertext half", c1.len(), whole)?;
     for (i, limb) in c1.chunks_exact_mut(n).enumerate() {
         params.check_level("expansion", i)?;
-        Uniform::new(seed, sample::stream(0, i), params.prime(i)?.modulus()).fill(limb);
+        let stream = sample::stream(Domain::Ciphertext, 0, i);
+        Uniform::new(seed, stream, params.prime(i)?.modulus()).fill(limb);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, check_len, check_params};
 use crate::params::Params;
 use crate::ring::{
     kernel, ntt,
-    sample::{self, SEED_LEN, Uniform},
+    sample::{self, Domain, SEED_LEN, Uniform},
 };
 use crate::secret::Erased;
 use core::fmt;
@@ -68,7 +68,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
             let m = prime.modulus();
             kernel::lift_i32(errors.0, b, m.r(), m);
             ntt::forward(b, prime)?;
-            let mut a = Uniform::new(seed, sample::stream(0, j), m);
+            let mut a = Uniform::new(seed, sample::stream(Domain::PublicKey, 0, j), m);
             subtract_product(b, &mut a, key.limb(params, j)?, m);
         }
         Ok(Self {
@@ -122,7 +122,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> PublicKey<S> {
         let [x0, x1] = out;
         let b = self.b.as_ref().chunks_exact(self.n).nth(j);
         x0.copy_from_slice(b.unwrap_or_default());
-        Uniform::new(&self.seed, sample::stream(0, j), m).fill(x1);
+        Uniform::new(&self.seed, sample::stream(Domain::PublicKey, 0, j), m).fill(x1);
         for x in [x0, x1] {
             kernel::mul(x, u, m);
         }
@@ -259,6 +259,8 @@ pub fn encrypt_public<C: Coefficient>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::{switching_key, switching_key_words};
+    use super::super::{KeyLimb, SwitchTarget};
     use super::*;
     use crate::testing::N16 as P;
     use chacha20::ChaCha20Rng;
@@ -316,7 +318,7 @@ mod tests {
             if second {
                 let mut a = vec![0; N];
                 let m = P.prime(j).unwrap().modulus();
-                Uniform::new(&seed, sample::stream(0, j), m).fill(&mut a);
+                Uniform::new(&seed, sample::stream(Domain::PublicKey, 0, j), m).fill(&mut a);
                 coefficients(&a, j)
             } else {
                 coefficients(&public.b()[j * N..(j + 1) * N], j)
@@ -339,6 +341,55 @@ mod tests {
                     let expected = product[i] + e[i] - remainder[i] + p * m;
                     assert_eq!((c * p).rem_euclid(q), expected.rem_euclid(q), "{j} {i}");
                 }
+            }
+        }
+    }
+
+    /// A seed that serves objects of several kinds gives each its own uniform half:
+    /// `b + a s` is small with the half of its own domain and no other.
+    #[test]
+    fn one_seed_gives_every_kind_of_object_its_own_uniform_half() {
+        let mut rng = ChaCha20Rng::from_seed([15; 32]);
+        let words = SecretKey::<Vec<u32>>::words(&P);
+        let key = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let (seed, mut errors) = ([6; SEED_LEN], [0; N]);
+        let (limb, level) = (1, 2);
+        let nth = |b: &[u32], at: usize| b.chunks_exact(N).nth(at).unwrap().to_vec();
+
+        let mut c0 = vec![0; (level + 1) * N];
+        let mut zero = [0; N];
+        super::super::encrypt(&P, &key, &mut zero, level, &seed, &mut rng, &mut c0).unwrap();
+        let mut objects = vec![(Domain::Ciphertext, nth(&c0, limb))];
+        let storage = vec![0; words];
+        let public = PublicKey::generate(&P, &key, &seed, &mut rng, &mut errors, storage).unwrap();
+        objects.push((Domain::PublicKey, nth(public.b(), limb)));
+        // Digit 0 modulo another prime than its own: an encryption of zero.
+        let at = KeyLimb {
+            target: limb,
+            digit: 0,
+        };
+        for target in [
+            SwitchTarget::Square,
+            SwitchTarget::Galois(5),
+            SwitchTarget::Galois(31),
+        ] {
+            let mut b = vec![0; switching_key_words(&P, level)];
+            let e = &mut errors;
+            switching_key(&P, &key, target, level, &seed, &mut rng, e, &mut b).unwrap();
+            objects.push((target.domain(), nth(&b, at.index(&P, level))));
+        }
+
+        let prime = P.prime(limb).unwrap();
+        let (m, s) = (prime.modulus(), key.limb(&P, limb).unwrap());
+        for (own, b) in &objects {
+            for (domain, _) in &objects {
+                let mut sum = vec![0; N];
+                Uniform::new(&seed, sample::stream(*domain, 0, limb), m).fill(&mut sum);
+                kernel::mul(&mut sum, s, m);
+                kernel::add(&mut sum, b, m);
+                ntt::inverse(&mut sum, prime).unwrap();
+                let largest = sum.iter().map(|&x| m.centred(x).abs()).max().unwrap();
+                assert_eq!(largest <= 21, own == domain, "{own:?} with {domain:?}");
             }
         }
     }

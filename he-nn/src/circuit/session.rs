@@ -25,7 +25,7 @@ use he_core::ckks::{Ciphertext, Constant};
 use he_core::error::Error;
 use he_core::params::Params;
 use he_core::ring::kernel;
-use he_core::ring::sample::{Uniform, stream};
+use he_core::ring::sample::{Domain, Uniform, stream};
 use he_core::wire::{pack, packed_len, unpack};
 
 use super::CircuitError;
@@ -581,10 +581,17 @@ impl<'a, W: WeightSource> CircuitSession<'a, W> {
             let ([seed, factor_seed], [uniform, factor]) = (&run.seeds, &mut run.uniforms);
             match source {
                 Source::InputOrKey => {
-                    *uniform = Some(Uniform::new(seed, stream(digit, limb), modulus));
+                    let domain = match item {
+                        Item::Key { .. } => {
+                            task.op.switching().ok_or(Refusal::Model)?.target().domain()
+                        }
+                        Item::Input { .. } | Item::Weight { .. } => Domain::Ciphertext,
+                    };
+                    *uniform = Some(Uniform::new(seed, stream(domain, digit, limb), modulus));
                 }
                 Source::Factor => {
-                    *factor = Some(Uniform::new(factor_seed, stream(0, limb), modulus));
+                    let stream = stream(Domain::Ciphertext, 0, limb);
+                    *factor = Some(Uniform::new(factor_seed, stream, modulus));
                 }
             }
             // The weights of this limb.
