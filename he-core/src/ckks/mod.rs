@@ -11,7 +11,7 @@ pub mod publish;
 
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use constant::Constant;
-pub use decrypt::{Decrypted, decrypt, publish_label};
+pub use decrypt::{Decrypted, decrypt};
 pub use noise::{Message, Noise};
 
 mod track;
