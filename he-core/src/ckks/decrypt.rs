@@ -74,6 +74,7 @@ impl fmt::Debug for Decrypted<'_> {
 impl Drop for Decrypted<'_> {
     fn drop(&mut self) {
         self.slots.zeroize();
+        self.largest.zeroize();
     }
 }
 

@@ -9,11 +9,19 @@ use super::kernel;
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len};
 use crate::params::{MAX_LIMBS, Params};
+use zeroize::Zeroizing;
 
 /// Pairs of primes of a chain.
 const MAX_PAIRS: usize = (MAX_LIMBS * (MAX_LIMBS - 1)) >> 1;
 
 /// Constants for the first `limbs` primes of a set.
+#[cfg_attr(
+    not(any(test, feature = "kernel-comparison")),
+    expect(
+        unreachable_pub,
+        reason = "with them a public trait of kernels has it in a signature"
+    )
+)]
 #[derive(Clone, Debug)]
 pub struct Crt {
     limbs: usize,
@@ -30,7 +38,7 @@ impl Crt {
     ///
     /// # Errors
     /// [`Error::Level`] if the chain is shorter.
-    pub fn new(params: &Params, limbs: usize) -> Result<Self> {
+    pub(crate) fn new(params: &Params, limbs: usize) -> Result<Self> {
         if limbs == 0 || limbs > params.data_limbs() {
             return Err(Error::Level {
                 operation: "reconstruction",
@@ -67,14 +75,12 @@ impl Crt {
     }
 
     /// The product of the primes, as a float.
-    #[must_use]
-    pub const fn modulus(&self) -> f64 {
+    pub(crate) const fn modulus(&self) -> f64 {
         self.modulus
     }
 
     /// Number of primes.
-    #[must_use]
-    pub const fn limbs(&self) -> usize {
+    pub(crate) const fn limbs(&self) -> usize {
         self.limbs
     }
 
@@ -94,8 +100,13 @@ impl Crt {
     }
 
     /// The centred value with residues `residue(i)` for limb `i`, as a float.
-    pub fn value(&self, residue: impl Fn(usize) -> u32) -> f64 {
-        let mut digits = [0i32; MAX_LIMBS];
+    #[cfg(test)]
+    pub(crate) fn value(&self, residue: impl Fn(usize) -> u32) -> f64 {
+        self.value_by(&mut [0; MAX_LIMBS], residue)
+    }
+
+    /// The same with memory for the digits, which the caller erases.
+    fn value_by(&self, digits: &mut [i32; MAX_LIMBS], residue: impl Fn(usize) -> u32) -> f64 {
         let mut value = 0.0;
         for (i, (m, weight, inverses)) in self.steps().enumerate() {
             let mut x = residue(i) as i32;
@@ -118,12 +129,15 @@ impl Crt {
     /// # Errors
     /// [`Error::Length`] unless there are as many limbs of `out.len()` residues as
     /// primes.
-    pub fn values(&self, residues: &[u32], out: &mut [f64]) -> Result<f64> {
+    pub(crate) fn values(&self, residues: &[u32], out: &mut [f64]) -> Result<f64> {
         let n = out.len();
         check_len("residues", residues.len(), self.limbs * n)?;
         let (done, mut largest) = kernel::reconstruct(self, residues, out);
+        let mut digits = Zeroizing::new([0; MAX_LIMBS]);
         for (k, x) in out.iter_mut().enumerate().skip(done) {
-            *x = self.value(|limb| residues.get(limb * n + k).copied().unwrap_or(0));
+            *x = self.value_by(&mut digits, |limb| {
+                residues.get(limb * n + k).copied().unwrap_or(0)
+            });
             largest = f64::max(largest, libm::fabs(*x));
         }
         Ok(largest)

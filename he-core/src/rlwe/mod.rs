@@ -122,12 +122,31 @@ pub fn expand_c1(params: &Params, seed: &[u8; SEED_LEN], c1: &mut [u32]) -> Resu
     Ok(())
 }
 
-/// Decrypts: writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain,
-/// into `out`, which has as many limbs as each part.
+/// Decrypts without any guard: **whoever sees what it writes may compute the key**,
+/// of a crafted ciphertext from one decryption. [`crate::ckks::decrypt()`] is what a
+/// holder of a key calls. This is for known-answer vectors, as insecure sets are.
+///
+/// Writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain, into `out`, which
+/// has as many limbs as each part.
 ///
 /// # Errors
-/// [`Error::Length`] or [`Error::Level`].
-pub fn decrypt<const PARTS: usize>(
+/// [`Error::Length`], [`Error::Level`] or [`Error::Params`].
+#[cfg(feature = "insecure-test-sets")]
+pub fn declassify_decryption<const PARTS: usize>(
+    params: &Params,
+    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    parts: [&[u32]; PARTS],
+    out: &mut [u32],
+) -> Result<()> {
+    decrypt(params, key, parts, out)
+}
+
+/// Decrypts: writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain,
+/// into `out`, which has as many limbs as each part; the caller erases it.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::Level`] or [`Error::Params`].
+pub(crate) fn decrypt<const PARTS: usize>(
     params: &Params,
     key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
     parts: [&[u32]; PARTS],
