@@ -627,7 +627,7 @@ impl Circuit {
             encoded(value, scale).times(count, libm::sqrt(count))
         };
         let of_both = |a: Noise, b: Noise| a.times(b.bound, b.sigma);
-        let division = Noise::division(self.params, 2);
+        let division = Noise::division(self.params);
         let (x, h, _) = self.ranges;
         let x_bound = self.x_bound();
         let pairs = libm::ceil(self.inputs / 2.0);

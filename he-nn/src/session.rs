@@ -295,7 +295,11 @@ impl<'a, T: Tracer> Session<'a, T> {
                     return Err(Refusal::NoTracer);
                 }
                 self.ct
-                    .reset(self.plan.input_level(), self.plan.scales().sums1())
+                    .reset(
+                        self.plan.params(),
+                        self.plan.input_level(),
+                        self.plan.scales().sums1(),
+                    )
                     .map_err(internal)?;
                 self.run = Some(Run {
                     cursor: Cursor::start(),

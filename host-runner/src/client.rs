@@ -275,7 +275,7 @@ impl PackedKey {
 
     /// One limb of it.
     pub(crate) fn limb(&self, params: &Params, level: usize, at: KeyLimb) -> Option<&Vec<u8>> {
-        self.limbs.get(at.index(params, level))
+        self.limbs.get(at.index(params, level)?)
     }
 }
 

@@ -178,7 +178,7 @@ impl Noise {
     /// None; the type is that of the parameter lookup.
     pub fn public_key(params: &Params) -> Result<Self> {
         let e = Self::error(params);
-        let ternary = secret(params, 2);
+        let ternary = secret(params);
         let of_the_key = e.times(
             ternary.bound - 1.0,
             libm::sqrt(2.0 * params.n() as f64 / 3.0),
@@ -190,11 +190,11 @@ impl Noise {
             .plus(Self::mod_down(params)))
     }
 
-    /// Dividing a ciphertext of `parts` parts by a prime, as rescaling does:
-    /// each part is rounded, and stands before a power of the secret.
+    /// Dividing a ciphertext of two parts by a prime, as rescaling does: both are
+    /// rounded, and the second stands before the secret.
     #[must_use]
-    pub fn division(params: &Params, parts: usize) -> Self {
-        let s = secret(params, parts);
+    pub fn division(params: &Params) -> Self {
+        let s = secret(params);
         Self::rounding(params).times(s.bound, s.sigma)
     }
 
@@ -205,7 +205,7 @@ impl Noise {
     #[must_use]
     pub fn mod_down(params: &Params) -> Self {
         let primes = params.special_limbs() as f64;
-        Self::division(params, 2).times(primes, libm::sqrt(primes))
+        Self::division(params).times(primes, libm::sqrt(primes))
     }
 
     /// A key switch at `level`: digits times the key's errors, divided by `P`, and
@@ -284,19 +284,12 @@ fn prime(params: &Params, i: usize) -> Result<f64> {
     Ok(f64::from(params.prime(i)?.modulus().value()))
 }
 
-/// `1 + |s| + |s|^2 + ..` in a slot, `parts` terms, and the root mean square
-/// of a sum of independent errors before them. A slot of `s` is a sum of `N`
-/// terms of variance 2/3; that of its square has twice the square of it.
-fn secret(params: &Params, parts: usize) -> Noise {
+/// `1 + |s|` in a slot, and the root mean square of a sum of independent errors
+/// before both. A slot of `s` is a sum of `N` terms of variance 2/3.
+fn secret(params: &Params) -> Noise {
     let n = params.n() as f64;
-    let variance = 2.0 * n / 3.0;
-    let (third, square) = if parts == 3 {
-        (n * n, 2.0 * variance * variance)
-    } else {
-        (0.0, 0.0)
-    };
     Noise {
-        bound: 1.0 + n + third,
-        sigma: libm::sqrt(1.0 + variance + square),
+        bound: 1.0 + n,
+        sigma: libm::sqrt(1.0 + 2.0 * n / 3.0),
     }
 }

@@ -136,16 +136,14 @@ impl Known {
             .with(Noise::mod_down(params))
     }
 
-    /// Divided by the prime of `level` and rounded, in `parts` parts.
-    pub(crate) fn rescaled(self, params: &Params, level: usize, parts: usize) -> Self {
+    /// Two parts divided by the prime of `level` and rounded.
+    pub(crate) fn rescaled(self, params: &Params, level: usize) -> Self {
         let Some(q) = prime(params, level) else {
             return Self::UNKNOWN;
         };
         let Self { noise, message } = self.within(params, level);
         Self {
-            noise: noise
-                .times(1.0 / q, 1.0 / q)
-                .plus(Noise::division(params, parts)),
+            noise: noise.times(1.0 / q, 1.0 / q).plus(Noise::division(params)),
             message: message.times(1.0 / q, 1.0 / q),
         }
     }
@@ -354,7 +352,7 @@ mod tests {
         assert_eq!((sum.noise(), sum.message()), (Noise::ZERO, Message::ZERO));
         add(&P, &mut sum, &stated(2)).unwrap();
         assert_eq!((sum.noise(), sum.message()), (NOISE, MESSAGE));
-        sum.reset(2, SCALE).unwrap();
+        sum.reset(&P, 2, SCALE).unwrap();
         assert_eq!(sum.noise(), Noise::ZERO);
         // Zero times what is unknown is zero, not NaN.
         let mut product = unknown(2);

@@ -144,9 +144,12 @@ impl SwitchTarget {
 
 /// Words of the `b` half of a switching key for level `level`: for each digit
 /// ([`Params::digits`]) one polynomial over the primes of the level and the
-/// special ones.
+/// special ones. `usize::MAX` for a level that the set does not have.
 #[must_use]
 pub const fn switching_key_words(params: &Params, level: usize) -> usize {
+    if level > params.max_level() {
+        return usize::MAX;
+    }
     params.digits(level) * (level + 1 + params.special_limbs()) * params.n()
 }
 
@@ -194,7 +197,7 @@ pub fn switching_key(
         }
         for j in params.targets(level) {
             let at = KeyLimb { target: j, digit }.index(params, level);
-            let Some(b) = out.chunks_exact_mut(n).nth(at) else {
+            let Some(b) = at.and_then(|at| out.chunks_exact_mut(n).nth(at)) else {
                 continue;
             };
             let prime = params.prime(j)?;
@@ -358,16 +361,17 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
 
     /// One limb of both halves of a key that keeps them.
     pub(crate) fn halves(&self, params: &Params, at: KeyLimb) -> Result<(&[u32], &[u32])> {
-        let (n, place) = (params.n(), at.index(params, self.level));
+        let missing = Error::Key {
+            target: self.target,
+            level: self.level,
+        };
+        let (n, place) = (params.n(), at.index(params, self.level).ok_or(missing)?);
         let b = self.b.as_ref().chunks_exact(n).nth(place);
         let a = self
             .a
             .as_ref()
             .and_then(|a| a.as_ref().chunks_exact(n).nth(place));
-        b.zip(a).ok_or(Error::Key {
-            target: self.target,
-            level: self.level,
-        })
+        b.zip(a).ok_or(missing)
     }
 
     /// Hands one limb over in chunks `(b, a)`.
@@ -378,12 +382,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         mut f: impl FnMut(&[u32], &[u32]) -> Result<()>,
     ) -> Result<()> {
         let n = params.n();
-        // At a lower level a key has the same limbs, in other places.
-        let place = at.index(params, self.level);
         let missing = Error::Key {
             target: self.target,
             level: self.level,
         };
+        // At a lower level a key has the same limbs, in other places.
+        let place = at.index(params, self.level).ok_or(missing)?;
         let mut halves = [Some(&self.b), self.a.as_ref()]
             .into_iter()
             .flatten()

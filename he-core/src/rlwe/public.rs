@@ -376,7 +376,7 @@ mod tests {
             let mut b = vec![0; switching_key_words(&P, level)];
             let e = &mut errors;
             switching_key(&P, &key, target, level, &seed, &mut rng, e, &mut b).unwrap();
-            objects.push((target.domain(), nth(&b, at.index(&P, level))));
+            objects.push((target.domain(), nth(&b, at.index(&P, level).unwrap())));
         }
 
         let prime = P.prime(limb).unwrap();

@@ -104,7 +104,7 @@ pub(super) fn polynomial_input_scale(
 ) -> f64 {
     /// By how many bits it is lower at most.
     const LOWER: i32 = 8;
-    let fresh = Noise::division(params, 2);
+    let fresh = Noise::division(params);
     let of = |scale| {
         let place = (level, scale, target);
         polynomial_sigma(params, coefficients, place, domain / CREST, fresh)
@@ -300,7 +300,7 @@ impl State {
         self.noise = self
             .noise
             .times(unit, unit)
-            .plus(Noise::division(params, 2));
+            .plus(Noise::division(params));
     }
 
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {

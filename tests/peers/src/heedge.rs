@@ -160,9 +160,9 @@ impl HeEdge {
 }
 
 /// Divides by as many primes as a level of the circuit takes.
-fn rescale_level<const PARTS: usize>(
+fn rescale_level(
     params: &Params,
-    ct: &mut Ciphertext<Words, PARTS>,
+    ct: &mut Ciphertext<Words>,
     primes: usize,
     scratch: &mut [u32],
 ) -> Result<()> {

@@ -36,9 +36,12 @@ use crate::rlwe::keys::{KeySet, SwitchTarget};
 
 /// Words of memory that hoisted rotations at `level` work in, in limbs: the
 /// digits over all primes, an image of each, two halves at one prime, and two at
-/// the special ones.
+/// the special ones. `usize::MAX` for a level that the set does not have.
 #[must_use]
 pub const fn hoisting_words(params: &Params, level: usize) -> usize {
+    if level > params.max_level() {
+        return usize::MAX;
+    }
     let (digits, special) = (params.digits(level), params.special_limbs());
     (digits * targets(params, level) + images(params, level) + 2 + 2 * special) * params.n()
 }
@@ -67,9 +70,12 @@ pub struct Weight<S> {
 }
 
 impl<S: AsRef<[u32]> + AsMut<[u32]>> Weight<S> {
-    /// Words of storage at `level`.
+    /// Words of storage at `level`; `usize::MAX` for one that the set does not have.
     #[must_use]
     pub const fn words(params: &Params, level: usize) -> usize {
+        if level > params.max_level() {
+            return usize::MAX;
+        }
         targets(params, level) * params.n()
     }
 
@@ -571,7 +577,7 @@ impl<'c, 'w, S: AsRef<[u32]> + AsMut<[u32]>> Hoisted<'c, 'w, S> {
         self.ct.check_params(params)?;
         out.check_params(params)?;
         check_keys(params, level, elements, keys)?;
-        out.reset(level, scale)
+        out.reset(params, level, scale)
     }
 }
 

@@ -149,8 +149,13 @@ const fn sums_words(params: &Params, level: usize, degree: usize) -> usize {
 
 /// Words of memory that [`evaluate_polynomial`] works in, for a ciphertext at
 /// `level` and any polynomial of `degree`: the powers, the sums, and a limb.
+/// `usize::MAX` for a level that the set does not have, and for a degree that none of
+/// its levels is enough for.
 #[must_use]
 pub const fn polynomial_words(params: &Params, level: usize, degree: usize) -> usize {
+    if level > params.max_level() || polynomial_levels(degree) > params.max_level() {
+        return usize::MAX;
+    }
     let baby = baby_steps(degree);
     let mut words = sums_words(params, level, degree) + params.n();
     let mut power = Some(2);
