@@ -293,3 +293,52 @@ fn secret(params: &Params) -> Noise {
         sigma: libm::sqrt(1.0 + 2.0 * n / 3.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{N64, N64_PAIRS};
+
+    fn check(noise: Noise, bound: f64, sigma: f64) {
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        assert!(near(noise.bound, bound), "{} {bound}", noise.bound);
+        assert!(near(noise.sigma, sigma), "{} {sigma}", noise.sigma);
+    }
+
+    /// 64 coefficients rounded by 1/2, before 1 and before 64 coefficients of the
+    /// secret; the remainder of two primes is carried over with twice the error.
+    #[test]
+    fn a_division_rounds_once_for_each_special_prime() {
+        let (bound, sigma) = (32.0 * 65.0, (64.0 / 12.0 * (1.0 + 128.0 / 3.0f64)).sqrt());
+        check(Noise::division(&N64), bound, sigma);
+        check(Noise::mod_down(&N64), bound, sigma);
+        check(
+            Noise::mod_down(&N64_PAIRS),
+            2.0 * bound,
+            2f64.sqrt() * sigma,
+        );
+    }
+
+    /// The sum over the digits by hand: a digit of two primes is as large as their
+    /// product, and twice that.
+    #[test]
+    fn a_key_product_counts_digits_by_the_product_of_their_primes() {
+        let q = |i: usize| f64::from(N64_PAIRS.prime(i).unwrap().modulus().value());
+        let (error, p) = (64.0 * 21.0, q(5) * q(6));
+        for level in 0..=4 {
+            let digits: &[(f64, f64)] = &match level {
+                0 => vec![(1.0, q(0))],
+                1 => vec![(2.0, q(0) * q(1))],
+                2 => vec![(2.0, q(0) * q(1)), (1.0, q(2))],
+                3 => vec![(2.0, q(0) * q(1)), (2.0, q(2) * q(3))],
+                _ => vec![(2.0, q(0) * q(1)), (2.0, q(2) * q(3)), (1.0, q(4))],
+            };
+            let bound: f64 = digits.iter().map(|(count, d)| count * d / 2.0).sum();
+            let variance: f64 = digits.iter().map(|(count, d)| count * d * d / 12.0).sum();
+            let sigma = (64.0 * 10.5f64).sqrt() * (64.0 * variance).sqrt();
+            let product = Noise::key_product(&N64_PAIRS, level).unwrap();
+            check(product, error * 64.0 * bound / p, sigma / p);
+        }
+        assert!(Noise::key_product(&N64_PAIRS, 5).is_err());
+    }
+}

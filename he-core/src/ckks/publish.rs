@@ -917,6 +917,83 @@ mod tests {
         assert_ne!(first, lab.publish(&a, &expected()).unwrap().0);
     }
 
+    /// All that decides what is published is in the key of the noise.
+    #[test]
+    fn the_noise_is_of_every_part_its_scale_and_its_own_size() {
+        let parts = || [vec![1; 3 * N], vec![2; 3 * N]];
+        let flood = Flood {
+            width: 20,
+            terms: 9,
+        };
+        let first = |params: &Params, level, parts: [Vec<u32>; 2], scale, flood: &Flood, key| {
+            let [c0, c1] = parts;
+            let ct = Ciphertext::new(params, level, SCALE, c0, c1).unwrap();
+            NoiseKey::new([key; 32])
+                .stream(params, &ct, scale, flood)
+                .next_u64()
+        };
+        let one = || first(&N64, 2, parts(), SCALE, &flood, 1);
+        let mut all = vec![one()];
+        assert_eq!(all, [one()]);
+        for part in 0..2 {
+            for index in [0, N, 3 * N - 1] {
+                let mut parts = parts();
+                parts[part][index] += 1;
+                all.push(first(&N64, 2, parts, SCALE, &flood, 1));
+            }
+        }
+        all.push(first(&N64, 1, parts(), SCALE, &flood, 1));
+        all.push(first(
+            &crate::testing::N64_PAIRS,
+            2,
+            parts(),
+            SCALE,
+            &flood,
+            1,
+        ));
+        let near = f64::from_bits(SCALE.to_bits() + 1);
+        all.push(first(&N64, 2, parts(), near, &flood, 1));
+        all.push(first(
+            &N64,
+            2,
+            parts(),
+            SCALE,
+            &Flood { width: 21, ..flood },
+            1,
+        ));
+        all.push(first(
+            &N64,
+            2,
+            parts(),
+            SCALE,
+            &Flood { terms: 10, ..flood },
+            1,
+        ));
+        all.push(first(&N64, 2, parts(), SCALE, &flood, 2));
+        let three = [vec![1; 3 * N], vec![2; 3 * N], vec![0; 3 * N]];
+        let three = Ciphertext::from_parts(&N64, 2, SCALE, three).unwrap();
+        let key = NoiseKey::new([1; 32]);
+        all.push(key.stream(&N64, &three, SCALE, &flood).next_u64());
+        let different: std::collections::BTreeSet<u64> = all.iter().copied().collect();
+        assert_eq!(different.len(), all.len());
+    }
+
+    /// The noise is made for the error and the rounding of the exact result, however
+    /// small the error is stated.
+    #[test]
+    fn the_noise_is_made_for_the_rounding_too() {
+        let allowance = Allowance::new(4, 30).unwrap();
+        for bound in [1.0, 4.0, 1000.0] {
+            let mut request = expected();
+            (request.noise.bound, request.precision_bits) = (bound, -30.0);
+            let (flood, _) = plan(&N64, &request, &allowance).unwrap();
+            // sqrt(24 * 4) 2^15 times the error and sqrt(64) / 2.
+            let sigma = (bound + 4.0) * 9.797_958_971_132_712 * 32_768.0;
+            let excess = flood.sigma() / sigma;
+            assert!((1.0..1.07).contains(&excess), "{bound}: {excess}");
+        }
+    }
+
     #[test]
     fn a_budget_ends_and_is_of_one_key() {
         let mut lab = Lab::new(3);

@@ -11,7 +11,7 @@ use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
 use crate::rlwe::keys::{switching_key, switching_key_words};
 use crate::rlwe::{
-    self, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
+    self, CompactKey, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
 };
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -49,7 +49,8 @@ impl Bench {
         let mut m = coefficients(values, SCALE);
         let seed = self.seed();
         let (mut c0, mut c1) = (vec![0; (level + 1) * N], vec![0; (level + 1) * N]);
-        rlwe::encrypt(&P, &self.key, &mut m, level, &seed, &mut self.rng, &mut c0).unwrap();
+        rlwe::encrypt(&P, &self.key, &mut m, level, &seed, &mut self.rng, &mut c0)
+            .unwrap();
         rlwe::expand_c1(&P, &seed, &mut c1).unwrap();
         Ciphertext::new(&P, level, SCALE, c0, c1).unwrap()
     }
@@ -377,6 +378,32 @@ fn a_hostile_answer_is_refused_before_decryption() {
     let zero = Ciphertext::new(&P, 0, SCALE, c0, vec![0; N]).unwrap();
     assert_eq!(try_(&zero, 0, SCALE), Err(Error::Transparent));
     assert_eq!(format!("{:?}", t.key), "SecretKey(..)");
+}
+
+/// What a result and a key leave in the memory that their caller lent them.
+#[test]
+fn results_and_keys_are_erased_in_the_callers_memory() {
+    let mut t = Bench::new(8);
+    let v = t.values();
+    let ct = t.encrypt(&v, 0);
+    let (mut scratch, mut slots) = (vec![7; N], vec![7.0; N]);
+    let result = decrypt(&P, &t.key, &ct, 0, SCALE, &mut scratch, &mut slots).unwrap();
+    assert!((result.slot(1).unwrap() - v[1]).abs() < 0.01);
+    drop(result);
+    assert!(slots.iter().all(|&x| x == 0.0));
+    assert!(scratch.iter().all(|&x| x == 0));
+
+    let mut words = vec![0; SecretKey::<Vec<u32>>::words(&P)];
+    let key = SecretKey::generate(&P, &mut words[..], &mut t.rng).unwrap();
+    let limb = key.limb(&P, 0).unwrap();
+    assert!(limb.iter().filter(|&&x| x == 0).count() < 10);
+    drop(key);
+    assert!(words.iter().all(|&x| x == 0));
+
+    let mut bytes = vec![0; CompactKey::<Vec<u8>>::bytes(&P)];
+    let key = CompactKey::generate(&P, &mut bytes[..], &mut t.rng).unwrap();
+    drop(key);
+    assert!(bytes.iter().all(|&x| x == 0));
 }
 
 #[test]
