@@ -196,7 +196,7 @@ impl<C: Coefficient> Lab<C> {
         self.rng.fill_bytes(&mut seed);
         let (p, level) = (self.params, self.level());
         let (secret, rng) = (&self.secret, &mut self.rng);
-        rlwe::encrypt(p, secret, &mut message, level, &seed, rng, &mut c0).unwrap();
+        rlwe::encrypt_with_seed(p, secret, &mut message, level, &seed, rng, &mut c0).unwrap();
         rlwe::expand_c1(p, &seed, &mut c1).unwrap();
         self.ciphertext(c0, c1, Noise::fresh(p))
     }

@@ -682,7 +682,7 @@ mod tests {
         encode_in_place(&mut buffer, scale).unwrap();
         let mut message: Vec<i32> = buffer.iter().map(|&x| x as i32).collect();
         let (mut c0, mut c1) = (vec![0; 4 * n], vec![0; 4 * n]);
-        rlwe::encrypt(&P, &key, &mut message, level, &[6; 32], &mut rng, &mut c0)
+        rlwe::encrypt_with_seed(&P, &key, &mut message, level, &[6; 32], &mut rng, &mut c0)
             .unwrap();
         rlwe::expand_c1(&P, &[6; 32], &mut c1).unwrap();
         let ct = Ciphertext::new(&P, level, scale, c0, c1).unwrap();

@@ -475,11 +475,7 @@ impl Client {
                 got: pixels.len(),
             });
         }
-        let seal = |client: &mut Self, index| {
-            let seed = fresh_seed(&mut client.rng);
-            let limbs = client.encrypt(index, pixels, &seed)?;
-            Ok(Sealed { seed, limbs })
-        };
+        let seal = |client: &mut Self, index| client.encrypt(index, pixels);
         self.infer_sealed(link, seal, progress)
     }
 
@@ -521,12 +517,7 @@ impl Client {
         packed.limb(self.plan.params(), used.level, at)
     }
 
-    fn encrypt(
-        &mut self,
-        index: usize,
-        pixels: &[u8],
-        seed: &[u8; SEED_BYTES],
-    ) -> Result<Vec<Vec<u8>>, ClientError> {
+    fn encrypt(&mut self, index: usize, pixels: &[u8]) -> Result<Sealed, ClientError> {
         let params = self.plan.params();
         let n = params.n();
         let level = self.plan.input_level();
@@ -545,12 +536,14 @@ impl Client {
                     &self.key,
                     &mut message,
                     level,
-                    seed,
                     &mut self.rng,
                     &mut c0,
                 )
             })
-            .and_then(|()| pack_limbs(params, &c0))
+            .and_then(|seed| {
+                let limbs = pack_limbs(params, &c0)?;
+                Ok(Sealed { seed, limbs })
+            })
             .map_err(ClientError::Encryption)
     }
 }
@@ -953,7 +946,7 @@ impl ResultHalves {
     }
 }
 
-pub(crate) fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
+fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
     let mut seed = [0; SEED_BYTES];
     rng.fill_bytes(&mut seed);
     seed

@@ -142,7 +142,7 @@ impl Maker {
         let (seed, mut c0) = (self.seed(), vec![0; (level + 1) * n]);
         let mut message = coefficients(n, scale);
         let rng = &mut self.rng;
-        rlwe::encrypt(
+        rlwe::encrypt_with_seed(
             self.params,
             &self.key,
             &mut message,

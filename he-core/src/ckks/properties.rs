@@ -119,7 +119,7 @@ impl Lab {
         } else {
             let mut seed = [0; SEED_LEN];
             self.rng.fill_bytes(&mut seed);
-            rlwe::encrypt(
+            rlwe::encrypt_with_seed(
                 &P,
                 &self.key,
                 &mut message,

@@ -745,7 +745,7 @@ mod tests {
             self.rng.fill_bytes(&mut seed);
             let (mut c0, mut c1) = (vec![0; (LEVEL + 1) * N], vec![0; (LEVEL + 1) * N]);
             let (key, rng) = (&self.key, &mut self.rng);
-            rlwe::encrypt(&N64, key, &mut m, LEVEL, &seed, rng, &mut c0).unwrap();
+            rlwe::encrypt_with_seed(&N64, key, &mut m, LEVEL, &seed, rng, &mut c0).unwrap();
             rlwe::expand_c1(&N64, &seed, &mut c1).unwrap();
             Ciphertext::new(&N64, LEVEL, SCALE, c0, c1).unwrap()
         }

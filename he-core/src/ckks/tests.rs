@@ -49,7 +49,7 @@ impl Bench {
         let mut m = coefficients(values, SCALE);
         let seed = self.seed();
         let (mut c0, mut c1) = (vec![0; (level + 1) * N], vec![0; (level + 1) * N]);
-        rlwe::encrypt(&P, &self.key, &mut m, level, &seed, &mut self.rng, &mut c0)
+        rlwe::encrypt_with_seed(&P, &self.key, &mut m, level, &seed, &mut self.rng, &mut c0)
             .unwrap();
         rlwe::expand_c1(&P, &seed, &mut c1).unwrap();
         Ciphertext::new(&P, level, SCALE, c0, c1).unwrap()
@@ -179,7 +179,7 @@ fn wide_coefficients_serve_a_scale_of_40_bits() {
 
     let seed = t.seed();
     let (mut c0, mut c1) = ct.into_storage();
-    rlwe::encrypt(&P, &t.key, &mut message, level, &seed, &mut t.rng, &mut c0).unwrap();
+    rlwe::encrypt_with_seed(&P, &t.key, &mut message, level, &seed, &mut t.rng, &mut c0).unwrap();
     rlwe::expand_c1(&P, &seed, &mut c1).unwrap();
     let mut ct = Ciphertext::new(&P, level, WIDE, c0, c1).unwrap();
     check(&t, &ct, [&re, &im], limit);
@@ -212,7 +212,7 @@ fn wide_coefficients_serve_a_scale_of_40_bits() {
     let got = Plaintext::new(&P, &beyond, level, WIDE, vec![0; words]).map(|_| ());
     assert_eq!(got, refused);
     let mut c0 = vec![0; words];
-    let got = rlwe::encrypt(&P, &t.key, &mut beyond, level, &seed, &mut t.rng, &mut c0);
+    let got = rlwe::encrypt_with_seed(&P, &t.key, &mut beyond, level, &seed, &mut t.rng, &mut c0);
     assert_eq!(got, refused);
 }
 

@@ -7,12 +7,14 @@ pub mod compact;
 pub mod gadget;
 pub mod keys;
 pub mod public;
+mod seed;
 
 pub use coefficient::Coefficient;
 pub use compact::{CompactKey, Encryption};
 pub use gadget::{KeyLimb, KeySwitch};
 pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
 pub use public::{PublicKey, PublicScratch, encrypt_public};
+pub use seed::KeySeed;
 
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
@@ -25,9 +27,30 @@ use rand_core::CryptoRng;
 
 /// Encrypts integers ([`Coefficient`]) under a secret key: writes `c0 = m + e - a s`, NTT
 /// domain, for the limbs `0 ..= level` into `c0`; the other half is
-/// `c1 = a`, expanded from `seed` (see [`expand_c1`]).
+/// `c1 = a`, expanded from the seed that is returned (see [`expand_c1`]).
 ///
-/// The error is added to `message` in place; the caller erases it.
+/// The error is added to `message` in place; the caller erases it. The seed is
+/// drawn from `rng` first, then the errors. A generator that repeats itself repeats
+/// both, and two such ciphertexts show the difference of their messages: never
+/// encrypt with the generator that a key was derived from (see [`KeySeed`]).
+///
+/// # Errors
+/// As [`encrypt_with_seed`].
+pub fn encrypt<C: Coefficient>(
+    params: &Params,
+    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    message: &mut [C],
+    level: usize,
+    rng: &mut impl CryptoRng,
+    c0: &mut [u32],
+) -> Result<[u8; SEED_LEN]> {
+    let mut seed = [0; SEED_LEN];
+    rng.fill_bytes(&mut seed);
+    encrypt_with_seed(params, key, message, level, &seed, rng, c0)?;
+    Ok(seed)
+}
+
+/// [`encrypt`] with a seed that the caller chose, for known-answer vectors.
 ///
 /// **A seed must never be used twice under one key**: two ciphertexts with the
 /// same `a` reveal the difference of their messages. The generator of `rng`
@@ -37,7 +60,7 @@ use rand_core::CryptoRng;
 /// [`Error::Level`] or [`Error::Length`]; [`Error::Range`] for a message
 /// coefficient within 21 of the range of `i32`, or for one that its error takes
 /// farther from zero than `2^62`.
-pub fn encrypt<C: Coefficient>(
+pub fn encrypt_with_seed<C: Coefficient>(
     params: &Params,
     key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
     message: &mut [C],

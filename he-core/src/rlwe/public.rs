@@ -385,7 +385,7 @@ mod tests {
 
         let mut c0 = vec![0; (level + 1) * N];
         let mut zero = [0; N];
-        super::super::encrypt(&P, &key, &mut zero, level, &seed, &mut rng, &mut c0)
+        super::super::encrypt_with_seed(&P, &key, &mut zero, level, &seed, &mut rng, &mut c0)
             .unwrap();
         let mut objects = vec![(Domain::Ciphertext, nth(&c0, limb))];
         let storage = vec![0; words];

@@ -34,7 +34,7 @@ impl Objects {
         let key = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
         let (mut seed, mut c0) = ([0; SEED_LEN], vec![0; 3 * N]);
         rng.fill_bytes(&mut seed);
-        rlwe::encrypt(&P, &key, &mut [77; N], 2, &seed, &mut rng, &mut c0).unwrap();
+        rlwe::encrypt_with_seed(&P, &key, &mut [77; N], 2, &seed, &mut rng, &mut c0).unwrap();
         let mut seeded = encoded(Kind::SeededCiphertext, 2);
         write_seeded(&P, SCALE, &seed, &c0, &mut seeded).unwrap();
 

@@ -8,7 +8,7 @@ use he_core::ckks::encode::encode_complex;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Object};
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 use super::{EngineError, failed, object_bytes, refused};
@@ -108,19 +108,10 @@ impl Keys {
         let mut message = Zeroizing::new(vec![0i64; n]);
         encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
             .map_err(failed("encoding"))?;
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
         let mut c0 = vec![0; (level + 1) * n];
-        rlwe::encrypt(
-            params,
-            &self.key,
-            &mut message,
-            level,
-            &seed,
-            &mut self.rng,
-            &mut c0,
-        )
-        .map_err(failed("encryption"))?;
+        let rng = &mut self.rng;
+        let seed = rlwe::encrypt(params, &self.key, &mut message, level, rng, &mut c0)
+            .map_err(failed("encryption"))?;
         let object = Object::SeededCiphertext { scale };
         let start = bytes.len();
         bytes.resize(start + object_bytes(params, object, level)?, 0);

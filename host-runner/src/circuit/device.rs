@@ -15,8 +15,7 @@ use zeroize::Zeroizing;
 use super::latency::values_of;
 use super::{EngineError, Keys, Matrix, failed};
 use crate::client::{
-    ClientError, Inference, PATIENCE, PackedKey, Sealed, Terms, Uploads, chunk_of, fresh_seed,
-    pack_limbs,
+    ClientError, Inference, PATIENCE, PackedKey, Sealed, Terms, Uploads, chunk_of, pack_limbs,
 };
 use crate::device::{Connection, DeviceError, Transport};
 use crate::evaluator;
@@ -236,9 +235,8 @@ fn seal(
     let mut message = Zeroizing::new(vec![0i64; n]);
     encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
         .map_err(failed("encoding"))?;
-    let seed = fresh_seed(rng);
     let mut c0 = vec![0; (level + 1) * n];
-    rlwe::encrypt(params, key, &mut message, level, &seed, rng, &mut c0)
+    let seed = rlwe::encrypt(params, key, &mut message, level, rng, &mut c0)
         .map_err(failed("encryption"))?;
     let limbs = pack_limbs(params, &c0).map_err(failed("encryption"))?;
     Ok(Sealed { seed, limbs })

@@ -29,7 +29,7 @@ use he_core::ring::sample::{self, SEED_LEN};
 use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{
     Coefficient, CompactKey, Encryption, PublicKey, PublicScratch, SecretKey, SwitchKey,
-    SwitchTarget, encrypt, encrypt_public, expand_c1,
+    SwitchTarget, encrypt_public, encrypt_with_seed, expand_c1,
 };
 use he_core::taint::{is_secret, public, published, reports, secret, watched};
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
@@ -245,13 +245,13 @@ impl Run {
         let seed = [1; SEED_LEN];
         let mut c0 = self.check_secret("encrypt", |rng| {
             let (mut message, mut c0) = (message::<C>(n), vec![0; words]);
-            encrypt(p, key, &mut message, level, &seed, rng, &mut c0).unwrap();
+            encrypt_with_seed(p, key, &mut message, level, &seed, rng, &mut c0).unwrap();
             c0
         });
         self.check("encrypt-out-of-range", |rng| {
             let (mut message, mut c0) = (vec![C::MAX; n], vec![0; n]);
             secret(&mut message);
-            assert!(encrypt(p, key, &mut message, 0, &seed, rng, &mut c0).is_err());
+            assert!(encrypt_with_seed(p, key, &mut message, 0, &seed, rng, &mut c0).is_err());
         });
         self.check_secret("compact", |rng| {
             let storage = vec![0; CompactKey::<Vec<u8>>::bytes(p)];
@@ -413,7 +413,7 @@ impl Run {
         self.check("leak-behind-kernels", |rng| {
             let (mut message, mut c0) = (message::<i32>(n), vec![0; (level + 1) * n]);
             let seed = [1; SEED_LEN];
-            encrypt(p, &key, &mut message, level, &seed, rng, &mut c0).unwrap();
+            encrypt_with_seed(p, &key, &mut message, level, &seed, rng, &mut c0).unwrap();
             c0.contains(&black_box(17))
         });
         // The refusal that he-core declassifies is one bit: where is secret.

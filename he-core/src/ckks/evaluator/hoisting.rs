@@ -345,7 +345,6 @@ fn check_keys<K: AsRef<[u32]> + AsMut<[u32]>>(
 /// # use he_core::ring::automorphism::rotation;
 /// # use he_core::rlwe::keys::switching_key_words;
 /// # use he_core::rlwe::{self, KeySet, SecretKey, SwitchKey, SwitchTarget};
-/// # use rand_core::Rng;
 /// # let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
 /// # let (n, level, scale) = (P.n(), 1, (1u64 << 26) as f64);
 /// # let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
@@ -362,11 +361,9 @@ fn check_keys<K: AsRef<[u32]> + AsMut<[u32]>>(
 /// # let keys = KeySet::new(&keys);
 /// # let (mut buffer, mut message) = (vec![0.0; n], vec![0; n]);
 /// # encode(&[1.0, 2.0, 3.0, 0.0, 0.0, 4.0], scale, &mut buffer, &mut message, |x| x as i32)?;
-/// # let mut seed = [0; 32];
-/// # rng.fill_bytes(&mut seed);
 /// # let limbs = || vec![0; (level + 1) * n];
 /// # let (mut c0, mut c1) = (limbs(), limbs());
-/// # rlwe::encrypt(&P, &key, &mut message, level, &seed, &mut rng, &mut c0)?;
+/// # let seed = rlwe::encrypt(&P, &key, &mut message, level, &mut rng, &mut c0)?;
 /// # rlwe::expand_c1(&P, &seed, &mut c1)?;
 /// // `ct` holds 1, 2, 3, 0, 0, 4, and `keys` rotate by 1, 2 and 5.
 /// let ct = Ciphertext::new(&P, level, scale, c0, c1)?;

@@ -287,7 +287,7 @@ fn what_is_refused_says_where() {
     let lab = &mut Lab::new(17);
     let mut encrypt = |message: &mut [i32]| {
         let (seed, mut c0) = ([9; SEED_LEN], vec![0; N]);
-        rlwe::encrypt(&P, &lab.key, message, 0, &seed, &mut lab.rng, &mut c0)
+        rlwe::encrypt_with_seed(&P, &lab.key, message, 0, &seed, &mut lab.rng, &mut c0)
     };
     for at in [0, 7, N - 1] {
         for (edge, room) in [
