@@ -297,10 +297,7 @@ impl State {
     /// A rescaling from a level.
     pub(super) fn divide(&mut self, params: &Params, level: usize) {
         let unit = 1.0 / super::prime_value(params, level);
-        self.noise = self
-            .noise
-            .times(unit, unit)
-            .plus(Noise::division(params));
+        self.noise = self.noise.times(unit, unit).plus(Noise::division(params));
     }
 
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {
