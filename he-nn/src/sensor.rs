@@ -550,7 +550,7 @@ mod tests {
     use std::vec::Vec;
 
     use he_core::params::N4096_DEPTH3 as SET;
-    use he_core::rlwe::{SecretKey, encrypt};
+    use he_core::rlwe::{SecretKey, encrypt_with_seed};
     use he_core::wire::unpack;
 
     use super::*;
@@ -689,7 +689,7 @@ mod tests {
         let mut seed = [0; SEED_BYTES];
         rng.fill_bytes(&mut seed);
         let mut c0 = vec![0; 4 * SET.n()];
-        encrypt(&SET, &key, &mut message, 3, &seed, &mut rng, &mut c0).unwrap();
+        encrypt_with_seed(&SET, &key, &mut message, 3, &seed, &mut rng, &mut c0).unwrap();
         assert!(sealed == Sealed { seed, c0 });
         drop(sensor);
         // All but the limb that was sent last.

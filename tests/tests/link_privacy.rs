@@ -8,12 +8,11 @@ use std::sync::{Arc, Mutex};
 use chacha20::ChaCha20Rng;
 use he_core::ckks::encode::{decode_in_place, encode_in_place};
 use he_core::params::Params;
-use he_core::ring::crt::Crt;
 use he_core::ring::{ntt, sample};
 use he_core::rlwe::{self, SecretKey};
 use he_core::wire::{pack, packed_len, unpack};
-use he_edge_tests::Reference;
 use he_edge_tests::mangler::{frame, replies, requests};
+use he_edge_tests::{Reference, centred};
 use he_nn::data::Image;
 use he_nn::message::{CHUNK_COEFFS, Item, Reply, Request};
 use he_nn::packing;
@@ -540,11 +539,8 @@ fn the_secret_is_the_clients(
     let words = vec![0; SecretKey::<Vec<u32>>::words(params)];
     let key = SecretKey::from_coefficients(params, words, secret).unwrap();
     let mut plain = vec![0; limbs * n];
-    rlwe::decrypt(params, &key, [&c0, &c1], &mut plain).unwrap();
-    let crt = Crt::new(params, limbs).unwrap();
-    let mut slots: Vec<f64> = (0..n)
-        .map(|k| crt.value(|limb| plain[limb * n + k]))
-        .collect();
+    rlwe::declassify_decryption(params, &key, [&c0, &c1], &mut plain).unwrap();
+    let mut slots = centred(params, &plain);
     decode_in_place(&mut slots, plan.scales().input).unwrap();
     let expected = input_slots(plan, CIPHERTEXT.into(), image);
     for part in expected.chunks_exact(params.slots()) {

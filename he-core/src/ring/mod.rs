@@ -13,7 +13,7 @@
 use crate::error::{Error, Result};
 
 pub mod automorphism;
-pub mod crt;
+pub(crate) mod crt;
 pub mod kernel;
 pub mod ntt;
 pub mod sample;

@@ -28,7 +28,7 @@ use he_core::ckks::evaluator::{
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::error::Error;
 use he_core::ring::kernel;
-use he_core::ring::sample::{Uniform, stream};
+use he_core::ring::sample::{Domain, Uniform, stream};
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire::{pack, packed_len, unpack};
@@ -675,10 +675,15 @@ where
             let ([seed, factor_seed], [uniform, factor]) = (&run.seeds, &mut run.uniforms);
             match source {
                 Source::InputOrKey => {
-                    *uniform = Some(Uniform::new(seed, stream(digit, limb), modulus));
+                    let domain = match item {
+                        Item::Key { .. } => task.op.key().ok_or(Refusal::Model)?.domain(),
+                        Item::Input { .. } | Item::Weight { .. } => Domain::Ciphertext,
+                    };
+                    *uniform = Some(Uniform::new(seed, stream(domain, digit, limb), modulus));
                 }
                 Source::Factor => {
-                    *factor = Some(Uniform::new(factor_seed, stream(0, limb), modulus));
+                    let stream = stream(Domain::Ciphertext, 0, limb);
+                    *factor = Some(Uniform::new(factor_seed, stream, modulus));
                 }
             }
             // The weights of this limb.
@@ -730,7 +735,8 @@ where
                 target: limb,
                 digit: digit.into(),
             };
-            let first = at.index(params, task.level.into()) * params.n() + usize::from(offset);
+            let index = at.index(params, task.level.into()).ok_or(Refusal::Model)?;
+            let first = index * params.n() + usize::from(offset);
             let kept = self.powers.get_mut(first..first + CHUNK_COEFFS);
             kept.ok_or(Refusal::Model)?.copy_from_slice(&sent);
             return Ok(());

@@ -13,7 +13,7 @@ use he_nn::message::SEED_BYTES;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use super::packed::{Sealed, fresh_seed, pack};
+use super::packed::{Sealed, pack};
 use super::{ClientError, IN_MEMORY, WRAPPED, sealing};
 use crate::engine::object_bytes;
 
@@ -148,18 +148,10 @@ impl Keys {
         let mut message = Zeroizing::new(vec![0i64; n]);
         encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
             .map_err(sealing("encoding"))?;
-        let seed = fresh_seed(&mut self.rng);
         let mut c0 = vec![0; (level + 1) * n];
-        rlwe::encrypt(
-            params,
-            &self.key,
-            &mut message,
-            level,
-            &seed,
-            &mut self.rng,
-            &mut c0,
-        )
-        .map_err(sealing("encryption"))?;
+        let rng = &mut self.rng;
+        let seed = rlwe::encrypt(params, &self.key, &mut message, level, rng, &mut c0)
+            .map_err(sealing("encryption"))?;
         Ok(Fresh {
             seed,
             scale: scale.to_bits(),

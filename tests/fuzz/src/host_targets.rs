@@ -247,7 +247,7 @@ fn open(path: &Path, bytes: &[u8]) {
             return;
         }
     };
-    let (before, Allowance { queries, .. }) = (budget.spent(), budget.allowance());
+    let (before, queries) = (budget.spent(), budget.allowance().queries());
     assert!(before <= queries);
     match budget.spend(&KeyId([0xab; 16])) {
         Ok(()) => assert!(budget.spent() == before + 1 && before < queries),
@@ -262,10 +262,7 @@ pub(crate) fn budgets() -> Vec<Vec<u8>> {
     let seeds = || -> Option<Vec<Vec<u8>>> {
         let folder = tempfile::tempdir().ok()?;
         let path = folder.path().join("budget.json");
-        let allowance = Allowance {
-            queries: 3,
-            statistical_bits: 2,
-        };
+        let allowance = Allowance::new(3, 30).ok()?;
         drop(FileBudget::create(&path, &KeyId([0xab; 16]), allowance).ok()?);
         let file = fs::read(&path).ok()?;
         let numbers: Vec<u8> = [1u32, 3, 2, 1].map(u32::to_le_bytes).concat();

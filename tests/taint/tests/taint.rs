@@ -121,7 +121,7 @@ const DIVISIONS: [(&str, usize, &str); 15] = [
     ("PublicKey<S>::multiply", 2, "words of a key by N"),
     ("keys::switching_key", 2, "words of a key by N"),
     ("publish::publish_values", 2, "words of a ciphertext by N"),
-    ("rlwe::encrypt", 2, "words of a ciphertext by N"),
+    ("rlwe::encrypt_with_seed", 2, "words of a ciphertext by N"),
     ("rlwe::decrypt", 2, "words of a ciphertext by N"),
     ("portable::forward", 4, "N by the length of a block"),
     ("portable::inverse", 4, "N by the length of a block"),
