@@ -827,7 +827,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Shape};
+    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Padding, Shape};
     use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
     use std::vec::Vec;
 
@@ -860,6 +860,7 @@ mod tests {
                 height: 4,
                 width: 4,
                 stride: 4,
+                padding: Padding::NONE,
             },
             linear: linear(64, 4, scale),
             range: 4.0,
