@@ -380,6 +380,7 @@ fn rounded(weights: &Var) -> candle_core::Result<Tensor> {
 mod tests {
     use crate::model::{Model, Padding};
 
+    use super::super::ARCHITECTURES;
     use super::*;
     use crate::clear;
 
@@ -502,6 +503,35 @@ mod tests {
                     assert!((ranges[stage - 2] - largest).abs() < 1e-3 * largest.max(1.0));
                 }
             }
+        }
+    }
+
+    /// Tables 1 and 2 of Shin, Choi and Choi (2021), layer by layer; their sums are
+    /// 99,240 and 126,978.
+    #[test]
+    fn the_cryptonets_have_the_parameters_of_the_paper() {
+        for (name, expected) in [
+            ("mnist-cryptonets", [130, 98_100, 1_010]),
+            ("mnist-cryptonets-relu", [130, 98_100, 1_010]),
+            ("fashion-cryptonets", [130, 125_568, 1_280]),
+            ("fashion-cryptonets-relu", [130, 125_568, 1_280]),
+        ] {
+            let mut known = ARCHITECTURES.iter();
+            let architecture = known.find(|known| known.name == name).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(0);
+            let trained = Trained::new(architecture.layers, &mut rng).unwrap();
+            let of_stage = |stage: &Stage| match stage {
+                Stage::Conv2d {
+                    weights, biases, ..
+                } => Some(weights.elem_count() + biases.elem_count()),
+                Stage::Dense { weights, biases } => {
+                    let biases = biases.as_ref().map_or(0, |biases| biases.elem_count());
+                    Some(weights.elem_count() + biases)
+                }
+                Stage::Square(_) | Stage::ScaledSquare(_) | Stage::Relu => None,
+            };
+            let parameters: Vec<usize> = trained.stages.iter().filter_map(of_stage).collect();
+            assert_eq!(parameters, expected, "{name}");
         }
     }
 

@@ -526,13 +526,7 @@ mod tests {
         architecture: &Architecture,
         recipe: &Recipe,
     ) -> Result<TrainedModel, TrainError> {
-        train_on(
-            architecture,
-            recipe,
-            &mut bars(1000, 1),
-            &mut bars(200, 2),
-            &mut (),
-        )
+        train_on(architecture, recipe, &bars(1000, 1), &bars(200, 2), &mut ())
     }
 
     #[test]
