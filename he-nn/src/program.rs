@@ -594,7 +594,7 @@ impl Program<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::message::{Item, SEED_BYTES};
-    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Shape};
+    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Padding, Shape};
     use crate::plan::{Payload, Target};
     use crate::schedule::{Cursor, Upload};
     use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
@@ -630,6 +630,7 @@ mod tests {
                 height: 4,
                 width: 4,
                 stride: 4,
+                padding: Padding::NONE,
             },
             linear: linear(64, 4, scale),
             range: 4.0,

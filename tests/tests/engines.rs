@@ -3,7 +3,9 @@
 use he_core::params::N8192_DEPTH5;
 use he_nn::circuit::batch::BatchCircuit;
 use he_nn::circuit::{Form, Step, Weights};
-use he_nn::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Sample, Shape};
+use he_nn::model::{
+    Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Padding, Sample, Shape,
+};
 
 use super::*;
 use he_nn::clear;
@@ -42,11 +44,7 @@ fn biases(count: usize, seed: u32) -> Vec<u8> {
 
 /// What a network of the tests is made of.
 enum Part {
-    Conv {
-        channels: u16,
-        kernel: u16,
-        stride: u16,
-    },
+    Conv(Kernel),
     Dense(u16),
     Square,
     Polynomial(&'static [f32]),
@@ -65,19 +63,10 @@ fn network(input: Shape, parts: &[Part]) -> Vec<u8> {
     let mut storage = Vec::new();
     for (seed, part) in (1u32..).zip(parts) {
         let (count, outputs, rows) = match *part {
-            Part::Conv {
-                channels,
-                kernel,
-                stride,
-            } => {
-                let fan_in = shape.channels * kernel * kernel;
-                let side = |side: u16| (side - kernel) / stride + 1;
-                shape = Shape {
-                    channels,
-                    height: side(shape.height),
-                    width: side(shape.width),
-                };
-                (usize::from(fan_in), shape, channels)
+            Part::Conv(kernel) => {
+                let fan_in = shape.channels * kernel.height * kernel.width;
+                shape = kernel.output(shape);
+                (usize::from(fan_in), shape, kernel.out_channels)
             }
             Part::Dense(outputs) => {
                 let fan_in = shape.values();
@@ -108,17 +97,8 @@ fn network(input: Shape, parts: &[Part]) -> Vec<u8> {
                         biases: Floats::new(biases),
                     };
                     match *part {
-                        Part::Conv {
-                            channels,
+                        Part::Conv(kernel) => Layer::Conv2d {
                             kernel,
-                            stride,
-                        } => Layer::Conv2d {
-                            kernel: Kernel {
-                                out_channels: channels,
-                                height: kernel,
-                                width: kernel,
-                                stride,
-                            },
                             linear,
                             range,
                         },
@@ -152,12 +132,45 @@ fn network(input: Shape, parts: &[Part]) -> Vec<u8> {
     build(&measured.ranges)
 }
 
-fn image(width: u16) -> Shape {
+/// Square kernels.
+const fn conv(out_channels: u16, side: u16, stride: u16, padding: Padding) -> Part {
+    Part::Conv(Kernel {
+        out_channels,
+        height: side,
+        width: side,
+        stride,
+        padding,
+    })
+}
+
+const fn image(width: u16) -> Shape {
     Shape {
         channels: 1,
         height: width,
         width,
     }
+}
+
+/// Of 5x5 with stride 2 on 12x12: one place before and two behind.
+const SAME: Padding = Padding::same(image(12), 5, 5, 2);
+
+/// A second convolution, padded on two sides alone.
+fn padded_behind_an_activation() -> Vec<u8> {
+    let padding = Padding {
+        bottom: 2,
+        left: 1,
+        ..Padding::NONE
+    };
+    network(
+        image(12),
+        &[
+            conv(3, 5, 2, SAME),
+            Part::Square,
+            conv(2, 3, 1, padding),
+            Part::Square,
+            Part::Dense(10),
+        ],
+    )
 }
 
 /// Runs one sample; gives the forms and the largest error of a logit.
@@ -199,11 +212,7 @@ fn every_form_gives_the_logits_of_the_clear_network() {
         network(
             image(12),
             &[
-                Part::Conv {
-                    channels: 3,
-                    kernel: 5,
-                    stride: 2,
-                },
+                conv(3, 5, 2, Padding::NONE),
                 Part::Square,
                 Part::Dense(20),
                 Part::Square,
@@ -221,16 +230,33 @@ fn every_form_gives_the_logits_of_the_clear_network() {
         network(
             image(12),
             &[
-                Part::Conv {
-                    channels: 3,
-                    kernel: 5,
-                    stride: 2,
-                },
+                conv(3, 5, 2, Padding::NONE),
                 Part::Dense(40),
                 Part::Square,
                 Part::Dense(10),
             ],
         ),
+        // Padded: by blocks, merged, and behind an activation.
+        network(
+            image(12),
+            &[
+                conv(3, 5, 2, SAME),
+                Part::Square,
+                Part::Dense(20),
+                Part::Square,
+                Part::Dense(10),
+            ],
+        ),
+        network(
+            image(12),
+            &[
+                conv(3, 5, 2, SAME),
+                Part::Dense(40),
+                Part::Square,
+                Part::Dense(10),
+            ],
+        ),
+        padded_behind_an_activation(),
     ];
     let mut seen = [false; 4];
     for file in &nets {
@@ -296,11 +322,7 @@ fn polynomials_give_the_logits_of_the_clear_network() {
         let deep = network(
             image(10),
             &[
-                Part::Conv {
-                    channels: 2,
-                    kernel: 4,
-                    stride: 2,
-                },
+                conv(2, 4, 2, Padding::NONE),
                 activation(),
                 Part::Dense(16),
                 activation(),
@@ -353,11 +375,7 @@ fn a_batch_gives_the_logits_of_every_sample() {
     let file = network(
         image(9),
         &[
-            Part::Conv {
-                channels: 2,
-                kernel: 3,
-                stride: 2,
-            },
+            conv(2, 3, 2, Padding::NONE),
             Part::Square,
             Part::Dense(8),
             Part::Square,
@@ -391,6 +409,17 @@ fn a_batch_evaluates_polynomials() {
         assert!(error < bound, "{coefficients:?}: {error} above {bound}");
         assert!(bound < 0.05, "{coefficients:?}: {bound}");
     }
+}
+
+#[test]
+fn padded_convolutions_in_batches() {
+    let file = padded_behind_an_activation();
+    let model = Model::parse(&file).unwrap();
+    let circuit = batch::plan(model).unwrap();
+    let bound = circuit.logit_error().six_sigma;
+    let images: Vec<Vec<u8>> = (0..3).map(|k| bytes(144, 1000 + k)).collect();
+    let error = batch_error(&circuit, &images);
+    assert!(error < bound && bound < 0.05, "{error} {bound}");
 }
 
 /// Runs a batch; the largest error of a logit.
@@ -474,12 +503,9 @@ fn three_layers_stream() {
         height: 12,
         width: 12,
     };
+    let padding = Padding::same(image, 4, 4, 2);
     let parts = [
-        Part::Conv {
-            channels: 2,
-            kernel: 4,
-            stride: 2,
-        },
+        conv(2, 4, 2, padding),
         Part::Square,
         Part::Dense(16),
         Part::Square,

@@ -8,7 +8,7 @@ use he_nn::link::{FrameReader, LinkError, MAX_DECODED, MAX_FRAME, encode};
 use he_nn::message::{Memory, PROTOCOL_VERSION, Reply, Request, TimeUnit};
 use he_nn::model::{
     CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Kernel, Layer, Linear, MAGIC, Model,
-    ModelParts, Sample, Shape,
+    ModelParts, Padding, Sample, Shape,
 };
 use he_nn::plan::Plan;
 use he_nn::sensor::{self, Sensor};
@@ -188,6 +188,7 @@ pub(crate) fn models() -> Vec<Vec<u8>> {
         height: 1,
         width: 2,
         stride: 2,
+        padding: Padding::NONE,
     };
     let convolution = Layer::Conv2d {
         kernel,

@@ -26,8 +26,8 @@ const SIDE: usize = 28;
 /// TenSEAL's ring degree in its tutorials.
 const N: usize = 8192;
 
-/// That of a convolution whose windows take more slots than [`N`] has: 144 of 5x5,
-/// each padded to 32.
+/// That of a convolution whose windows take more slots than [`N`] has: 196 of 5x5,
+/// each in 32 slots.
 const WIDE_N: usize = 16384;
 
 /// Largest error of a logit, of the largest logit: above it a side has evaluated
@@ -307,8 +307,10 @@ fn layer(view: LayerView<'_>, last: bool, weights: Weights) -> Result<Value> {
             let width = usize::from(kernel.width);
             let kernels: Vec<Vec<&[f64]>> =
                 rows.iter().map(|row| row.chunks(width).collect()).collect();
+            let padding = kernel.padding;
             json!({
                 "kind": "conv", "kernels": kernels, "biases": biases, "stride": kernel.stride,
+                "padding": [padding.top, padding.bottom, padding.left, padding.right],
             })
         }
         _ => json!({
