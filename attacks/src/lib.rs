@@ -41,7 +41,12 @@ pub use attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcom
 pub use target::{Access, Denied, Grants, Target, TargetError, View};
 
 /// Every attack.
-pub const ATTACKS: &[&dyn Attack] = &[&evasion::fgsm::Fgsm, &evasion::bim::Bim, &evasion::pgd::Pgd];
+pub const ATTACKS: &[&dyn Attack] = &[
+    &evasion::fgsm::Fgsm,
+    &evasion::bim::Bim,
+    &evasion::pgd::Pgd,
+    &evasion::cw::Cw,
+];
 
 /// The attack of this name.
 #[must_use]

@@ -12,6 +12,7 @@
 //! it unless told otherwise: true labels would leak into single-step examples.
 
 pub mod bim;
+pub mod cw;
 pub mod fgsm;
 pub mod pgd;
 
@@ -202,15 +203,11 @@ fn controls(method: SignedGradient) -> Vec<Control<'static>> {
         name,
         must,
         run: Box::new(move |seed| {
-            let digits = he_nn::bundled::digits().map_err(|error| AttackError::Data {
-                attack: "evasion",
-                what: format!("the bundled digits, of which {error}"),
-            })?;
-            let images = Rows::images(&digits.images);
+            let (images, labels) = control_data()?;
             let network = control_network()?;
             let examples = method.craft(&network, &images, eps, seed)?;
             let found = classes(&network.evaluate(&examples, BATCH)?);
-            let value = agreement(&found, &digits.labels).value;
+            let value = agreement(&found, &labels).value;
             Ok(Outcome {
                 succeeded: value <= BAR,
                 value,
@@ -227,6 +224,15 @@ fn controls(method: SignedGradient) -> Vec<Control<'static>> {
         control("no perturbation", Must::Fail, method, 0.0),
         control("gradient with the wrong sign", Must::Fail, wrong, PAPER_EPS),
     ]
+}
+
+/// The bundled digits and their labels.
+fn control_data() -> Result<(Rows, Vec<u8>), AttackError> {
+    let digits = he_nn::bundled::digits().map_err(|error| AttackError::Data {
+        attack: "evasion",
+        what: format!("the bundled digits, of which {error}"),
+    })?;
+    Ok((Rows::images(&digits.images), digits.labels))
 }
 
 /// The bundled network of the controls.
