@@ -13,7 +13,7 @@ use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD};
 
 /// Bytes of a span on the board.
-const SPAN_BYTES: u32 = 20;
+const SPAN_BYTES: u32 = 24;
 
 fn infer(reference: &Reference, features: &[&str], traced: bool) -> Result<Inference, ClientError> {
     let options = Options {
