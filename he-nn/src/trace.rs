@@ -369,7 +369,9 @@ impl<const N: usize> Tracer for Ring<N> {
 
     fn group(&mut self, place: Place, now: u64) {
         self.close(now);
-        self.ending = Some(now);
+        // Before the first work there is nothing to end.
+        let begun = self.open.iter().any(|open| open.count > 0);
+        self.ending = begun.then_some(now);
         if place != self.place {
             self.flush();
             self.place = place;
@@ -483,6 +485,19 @@ mod tests {
         assert_eq!((busy, ring.own()), (197, 3), "every moment has one place");
         let places: Vec<_> = ring.spans().map(|s| s.place).collect();
         assert_eq!(places, [ITEM, ITEM, ITEM, ITEM, ITEM, STAGE]);
+    }
+
+    #[test]
+    fn before_the_first_span_no_time_is_the_tracers() {
+        let mut ring = Ring::<8>::new();
+        ring.begin(0);
+        ring.group(STAGE, 10);
+        ring.mark(SpanKind::MultiplyAccumulate, 14);
+        ring.group(ITEM, 20);
+        ring.mark(SpanKind::Encode, 25);
+        ring.end(30);
+        let busy: u64 = ring.spans().map(|s| u64::from(s.busy)).sum();
+        assert_eq!((busy, ring.own()), (30 - 14 - 5, 5));
     }
 
     #[test]

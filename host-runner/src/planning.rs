@@ -132,7 +132,7 @@ pub fn set(name: &str) -> Result<&'static Params, UnknownSet> {
 /// that is named.
 ///
 /// # Errors
-/// [`PlanError`] of the last set.
+/// [`PlanError`] of the last set, or of the first that there is no memory for.
 pub fn plan<'m>(
     params: Option<&'static Params>,
     model: Model<'m>,
@@ -191,7 +191,8 @@ pub fn encrypted_batch(model: &Model<'_>) -> PlanError {
     }
 }
 
-/// What the first of some sets gives that gives anything.
+/// What the first of some sets gives that gives anything; the error of the last, or of
+/// the first that there is no memory for.
 fn first_that_serves<T>(
     sets: &[&'static Params],
     plan: impl Fn(&'static Params) -> Result<T, PlanError>,
@@ -201,9 +202,12 @@ fn first_that_serves<T>(
         available: 0,
     });
     for params in sets {
-        if planned.is_err() {
-            planned = plan(params);
-        }
+        planned = match planned {
+            Ok(found) => return Ok(found),
+            // A larger set takes more memory, so that the least is what is missing.
+            Err(short @ PlanError::Memory { .. }) => plan(params).map_err(|_| short),
+            Err(_) => plan(params),
+        };
     }
     planned
 }
@@ -229,6 +233,16 @@ pub fn seconds(params: &Params, passes: usize) -> he_core::Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_memory_ends_the_least_that_it_takes_is_said() {
+        let model = Model::parse(he_nn::bundled::model("mnist-mlp64").unwrap()).unwrap();
+        let target = he_nn::boards::find("mps2-an386-256k").unwrap().target();
+        let of = |params| plan(params, model, WeightMode::Encrypted, target).unwrap_err();
+        assert!(matches!(of(None), PlanError::Memory { .. }));
+        assert_eq!(of(None), of(Some(DEFAULT_SET)));
+        assert_ne!(of(None), of(Some(&N8192_DEPTH5)));
+    }
 
     #[test]
     fn sets_have_names() {

@@ -22,6 +22,9 @@ use host_runner::planning::{self, DEFAULT_SET};
 
 pub mod golden;
 pub mod mangler;
+pub mod networks;
+pub mod suite;
+pub mod twin;
 
 /// Bytes of code that an image may have on any board.
 pub const MAX_CODE: u64 = 96 * 1024;

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use he_edge_tests::MAX_CODE;
 use host_runner::device::DEFAULT_BOARD;
 use host_runner::device::firmware_build::{self, Options};
-use host_runner::evaluator::PARAMS;
 use host_runner::image::Image;
+use host_runner::planning::DEFAULT_SET;
 
 fn build(program: &str, features: &[&str]) -> PathBuf {
     let options = Options {
         board: DEFAULT_BOARD,
         model: None,
-        params: PARAMS,
+        params: DEFAULT_SET,
         features,
     };
     firmware_build::build_program(&options, program).unwrap()
