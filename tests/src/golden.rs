@@ -5,7 +5,7 @@ use he_core::params::{Params, SETS, Security};
 use he_core::rlwe::PublicKey;
 use he_core::rlwe::keys::switching_key_words;
 use he_core::wire::{self, Header, Kind};
-use host_runner::circuit::{N8192_NETWORK, N8192_SHALLOW, N16384_NETWORK};
+use host_runner::planning::{N8192_NETWORK, N8192_SHALLOW, N16384_NETWORK};
 use host_runner::encrypted_training::circuit::N16384_FIVE_EPOCHS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
