@@ -85,7 +85,7 @@ pub trait Service {
         1
     }
 
-    /// Classifies samples, one inference per sample, in order. What a run of several takes is
+    /// Classifies samples, an inference each, in order. What a run of several takes is
     /// shared among them.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub enum Taps {
         /// Inputs.
         inputs: usize,
     },
-    /// An output takes the inputs under its window, one per kernel offset.
+    /// An output takes the inputs under its window, one a kernel offset.
     Window {
         /// Input of the convolution.
         input: Shape,
