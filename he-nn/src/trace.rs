@@ -11,7 +11,7 @@
 //! Two tracers: [`Ring`] keeps the newest spans of the last inference, [`Off`]
 //! keeps nothing and leaves no instruction in the program.
 //!
-//! An inference of `mnist-mlp64` has about 12,000 changes and 1,600 spans of 20 bytes. They
+//! An inference of `mnist-mlp64` has about 12,000 changes and 1,700 spans of 24 bytes. They
 //! stay with the evaluator and are sent when the client asks, after the result. Every moment
 //! belongs to one span, but for the tracer's own work when it ends spans, which is told
 //! apart. Whoever waits for bytes measures that ([`crate::session::Platform::waited`]);
