@@ -28,11 +28,11 @@ pub enum NetworkInput {
 /// Weights and biases.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights<T> {
-    /// A row an output or output channel.
+    /// One row per output or output channel.
     pub weights: Vec<T>,
     /// Real value of a weight of 1.
     pub scale: f32,
-    /// One an output or output channel.
+    /// One per output or output channel.
     pub biases: Vec<f32>,
 }
 
@@ -220,7 +220,7 @@ impl Network<i8> {
         }
     }
 
-    /// The `.hemodel` file, with a range a layer.
+    /// The `.hemodel` file, with one range per layer.
     ///
     /// # Errors
     /// [`ModelError`] for what is no network within the format's limits.

@@ -16,6 +16,10 @@
 //! | 8 per task | kind, step, level, register, and a Galois element or an index |
 //! | 8 per number | coefficients of activation polynomials, `f64` |
 //! | 4 | CRC-32 of all before: the fingerprint by which two sides agree on a plan |
+//!
+//! The model's checksum is in the program only where the evaluator has the model anyway:
+//! whoever holds encrypted weights could test a guess of them by it. Client and evaluator
+//! compare the program's fingerprint instead.
 
 use crate::model::{CRC_BYTES, MAX_NAME_BYTES};
 use crate::plan::{Form, MAX_STEPS, Op, Operand, Plan, PlanError, Step, Streams, Task, WeightMode};

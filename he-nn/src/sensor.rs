@@ -30,6 +30,14 @@
 //! their FPU, subnormal numbers included; its divisions are of public numbers.
 //! A target without FPU computes them in software, whose time depends on the
 //! values: firmware refuses to be built for it as a sensor.
+//!
+//! # Memory
+//!
+//! Three limbs and two bits per coefficient. One limb holds values, then coefficients, then
+//! coefficients with their errors, in place; one the key's transform, one the ciphertext's
+//! limb. The key is 1 KiB and is transformed anew for every limb: its four transforms, kept
+//! packed, would save 0.7 of 3.5 million instructions for 28 KiB, kept as words 0.8 for 48.
+//! The same randomness gives the ciphertexts of `he_core::rlwe::encrypt`, bit for bit.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use chacha20::ChaCha20Rng;

@@ -2,7 +2,7 @@
 //!
 //! At every moment of an inference the evaluator does one kind of work
 //! ([`SpanKind`]). A [`Tracer`] is told at every change and adds up; an
-//! inference has tens of thousands of changes, so what belongs to one limb of
+//! inference has thousands of changes, so what belongs to one limb of
 //! one item of the schedule becomes one [`Span`] per kind: the spans of a limb
 //! overlap where its kinds of work took turns, and [`Span::busy`] says how
 //! much of its length a span's own kind had. Spans of one kind never overlap,
@@ -10,6 +10,13 @@
 //!
 //! Two tracers: [`Ring`] keeps the newest spans of the last inference, [`Off`]
 //! keeps nothing and leaves no instruction in the program.
+//!
+//! An inference of `mnist-mlp64` has about 12,000 changes and 1,700 spans of 24 bytes. They
+//! stay with the evaluator and are sent when the client asks, after the result. Every moment
+//! belongs to one span, but for the tracer's own work when it ends spans, which is told
+//! apart. Whoever waits for bytes measures that ([`crate::session::Platform::waited`]);
+//! within one gap between two requests it stands before receiving, although the two may have
+//! taken turns.
 
 use core::ops::AddAssign;
 

@@ -6,6 +6,9 @@
 //! (Lyubashevsky, Peikert, Regev, Eurocrypt 2010) only the rounding of that
 //! division is left, and it costs the special limbs more and not one transform
 //! more for the others.
+//!
+//! Secret-key encryption is four to five times more exact at N = 4096, takes a third of the
+//! transforms and half the bytes: who holds the key uses that.
 
 use super::gadget::factors::special_product;
 use super::gadget::grouped::{self, Form};

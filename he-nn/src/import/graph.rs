@@ -1,6 +1,6 @@
 //! A graph of ONNX operators as a sequence of layers.
 //!
-//! Whatever depends on the input is kept as a polynomial, with one coefficient a
+//! Whatever depends on the input is kept as a polynomial, with one coefficient per
 //! power for all its values, of the results of a layer with weights (or of the
 //! input): `x * x`, `Pow`, and sums and multiples of them change the polynomial,
 //! and the next layer with weights closes it. What is affine goes into the
@@ -432,7 +432,7 @@ impl Layers {
             }
             (_, Some(numbers)) => self.channelwise(data, |channel| (1.0, numbers[channel])),
             _ => Err(format!(
-                "a constant of shape {:?} is neither one number nor one a channel of {:?}",
+                "a constant of shape {:?} is neither one number nor one per channel of {:?}",
                 constant.dims, data.dims
             )),
         }
@@ -456,7 +456,7 @@ impl Layers {
             }
             (_, Some(numbers)) => self.channelwise(data, |channel| (numbers[channel], 0.0)),
             _ => Err(format!(
-                "a constant of shape {:?} is neither one number nor one a channel of {:?}",
+                "a constant of shape {:?} is neither one number nor one per channel of {:?}",
                 constant.dims, data.dims
             )),
         }
@@ -522,7 +522,7 @@ impl Layers {
         self.dense(data, &weights.map(|x| alpha * x), biases.as_ref())
     }
 
-    /// `weights` has a row an output.
+    /// `weights` has one row per output.
     fn dense(
         &mut self,
         data: &Data,

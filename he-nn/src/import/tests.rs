@@ -111,7 +111,7 @@ fn exact(count: usize) -> Vec<f32> {
 
 const PIXELS: [u8; 3] = [255, 51, 102];
 
-/// A dense layer in `f64`, a row an output.
+/// A dense layer in `f64`, one row per output.
 fn dense(weights: &[f32], biases: &[f32], x: &[f64]) -> Vec<f64> {
     let rows = weights.chunks(x.len()).zip(biases);
     rows.map(|(row, &bias)| {

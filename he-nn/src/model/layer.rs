@@ -124,12 +124,12 @@ pub struct Linear<'a> {
     /// channel) one row.
     #[serde(borrow)]
     pub weights: &'a [u8],
-    /// A bias an output (or output channel).
+    /// One bias per output (or output channel).
     pub biases: Floats<'a>,
 }
 
 impl<'a> Linear<'a> {
-    /// Weights of one output of a layer with `columns` weights an output;
+    /// Weights of one output of a layer with `columns` weights per output;
     /// `None` if there is no such output.
     #[must_use]
     pub fn row(
@@ -337,7 +337,7 @@ pub enum Layer<'a> {
     Conv2d {
         /// Shape of the kernels.
         kernel: Kernel,
-        /// Weights and biases, a row and a bias an output channel.
+        /// Weights and biases, one row and one bias per output channel.
         #[serde(borrow)]
         linear: Linear<'a>,
         /// Largest magnitude of a result in training.
@@ -347,7 +347,7 @@ pub enum Layer<'a> {
     Dense {
         /// Outputs.
         outputs: u16,
-        /// Weights and biases, a row and a bias an output.
+        /// Weights and biases, one row and one bias per output.
         linear: Linear<'a>,
         /// Largest magnitude of a result in training.
         range: f32,

@@ -3,7 +3,7 @@
 //! # The network
 //!
 //! A sequence of layers ([`Layer`]): convolutions and dense layers with symmetric
-//! 8-bit weights (-127..=127), a scale a layer and `f32` biases, and
+//! 8-bit weights (-127..=127), one scale per layer and `f32` biases, and
 //! activations between them, each one polynomial for its whole layer. Every
 //! layer carries the largest magnitude that its results had over the images of
 //! training, from which a plan derives scales and headroom.
@@ -44,6 +44,9 @@
 //! from the bytes, which may lie in flash at any alignment, and upholds
 //! everything that [`ModelError`] lists: whoever holds one need not check it
 //! again. Version 2 had no padding and is refused.
+//!
+//! There is no other way to a [`Model`] than [`Model::parse`], and its layers are decoded as
+//! they are walked over, so a board keeps a few pointers instead of a list.
 //!
 //! # Errors
 //!
@@ -140,7 +143,7 @@ impl<'a> Model<'a> {
         self.input.shape().values()
     }
 
-    /// Number of logits: one a class, or a single one whose sign tells two
+    /// Number of logits: one per class, or a single one whose sign tells two
     /// classes apart.
     #[must_use]
     pub const fn outputs(&self) -> usize {

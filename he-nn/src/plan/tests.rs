@@ -324,7 +324,7 @@ fn assert_right(planned: &Plan<'_>) {
 }
 
 #[test]
-fn the_chosen_circuit_computes_the_network() {
+fn the_chosen_plan_computes_the_network() {
     let files = [
         network(image(12), &CNN).file(),
         network(
@@ -538,7 +538,7 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
 }
 
 #[test]
-fn what_no_circuit_evaluates_is_refused_with_its_figures() {
+fn what_no_plan_evaluates_is_refused_with_its_figures() {
     let refused = |params, net: &Network<'_>| {
         let file = net.file();
         plan(params, &file, WeightMode::Plain).unwrap_err()

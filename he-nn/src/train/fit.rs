@@ -126,7 +126,7 @@ impl Trained {
         (all_weights, others)
     }
 
-    /// Evaluates a batch: an image a row, or a patch a row where the first layer
+    /// Evaluates a batch: one image per row, or one patch per row where the first layer
     /// is a convolution.
     fn forward(&self, inputs: &Tensor) -> candle_core::Result<Forward> {
         let mut x = inputs.clone();

@@ -22,6 +22,12 @@
 //!
 //! This takes more memory than a rotation by a streamed key does
 //! ([`hoisting_words`]): the digits are alive over all primes at a time.
+//!
+//! At level 3 that is 28 limbs where a streamed switch has 5 beside the ciphertext, so it is
+//! for hosts. Eight rotations at N = 4096, level 3, took 6.0 ms hoisted and 7.1 apart, their
+//! sum with one division 4.3 (the least of 20 runs, AVX2, optimisation level 2). An inner
+//! sum of four terms gains nothing by radix four, 1.84 ms against 1.69: it halves the
+//! transforms, but expands a third key and permutes digits over all primes.
 
 use super::{check_level, limb, limb_mut};
 use crate::ckks::ciphertext::transform;
