@@ -318,7 +318,8 @@ fn emulated(board: &Board, image: &std::path::Path) -> impl Transport + use<> {
 /// From a service.
 fn served(service: &mut dyn Service, case: &Case, samples: usize) -> Vec<Inference> {
     let samples: Vec<_> = case.samples(samples).iter().map(Drawn::sample).collect();
-    service.infer(&samples, &mut ()).unwrap()
+    let answers = service.infer(&samples, &mut ()).unwrap();
+    answers.into_iter().map(Result::unwrap).collect()
 }
 
 /// From the other end of a link.

@@ -36,6 +36,7 @@ pub fn both(plan: &Plan<'_>, sample: &Drawn) -> (Words, Words) {
     let mut client = Client::with_keys(plan.clone(), keys).unwrap();
     let (keys, weights) = (client.switching_keys().unwrap(), client.weights().unwrap());
     let input = client.encrypt(sample.sample()).unwrap();
+    let input = input.bytes(plan.params()).unwrap();
     let program = client.program().clone();
 
     let mut engine = Engine::new(program.clone(), Some(plan.model()), &keys, &weights).unwrap();
@@ -156,7 +157,7 @@ impl<'b> Objects<'b> {
                     target: limb.into(),
                     digit: digit.into(),
                 };
-                key.limbs[at.index(self.params, key.header.level)]
+                key.limbs[at.index(self.params, key.header.level).unwrap()]
             }
         }
     }

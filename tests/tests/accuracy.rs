@@ -175,7 +175,8 @@ fn one_by_one_with_weights_in_plain_and_encrypted() {
         for weights in [WeightMode::Plain, WeightMode::Encrypted] {
             let plan = planning::plan(None, model, weights, Target::Host).unwrap();
             let six_sigma = plan.logit_error().six_sigma;
-            let keys = Keys::from_seed(plan.params(), &[4; 32]).unwrap();
+            let params = plan.params();
+            let keys = Keys::from_seed(params, &[4; 32]).unwrap();
             let program = Program::of(&plan).unwrap();
             let mut client = Client::with_keys(plan, keys).unwrap();
             let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
@@ -184,8 +185,9 @@ fn one_by_one_with_weights_in_plain_and_encrypted() {
                 .iter()
                 .map(|&(sample, _)| {
                     let input = client.encrypt(sample).unwrap();
-                    let (result, _) = evaluator.evaluate(&input).unwrap();
-                    client.decrypt(&result).unwrap()
+                    let bytes = input.bytes(params).unwrap();
+                    let (result, _) = evaluator.evaluate(&bytes).unwrap();
+                    client.decrypt(&input, &result).unwrap()
                 })
                 .collect();
             let t = tally(&model, samples, &logits);
