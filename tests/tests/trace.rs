@@ -22,10 +22,10 @@ use serde_json::{Value, json};
 /// By the session in this process.
 fn infer(case: &Case, plan: &Plan<'_>, traced: bool) -> (Deployment, Inference) {
     let link = Connection::new(evaluator::in_process(plan).unwrap());
-    let mut service = Remote::new(plan.clone(), link, traced).unwrap();
+    let mut service = Remote::new(plan.clone(), link, traced, 0.0).unwrap();
     let sample = case.samples(1)[0].sample();
     let inference = service.infer(&[sample], &mut ()).unwrap().remove(0);
-    (service.deployment().clone(), inference)
+    (service.deployment().clone(), inference.unwrap())
 }
 
 /// Every limb of the upload, and every step with tasks that need none.
