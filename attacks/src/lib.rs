@@ -27,6 +27,7 @@
 
 pub mod attack;
 pub mod evasion;
+pub mod membership;
 pub mod network;
 pub mod paper;
 pub mod plain;
@@ -41,7 +42,15 @@ pub use attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcom
 pub use target::{Access, Denied, Grants, Target, TargetError, View};
 
 /// Every attack.
-pub const ATTACKS: &[&dyn Attack] = &[&evasion::fgsm::Fgsm, &evasion::bim::Bim, &evasion::pgd::Pgd];
+pub const ATTACKS: &[&dyn Attack] = &[
+    &evasion::fgsm::Fgsm,
+    &evasion::bim::Bim,
+    &evasion::pgd::Pgd,
+    &membership::threshold::Threshold,
+    &membership::shadow::Shadow,
+    &membership::lira::Lira,
+    &membership::rmia::Rmia,
+];
 
 /// The attack of this name.
 #[must_use]
