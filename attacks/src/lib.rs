@@ -27,6 +27,7 @@
 
 pub mod attack;
 pub mod evasion;
+pub mod extraction;
 pub mod membership;
 pub mod network;
 pub mod paper;
@@ -50,6 +51,9 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &membership::shadow::Shadow,
     &membership::lira::Lira,
     &membership::rmia::Rmia,
+    &extraction::surrogate::FromLabels,
+    &extraction::surrogate::FromLogits,
+    &extraction::exact::Exact,
 ];
 
 /// The attack of this name.
