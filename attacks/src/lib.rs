@@ -27,6 +27,8 @@
 
 pub mod attack;
 pub mod evasion;
+pub mod extraction;
+pub mod membership;
 pub mod network;
 pub mod paper;
 pub mod plain;
@@ -46,6 +48,13 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::bim::Bim,
     &evasion::pgd::Pgd,
     &evasion::cw::Cw,
+    &membership::threshold::Threshold,
+    &membership::shadow::Shadow,
+    &membership::lira::Lira,
+    &membership::rmia::Rmia,
+    &extraction::surrogate::FromLabels,
+    &extraction::surrogate::FromLogits,
+    &extraction::exact::Exact,
 ];
 
 /// The attack of this name.

@@ -26,3 +26,19 @@ pub fn bars(count: usize, seed: u64) -> Dataset {
         labels,
     }
 }
+
+/// Images of nothing but noise with labels that mean nothing: what a network knows of
+/// them it has learned by heart.
+#[must_use]
+pub fn noise(count: usize, seed: u64) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let labels = (0..count).map(|_| (rng.next_u32() % CLASSES as u32) as u8);
+    let labels: Vec<u8> = labels.collect();
+    let images = labels
+        .iter()
+        .map(|_| std::array::from_fn(|_| (rng.next_u32() % 256) as u8));
+    Dataset {
+        images: images.collect(),
+        labels,
+    }
+}
