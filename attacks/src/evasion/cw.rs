@@ -269,7 +269,8 @@ impl Attack for Cw {
                         .baseline("random_noise", noisy.value)
                         .baseline("chance", chance)
                         .paper(paper)
-                        .succeeds_below(noisy),
+                        // The noise is far longer than these examples: no bar for them.
+                        .succeeds_below(clean),
                     Finding::new("accuracy_within_0.3", wilson(within, samples))
                         .baseline("clean", clean.value)
                         .baseline("random_noise", noisy.value),
