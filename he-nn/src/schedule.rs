@@ -92,12 +92,17 @@ impl Cursor {
     /// What comes next, `None` at the end.
     #[must_use]
     pub fn upload<B: AsRef<[u8]>>(&self, program: &Program<B>) -> Option<Upload> {
-        let (_, streams) = self.current(program)?;
+        self.due(program).map(|(_, upload)| upload)
+    }
+
+    /// The task that waits, and what comes next for it; `None` at the end.
+    pub(crate) fn due<B: AsRef<[u8]>>(&self, program: &Program<B>) -> Option<(Task, Upload)> {
+        let (task, streams) = self.current(program)?;
         let (limb, digit) = (self.limb.target as u8, self.limb.digit as u8);
         let item = match self.place {
-            Place::Seed if streams.key => return Some(Upload::KeySeed(self.keys)),
-            Place::Seed => return Some(Upload::InputSeed(self.inputs)),
-            Place::FactorSeed => return Some(Upload::FactorSeed(self.factors)),
+            Place::Seed if streams.key => return Some((task, Upload::KeySeed(self.keys))),
+            Place::Seed => return Some((task, Upload::InputSeed(self.inputs))),
+            Place::FactorSeed => return Some((task, Upload::FactorSeed(self.factors))),
             Place::Chunk if streams.key => Item::Key {
                 key: self.keys as u16,
                 limb,
@@ -112,7 +117,7 @@ impl Cursor {
                 limb,
             },
         };
-        Some(Upload::Chunk(item, self.offset))
+        Some((task, Upload::Chunk(item, self.offset)))
     }
 
     /// Moves past it.
