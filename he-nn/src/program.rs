@@ -21,7 +21,7 @@
 //! whoever holds encrypted weights could test a guess of them by it. Client and evaluator
 //! compare the program's fingerprint instead.
 
-use crate::model::{CRC_BYTES, MAX_NAME_BYTES};
+use crate::model::{CRC_BYTES, MAX_DEGREE, MAX_NAME_BYTES};
 use crate::plan::{Form, MAX_STEPS, Op, Operand, Plan, PlanError, Step, Streams, Task, WeightMode};
 use he_core::ckks::evaluator::workspace_words;
 use he_core::params::Params;
@@ -320,7 +320,8 @@ impl<B: AsRef<[u8]>> Program<B> {
         let of_step = |step: &StepHead| match step {
             StepHead::Linear(linear) => linear.form.fits(self.params.slots()),
             StepHead::Polynomial(p) => {
-                usize::from(p.first) + usize::from(p.count) <= usize::from(head.numbers)
+                usize::from(p.count) <= MAX_DEGREE + 1
+                    && usize::from(p.first) + usize::from(p.count) <= usize::from(head.numbers)
             }
             StepHead::Square => true,
         };
@@ -780,6 +781,31 @@ mod tests {
             changed[end..].copy_from_slice(&crc.to_le_bytes());
             assert!(Program::parse(&N4096_DEPTH3, changed).is_none(), "{at}");
         }
+    }
+
+    #[test]
+    fn a_polynomial_of_a_higher_degree_than_a_model_has_is_refused() {
+        let of = |planned: Result<(Plan<'_>, Program<Vec<u8>>), PlanError>| planned.unwrap().1;
+        let program = with_program(&N4096_DEPTH3, WeightMode::Plain, 0, (0.01, 0.5), of);
+        let end = program.start + program.len() * TASK_BYTES;
+        let with_coefficients = |count: u16| {
+            let mut head = program.head.clone();
+            head.numbers = count;
+            head.steps[1] = StepHead::Polynomial(PolynomialStep {
+                first: 0,
+                count,
+                output: 1.0,
+            });
+            let mut bytes = postcard::to_stdvec(&head).unwrap();
+            bytes.extend(&program.bytes()[program.start..end]);
+            bytes.resize(bytes.len() + usize::from(count) * NUMBER_BYTES, 0);
+            let crc = CRC.checksum(&bytes);
+            bytes.extend(crc.to_le_bytes());
+            Program::parse(&N4096_DEPTH3, bytes)
+        };
+        let most = MAX_DEGREE as u16 + 1;
+        assert!(with_coefficients(most).is_some());
+        assert!(with_coefficients(most + 1).is_none());
     }
 
     #[test]

@@ -317,6 +317,15 @@ fn input_slots(plan: &Plan<'_>, index: usize, image: &Image) -> Vec<f64> {
     slots
 }
 
+/// The input ciphertext with the most ink in its slots.
+fn most_ink(plan: &Plan<'_>, image: &Image) -> usize {
+    let ink = |index: &usize| {
+        let slots = input_slots(plan, *index, image);
+        slots.iter().filter(|&&x| x > 0.5).count()
+    };
+    (0..plan.ciphertexts()).max_by_key(ink).unwrap()
+}
+
 /// The integers that each input ciphertext encrypts.
 fn encoded(plan: &Plan<'_>, image: &Image) -> Vec<Vec<i32>> {
     let of = |index| {
@@ -567,16 +576,15 @@ fn the_secret_is_the_clients(
     secret: &[i8],
     image: &Image,
 ) {
-    // The first input: every value of it is compared.
-    const CIPHERTEXT: u16 = 0;
     let plan = &reference.plan;
     let params = plan.params();
+    let ciphertext = most_ink(plan, image);
     let (n, limbs) = (params.n(), plan.input_level() + 1);
     let messages = messages(reference, recording);
     let mut c0 = Vec::new();
     for limb in 0..limbs as u8 {
         for offset in (0..n as u16).step_by(CHUNK_COEFFS) {
-            let bytes = &messages.inputs[&(CIPHERTEXT, limb, offset)];
+            let bytes = &messages.inputs[&(ciphertext as u16, limb, offset)];
             let mut words = [0; CHUNK_COEFFS];
             let m = params.prime(limb.into()).unwrap().modulus();
             unpack(bytes, m, &mut words).unwrap();
@@ -584,17 +592,20 @@ fn the_secret_is_the_clients(
         }
     }
     let mut c1 = vec![0; limbs * n];
-    let (seed, of_key) = messages.seeds[usize::from(CIPHERTEXT)];
-    assert!(!of_key);
-    rlwe::expand_c1(params, &seed, &mut c1).unwrap();
+    // Inputs are numbered as they are sent.
+    let mut of_inputs = messages.seeds.iter().filter(|(_, of_key)| !of_key);
+    let (seed, _) = of_inputs.nth(ciphertext).unwrap();
+    rlwe::expand_c1(params, seed, &mut c1).unwrap();
     let words = vec![0; SecretKey::<Vec<u32>>::words(params)];
     let key = SecretKey::from_coefficients(params, words, secret).unwrap();
     let mut plain = vec![0; limbs * n];
     rlwe::declassify_decryption(params, &key, [&c0, &c1], &mut plain).unwrap();
     let mut slots = centred(params, &plain);
     decode_in_place(&mut slots, plan.input_scale()).unwrap();
-    let expected = input_slots(plan, CIPHERTEXT.into(), image);
-    assert!(expected.iter().filter(|&&x| x > 0.5).count() > WINDOW);
+    let expected = input_slots(plan, ciphertext, image);
+    for part in expected.chunks_exact(params.slots()) {
+        assert!(part.iter().any(|&x| x > 0.5));
+    }
     for (got, expected) in slots.iter().zip(&expected) {
         assert!((got - expected).abs() < 0.01, "{got} for {expected}");
     }
@@ -724,7 +735,7 @@ fn what_is_sent_looks_uniform() {
         }
         // The same figure of what is not encrypted.
         let plain = encoded(&reference.plan, &image);
-        let mut forms = residue_forms(params, limb, &plain[0]);
+        let mut forms = residue_forms(params, limb, &plain[most_ink(&reference.plan, &image)]);
         let coefficients = forms.remove(1).1;
         assert!(chi_square(&coefficients, q) > 10.0 * LIMIT);
     }
