@@ -112,8 +112,8 @@ fn the_main_job() {
     for part in [
         "right",
         "20 of 20, 0 labels changed",
-        "ms an image",
-        "MB up",
+        "ms per image",
+        "KB up",
         "switching keys",
         "KB down",
         "evaluator memory",
@@ -152,7 +152,10 @@ fn infer_as_json() {
             "key_bytes_up",
             "evaluator",
             "wall_seconds",
-            "cpu_seconds"
+            "cpu_seconds",
+            "retries",
+            "unfinished",
+            "audited"
         ])
     );
     for (field, value) in [
@@ -729,12 +732,13 @@ fn what_a_session_does_not_serve_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn training_needs_its_feature() {
+fn training_needs_its_data() {
     let directory = TempDir::new().unwrap();
     let (data, out) = (path(&directory, ""), path(&directory, "out.hemodel"));
     let arguments = ["train", "mnist-mlp64", "--data", &data, "--out", &out];
     let sentence = fails(1, &arguments);
-    assert!(sentence.contains("--features train"), "{sentence}");
+    assert!(sentence.contains("train-images"), "{sentence}");
+    assert!(!Path::new(&out).exists());
 }
 
 #[test]
@@ -898,9 +902,15 @@ fn what_is_served_and_what_is_asked_for_have_one_plan() {
     let encrypted = ["--model", "mnist-mlp64", "--weights", "encrypted"];
     // A set that is named on both sides.
     let named = ["--model", "mnist-mlp64", "--params", "n4096-depth3"];
-    let merged = ["--model", "fashion-cryptonets"];
+    // Layers that are merged; any images do.
+    let data = digits_as_data();
+    let data = path(&data, "");
+    let merged = ["--model", "fashion-cryptonets", "--data", &data];
     for of_model in [&encrypted[..], &["--model", "mnist-cnn"], &named, &merged] {
-        let server = Server::start(of_model);
+        let server = Server::start(match of_model {
+            [of_evaluator @ .., "--data", _] => of_evaluator,
+            all => all,
+        });
         let device = format!("tcp:{}", server.address);
         let infer = ["infer", "--device", &device, "--count", "1"];
         let document = json(&[&infer[..], of_model, &["--json", "-"]].concat());
