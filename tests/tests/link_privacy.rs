@@ -687,7 +687,8 @@ fn clients_of_their_own_have_seeds_of_their_own() {
     }
     assert_eq!(
         seeds.len(),
-        2 * (reference.plan.ciphertexts() + keys(&reference))
+        // The last input is the mask.
+        2 * (reference.plan.ciphertexts() + 1 + keys(&reference))
     );
 }
 
