@@ -283,8 +283,13 @@ impl Subject {
 
     /// So many masks over as many samples as the pool has.
     fn masks(&self, count: usize) -> Vec<Vec<bool>> {
+        self.masks_over(self.pool.len(), count)
+    }
+
+    /// So many masks over so many samples.
+    fn masks_over(&self, samples: usize, count: usize) -> Vec<Vec<bool>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed_of(self.seed, MASKS));
-        let masks = (0..count).map(|_| random_half(self.pool.len(), &mut rng));
+        let masks = (0..count).map(|_| random_half(samples, &mut rng));
         masks.collect()
     }
 

@@ -173,11 +173,7 @@ impl Attack for Shadow {
             for (share, column) in [(1.0, "base"), (0.5, "half"), (0.2, "20 %")] {
                 let count = (subject.shadow.len() as f64 * share) as usize;
                 let samples = subject.shadow.first(count.max(2));
-                let masks: Vec<Vec<bool>> = subject
-                    .masks(8)
-                    .iter()
-                    .map(|mask| mask[..samples.len()].to_vec())
-                    .collect();
+                let masks = subject.masks_over(samples.len(), 8);
                 let mut trained: Option<(Vec<Rows>, Rows)> = None;
                 for (shadows, outputs, name) in [2, 4, 8].into_iter().flat_map(|count| {
                     [
