@@ -271,9 +271,12 @@ pub struct Plan<'m> {
 }
 
 /// Layers of a network as maps and activations between them.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is no allocator to box a map in, and parts live while a plan is made"
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there is no allocator to box a map in, and parts live while a plan is made"
+    )
 )]
 enum Part<'m> {
     Linear(LinearMap<'m>),
