@@ -86,7 +86,7 @@ pub trait Service {
         1
     }
 
-    /// Classifies samples, an answer each, in order. What a run of several takes is
+    /// Classifies samples, one answer per sample, in order. What a run of several takes is
     /// shared among them. A sample that the plan has no room for, or whose result was
     /// refused, has that as its answer, and the others go on; the key is renewed after a
     /// refused result.

@@ -15,7 +15,7 @@ use he_nn::plan::{Packing, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::trace::Span;
 use host_runner::budget::FileBudget;
-use host_runner::client::{Client, ClientError, Keys, Sealed, Trace};
+use host_runner::client::{Client, ClientError, Encrypted, Keys, Sealed, Trace};
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::engine::Engine;
 use host_runner::image::Image;
@@ -342,6 +342,8 @@ pub(crate) fn spans() -> Vec<Vec<u8>> {
 struct Sides {
     client: Client<'static>,
     engine: Engine,
+    /// What the result answers.
+    request: Encrypted,
     /// Keys, weights, an input, its result.
     said: [Vec<u8>; 4],
 }
@@ -357,11 +359,13 @@ static SIDES: LazyLock<Mutex<Sides>> = LazyLock::new(|| {
         let program = client.program().clone();
         let mut engine = Engine::new(program, None, &keys, &weights)?;
         let features = [1.0f32; 8];
-        let input = client.encrypt(&features[..])?;
+        let request = client.encrypt(&features[..])?;
+        let input = request.bytes(client.plan().params())?;
         let (result, _) = engine.evaluate(&input)?;
         Ok(Sides {
             client,
             engine,
+            request,
             said: [keys, weights, input, result],
         })
     };
@@ -385,7 +389,7 @@ pub(crate) fn engine(bytes: &[u8]) {
         0 => Engine::new(program(), None, bytes, weights).err().map(text),
         1 => Engine::new(program(), None, keys, bytes).err().map(text),
         2 => sides.engine.evaluate(bytes).err().map(text),
-        _ => sides.client.decrypt(bytes).err().map(text),
+        _ => sides.client.decrypt(&sides.request, bytes).err().map(text),
     };
     if let Some(refusal) = refusal {
         assert_one_sentence("engine", &refusal);
