@@ -540,10 +540,11 @@ mod on_boards {
         ("drawn-cubic", WeightMode::Plain, "mps2-an500"),
     ];
 
-    /// At most, millions of instructions on the default board.
+    /// At most, instructions on the default board. With encrypted weights 148 million are
+    /// wanted; the mask that binds an answer to its request costs 0.3 million.
     const MOST: [(WeightMode, u64); 2] = [
         (WeightMode::Plain, 136_000_000),
-        (WeightMode::Encrypted, 148_000_000),
+        (WeightMode::Encrypted, 148_500_000),
     ];
 
     /// Arena of the reference network with plain weights.

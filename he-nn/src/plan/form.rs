@@ -264,7 +264,9 @@ impl Form {
                 // Rotated back by the giant step that follows the product.
                 let giant = index - b;
                 // What the input repeats, and every output; the rest repeats it.
-                let all = (period.max(rows) << copies.trailing_zeros()).clamp(1, slots.max(1));
+                let all = period.max(rows) << copies.trailing_zeros();
+                // In this order it is seen not to be 0.
+                let all = all.min(slots).max(1);
                 for (s, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate().take(all) {
                     let output = s.wrapping_sub(giant) & (rows - 1);
                     let (input, other) = self.inputs_of_slot(s + b);
