@@ -489,7 +489,9 @@ fn network(
         let step = plan.steps().get(at)?;
         let is_linear = |step: &&Step<'_>| matches!(step, Step::Linear { .. });
         let before = plan.steps().iter().take(at).filter(is_linear).count();
-        is_linear(&step).then(|| layers.get(before).copied()).flatten()
+        is_linear(&step)
+            .then(|| layers.get(before).copied())
+            .flatten()
     };
     let mut stages = vec![Row {
         name: "input".into(),
