@@ -6,6 +6,11 @@
 //! which one coefficient of the key decides. They take about 5/3 answers per
 //! coefficient: the first tells +1 from the rest, the second -1 from 0.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "the figures of the threat model, for `--nocapture`"
+)]
+
 use chacha20::ChaCha20Rng;
 use he_core::ckks::publish::{Allowance, Budget, KeyId, NoiseKey, PublishError, publish_label};
 use he_core::ckks::{Ciphertext, decrypt};

@@ -597,6 +597,7 @@ mod tests {
 
     #[test]
     #[ignore = "a process of its own, which other tests start"]
+    #[expect(clippy::print_stdout, reason = "who started it counts the lines")]
     fn spends_until_the_end() {
         let path = PathBuf::from(std::env::var_os(CHILD).unwrap());
         loop {
