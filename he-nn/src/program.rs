@@ -5,7 +5,7 @@
 //! factor that belongs to it take turns, both halves of each expanded or unpacked
 //! there, and their product is added to three parts, which are relinearised once.
 //!
-//! A program has no weights. Whoever plans writes it ([`Program::write`]), and an
+//! A program has no weights. Whoever plans writes it ([`write()`]), and an
 //! evaluator reads it ([`Program::parse`]): with weights in plain it holds the model
 //! beside it, with encrypted ones nothing else. As a [`crate::model::Model`] it is a
 //! view of its bytes, which on a board are in flash, so that its length costs no RAM.
@@ -119,7 +119,7 @@ const fn room(tasks: usize, numbers: usize) -> usize {
     HEAD_BYTES + tasks * TASK_BYTES + numbers * NUMBER_BYTES + CRC_BYTES
 }
 
-/// Bytes that [`write`] needs for a plan at most.
+/// Bytes that [`write()`] needs for a plan at most.
 #[must_use]
 pub fn max_len(plan: &Plan<'_>) -> usize {
     let mut tasks = 0;
@@ -287,7 +287,7 @@ fn decode(bytes: [u8; TASK_BYTES]) -> Option<Task> {
 }
 
 impl<B: AsRef<[u8]>> Program<B> {
-    /// Reads what [`write`] wrote under the same set. `None` for anything else.
+    /// Reads what [`write()`] wrote under the same set. `None` for anything else.
     #[must_use]
     pub fn parse(params: &'static Params, bytes: B) -> Option<Self> {
         let all = bytes.as_ref();
@@ -584,7 +584,7 @@ impl Program<Vec<u8>> {
     /// The program of a plan, in memory of its own.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn of(plan: &Plan<'_>) -> Result<Self, PlanError> {
         let mut bytes = vec![0; max_len(plan)];
         let (got, needed) = (bytes.len(), bytes.len());

@@ -8,7 +8,7 @@
 //! bit-reversed order of [`ntt`]); each function says which it takes.
 //! Ciphertexts, keys and plaintexts of the layers above are always in the NTT
 //! domain, and only [`crate::rlwe::gadget`], [`crate::ckks::evaluator`] and
-//! [`crate::rlwe::decrypt`] leave it, inside one function.
+//! `rlwe::decrypt` leave it, inside one function.
 //!
 //! The domain is no type: nearly every object of the layers above is in the NTT domain, and
 //! the three functions that leave it do so for one limb at a time. A `Poly<Domain>` was

@@ -287,7 +287,7 @@ impl<'m> BatchPlan<'m> {
     }
 
     /// What one run takes, in passes of a product over a limb, as
-    /// [`super::Plan::passes`].
+    /// [`super::Plan::total_cost`].
     #[must_use]
     pub fn passes(&self) -> usize {
         let layers = self.model.layers().zip(&self.steps);
