@@ -255,7 +255,10 @@ fn fail_and_survive(mut board: Board) {
 
     board.fail(PANIC, |fault| match fault {
         Fault::Panic { file, line } => {
-            assert!(file.ends_with("fault.rs") && line > 0, "{file}:{line}");
+            assert!(
+                file.ends_with("fault_injection.rs") && line > 0,
+                "{file}:{line}"
+            );
         }
         other => panic!("{other:?}"),
     });
