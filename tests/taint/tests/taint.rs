@@ -120,6 +120,7 @@ const DIVISIONS: [(&str, usize, &str); 15] = [
     ("PublicKey<S>::generate", 2, "words of a key by N"),
     ("PublicKey<S>::multiply", 2, "words of a key by N"),
     ("keys::switching_key", 2, "words of a key by N"),
+    ("NoiseKey::id", 2, "words of a key by N"),
     ("publish::publish_values", 2, "words of a ciphertext by N"),
     ("rlwe::encrypt_with_seed", 2, "words of a ciphertext by N"),
     ("rlwe::decrypt", 2, "words of a ciphertext by N"),
