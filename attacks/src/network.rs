@@ -7,13 +7,14 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use chacha20::ChaCha8Rng;
+use he_nn::data::{CLASSES, SIDE};
 use he_nn::model::{Input, Kernel, Layer, Model, ModelError, Shape};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
 use he_nn::train::LayerSpec;
 use rand_core::SeedableRng;
 
 use crate::random;
-use crate::target::Rows;
+use crate::target::{Activation, Rows};
 
 /// Why there is no such network, or no value of it.
 #[derive(Debug, thiserror::Error)]
@@ -333,6 +334,33 @@ impl Differentiable {
             }
         }
         Ok(builder.finish())
+    }
+
+    /// A network for images with one hidden layer, to be trained: what a shadow model
+    /// or a surrogate is.
+    ///
+    /// # Errors
+    /// As [`Self::untrained`].
+    pub fn one_hidden(
+        hidden: u16,
+        activation: Activation,
+        seed: u64,
+    ) -> Result<Self, NetworkError> {
+        let image = Shape {
+            channels: 1,
+            height: SIDE as u16,
+            width: SIDE as u16,
+        };
+        let between = match activation {
+            Activation::Polynomial => LayerSpec::Square,
+            Activation::Relu => LayerSpec::Relu,
+        };
+        let layers = [
+            LayerSpec::Dense(hidden),
+            between,
+            LayerSpec::Dense(CLASSES as u16),
+        ];
+        Self::untrained(image, &layers, seed)
     }
 
     /// The same network in `f64` with variables of its own.

@@ -95,6 +95,16 @@ impl Cursor {
         self.due(program).map(|(_, upload)| upload)
     }
 
+    /// All that a client sends for one sample, in order.
+    pub fn uploads<B: AsRef<[u8]>>(program: &Program<B>) -> impl Iterator<Item = Upload> {
+        let mut cursor = Self::start(program);
+        core::iter::from_fn(move || {
+            let upload = cursor.upload(program)?;
+            cursor.advance(program);
+            Some(upload)
+        })
+    }
+
     /// The task that waits, and what comes next for it; `None` at the end.
     pub(crate) fn due<B: AsRef<[u8]>>(&self, program: &Program<B>) -> Option<(Task, Upload)> {
         let (task, streams) = self.current(program)?;

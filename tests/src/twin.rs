@@ -185,9 +185,7 @@ impl<'b> Objects<'b> {
             plan: program.fingerprint(),
             trace: false,
         });
-        let mut cursor = Cursor::start(program);
-        while let Some(upload) = cursor.upload(program) {
-            cursor.advance(program);
+        for upload in Cursor::uploads(program) {
             ask(match upload {
                 Upload::InputSeed(input) => Request::Seed {
                     seed: self.inputs[input].seed,

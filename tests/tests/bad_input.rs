@@ -147,14 +147,7 @@ const OPENING: usize = 3;
 
 /// What one inference sends after these, in order.
 fn uploads(setup: &Setup) -> Vec<Upload> {
-    let program = setup.client.program();
-    let mut cursor = Cursor::start(program);
-    let mut uploads = Vec::new();
-    while let Some(upload) = cursor.upload(program) {
-        uploads.push(upload);
-        cursor.advance(program);
-    }
-    uploads
+    Cursor::uploads(setup.client.program()).collect()
 }
 
 /// The numbers of frames that tests damage.

@@ -42,15 +42,7 @@ fn client(reference: &Reference) -> Client<'static> {
 
 /// What an inference sends, in order.
 fn uploads(reference: &Reference) -> Vec<Upload> {
-    let client = client(reference);
-    let program = client.program();
-    let mut cursor = Cursor::start(program);
-    let mut uploads = Vec::new();
-    while let Some(upload) = cursor.upload(program) {
-        uploads.push(upload);
-        cursor.advance(program);
-    }
-    uploads
+    Cursor::uploads(client(reference).program()).collect()
 }
 
 /// Which key each use takes: the number of the first use with its target and level,

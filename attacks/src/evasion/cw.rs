@@ -8,7 +8,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::{ACCESS, BATCH, PAPER_EPS, control_data, control_network, grid, noise, own_labels};
+use super::{ACCESS, BATCH, PAPER_EPS, Seen, control_data, control_network, grid, own_labels};
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
 use crate::paper::{SHIN_4, Table, figure};
@@ -239,12 +239,7 @@ impl Attack for Cw {
             case.step(of_step, |case| {
                 let network = case.target.weights()?;
                 let examples = method.craft(&network, &images)?;
-                let clean = agreement(&case.target.labels(&images)?, labels);
-                let noisy = case.target.labels(&noise(&images, PAPER_EPS, seed))?;
-                let noisy = agreement(&noisy, labels);
-                let found = case.target.labels(&examples)?;
-                let clear = classes(&network.evaluate(&examples, BATCH)?);
-                let flips = found.iter().zip(&clear).filter(|(a, b)| a != b).count();
+                let seen = Seen::of(case, &network, [&images, &examples], labels, PAPER_EPS)?;
                 let pairs = || examples.iter().zip(images.iter());
                 let l2 = pairs().map(|(a, b)| {
                     let squares = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b));
@@ -255,27 +250,23 @@ impl Attack for Cw {
                     let mut differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
                     differences.any(|d| d > PAPER_EPS)
                 });
-                let outcomes = found.iter().zip(labels).zip(far);
+                let outcomes = seen.found.iter().zip(labels).zip(far);
                 let within = outcomes.filter(|((a, b), far)| a == b || *far).count();
                 let about = case.target.about();
                 let polynomial = about.activation == Activation::Polynomial;
                 let paper = figure(SHIN_4, &case.data.name, "C&W").filter(|_| polynomial);
                 let name = format!("cw-l2-{}-{}", about.name, case.data.name);
-                let chance = 1.0 / about.classes as f64;
                 case.run.picture(&name, &grid(&images, &examples))?;
                 Ok(vec![
-                    Finding::new("accuracy", agreement(&found, labels))
-                        .baseline("clean", clean.value)
-                        .baseline("random_noise", noisy.value)
-                        .baseline("chance", chance)
+                    seen.accuracy(labels)
                         .paper(paper)
                         // The noise is far longer than these examples: no bar for them.
-                        .succeeds_below(clean),
+                        .succeeds_below(seen.clean),
                     Finding::new("accuracy_within_0.3", wilson(within, samples))
-                        .baseline("clean", clean.value)
-                        .baseline("random_noise", noisy.value),
+                        .baseline("clean", seen.clean.value)
+                        .baseline("random_noise", seen.noisy.value),
                     Finding::new("l2", mean(&l2, seed)),
-                    Finding::new("label_flips", wilson(flips, samples)),
+                    seen.label_flips(),
                 ])
             })
         })

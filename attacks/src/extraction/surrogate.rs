@@ -10,9 +10,6 @@
 
 use candle_core::DType;
 use chacha20::ChaCha8Rng;
-use he_nn::data::{CLASSES, SIDE};
-use he_nn::model::Shape;
-use he_nn::train::LayerSpec;
 use rand_core::SeedableRng;
 
 use super::exact::majority;
@@ -115,21 +112,7 @@ impl Method {
     }
 
     fn fitted(&self, queries: &Rows, said: &Said) -> Result<Differentiable, AttackError> {
-        let image = Shape {
-            channels: 1,
-            height: SIDE as u16,
-            width: SIDE as u16,
-        };
-        let between = match self.activation {
-            Activation::Polynomial => LayerSpec::Square,
-            Activation::Relu => LayerSpec::Relu,
-        };
-        let layers = [
-            LayerSpec::Dense(HIDDEN),
-            between,
-            LayerSpec::Dense(CLASSES as u16),
-        ];
-        let network = Differentiable::untrained(image, &layers, self.seed)?;
+        let network = Differentiable::one_hidden(HIDDEN, self.activation, self.seed)?;
         // As many steps for few queries as for many, within reason.
         let epochs = (30_000 / queries.len().max(1)).clamp(10, 60);
         let training = Training {

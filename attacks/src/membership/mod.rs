@@ -24,9 +24,7 @@ pub mod threshold;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chacha20::ChaCha8Rng;
-use he_nn::data::{CLASSES, Dataset, SIDE};
-use he_nn::model::Shape;
-use he_nn::train::LayerSpec;
+use he_nn::data::{CLASSES, Dataset};
 use rand_core::SeedableRng;
 
 use crate::attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome};
@@ -162,21 +160,7 @@ impl Setting {
     /// # Errors
     /// The trainer's.
     fn trained(&self, samples: &Samples, seed: u64) -> Result<Differentiable, AttackError> {
-        let image = Shape {
-            channels: 1,
-            height: SIDE as u16,
-            width: SIDE as u16,
-        };
-        let between = match self.activation {
-            Activation::Polynomial => LayerSpec::Square,
-            Activation::Relu => LayerSpec::Relu,
-        };
-        let layers = [
-            LayerSpec::Dense(self.hidden),
-            between,
-            LayerSpec::Dense(CLASSES as u16),
-        ];
-        let network = Differentiable::untrained(image, &layers, seed)?;
+        let network = Differentiable::one_hidden(self.hidden, self.activation, seed)?;
         let training = Training {
             epochs: self.epochs,
             weight_decay: self.weight_decay,
