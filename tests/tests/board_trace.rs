@@ -63,14 +63,16 @@ fn the_trace_agrees_with_the_stages_and_costs_little() {
     }
 
     // The same work takes the same instructions, whatever is encrypted. A
-    // reading of the clock is good to about one instruction.
+    // reading of the clock is good to about one instruction, and 2 % are for
+    // the link: the pieces that bytes arrive in are the host's, and their
+    // interrupts fall into whatever the board is doing.
     let other = again.trace.unwrap();
     let key = |span: &Span| (span.kind, span.place, span.count);
     let (a, b) = (trace.spans.iter(), other.spans.iter());
     for (a, b) in a.filter(arithmetic).zip(b.filter(arithmetic)) {
         assert_eq!(key(a), key(b));
         assert!(
-            a.busy.abs_diff(b.busy) <= 4 * u32::from(a.count) + 40,
+            a.busy.abs_diff(b.busy) <= 4 * u32::from(a.count) + 40 + a.busy / 50,
             "{a:?} {b:?}"
         );
     }
