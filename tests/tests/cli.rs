@@ -494,7 +494,7 @@ fn what_has_no_plan_is_refused_by_name() {
     for command in [small, emulated] {
         let sentence = fails(2, &[&command[..], &encrypted].concat());
         assert!(
-            sentence.contains("282624 bytes") && sentence.contains("221184"),
+            sentence.contains("282624 bytes") && sentence.contains("217088"),
             "{sentence}"
         );
     }

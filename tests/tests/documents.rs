@@ -142,9 +142,12 @@ fn all_boards() -> String {
     )
 }
 
+/// The images of all boards.
+const SIZES: &str = "firmware/benches/sizes.csv";
+
 /// What an image holds.
 fn sizes() -> String {
-    let rows: Vec<Vec<String>> = lines_of("firmware/benches/sizes.csv")
+    let rows: Vec<Vec<String>> = lines_of(SIZES)
         .into_iter()
         .map(|line| {
             let mut row = vec![format!("`{}`", line[0]), line[1].clone()];
@@ -341,6 +344,37 @@ fn batches() -> String {
     table(&header, &rows)
 }
 
+/// What inferences take on emulated boards.
+const INFERENCE: &str = "firmware/benches/inference.csv";
+
+/// Inferences on emulated boards.
+fn inference() -> String {
+    let rows: Vec<Vec<String>> = lines_of(INFERENCE)
+        .into_iter()
+        .filter(|line| bundled::model(&line[1]).is_some())
+        .map(|line| {
+            let number = |column: usize| line[column].parse::<usize>().unwrap();
+            vec![
+                format!("`{}`", line[1]),
+                line[2].clone(),
+                format!("`{}`", line[0]),
+                format!("{:.1}", number(4) as f64 / 1e6),
+                grouped(number(5)),
+                grouped(number(6)),
+            ]
+        })
+        .collect();
+    let header = [
+        "network",
+        "weights",
+        "board",
+        "million instructions",
+        "static RAM, bytes",
+        "peak of the stack, bytes",
+    ];
+    table(&header, &rows)
+}
+
 /// Right answers of the bundled networks on all test samples, in the clear.
 const ACCURACY: &str = "he-nn/assets/accuracy.csv";
 
@@ -413,8 +447,9 @@ fn accuracy() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 9] = [
+const TABLES: [(&str, &str, Make); 10] = [
     ("docs/boards.md", "boards", all_boards),
+    ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
     ("docs/boards.md", "memory", memory),
     ("docs/boards.md", "plans", plans),
@@ -510,7 +545,21 @@ fn the_first_page_has_the_figures_of_the_plan() {
     let board = boards::find("mps2-an386").unwrap();
     let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
     let params = &report.params;
+    let line_of = |path, key: &[&str]| {
+        let mut lines = lines_of(path).into_iter();
+        lines.find(|line| line.iter().zip(key).all(|(cell, key)| cell == key))
+    };
+    let counted = line_of(INFERENCE, &[board.name, "mnist-mlp64", "plain"]).unwrap();
+    let sizes = line_of(SIZES, &[board.name]).unwrap();
+    let number = |cell: &String| cell.parse::<usize>().unwrap();
     for figure in [
+        format!(
+            "{:.1} million instructions",
+            number(&counted[4]) as f64 / 1e6
+        ),
+        format!("{} bytes static", grouped(number(&counted[5]))),
+        format!("{} of stack", grouped(number(&counted[6]))),
+        format!("{:.1} KB of code", number(&sizes[2]) as f64 / 1e3),
         format!(
             "arena {}",
             grouped(report.board.as_ref().unwrap().arena_bytes)

@@ -362,7 +362,12 @@ fn merged_weight<T: Precision>(
     };
     let mut sum = T::ZERO;
     for_each_taker(&first.view, input, |middle, weight| {
-        sum = sum + first.weight(weight) * merged_weight(&next, rest, output, middle);
+        // Two layers are the common case, and spared a call per term.
+        let behind = match rest {
+            [] => next.at(output, middle),
+            _ => merged_weight(&next, rest, output, middle),
+        };
+        sum = sum + first.weight(weight) * behind;
     });
     sum
 }
