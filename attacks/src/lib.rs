@@ -27,10 +27,13 @@
 
 pub mod attack;
 pub mod evasion;
+pub mod game;
+pub mod gradient_recovery;
 pub mod network;
 pub mod paper;
 pub mod plain;
 pub mod random;
+pub mod reconstruction;
 pub mod record;
 pub mod stats;
 pub mod synthetic;
@@ -41,7 +44,19 @@ pub use attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcom
 pub use target::{Access, Denied, Grants, Target, TargetError, View};
 
 /// Every attack.
-pub const ATTACKS: &[&dyn Attack] = &[&evasion::fgsm::Fgsm, &evasion::bim::Bim, &evasion::pgd::Pgd];
+pub const ATTACKS: &[&dyn Attack] = &[
+    &evasion::fgsm::Fgsm,
+    &evasion::bim::Bim,
+    &evasion::pgd::Pgd,
+    &reconstruction::generator::InverseGenerator,
+    &reconstruction::class_inversion::ClassInversion,
+    &gradient_recovery::white_box::WhiteBox,
+    &gradient_recovery::differences::Differences,
+    &gradient_recovery::spsa::Spsa,
+    &game::ciphertexts::Ciphertexts,
+    &game::timing::Timing,
+    &game::published::Published,
+];
 
 /// The attack of this name.
 #[must_use]
