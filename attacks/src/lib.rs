@@ -27,8 +27,10 @@
 
 pub mod attack;
 pub mod evasion;
+pub mod extraction;
 pub mod game;
 pub mod gradient_recovery;
+pub mod membership;
 pub mod network;
 pub mod paper;
 pub mod plain;
@@ -48,6 +50,14 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::fgsm::Fgsm,
     &evasion::bim::Bim,
     &evasion::pgd::Pgd,
+    &evasion::cw::Cw,
+    &membership::threshold::Threshold,
+    &membership::shadow::Shadow,
+    &membership::lira::Lira,
+    &membership::rmia::Rmia,
+    &extraction::surrogate::FromLabels,
+    &extraction::surrogate::FromLogits,
+    &extraction::exact::Exact,
     &reconstruction::generator::InverseGenerator,
     &reconstruction::class_inversion::ClassInversion,
     &gradient_recovery::white_box::WhiteBox,

@@ -7,13 +7,14 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use chacha20::ChaCha8Rng;
+use he_nn::data::{CLASSES, SIDE};
 use he_nn::model::{Input, Kernel, Layer, Model, ModelError, Shape};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
 use he_nn::train::LayerSpec;
 use rand_core::SeedableRng;
 
 use crate::random;
-use crate::target::Rows;
+use crate::target::{Activation, Rows};
 
 /// Why there is no such network, or no value of it.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +87,6 @@ struct Builder {
     input: Shape,
 }
 
-/// Places of a kernel along one side.
-fn places(side: u16, of_kernel: u16, stride: u16) -> Option<usize> {
-    let free = side.checked_sub(of_kernel)?;
-    Some(usize::from(free.checked_div(stride)?) + 1)
-}
-
 impl Builder {
     const fn new(input: Shape, dtype: DType) -> Self {
         Self {
@@ -160,17 +155,29 @@ impl Builder {
             width,
         } = self.shape;
         let unfit = || NetworkError::Kernel { layer };
-        let rows = places(height, kernel.height, kernel.stride).ok_or_else(unfit)?;
-        let columns = places(width, kernel.width, kernel.stride).ok_or_else(unfit)?;
-        let stride = usize::from(kernel.stride);
+        // Tested in the clear and by the plan as well: a kernel no larger than its input.
+        let fits = |side: u16, of_kernel: u16| of_kernel >= 1 && of_kernel <= side;
+        if kernel.stride == 0 || !fits(height, kernel.height) || !fits(width, kernel.width) {
+            return Err(unfit());
+        }
+        let shape = self.shape;
+        let output = kernel.output(shape);
+        let (rows, columns) = (usize::from(output.height), usize::from(output.width));
+        // What lies in the padding is the zero that stands behind the input.
+        let zero = shape.values() as u32;
         let mut indices = Vec::with_capacity(rows * columns * window);
         for row in 0..rows {
             for column in 0..columns {
                 for plane in 0..usize::from(planes) {
                     for y in 0..usize::from(kernel.height) {
                         for x in 0..usize::from(kernel.width) {
-                            let line = plane * usize::from(height) + row * stride + y;
-                            indices.push((line * usize::from(width) + column * stride + x) as u32);
+                            let line = kernel.rows(shape, row).source(y);
+                            let place = kernel.columns(shape, column).source(x);
+                            let source = line.zip(place).map(|(line, place)| {
+                                let line = plane * usize::from(height) + line;
+                                (line * usize::from(width) + place) as u32
+                            });
+                            indices.push(source.unwrap_or(zero));
                         }
                     }
                 }
@@ -315,16 +322,45 @@ impl Differentiable {
                     let weights = weights(channels, builder.window(kernel));
                     builder.conv2d(kernel, weights, vec![0.0; channels])?;
                 }
-                LayerSpec::Dense(outputs) => {
+                LayerSpec::Dense(outputs) | LayerSpec::Unbiased(outputs) => {
                     let outputs = usize::from(outputs);
                     let weights = weights(outputs, builder.shape.values());
                     builder.dense(weights, vec![0.0; outputs])?;
                 }
-                LayerSpec::Square => builder.polynomial([0.0, 0.5, 0.25])?,
+                LayerSpec::Square | LayerSpec::ScaledSquare => {
+                    builder.polynomial([0.0, 0.5, 0.25])?;
+                }
                 LayerSpec::Relu => builder.ops.push(Op::Relu),
             }
         }
         Ok(builder.finish())
+    }
+
+    /// A network for images with one hidden layer, to be trained: what a shadow model
+    /// or a surrogate is.
+    ///
+    /// # Errors
+    /// As [`Self::untrained`].
+    pub fn one_hidden(
+        hidden: u16,
+        activation: Activation,
+        seed: u64,
+    ) -> Result<Self, NetworkError> {
+        let image = Shape {
+            channels: 1,
+            height: SIDE as u16,
+            width: SIDE as u16,
+        };
+        let between = match activation {
+            Activation::Polynomial => LayerSpec::Square,
+            Activation::Relu => LayerSpec::Relu,
+        };
+        let layers = [
+            LayerSpec::Dense(hidden),
+            between,
+            LayerSpec::Dense(CLASSES as u16),
+        ];
+        Self::untrained(image, &layers, seed)
     }
 
     /// The same network in `f64` with variables of its own.
@@ -470,7 +506,8 @@ impl Differentiable {
                     ..
                 } => {
                     let (channels, window) = weights.dims2()?;
-                    let sums = x
+                    let zero = Tensor::zeros((x.dim(0)?, 1), x.dtype(), x.device())?;
+                    let sums = Tensor::cat(&[&x, &zero], 1)?
                         .contiguous()?
                         .index_select(patches, 1)?
                         .reshape(((), window))?
@@ -548,6 +585,7 @@ mod tests {
     use he_nn::{bundled, clear, data};
 
     use super::*;
+    use he_nn::model::Padding;
 
     #[test]
     fn logits_agree_with_the_clear_evaluation() {
@@ -591,11 +629,16 @@ mod tests {
             scale: 0.3,
             biases: (0..rows).map(|i| 0.1 * i as f32).collect(),
         };
-        let kernel = |out_channels, height, width, stride| Kernel {
+        let kernel = |out_channels, height, width, stride, (top, right)| Kernel {
             out_channels,
             height,
             width,
             stride,
+            padding: Padding {
+                top,
+                right,
+                ..Padding::NONE
+            },
         };
         Network {
             name: "mixed".into(),
@@ -605,11 +648,11 @@ mod tests {
                 width: 9,
             }),
             layers: vec![
-                NetworkLayer::Conv2d(kernel(3, 3, 2, 2), weights(3, 12)),
+                NetworkLayer::Conv2d(kernel(3, 3, 2, 2, (0, 1)), weights(3, 12)),
                 NetworkLayer::Polynomial(vec![0.1, 0.7, 0.2, -0.05]),
-                NetworkLayer::Conv2d(kernel(2, 2, 3, 1), weights(2, 18)),
+                NetworkLayer::Conv2d(kernel(2, 2, 3, 1, (1, 0)), weights(2, 18)),
                 NetworkLayer::Relu,
-                NetworkLayer::Dense(weights(4, 8)),
+                NetworkLayer::Dense(weights(4, 18)),
             ],
         }
     }

@@ -39,7 +39,15 @@ pub fn wilson(successes: usize, trials: usize) -> Estimate {
     let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     Estimate {
         value: p,
-        ci95: [(centre - half).max(0.0), (centre + half).min(1.0)],
+        // Exact at the ends, where rounding would leave 1e-17.
+        ci95: [
+            if successes == 0 { 0.0 } else { centre - half },
+            if successes >= trials {
+                1.0
+            } else {
+                centre + half
+            },
+        ],
     }
 }
 

@@ -361,7 +361,7 @@ impl<'a> Operations<'a> {
                 }
                 let (c0, _) = ct.halves_mut();
                 let (secret, rng) = (&self.secret, &mut self.rng);
-                rlwe::encrypt(params, secret, self.message, level, &SEED, rng, c0)?;
+                rlwe::encrypt_with_seed(params, secret, self.message, level, &SEED, rng, c0)?;
             }
             Operation::EncryptPublic => {
                 let scratch = PublicScratch {

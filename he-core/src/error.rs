@@ -107,6 +107,20 @@ pub enum Error {
         /// The bound that came.
         got: f64,
     },
+    /// Fewer bits of statistical security than a publication needs.
+    StatisticalBits {
+        /// The least that is taken.
+        least: u32,
+        /// Bits that came.
+        got: u32,
+    },
+    /// A result is not what an evaluation made again gave, bit for bit.
+    NotReproduced {
+        /// Part of the ciphertext.
+        part: usize,
+        /// Word of the part, counted over its limbs.
+        index: usize,
+    },
     /// Flooding would leave fewer bits after the binary point than asked for.
     Precision {
         /// Bits that were asked for.
@@ -244,6 +258,14 @@ impl fmt::Display for Error {
             Self::NoiseBound { got } => {
                 write!(f, "{got:e} is not the bound of a result's noise")
             }
+            Self::StatisticalBits { least, got } => write!(
+                f,
+                "{got} bits of statistical security, at least {least} are needed"
+            ),
+            Self::NotReproduced { part, index } => write!(
+                f,
+                "word {index} of part {part} is not what evaluating again gives"
+            ),
             Self::Precision { asked, left } => write!(
                 f,
                 "{asked:.1} bits of precision were asked for, flooding leaves {left:.1}"

@@ -28,7 +28,6 @@
 //! use he_core::ckks::{Ciphertext, Message, Noise, Plaintext, decrypt};
 //! use he_core::params::N4096_DEPTH3 as P;
 //! use he_core::rlwe::{self, SecretKey};
-//! use rand_core::Rng;
 //!
 //! # let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
 //! let (n, level, scale) = (P.n(), P.max_level(), (1u64 << 20) as f64);
@@ -42,11 +41,9 @@
 //! // The holder of the key, with a cryptographic generator `rng`.
 //! let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
 //! let key = SecretKey::generate(&P, storage, &mut rng)?;
-//! let mut seed = [0; 32];
-//! rng.fill_bytes(&mut seed);
 //! let mut message = integers(&[1.5, -2.0, 3.0])?;
 //! let (mut c0, mut c1) = (vec![0; limbs * n], vec![0; limbs * n]);
-//! rlwe::encrypt(&P, &key, &mut message, level, &seed, &mut rng, &mut c0)?;
+//! let seed = rlwe::encrypt(&P, &key, &mut message, level, &mut rng, &mut c0)?;
 //!
 //! // The evaluator, who has `seed` and `c0`.
 //! rlwe::expand_c1(&P, &seed, &mut c1)?;

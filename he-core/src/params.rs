@@ -304,18 +304,20 @@ impl Params {
         self.data_limbs - 1
     }
 
-    /// Number of digits at `level`.
+    /// Number of digits at `level`; of a level that the set does not have, that of
+    /// the highest.
     #[must_use]
     pub const fn digits(&self, level: usize) -> usize {
         self.digit_of(level) + 1
     }
 
-    /// The digit that data prime `i` belongs to.
+    /// The digit that data prime `i` belongs to; the last one of a prime that is no
+    /// data prime.
     #[must_use]
     pub const fn digit_of(&self, i: usize) -> usize {
         let size = self.digit_limbs();
         let (mut digit, mut end) = (0, size);
-        while end <= i {
+        while end <= i && end < self.data_limbs {
             digit += 1;
             end += size;
         }
@@ -325,16 +327,25 @@ impl Params {
     /// The primes of a digit at `level`: none beyond the last digit.
     #[must_use]
     pub const fn digit(&self, digit: usize, level: usize) -> Range<usize> {
-        let (size, limbs) = (self.digit_limbs(), level + 1);
-        let start = digit * size;
-        let end = start + size;
+        let (size, limbs) = (self.digit_limbs(), self.limbs_of(level));
+        let start = digit.saturating_mul(size);
+        let end = start.saturating_add(size);
         start..if end < limbs { end } else { limbs }
+    }
+
+    /// Data primes of `level`; all of them for a level that the set does not have.
+    const fn limbs_of(&self, level: usize) -> usize {
+        if level < self.data_limbs {
+            level + 1
+        } else {
+            self.data_limbs
+        }
     }
 
     /// The primes that a key switch at `level` computes modulo: those of the
     /// level, then the special ones.
     pub fn targets(&self, level: usize) -> impl Iterator<Item = usize> + Clone + use<> {
-        (0..level + 1).chain(self.data_limbs..self.primes.len())
+        (0..self.limbs_of(level)).chain(self.data_limbs..self.primes.len())
     }
 
     /// Prime `i` of the chain; the special ones are the last.
@@ -380,7 +391,7 @@ impl Params {
     pub fn log_q(&self, level: usize) -> f64 {
         self.primes
             .iter()
-            .take(self.data_limbs().min(level + 1))
+            .take(self.limbs_of(level))
             .map(log2)
             .sum()
     }

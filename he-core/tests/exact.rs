@@ -15,7 +15,7 @@ use he_core::ckks::evaluator::{
 use he_core::ckks::{Ciphertext, Noise};
 use he_core::params::{N4096_DEPTH3, N8192_SCALE40, Params, Security};
 use he_core::ring::automorphism::{conjugation, rotation};
-use he_core::ring::sample::{self, SEED_LEN, Uniform};
+use he_core::ring::sample::{self, Domain, SEED_LEN, Uniform};
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{
     KeyLimb, KeySet, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
@@ -356,11 +356,18 @@ impl Lab {
             let value = carried(params, x, &group);
             let (mut b, mut a) = (vec![], vec![]);
             for &target in &targets {
-                let at = KeyLimb { target, digit }.index(params, key.level());
+                let at = KeyLimb { target, digit }
+                    .index(params, key.level())
+                    .unwrap();
                 b.extend_from_slice(&key.b()[at * n..(at + 1) * n]);
                 let m = params.prime(target).unwrap().modulus();
                 let mut limb = vec![0; n];
-                Uniform::new(key.seed(), sample::stream(digit, target), m).fill(&mut limb);
+                Uniform::new(
+                    key.seed(),
+                    sample::stream(key.target().domain(), digit, target),
+                    m,
+                )
+                .fill(&mut limb);
                 a.extend(limb);
             }
             for (k, half) in k.iter_mut().zip([b, a]) {
@@ -528,7 +535,7 @@ impl Lab {
         let params = self.params;
         let what = format!("rescale at level {level} of {}", params.name());
         let data: Vec<usize> = (0..=level).collect();
-        let words = [(); 3].map(|()| self.uniform(level));
+        let words = [(); 2].map(|()| self.uniform(level));
         let parts = words.each_ref().map(|c| polynomial(params, c, &data));
         let q = BigInt::from(prime(params, level));
         let expected = parts.each_ref().map(|part| -> Poly {
@@ -544,15 +551,12 @@ impl Lab {
         }
         // Against the value before, divided exactly: all of it times q.
         let scaled = expected.map(|part| part.iter().map(|x| x * &q).collect::<Poly>());
-        let [m0, m1, m2] = &parts;
-        let message = sum(
-            m0,
-            &product(&sum(m1, &product(m2, &self.secret)), &self.secret),
-        );
-        let [s0, s1, s2] = &scaled;
-        let error = self.error(&[s0, s1, s2], &message, level);
+        let [m0, m1] = &parts;
+        let message = sum(m0, &product(m1, &self.secret));
+        let [s0, s1] = &scaled;
+        let error = self.error(&[s0, s1], &message, level);
         let q: f64 = q.to_string().parse().unwrap();
-        self.check_error(error / q, Noise::division(params, 3), &what);
+        self.check_error(error / q, Noise::division(params), &what);
     }
 
     /// `(key u + e + P m - r) / P`.
@@ -592,7 +596,7 @@ impl Lab {
         for &i in &every {
             let m = params.prime(i).unwrap().modulus();
             let mut limb = vec![0; n];
-            Uniform::new(&seed, sample::stream(0, i), m).fill(&mut limb);
+            Uniform::new(&seed, sample::stream(Domain::PublicKey, 0, i), m).fill(&mut limb);
             a.extend(limb);
         }
         let message: Poly = message.into_iter().map(BigInt::from).collect();

@@ -51,7 +51,7 @@ pub const MAX_DECODED: usize = MAX_CHUNK_BYTES + MESSAGE_OVERHEAD + CRC_BYTES;
 /// every 254 that were begun.
 pub const MAX_FRAME: usize = MAX_DECODED + MAX_DECODED.div_ceil(254) + 1;
 
-/// One 1 KiB table: about six instructions a byte on a Cortex-M4.
+/// One 1 KiB table: about six instructions per byte on a Cortex-M4.
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// Why a frame could not be written or read.

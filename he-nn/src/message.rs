@@ -234,6 +234,10 @@ pub enum Fault<'a> {
 
 /// From the evaluator to the client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no allocator to box with, and one reply is made at a time"
+)]
 pub enum Reply<'a> {
     /// Answer to [`Request::Hello`].
     #[serde(borrow)]

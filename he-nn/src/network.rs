@@ -28,18 +28,18 @@ pub enum NetworkInput {
 /// Weights and biases.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights<T> {
-    /// A row an output or output channel.
+    /// One row per output or output channel.
     pub weights: Vec<T>,
     /// Real value of a weight of 1.
     pub scale: f32,
-    /// One an output or output channel.
+    /// One per output or output channel.
     pub biases: Vec<f32>,
 }
 
 /// A layer with weights of type `T`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NetworkLayer<T> {
-    /// A convolution without padding.
+    /// A convolution.
     Conv2d(Kernel, Weights<T>),
     /// A dense layer; outputs are as many as biases.
     Dense(Weights<T>),
@@ -177,12 +177,14 @@ impl Network<f32> {
 
 impl Network<i8> {
     /// Completes the square of every activation of degree 2 between two layers
-    /// with weights, where its curvature allows it.
+    /// with weights, where its curvature and the padding behind it allow it.
     fn fold(&mut self) {
         for at in 1..self.layers.len().saturating_sub(1) {
             let [before, activation, after] = &mut self.layers[at - 1..=at + 1] else {
                 continue;
             };
+            let padded =
+                matches!(after, NetworkLayer::Conv2d(kernel, _) if !kernel.padding.is_none());
             let (Some(before), NetworkLayer::Polynomial(coefficients), Some(after)) =
                 (before.weights_mut(), activation, after.weights_mut())
             else {
@@ -196,6 +198,10 @@ impl Network<i8> {
             }
             let shift = b / (2.0 * a);
             let constant = c - b * b / (4.0 * a);
+            // Zeros of padding have no part in the constant.
+            if padded && constant != 0.0 {
+                continue;
+            }
             before.biases.iter_mut().for_each(|bias| *bias += shift);
             let columns = after.weights.len() / after.biases.len();
             for (bias, row) in after
@@ -214,7 +220,7 @@ impl Network<i8> {
         }
     }
 
-    /// The `.hemodel` file, with a range a layer.
+    /// The `.hemodel` file, with one range per layer.
     ///
     /// # Errors
     /// [`ModelError`] for what is no network within the format's limits.
@@ -303,7 +309,7 @@ impl Network<i8> {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::Model;
+    use crate::model::{Model, Padding};
 
     use super::*;
     use crate::clear;
@@ -319,6 +325,7 @@ mod tests {
             height: 1,
             width: 2,
             stride: 1,
+            padding: Padding::NONE,
         };
         Network {
             name: "small".into(),
@@ -357,6 +364,55 @@ mod tests {
                 clear::logits(&model, &[255, 51, 102]).unwrap()
             };
             for (folded, kept) in logits(&folded).iter().zip(logits(&kept)) {
+                assert!((folded - kept).abs() < 1e-5, "{folded} {kept}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_activation_before_padding_keeps_its_constant() {
+        let padded = |coefficients: Vec<f32>| {
+            let mut network = small(coefficients);
+            let kernel = Kernel {
+                out_channels: 1,
+                height: 1,
+                width: 2,
+                stride: 1,
+                padding: Padding {
+                    left: 1,
+                    right: 1,
+                    ..Padding::NONE
+                },
+            };
+            // Three windows along two columns.
+            let weights = Weights {
+                weights: vec![0.5, -1.0, 1.27, 0.3],
+                scale: 1.0,
+                biases: vec![0.5],
+            };
+            let NetworkLayer::Dense(mut last) = network.layers.remove(2) else {
+                panic!("{network:?}");
+            };
+            last.weights = vec![1.27, -0.5, 0.25, 0.1, -0.3, 0.7];
+            network.layers.push(NetworkLayer::Conv2d(kernel, weights));
+            network.layers.push(NetworkLayer::Dense(last));
+            network
+        };
+        let logits = |network: &Network<i8>| {
+            let file = network.draft().unwrap();
+            clear::logits(&Model::parse(&file).unwrap(), &[255, 51, 102]).unwrap()
+        };
+        for (coefficients, folds) in [
+            (vec![0.125, 0.75, -0.5], false),
+            (vec![0.0, 0.75, -0.5], false),
+            (vec![0.0, 0.0, -0.5], true),
+        ] {
+            let network = padded(coefficients.clone()).quantized();
+            let square = NetworkLayer::Polynomial(vec![0.0, 0.0, 1.0]);
+            assert_eq!(network.layers[1] == square, folds);
+            let kept = padded([coefficients, vec![1e-30]].concat()).quantized();
+            assert_ne!(kept.layers[1], square);
+            for (folded, kept) in logits(&network).iter().zip(logits(&kept)) {
                 assert!((folded - kept).abs() < 1e-5, "{folded} {kept}");
             }
         }

@@ -5,7 +5,7 @@
 //! factor that belongs to it take turns, both halves of each expanded or unpacked
 //! there, and their product is added to three parts, which are relinearised once.
 //!
-//! A program has no weights. Whoever plans writes it ([`Program::write`]), and an
+//! A program has no weights. Whoever plans writes it ([`write()`]), and an
 //! evaluator reads it ([`Program::parse`]): with weights in plain it holds the model
 //! beside it, with encrypted ones nothing else. As a [`crate::model::Model`] it is a
 //! view of its bytes, which on a board are in flash, so that its length costs no RAM.
@@ -16,8 +16,12 @@
 //! | 8 per task | kind, step, level, register, and a Galois element or an index |
 //! | 8 per number | coefficients of activation polynomials, `f64` |
 //! | 4 | CRC-32 of all before: the fingerprint by which two sides agree on a plan |
+//!
+//! The model's checksum is in the program only where the evaluator has the model anyway:
+//! whoever holds encrypted weights could test a guess of them by it. Client and evaluator
+//! compare the program's fingerprint instead.
 
-use crate::model::{CRC_BYTES, MAX_NAME_BYTES};
+use crate::model::{CRC_BYTES, MAX_DEGREE, MAX_NAME_BYTES};
 use crate::plan::{Form, MAX_STEPS, Op, Operand, Plan, PlanError, Step, Streams, Task, WeightMode};
 use he_core::ckks::evaluator::workspace_words;
 use he_core::params::Params;
@@ -115,7 +119,7 @@ const fn room(tasks: usize, numbers: usize) -> usize {
     HEAD_BYTES + tasks * TASK_BYTES + numbers * NUMBER_BYTES + CRC_BYTES
 }
 
-/// Bytes that [`write`] needs for a plan at most.
+/// Bytes that [`write()`] needs for a plan at most.
 #[must_use]
 pub fn max_len(plan: &Plan<'_>) -> usize {
     let mut tasks = 0;
@@ -283,7 +287,7 @@ fn decode(bytes: [u8; TASK_BYTES]) -> Option<Task> {
 }
 
 impl<B: AsRef<[u8]>> Program<B> {
-    /// Reads what [`write`] wrote under the same set. `None` for anything else.
+    /// Reads what [`write()`] wrote under the same set. `None` for anything else.
     #[must_use]
     pub fn parse(params: &'static Params, bytes: B) -> Option<Self> {
         let all = bytes.as_ref();
@@ -316,7 +320,8 @@ impl<B: AsRef<[u8]>> Program<B> {
         let of_step = |step: &StepHead| match step {
             StepHead::Linear(linear) => linear.form.fits(self.params.slots()),
             StepHead::Polynomial(p) => {
-                usize::from(p.first) + usize::from(p.count) <= usize::from(head.numbers)
+                usize::from(p.count) <= MAX_DEGREE + 1
+                    && usize::from(p.first) + usize::from(p.count) <= usize::from(head.numbers)
             }
             StepHead::Square => true,
         };
@@ -579,7 +584,7 @@ impl Program<Vec<u8>> {
     /// The program of a plan, in memory of its own.
     ///
     /// # Errors
-    /// As [`write`].
+    /// As [`write()`].
     pub fn of(plan: &Plan<'_>) -> Result<Self, PlanError> {
         let mut bytes = vec![0; max_len(plan)];
         let (got, needed) = (bytes.len(), bytes.len());
@@ -594,7 +599,7 @@ impl Program<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::message::{Item, SEED_BYTES};
-    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Shape};
+    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Padding, Shape};
     use crate::plan::{Payload, Target};
     use crate::schedule::{Cursor, Upload};
     use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
@@ -630,6 +635,7 @@ mod tests {
                 height: 4,
                 width: 4,
                 stride: 4,
+                padding: Padding::NONE,
             },
             linear: linear(64, 4, scale),
             range: 4.0,
@@ -775,6 +781,31 @@ mod tests {
             changed[end..].copy_from_slice(&crc.to_le_bytes());
             assert!(Program::parse(&N4096_DEPTH3, changed).is_none(), "{at}");
         }
+    }
+
+    #[test]
+    fn a_polynomial_of_a_higher_degree_than_a_model_has_is_refused() {
+        let of = |planned: Result<(Plan<'_>, Program<Vec<u8>>), PlanError>| planned.unwrap().1;
+        let program = with_program(&N4096_DEPTH3, WeightMode::Plain, 0, (0.01, 0.5), of);
+        let end = program.start + program.len() * TASK_BYTES;
+        let with_coefficients = |count: u16| {
+            let mut head = program.head.clone();
+            head.numbers = count;
+            head.steps[1] = StepHead::Polynomial(PolynomialStep {
+                first: 0,
+                count,
+                output: 1.0,
+            });
+            let mut bytes = postcard::to_stdvec(&head).unwrap();
+            bytes.extend(&program.bytes()[program.start..end]);
+            bytes.resize(bytes.len() + usize::from(count) * NUMBER_BYTES, 0);
+            let crc = CRC.checksum(&bytes);
+            bytes.extend(crc.to_le_bytes());
+            Program::parse(&N4096_DEPTH3, bytes)
+        };
+        let most = MAX_DEGREE as u16 + 1;
+        assert!(with_coefficients(most).is_some());
+        assert!(with_coefficients(most + 1).is_none());
     }
 
     #[test]

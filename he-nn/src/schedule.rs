@@ -92,12 +92,27 @@ impl Cursor {
     /// What comes next, `None` at the end.
     #[must_use]
     pub fn upload<B: AsRef<[u8]>>(&self, program: &Program<B>) -> Option<Upload> {
-        let (_, streams) = self.current(program)?;
+        self.due(program).map(|(_, upload)| upload)
+    }
+
+    /// All that a client sends for one sample, in order.
+    pub fn uploads<B: AsRef<[u8]>>(program: &Program<B>) -> impl Iterator<Item = Upload> {
+        let mut cursor = Self::start(program);
+        core::iter::from_fn(move || {
+            let upload = cursor.upload(program)?;
+            cursor.advance(program);
+            Some(upload)
+        })
+    }
+
+    /// The task that waits, and what comes next for it; `None` at the end.
+    pub(crate) fn due<B: AsRef<[u8]>>(&self, program: &Program<B>) -> Option<(Task, Upload)> {
+        let (task, streams) = self.current(program)?;
         let (limb, digit) = (self.limb.target as u8, self.limb.digit as u8);
         let item = match self.place {
-            Place::Seed if streams.key => return Some(Upload::KeySeed(self.keys)),
-            Place::Seed => return Some(Upload::InputSeed(self.inputs)),
-            Place::FactorSeed => return Some(Upload::FactorSeed(self.factors)),
+            Place::Seed if streams.key => return Some((task, Upload::KeySeed(self.keys))),
+            Place::Seed => return Some((task, Upload::InputSeed(self.inputs))),
+            Place::FactorSeed => return Some((task, Upload::FactorSeed(self.factors))),
             Place::Chunk if streams.key => Item::Key {
                 key: self.keys as u16,
                 limb,
@@ -112,7 +127,7 @@ impl Cursor {
                 limb,
             },
         };
-        Some(Upload::Chunk(item, self.offset))
+        Some((task, Upload::Chunk(item, self.offset)))
     }
 
     /// Moves past it.

@@ -30,6 +30,14 @@
 //! their FPU, subnormal numbers included; its divisions are of public numbers.
 //! A target without FPU computes them in software, whose time depends on the
 //! values: firmware refuses to be built for it as a sensor.
+//!
+//! # Memory
+//!
+//! Three limbs and two bits per coefficient. One limb holds values, then coefficients, then
+//! coefficients with their errors, in place; one the key's transform, one the ciphertext's
+//! limb. The key is 1 KiB and is transformed anew for every limb: its four transforms, kept
+//! packed, would save 0.7 of 3.5 million instructions for 28 KiB, kept as words 0.8 for 48.
+//! The same randomness gives the ciphertexts of `he_core::rlwe::encrypt`, bit for bit.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use chacha20::ChaCha20Rng;
@@ -550,7 +558,7 @@ mod tests {
     use std::vec::Vec;
 
     use he_core::params::N4096_DEPTH3 as SET;
-    use he_core::rlwe::{SecretKey, encrypt};
+    use he_core::rlwe::{SecretKey, encrypt_with_seed};
     use he_core::wire::unpack;
 
     use super::*;
@@ -689,7 +697,7 @@ mod tests {
         let mut seed = [0; SEED_BYTES];
         rng.fill_bytes(&mut seed);
         let mut c0 = vec![0; 4 * SET.n()];
-        encrypt(&SET, &key, &mut message, 3, &seed, &mut rng, &mut c0).unwrap();
+        encrypt_with_seed(&SET, &key, &mut message, 3, &seed, &mut rng, &mut c0).unwrap();
         assert!(sealed == Sealed { seed, c0 });
         drop(sensor);
         // All but the limb that was sent last.

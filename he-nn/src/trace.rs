@@ -2,7 +2,7 @@
 //!
 //! At every moment of an inference the evaluator does one kind of work
 //! ([`SpanKind`]). A [`Tracer`] is told at every change and adds up; an
-//! inference has tens of thousands of changes, so what belongs to one limb of
+//! inference has thousands of changes, so what belongs to one limb of
 //! one item of the schedule becomes one [`Span`] per kind: the spans of a limb
 //! overlap where its kinds of work took turns, and [`Span::busy`] says how
 //! much of its length a span's own kind had. Spans of one kind never overlap,
@@ -10,6 +10,13 @@
 //!
 //! Two tracers: [`Ring`] keeps the newest spans of the last inference, [`Off`]
 //! keeps nothing and leaves no instruction in the program.
+//!
+//! An inference of `mnist-mlp64` has about 12,000 changes and 1,700 spans of 24 bytes. They
+//! stay with the evaluator and are sent when the client asks, after the result. Every moment
+//! belongs to one span, but for the tracer's own work when it ends spans, which is told
+//! apart. Whoever waits for bytes measures that ([`crate::session::Platform::waited`]);
+//! within one gap between two requests it stands before receiving, although the two may have
+//! taken turns.
 
 use core::ops::AddAssign;
 
@@ -369,7 +376,9 @@ impl<const N: usize> Tracer for Ring<N> {
 
     fn group(&mut self, place: Place, now: u64) {
         self.close(now);
-        self.ending = Some(now);
+        // Before the first work there is nothing to end.
+        let begun = self.open.iter().any(|open| open.count > 0);
+        self.ending = begun.then_some(now);
         if place != self.place {
             self.flush();
             self.place = place;
@@ -483,6 +492,19 @@ mod tests {
         assert_eq!((busy, ring.own()), (197, 3), "every moment has one place");
         let places: Vec<_> = ring.spans().map(|s| s.place).collect();
         assert_eq!(places, [ITEM, ITEM, ITEM, ITEM, ITEM, STAGE]);
+    }
+
+    #[test]
+    fn before_the_first_span_no_time_is_the_tracers() {
+        let mut ring = Ring::<8>::new();
+        ring.begin(0);
+        ring.group(STAGE, 10);
+        ring.mark(SpanKind::MultiplyAccumulate, 14);
+        ring.group(ITEM, 20);
+        ring.mark(SpanKind::Encode, 25);
+        ring.end(30);
+        let busy: u64 = ring.spans().map(|s| u64::from(s.busy)).sum();
+        assert_eq!((busy, ring.own()), (30 - 14 - 5, 5));
     }
 
     #[test]

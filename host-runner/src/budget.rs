@@ -1,10 +1,15 @@
 //! What a key has published, kept in a file ([`he_core::ckks::publish`]).
 //!
 //! The file is JSON with a checksum. It is replaced as a whole: the new count is
-//! written beside it, synced, renamed over it, and the directory is synced, all
-//! before a value is decrypted. So a crash leaves the old count (and nothing
-//! was published) or the new one. One process at a time holds it, by a lock on
-//! `FILE.lock`.
+//! written beside it, synced, locked, renamed over it, and the directory is synced,
+//! all before a value is decrypted. So a crash leaves the old count (and nothing
+//! was published) or the new one.
+//!
+//! One process at a time holds it, by a lock on the file itself that lasts until
+//! the next version stands in its place, locked. Its directory is resolved when it
+//! is opened. A file under two names would be counted under each, so symbolic
+//! and hard links are refused, and before every count the file at the path must
+//! still be the one that is locked.
 //!
 //! What this cannot see is an older copy of the file put back. Whoever can do
 //! that has the secret key's machine.
@@ -13,10 +18,13 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 const VERSION: u32 = 1;
+
+/// Bytes that a budget never has.
+const MAX_BYTES: u64 = 4096;
 
 /// Why a budget cannot be opened or spent.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +42,17 @@ pub enum BudgetError {
     /// Another process holds it.
     #[error("the budget {} is in use by another process", .0.display())]
     InUse(PathBuf),
+    /// The file has another name too, under which it could be counted again.
+    #[error("the budget {} is {what}: name the file itself, which must have one name", path.display())]
+    Link {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Something else stands where the file was when it was opened.
+    #[error("the budget {} has been replaced or removed while it was in use", .0.display())]
+    Replaced(PathBuf),
     /// It is not a budget, or not as it was written.
     #[error("the budget {} is damaged: {what}; without it nothing can be published under its key, make a new key", path.display())]
     Damaged {
@@ -63,10 +82,12 @@ pub enum BudgetError {
 /// The budget of one key in a file.
 #[derive(Debug)]
 pub struct FileBudget {
+    /// In a directory that is no link.
     path: PathBuf,
     count: Count,
-    /// Held as long as this lives.
-    _lock: File,
+    allowance: Allowance,
+    /// The file at `path`, locked as long as this lives.
+    held: File,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,40 +111,47 @@ impl FileBudget {
     /// Makes the budget of a new key. There must be no file yet.
     ///
     /// # Errors
-    /// [`BudgetError::File`] or [`BudgetError::InUse`].
+    /// [`BudgetError::File`].
     pub fn create(path: &Path, key: &KeyId, allowance: Allowance) -> Result<Self, BudgetError> {
-        let lock = lock(path)?;
+        let path = resolve(path)?;
         let count = Count {
             version: VERSION,
             key: hex(key),
-            queries: allowance.queries,
-            statistical_bits: allowance.statistical_bits,
+            queries: allowance.queries(),
+            statistical_bits: allowance.statistical_bits(),
             spent: 0,
         };
-        store(path, &count, true).map_err(|error| file(path, "made", error))?;
+        let held = store(&path, &count, true).map_err(|error| file(&path, "made", error))?;
         Ok(Self {
-            path: path.to_owned(),
+            path,
             count,
-            _lock: lock,
+            allowance,
+            held,
         })
     }
 
     /// Opens the budget of a key.
     ///
     /// # Errors
-    /// [`BudgetError::File`], [`BudgetError::InUse`] or
-    /// [`BudgetError::Damaged`].
+    /// [`BudgetError::File`], [`BudgetError::InUse`], [`BudgetError::Link`],
+    /// [`BudgetError::Replaced`] or [`BudgetError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, BudgetError> {
-        let lock = lock(path)?;
-        let bytes = std::fs::read(path).map_err(|error| file(path, "read", error))?;
-        let count = parse(&bytes).map_err(|what| BudgetError::Damaged {
-            path: path.to_owned(),
+        let path = resolve(path)?;
+        let held = lock(&path)?;
+        let mut bytes = Vec::new();
+        (&held)
+            .take(MAX_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(|error| file(&path, "read", error))?;
+        let (count, allowance) = parse(&bytes).map_err(|what| BudgetError::Damaged {
+            path: path.clone(),
             what,
         })?;
         Ok(Self {
-            path: path.to_owned(),
+            path,
             count,
-            _lock: lock,
+            allowance,
+            held,
         })
     }
 
@@ -132,36 +160,51 @@ impl FileBudget {
     pub const fn spent(&self) -> u32 {
         self.count.spent
     }
+
+    fn check_key(&self, key: &KeyId) -> Result<(), BudgetError> {
+        let got = hex(key);
+        if got == self.count.key {
+            return Ok(());
+        }
+        Err(BudgetError::Key {
+            path: self.path.clone(),
+            expected: self.count.key.clone(),
+            got,
+        })
+    }
+
+    /// Counts up to `spent`, in memory even if storing fails: it may have failed
+    /// after the rename.
+    fn count(&mut self, spent: u32) -> Result<(), BudgetError> {
+        self.count.spent = spent;
+        check_held(&self.path, &self.held)?;
+        // Locked before it stands there; the old one is let go afterwards.
+        self.held = store(&self.path, &self.count, false)
+            .map_err(|error| file(&self.path, "written", error))?;
+        Ok(())
+    }
 }
 
 impl Budget for FileBudget {
     type Error = BudgetError;
 
     fn allowance(&self) -> Allowance {
-        Allowance {
-            queries: self.count.queries,
-            statistical_bits: self.count.statistical_bits,
-        }
+        self.allowance
     }
 
     fn spend(&mut self, key: &KeyId) -> Result<(), BudgetError> {
-        let got = hex(key);
-        if got != self.count.key {
-            return Err(BudgetError::Key {
-                path: self.path.clone(),
-                expected: self.count.key.clone(),
-                got,
-            });
-        }
+        self.check_key(key)?;
         if self.count.spent >= self.count.queries {
             return Err(BudgetError::Spent {
                 allowed: self.count.queries,
             });
         }
-        // Counted here even if storing fails: it may have failed after the
-        // rename.
-        self.count.spent += 1;
-        store(&self.path, &self.count, false).map_err(|error| file(&self.path, "written", error))
+        self.count(self.count.spent + 1)
+    }
+
+    fn retire(&mut self, key: &KeyId) -> Result<(), BudgetError> {
+        self.check_key(key)?;
+        self.count(self.count.queries)
     }
 }
 
@@ -177,21 +220,91 @@ fn hex(key: &KeyId) -> String {
     key.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A lock beside the file, which is itself replaced at every write.
+/// The path with its directory resolved, so that it names one place for good.
+fn resolve(path: &Path) -> Result<PathBuf, BudgetError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| {
+        let error = io::Error::from(io::ErrorKind::IsADirectory);
+        file(path, "found", error)
+    })?;
+    let folder = folder.canonicalize();
+    let folder = folder.map_err(|error| file(path, "found", error))?;
+    Ok(folder.join(name))
+}
+
+/// Opens the file at a path and locks it.
 fn lock(path: &Path) -> Result<File, BudgetError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|error| file(path, "locked", error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(BudgetError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file(path, "locked", error)),
+    // Before it is opened: opening a pipe would wait for its other end.
+    check_name(path)?;
+    let held = OpenOptions::new().read(true).write(true).open(path);
+    let held = held.map_err(|error| file(path, "read", error))?;
+    match held.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(BudgetError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(file(path, "locked", error)),
     }
+    // Another process may have counted, and replaced it, since it was opened.
+    check_held(path, &held)?;
+    Ok(held)
+}
+
+/// Checks that a path is a file with no other name; what is known of it.
+fn check_name(path: &Path) -> Result<std::fs::Metadata, BudgetError> {
+    let found = std::fs::symlink_metadata(path).map_err(|error| file(path, "read", error))?;
+    let what = if found.is_symlink() {
+        "a symbolic link"
+    } else if !found.is_file() {
+        "no file"
+    } else if links(&found) > 1 {
+        // None is what another process has just replaced.
+        "a file with more names than this (hard links)"
+    } else {
+        return Ok(found);
+    };
+    Err(BudgetError::Link {
+        path: path.to_owned(),
+        what,
+    })
+}
+
+/// Checks that what stands at a path is the file that is held.
+fn check_held(path: &Path, held: &File) -> Result<(), BudgetError> {
+    let replaced = || BudgetError::Replaced(path.to_owned());
+    let found = check_name(path).map_err(|error| match error {
+        BudgetError::File { error, .. } if error.kind() == io::ErrorKind::NotFound => replaced(),
+        other => other,
+    })?;
+    let held = held.metadata().map_err(|error| file(path, "read", error))?;
+    if identity(&found) == identity(&held) {
+        Ok(())
+    } else {
+        Err(replaced())
+    }
+}
+
+#[cfg(unix)]
+fn links(found: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(found)
+}
+
+#[cfg(unix)]
+fn identity(found: &std::fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (found.dev(), found.ino())
+}
+
+/// Elsewhere the standard library tells neither.
+#[cfg(not(unix))]
+const fn links(_: &std::fs::Metadata) -> u64 {
+    1
+}
+
+#[cfg(not(unix))]
+const fn identity(_: &std::fs::Metadata) -> (u64, u64) {
+    (0, 0)
 }
 
 fn checksum(count: &Count) -> serde_json::Result<u32> {
@@ -199,7 +312,7 @@ fn checksum(count: &Count) -> serde_json::Result<u32> {
     Ok(Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&bytes))
 }
 
-fn parse(bytes: &[u8]) -> Result<Count, String> {
+fn parse(bytes: &[u8]) -> Result<(Count, Allowance), String> {
     // Not serde_json's sentence, which may quote anything that the file holds.
     let stored: Stored = serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -229,47 +342,49 @@ fn parse(bytes: &[u8]) -> Result<Count, String> {
             count.spent, count.queries
         ));
     }
-    Ok(count)
+    let allowance = Allowance::new(count.queries, count.statistical_bits);
+    let allowance = allowance.map_err(|error| error.to_string())?;
+    Ok((count, allowance))
 }
 
-/// Replaces the file as a whole, durably.
-fn store(path: &Path, count: &Count, new: bool) -> io::Result<()> {
+/// Replaces the file as a whole, durably; the new one, locked.
+fn store(path: &Path, count: &Count, new: bool) -> io::Result<File> {
     let stored = Stored {
         crc32: checksum(count)?,
         budget: count.clone(),
     };
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     serde_json::to_writer_pretty(&mut file, &stored)?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
-    if new {
-        file.persist_noclobber(path)?;
+    file.as_file().try_lock()?;
+    let held = if new {
+        file.persist_noclobber(path)?
     } else {
-        file.persist(path)?;
-    }
+        file.persist(path)?
+    };
     // The rename itself lies in the directory.
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
-    Ok(())
+    Ok(held)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use he_core::ckks::encode::encode_in_place;
-    use he_core::ckks::publish::{Expected, NoiseKey, PublishError, publish_values};
+    use he_core::ckks::publish::{
+        Expected, HonestEvaluator, HonestResult, NoiseKey, PublishError, publish_values,
+    };
     use he_core::ckks::{Ciphertext, Noise};
     use he_core::params::N4096_DEPTH3 as P;
     use he_core::rlwe::{self, SecretKey};
 
     const KEY: KeyId = KeyId([0xab; 16]);
-    const ALLOWANCE: Allowance = Allowance {
-        queries: 3,
-        statistical_bits: 2,
+    const ALLOWANCE: Allowance = match Allowance::new(3, 30) {
+        Ok(allowance) => allowance,
+        Err(_) => unreachable!(),
     };
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -283,15 +398,15 @@ mod tests {
         let (folder, path) = folder();
         drop(FileBudget::create(&path, &KEY, ALLOWANCE).unwrap());
         for spent in 0..3 {
-            let mut budget = FileBudget::open(&path).unwrap();
+            let mut budget = reopen(&path);
             assert_eq!((budget.spent(), budget.allowance()), (spent, ALLOWANCE));
             budget.spend(&KEY).unwrap();
         }
-        let mut budget = FileBudget::open(&path).unwrap();
+        let mut budget = reopen(&path);
         let end = budget.spend(&KEY).unwrap_err();
         assert!(matches!(end, BudgetError::Spent { allowed: 3 }), "{end}");
         let left = std::fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, 2, "the budget and its lock");
+        assert_eq!(left, 1, "the budget and nothing beside it");
     }
 
     #[test]
@@ -324,9 +439,9 @@ mod tests {
         drop(budget);
         let good = std::fs::read_to_string(&path).unwrap();
         // With the right checksum.
-        let with_key = |key: &str| {
+        let with = |key: &str, bits: u32| {
             let count = format!(
-                r#"{{"version":1,"key":"{key}","queries":3,"statistical_bits":2,"spent":1}}"#
+                r#"{{"version":1,"key":"{key}","queries":3,"statistical_bits":{bits},"spent":1}}"#
             );
             let count: Count = serde_json::from_str(&count).unwrap();
             let crc32 = checksum(&count).unwrap();
@@ -336,12 +451,15 @@ mod tests {
             })
             .unwrap()
         };
+        let with_key = |key: &str| with(key, 30);
+        let with_bits = |bits| with(&"ab".repeat(16), bits);
         let changed = [
             String::new(),
             good[..good.len() / 2].to_owned(),
             good.replace("\"spent\": 1", "\"spent\": 0"),
             good.replace("\"queries\": 3", "\"queries\": 300"),
             good.replace("\"version\": 1", "\"version\": 2"),
+            with_bits(29),
             good.replace("\"spent\"", "\"more\": 1, \"spent\""),
             good.replace("\"spent\"", "\"\\u001b[31m\": 1, \"spent\""),
             with_key("\\u001b[31m"),
@@ -356,7 +474,7 @@ mod tests {
             assert!(!refusal.to_string().contains(char::is_control));
         }
         std::fs::write(&path, good).unwrap();
-        assert_eq!(FileBudget::open(&path).unwrap().spent(), 1);
+        assert_eq!(reopen(&path).spent(), 1);
     }
 
     /// Where writing fails, nothing is published, and the count in memory goes
@@ -370,17 +488,183 @@ mod tests {
         std::fs::rename(folder.path(), &away).unwrap();
         let refusal = budget.spend(&KEY).unwrap_err();
         std::fs::rename(&away, folder.path()).unwrap();
-        assert!(matches!(
-            refusal,
-            BudgetError::File {
-                doing: "written",
-                ..
-            }
-        ));
+        assert!(matches!(refusal, BudgetError::Replaced(_)), "{refusal}");
         assert_eq!(budget.spent(), 1);
         budget.spend(&KEY).unwrap();
         drop(budget);
-        assert_eq!(FileBudget::open(&path).unwrap().spent(), 2);
+        assert_eq!(reopen(&path).spent(), 2);
+    }
+
+    #[test]
+    fn a_retired_key_publishes_no_more() {
+        let (_folder, path) = folder();
+        let mut budget = FileBudget::create(&path, &KEY, ALLOWANCE).unwrap();
+        budget.spend(&KEY).unwrap();
+        let foreign = budget.retire(&KeyId([1; 16])).unwrap_err();
+        assert!(matches!(foreign, BudgetError::Key { .. }), "{foreign}");
+        budget.retire(&KEY).unwrap();
+        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Spent { .. })));
+        drop(budget);
+        assert_eq!(reopen(&path).spent(), 3);
+    }
+
+    /// Through another name of the file nothing is spent beside the count.
+    #[cfg(unix)]
+    #[test]
+    fn links_are_refused_and_directories_resolved() {
+        use std::os::unix::fs::symlink;
+        let (folder, path) = folder();
+        drop(FileBudget::create(&path, &KEY, ALLOWANCE).unwrap());
+        let named = |name: &str| folder.path().join(name);
+        let refused = |path: &Path| match FileBudget::open(path) {
+            Err(BudgetError::Link { what, .. }) => what,
+            other => unreachable!("{other:?}"),
+        };
+        symlink(&path, named("link.json")).unwrap();
+        assert_eq!(refused(&named("link.json")), "a symbolic link");
+        assert_eq!(refused(folder.path()), "no file");
+        std::fs::hard_link(&path, named("hard.json")).unwrap();
+        for name in ["hard.json", "budget.json"] {
+            assert!(refused(&named(name)).contains("hard links"));
+        }
+        std::fs::remove_file(named("hard.json")).unwrap();
+        // A budget is not made through a link either.
+        symlink(named("nothing"), named("dangling.json")).unwrap();
+        for name in ["link.json", "dangling.json"] {
+            let made = FileBudget::create(&named(name), &KEY, ALLOWANCE);
+            assert!(matches!(made, Err(BudgetError::File { doing: "made", .. })));
+        }
+
+        // A directory under another name is the same place: one process at a time,
+        // one count.
+        symlink(folder.path(), named("there")).unwrap();
+        let there = named("there").join("budget.json");
+        let mut budget = FileBudget::open(&there).unwrap();
+        assert!(matches!(
+            FileBudget::open(&path),
+            Err(BudgetError::InUse(_))
+        ));
+        budget.spend(&KEY).unwrap();
+        assert!(matches!(
+            FileBudget::open(&path),
+            Err(BudgetError::InUse(_))
+        ));
+        // What turns into a link while it is held is not counted on.
+        std::fs::hard_link(&path, named("hard.json")).unwrap();
+        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Link { .. })));
+        std::fs::remove_file(named("hard.json")).unwrap();
+        drop(budget);
+        assert_eq!(reopen(&path).spent(), 1);
+    }
+
+    #[test]
+    fn what_is_put_in_the_place_of_a_held_budget_is_refused() {
+        let (folder, path) = folder();
+        let old = folder.path().join("old.json");
+        let mut budget = FileBudget::create(&path, &KEY, ALLOWANCE).unwrap();
+        std::fs::copy(&path, &old).unwrap();
+        budget.spend(&KEY).unwrap();
+        std::fs::rename(&old, &path).unwrap();
+        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Replaced(_))));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Replaced(_))));
+    }
+
+    /// Names the budget that a process of the tests below spends from.
+    const CHILD: &str = "HE_EDGE_TEST_BUDGET";
+
+    /// Opens a budget that this process has let go of. A process that another test starts
+    /// holds the lock, too, until it has become its own program.
+    fn reopen(path: &Path) -> FileBudget {
+        let tries = (0..1000).map(|_| FileBudget::open(path)).find(|opened| {
+            let is_in_use = matches!(opened, Err(BudgetError::InUse(_)));
+            if is_in_use {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            !is_in_use
+        });
+        tries.unwrap().unwrap()
+    }
+
+    fn child(path: &Path) -> std::process::Command {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = "budget::tests::spends_until_the_end";
+        command.args(["--exact", name, "--ignored", "--nocapture"]);
+        command.env(CHILD, path);
+        command.stdout(std::process::Stdio::piped());
+        command
+    }
+
+    #[test]
+    #[ignore = "a process of its own, which other tests start"]
+    #[expect(clippy::print_stdout, reason = "who started it counts the lines")]
+    fn spends_until_the_end() {
+        let path = PathBuf::from(std::env::var_os(CHILD).unwrap());
+        loop {
+            match FileBudget::open(&path).and_then(|mut budget| budget.spend(&KEY)) {
+                // Only now would something be decrypted.
+                Ok(()) => println!("published"),
+                Err(BudgetError::InUse(_) | BudgetError::Replaced(_)) => {}
+                Err(BudgetError::Spent { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn publications(output: &[u8]) -> u32 {
+        String::from_utf8_lossy(output)
+            .matches("published\n")
+            .count() as u32
+    }
+
+    #[test]
+    fn two_processes_spend_what_one_may() {
+        let (_folder, path) = folder();
+        let allowance = Allowance::new(40, 30).unwrap();
+        drop(FileBudget::create(&path, &KEY, allowance).unwrap());
+        let children = [(); 2].map(|()| child(&path).spawn().unwrap());
+        let published = children.map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            publications(&output.stdout)
+        });
+        assert_eq!(published.iter().sum::<u32>(), 40, "{published:?}");
+        assert_eq!(reopen(&path).spent(), 40);
+    }
+
+    /// Processes that are killed at all moments of a publication have never
+    /// published more than was counted.
+    #[test]
+    fn a_process_killed_at_any_moment_has_counted_what_it_published() {
+        let (_folder, path) = folder();
+        let allowance = Allowance::new(100_000, 30).unwrap();
+        drop(FileBudget::create(&path, &KEY, allowance).unwrap());
+        let (mut published, mut rounds) = (0, 0);
+        let mut unpublished = 0;
+        while rounds < 60 {
+            let mut child = child(&path).spawn().unwrap();
+            let (mut output, mut seen) = (child.stdout.take().unwrap(), Vec::new());
+            // From before it opens the budget, or from its first publication on.
+            while rounds % 2 == 1 && publications(&seen) == 0 {
+                let mut some = [0; 64];
+                let count = output.read(&mut some).unwrap();
+                assert!(count > 0, "it ended by itself");
+                seen.extend_from_slice(&some[..count]);
+            }
+            std::thread::sleep(std::time::Duration::from_micros(331 * rounds));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            output.read_to_end(&mut seen).unwrap();
+            published += publications(&seen);
+            // It leaves no lock behind.
+            let spent = reopen(&path).spent();
+            assert!(published <= spent, "{published} of {spent}");
+            unpublished = spent - published;
+            rounds += 1;
+        }
+        assert!(published > 0);
+        // A kill loses one publication at most.
+        assert!(u64::from(unpublished) <= rounds, "{unpublished}");
     }
 
     /// Stops between the count and the release.
@@ -394,6 +678,9 @@ mod tests {
         fn spend(&mut self, key: &KeyId) -> Result<(), Self::Error> {
             self.0.spend(key).map_err(|_| "not spent")?;
             Err("crash")
+        }
+        fn retire(&mut self, key: &KeyId) -> Result<(), Self::Error> {
+            self.0.retire(key).map_err(|_| "not retired")
         }
     }
 
@@ -410,7 +697,8 @@ mod tests {
         encode_in_place(&mut buffer, scale).unwrap();
         let mut message: Vec<i32> = buffer.iter().map(|&x| x as i32).collect();
         let (mut c0, mut c1) = (vec![0; 4 * n], vec![0; 4 * n]);
-        rlwe::encrypt(&P, &key, &mut message, level, &[6; 32], &mut rng, &mut c0).unwrap();
+        rlwe::encrypt_with_seed(&P, &key, &mut message, level, &[6; 32], &mut rng, &mut c0)
+            .unwrap();
         rlwe::expand_c1(&P, &[6; 32], &mut c1).unwrap();
         let ct = Ciphertext::new(&P, level, scale, c0, c1).unwrap();
         let expected = Expected {
@@ -418,7 +706,7 @@ mod tests {
             scale,
             noise: Noise::error(&P).plus(Noise::rounding(&P)),
             magnitude: 1.0,
-            precision_bits: -1.0,
+            precision_bits: -15.0,
         };
         let (mut scratch, mut slots) = (vec![0; 4 * n], vec![0.0; n]);
 
@@ -430,7 +718,7 @@ mod tests {
             &key,
             &noise_key,
             &mut crash,
-            &ct,
+            &HonestResult::stated(&ct, HonestEvaluator::assume()),
             &expected,
             &mut scratch,
             &mut slots,
@@ -439,14 +727,14 @@ mod tests {
         assert_eq!(refusal, PublishError::Budget("crash"));
         drop(crash);
         assert!(slots.iter().all(|&x| x == 0.0), "values were released");
-        let mut budget = FileBudget::open(&path).unwrap();
+        let mut budget = reopen(&path);
         assert_eq!(budget.spent(), 1);
         let published = publish_values(
             &P,
             &key,
             &noise_key,
             &mut budget,
-            &ct,
+            &HonestResult::stated(&ct, HonestEvaluator::assume()),
             &expected,
             &mut scratch,
             &mut slots,
@@ -455,6 +743,6 @@ mod tests {
         let error = (published.values()[0] - 0.75).abs();
         assert!(error < (-published.precision_bits()).exp2());
         drop(budget);
-        assert_eq!(FileBudget::open(&path).unwrap().spent(), 2);
+        assert_eq!(reopen(&path).spent(), 2);
     }
 }

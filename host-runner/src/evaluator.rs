@@ -27,8 +27,8 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Chunks in flight; a host has room for more than a board.
 const WINDOW: u8 = 16;
 
-/// Spans that a trace keeps: twice those of an inference.
-const TRACE_SPANS: usize = 4096;
+/// Spans that a trace keeps: enough for every bundled network, which a test holds.
+const TRACE_SPANS: usize = 1 << 15;
 
 /// Why an evaluator cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -8,12 +8,15 @@
 //! | [`evaluator`] | the session of a board, in a thread or behind TCP |
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
+//! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
 //! | [`report`] | what runs and plans gave, as text and JSON |
 //! | [`budget`] | publications that are counted on disk |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`commands`] | the command line |
 
+#[cfg(feature = "attack")]
+pub mod attacked;
 pub mod budget;
 pub mod client;
 pub mod commands;

@@ -132,7 +132,7 @@ pub fn set(name: &str) -> Result<&'static Params, UnknownSet> {
 /// that is named.
 ///
 /// # Errors
-/// [`PlanError`] of the last set.
+/// [`PlanError`] of the last set that was tried.
 pub fn plan<'m>(
     params: Option<&'static Params>,
     model: Model<'m>,
@@ -165,7 +165,7 @@ pub fn plan<'m>(
 /// that is named.
 ///
 /// # Errors
-/// [`PlanError`] of the last set.
+/// [`PlanError`] of the last set that was tried.
 pub fn batch_plan<'m>(
     params: Option<&'static Params>,
     model: Model<'m>,
@@ -191,7 +191,8 @@ pub fn encrypted_batch(model: &Model<'_>) -> PlanError {
     }
 }
 
-/// What the first of some sets gives that gives anything.
+/// What the first of some sets gives that gives anything. Where memory is missing, a
+/// larger set misses more, so the search ends there.
 fn first_that_serves<T>(
     sets: &[&'static Params],
     plan: impl Fn(&'static Params) -> Result<T, PlanError>,
@@ -201,9 +202,10 @@ fn first_that_serves<T>(
         available: 0,
     });
     for params in sets {
-        if planned.is_err() {
-            planned = plan(params);
+        if matches!(planned, Ok(_) | Err(PlanError::Memory { .. })) {
+            break;
         }
+        planned = plan(params);
     }
     planned
 }
@@ -229,6 +231,19 @@ pub fn seconds(params: &Params, passes: usize) -> he_core::Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The figures are of the set that lacks the least.
+    #[test]
+    fn missing_memory_is_that_of_the_first_set() {
+        let model = he_nn::bundled::model("mnist-mlp64").unwrap();
+        let model = Model::parse(model).unwrap();
+        let board = he_nn::boards::find("mps2-an386-256k").unwrap();
+        let under = |params| plan(params, model, WeightMode::Encrypted, board.target());
+        let named = under(Some(&N4096_DEPTH3)).unwrap_err();
+        assert!(matches!(named, PlanError::Memory { .. }));
+        assert_eq!(under(None).unwrap_err(), named);
+        assert_ne!(under(Some(&N8192_DEPTH5)).unwrap_err(), named);
+    }
 
     #[test]
     fn sets_have_names() {

@@ -115,7 +115,7 @@ impl std::fmt::Display for RefusalSentence {
                 slots,
             } => write!(
                 f,
-                "{bytes} bytes of values at slot {offset} do not fit its {slots}; send four bytes a slot"
+                "{bytes} bytes of values at slot {offset} do not fit its {slots}; send four bytes per slot"
             ),
             Refusal::NotFinite { slot } => write!(
                 f,

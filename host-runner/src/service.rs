@@ -86,7 +86,7 @@ pub trait Service {
         1
     }
 
-    /// Classifies samples, an answer each, in order. What a run of several takes is
+    /// Classifies samples, one answer per sample, in order. What a run of several takes is
     /// shared among them. A sample that the plan has no room for, or whose result was
     /// refused, has that as its answer, and the others go on; the key is renewed after a
     /// refused result.
@@ -251,7 +251,7 @@ impl<'m> InMemory<'m> {
 }
 
 /// An engine that has the client's keys, and their bytes.
-fn engine_of(client: &mut Client<'_>) -> Result<(Engine, u64), ServiceError> {
+pub(crate) fn engine_of(client: &mut Client<'_>) -> Result<(Engine, u64), ServiceError> {
     let (keys, weights) = (client.switching_keys()?, client.weights()?);
     let plan = client.plan();
     let engine = Engine::new(Program::of(plan)?, Some(plan.model()), &keys, &weights)?;

@@ -39,8 +39,14 @@ class Conv:
     def __init__(self, context, layer):
         self.kernels, self.biases = layer["kernels"], layer["biases"]
         self.side, self.stride = len(self.kernels[0]), layer["stride"]
+        # Rows above and below, columns to the left and right.
+        self.padding = layer["padding"]
 
     def encrypt(self, context, image):
+        top, bottom, left, right = self.padding
+        rows = [[0.0] * left + list(row) + [0.0] * right for row in image]
+        width = len(rows[0])
+        image = [[0.0] * width] * top + rows + [[0.0] * width] * bottom
         vector, self.windows = tenseal.im2col_encoding(
             context, image, self.side, self.side, self.stride
         )

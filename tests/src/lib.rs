@@ -4,6 +4,9 @@
 
 use std::fmt::Display;
 
+use num_bigint::BigInt;
+
+use he_core::Params;
 use he_nn::clear::{self, argmax};
 use he_nn::data::Image;
 use he_nn::message::{Memory, TimeUnit};
@@ -19,9 +22,41 @@ use host_runner::planning::{self, DEFAULT_SET};
 
 pub mod golden;
 pub mod mangler;
+pub mod networks;
+pub mod suite;
+pub mod twin;
 
 /// Bytes of code that an image may have on any board.
 pub const MAX_CODE: u64 = 96 * 1024;
+
+/// The integers between `-Q / 2` and `Q / 2` with these residues, limb by limb in the
+/// coefficient domain, as floats.
+///
+/// # Panics
+/// If there are more limbs than primes.
+#[must_use]
+pub fn centred(params: &Params, residues: &[u32]) -> Vec<f64> {
+    let limbs: Vec<&[u32]> = residues.chunks_exact(params.n()).collect();
+    let prime = |i: usize| BigInt::from(params.prime(i).unwrap().modulus().value());
+    let primes: Vec<BigInt> = (0..limbs.len()).map(prime).collect();
+    let product: BigInt = primes.iter().product();
+    // For each prime a number that is 1 modulo it and 0 modulo the others.
+    let units: Vec<BigInt> = primes
+        .iter()
+        .map(|q| {
+            let others = &product / q;
+            let inverse = others.modpow(&(q - 2), q);
+            others * inverse
+        })
+        .collect();
+    let value = |k: usize| {
+        let sum: BigInt = units.iter().zip(&limbs).map(|(u, x)| u * x[k]).sum();
+        let x = sum % &product;
+        let x = if &x * 2 > product { x - &product } else { x };
+        i128::try_from(x).unwrap() as f64
+    };
+    (0..params.n()).map(value).collect()
+}
 
 /// The reference network, its plan and the bundled digits.
 #[derive(Debug)]

@@ -10,14 +10,16 @@ use std::thread;
 
 use he_edge_tests::Reference;
 use he_nn::bundled;
-use he_nn::circuit::{CircuitError, Weights};
 use he_nn::clear::{self, argmax};
 use he_nn::data::{self, DataSet, Dataset, Samples, Split};
 use he_nn::model::{Model, Sample};
-use host_runner::circuit::{self, Keys};
-use host_runner::device::Connection;
+use he_nn::plan::{PlanError, Target, WeightMode};
+use he_nn::program::Program;
+use host_runner::client::{BatchClient, Client, Keys};
 use host_runner::encrypted_training::{self, EPOCHS, Mode};
-use host_runner::evaluator;
+use host_runner::engine::Engine;
+use host_runner::engine::batch::BatchEngine;
+use host_runner::planning;
 
 /// Images that are classified encrypted through the session.
 fn session_images() -> usize {
@@ -115,10 +117,10 @@ fn tally(model: &Model<'_>, samples: &[(Sample<'_>, u8)], logits: &[Vec<f64>]) -
 fn a_rectifier_is_not_evaluated_encrypted() {
     let model = Model::parse(bundled::model(IN_THE_CLEAR).unwrap()).unwrap();
     for refused in [
-        circuit::plan(model, Weights::Plain).unwrap_err(),
-        circuit::batch::plan(model).unwrap_err(),
+        planning::plan(None, model, WeightMode::Plain, Target::Host).unwrap_err(),
+        planning::batch_plan(None, model).unwrap_err(),
     ] {
-        assert_eq!(refused, CircuitError::Relu { layer: 1 });
+        assert_eq!(refused, PlanError::Relu { layer: 1 });
     }
 }
 
@@ -129,19 +131,19 @@ fn in_batches() {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();
         let samples = samples_of(set);
         let mut samples = samples.all();
-        let circuit = circuit::batch::plan(model).unwrap();
+        let plan = planning::batch_plan(None, model).unwrap();
         if !long() {
-            samples.truncate(circuit.samples());
+            samples.truncate(plan.samples());
         }
-        let keys = Keys::from_seed(circuit.params(), &[3; 32]).unwrap();
-        let mut client = circuit::batch::Client::with_keys(circuit.clone(), keys);
+        let keys = Keys::from_seed(plan.params(), &[3; 32]).unwrap();
+        let mut client = BatchClient::with_keys(plan.clone(), keys);
         let keys = client.switching_keys().unwrap();
-        let mut evaluator = circuit::batch::Evaluator::new(circuit.clone(), &keys).unwrap();
+        let mut evaluator = BatchEngine::new(plan.clone(), &keys).unwrap();
         let mut logits = Vec::new();
-        for chunk in samples.chunks(circuit.samples()) {
+        for chunk in samples.chunks(plan.samples()) {
             let of_chunk: Vec<Sample<'_>> = chunk.iter().map(|&(sample, _)| sample).collect();
             let input = client.encrypt(&of_chunk).unwrap();
-            let (result, _) = evaluator.evaluate(&input, |_| ()).unwrap();
+            let (result, _) = evaluator.evaluate(&input, || ()).unwrap();
             logits.extend(client.decrypt(&result, chunk.len()).unwrap());
         }
         let t = tally(&model, &samples, &logits);
@@ -170,19 +172,22 @@ fn one_by_one_with_weights_in_plain_and_encrypted() {
         let samples = samples_of(set);
         let samples = samples.all();
         let samples = &samples[..FEW];
-        for weights in [Weights::Plain, Weights::Encrypted] {
-            let circuit = circuit::plan(model, weights).unwrap();
-            let six_sigma = circuit.logit_error().six_sigma;
-            let keys = Keys::from_seed(circuit.params(), &[4; 32]).unwrap();
-            let mut client = circuit::latency::Client::with_keys(circuit.clone(), keys);
+        for weights in [WeightMode::Plain, WeightMode::Encrypted] {
+            let plan = planning::plan(None, model, weights, Target::Host).unwrap();
+            let six_sigma = plan.logit_error().six_sigma;
+            let params = plan.params();
+            let keys = Keys::from_seed(params, &[4; 32]).unwrap();
+            let program = Program::of(&plan).unwrap();
+            let mut client = Client::with_keys(plan, keys).unwrap();
             let (keys, factors) = (client.switching_keys().unwrap(), client.weights().unwrap());
-            let mut evaluator = circuit::latency::Evaluator::new(circuit, &keys, &factors).unwrap();
+            let mut evaluator = Engine::new(program, Some(&model), &keys, &factors).unwrap();
             let logits: Vec<Vec<f64>> = samples
                 .iter()
                 .map(|&(sample, _)| {
                     let input = client.encrypt(sample).unwrap();
-                    let (result, _) = evaluator.evaluate(&input).unwrap();
-                    client.decrypt(&result).unwrap()
+                    let bytes = input.bytes(params).unwrap();
+                    let (result, _) = evaluator.evaluate(&bytes).unwrap();
+                    client.decrypt(&input, &result).unwrap()
                 })
                 .collect();
             let t = tally(&model, samples, &logits);
@@ -209,11 +214,11 @@ struct Tally {
 fn classify(thread: usize, data: &Dataset, images: usize) -> Tally {
     let reference = Reference::new();
     let mut client = reference.client(thread as u8);
-    let mut link = Connection::new(evaluator::in_process(Reference::file()).unwrap());
+    let mut link = reference.link();
     let mut tally = Tally::default();
     let pairs = data.images.iter().zip(&data.labels).take(images);
     for (image, &label) in pairs.skip(thread).step_by(THREADS) {
-        let encrypted = client.infer(&mut link, image, |_, _| ()).unwrap();
+        let encrypted = client.infer(&mut link, image, &mut ()).unwrap();
         let plain = plain(&reference, image);
         let label = usize::from(label);
         tally.right += usize::from(encrypted.label() == label);

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use he_edge_tests::MAX_CODE;
 use host_runner::device::DEFAULT_BOARD;
 use host_runner::device::firmware_build::{self, Options};
-use host_runner::evaluator::PARAMS;
 use host_runner::image::Image;
+use host_runner::planning::DEFAULT_SET;
 
 fn build(program: &str, features: &[&str]) -> PathBuf {
     let options = Options {
         board: DEFAULT_BOARD,
         model: None,
-        params: PARAMS,
+        params: DEFAULT_SET,
         features,
     };
     firmware_build::build_program(&options, program).unwrap()
@@ -40,7 +40,11 @@ fn what_panics_is_found() {
     let unwanted = Image::read(&build("firmware", &["fault-injection"]))
         .unwrap()
         .unwanted;
-    for part in ["symbol ", "4core9panicking", "firmware/src/fault.rs"] {
+    for part in [
+        "symbol ",
+        "4core9panicking",
+        "firmware/src/fault_injection.rs",
+    ] {
         assert!(
             unwanted.iter().any(|line| line.contains(part)),
             "{part}: {unwanted:?}"

@@ -13,7 +13,7 @@ use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::log::{LogLine, LogSink};
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError};
-use host_runner::evaluator::PARAMS;
+use host_runner::planning::DEFAULT_SET;
 
 /// Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ impl Board {
         let options = Options {
             board: DEFAULT_BOARD,
             model: None,
-            params: PARAMS,
+            params: DEFAULT_SET,
             features,
         };
         let image = firmware_build::build(&options).unwrap();
@@ -255,7 +255,10 @@ fn fail_and_survive(mut board: Board) {
 
     board.fail(PANIC, |fault| match fault {
         Fault::Panic { file, line } => {
-            assert!(file.ends_with("fault.rs") && line > 0, "{file}:{line}");
+            assert!(
+                file.ends_with("fault_injection.rs") && line > 0,
+                "{file}:{line}"
+            );
         }
         other => panic!("{other:?}"),
     });

@@ -16,7 +16,7 @@ use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::log::LogLine;
 use host_runner::device::{Connection, DEFAULT_BOARD, Transport};
-use host_runner::evaluator::PARAMS;
+use host_runner::planning::DEFAULT_SET;
 use host_runner::sensor::{Line, Measurement, RefusalSentence, SensorError, first_key, in_process};
 
 const ENTROPY: [u8; ENTROPY_BYTES] = [42; ENTROPY_BYTES];
@@ -58,7 +58,7 @@ fn table() -> PathBuf {
 
 /// 2048 values, and 2048 imaginary parts.
 fn values(seed: f32, amplitude: f32) -> Vec<f32> {
-    let values = (0..PARAMS.n()).map(|i| (i as f32 * 0.37 + seed).sin() * amplitude);
+    let values = (0..DEFAULT_SET.n()).map(|i| (i as f32 * 0.37 + seed).sin() * amplitude);
     values.collect()
 }
 
@@ -83,7 +83,7 @@ impl Board {
         let options = Options {
             board: DEFAULT_BOARD,
             model: None,
-            params: PARAMS,
+            params: DEFAULT_SET,
             features: &[],
         };
         let image = firmware_build::build_program(&options, PROGRAM).unwrap();
@@ -224,7 +224,7 @@ fn what_is_wrong_is_refused_and_the_next_request_works() {
     assert_eq!(refusal(line.encrypt(LEVEL, SCALE)), Refusal::NoKey);
     line.new_key().unwrap();
     assert!(matches!(
-        refusal(line.measure(PARAMS.n() - 1, &[0.0; 2])),
+        refusal(line.measure(DEFAULT_SET.n() - 1, &[0.0; 2])),
         Refusal::Slots { .. }
     ));
     assert_eq!(

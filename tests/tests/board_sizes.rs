@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use he_edge_tests::MAX_CODE;
 use he_nn::boards::BOARDS;
 use host_runner::device::firmware_build::{self, Options};
-use host_runner::evaluator::PARAMS;
 use host_runner::image::{Image, Sizes};
+use host_runner::planning::DEFAULT_SET;
 
 /// A size may grow by this part before the test fails.
 const TOLERANCE: f64 = 0.02;
@@ -73,7 +73,7 @@ fn every_board_has_an_image_of_its_size() {
             let options = Options {
                 board: board.name,
                 model: None,
-                params: PARAMS,
+                params: DEFAULT_SET,
                 features: &[],
             };
             let path = firmware_build::build(&options).unwrap();

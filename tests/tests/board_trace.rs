@@ -5,29 +5,28 @@ use std::collections::BTreeMap;
 
 use he_edge_tests::{Reference, assert_one_sentence};
 use he_nn::message::TimeUnit;
-use he_nn::trace::Span;
+use he_nn::program::Program;
+use he_nn::trace::{Place, Span};
 use host_runner::client::{ClientError, Inference};
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::{Connection, DEFAULT_BOARD};
-use host_runner::evaluator::PARAMS;
-use host_runner::trace::stage;
 
 /// Bytes of a span on the board.
-const SPAN_BYTES: u32 = 20;
+const SPAN_BYTES: u32 = 24;
 
 fn infer(reference: &Reference, features: &[&str], traced: bool) -> Result<Inference, ClientError> {
     let options = Options {
         board: DEFAULT_BOARD,
         model: None,
-        params: PARAMS,
+        params: reference.plan.params(),
         features,
     };
     let image = firmware_build::build(&options).unwrap();
     let board = Emulator::start(DEFAULT_BOARD, &image, Box::new(|_| ())).unwrap();
     let mut client = reference.client(9);
     client.set_tracing(traced);
-    client.infer(&mut Connection::new(board), &reference.digits[5], |_, _| {})
+    client.infer(&mut Connection::new(board), &reference.digits[5], &mut ())
 }
 
 #[test]
@@ -45,28 +44,35 @@ fn the_trace_agrees_with_the_stages_and_costs_little() {
 
     let trace = traced.trace.as_ref().unwrap();
     assert_eq!(trace.dropped, 0);
-    let mut busy = BTreeMap::new();
+    let program = Program::of(&reference.plan).unwrap();
+    let mut busy: BTreeMap<u8, u64> = BTreeMap::new();
     let arithmetic = |span: &&Span| !span.kind.is_link();
     for span in trace.spans.iter().filter(arithmetic) {
-        let stage = stage(&reference.plan, span.place).unwrap();
-        *busy.entry(format!("{stage:?}")).or_default() += u64::from(span.busy);
+        let step = match span.place {
+            Place::Step(step) => step,
+            Place::Item(item) => program.step_of(item).unwrap(),
+        };
+        *busy.entry(step).or_default() += u64::from(span.busy);
     }
+    assert_eq!(traced.stages.len(), busy.len());
     for stage in &traced.stages {
-        let busy: u64 = busy[&format!("{:?}", stage.kind)];
+        let busy = busy[&stage.step];
         let ratio = busy as f64 / stage.time as f64;
         // A stage's time begins after the tracer has noted the request.
         assert!((0.99..1.02).contains(&ratio), "{stage:?}: {busy}");
     }
 
     // The same work takes the same instructions, whatever is encrypted. A
-    // reading of the clock is good to about one instruction.
+    // reading of the clock is good to about one instruction, and 2 % are for
+    // the link: the pieces that bytes arrive in are the host's, and their
+    // interrupts fall into whatever the board is doing.
     let other = again.trace.unwrap();
     let key = |span: &Span| (span.kind, span.place, span.count);
     let (a, b) = (trace.spans.iter(), other.spans.iter());
     for (a, b) in a.filter(arithmetic).zip(b.filter(arithmetic)) {
         assert_eq!(key(a), key(b));
         assert!(
-            a.busy.abs_diff(b.busy) <= 4 * u32::from(a.count) + 40,
+            a.busy.abs_diff(b.busy) <= 4 * u32::from(a.count) + 40 + a.busy / 50,
             "{a:?} {b:?}"
         );
     }

@@ -142,7 +142,7 @@ impl Maker {
         let (seed, mut c0) = (self.seed(), vec![0; (level + 1) * n]);
         let mut message = coefficients(n, scale);
         let rng = &mut self.rng;
-        rlwe::encrypt(
+        rlwe::encrypt_with_seed(
             self.params,
             &self.key,
             &mut message,
@@ -214,10 +214,7 @@ impl Maker {
         );
         let mut bytes = self.room(Kind::SwitchingKey, level);
         wire::write_switch_key(self.params, &key.unwrap(), &mut bytes).unwrap();
-        let element = match target {
-            SwitchTarget::Square => 0,
-            SwitchTarget::Galois(element) => element,
-        };
+        let element = target.element();
         self.add(name, level, Holds::SwitchingKey { element }, bytes);
     }
 }

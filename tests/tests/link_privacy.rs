@@ -8,19 +8,17 @@ use std::sync::{Arc, Mutex};
 use chacha20::ChaCha20Rng;
 use he_core::ckks::encode::{decode_in_place, encode_in_place};
 use he_core::params::Params;
-use he_core::ring::crt::Crt;
 use he_core::ring::{ntt, sample};
 use he_core::rlwe::{self, SecretKey};
 use he_core::wire::{pack, packed_len, unpack};
-use he_edge_tests::Reference;
 use he_edge_tests::mangler::{frame, replies, requests};
+use he_edge_tests::{Reference, centred};
 use he_nn::data::Image;
 use he_nn::message::{CHUNK_COEFFS, Item, Reply, Request};
-use he_nn::packing;
 use he_nn::plan::Plan;
-use host_runner::client::Client;
-use host_runner::device::{Connection, Direction};
-use host_runner::evaluator;
+use he_nn::schedule::{Cursor, Upload};
+use host_runner::client::{Client, Keys};
+use host_runner::device::Direction;
 use rand_core::SeedableRng;
 
 /// Coefficients in a row that count as found.
@@ -36,10 +34,40 @@ struct Recording {
     down: Vec<u8>,
 }
 
+/// A client whose randomness is that of [`SEED`].
+fn client(reference: &Reference) -> Client<'static> {
+    let keys = Keys::from_seed(reference.plan.params(), &SEED).unwrap();
+    Client::with_keys(reference.plan.clone(), keys).unwrap()
+}
+
+/// What an inference sends, in order.
+fn uploads(reference: &Reference) -> Vec<Upload> {
+    Cursor::uploads(client(reference).program()).collect()
+}
+
+/// Which key each use takes: the number of the first use with its target and level,
+/// as a key is made once and sent whenever it is used.
+fn keys_of_uses(reference: &Reference) -> Vec<u16> {
+    let mut uses = Vec::new();
+    reference
+        .plan
+        .keys(|target, level| uses.push((target, level)));
+    let first = |of: &_| (0..).zip(&uses).find(|(_, other)| *other == of).unwrap().0;
+    uses.iter().map(first).collect()
+}
+
+/// How many keys there are.
+fn keys(reference: &Reference) -> usize {
+    keys_of_uses(reference)
+        .iter()
+        .collect::<BTreeSet<_>>()
+        .len()
+}
+
 /// Runs inferences and gives the bytes of each.
 fn record(reference: &Reference, images: &[Image]) -> Vec<Recording> {
-    let mut client = Client::from_seed(reference.plan, &reference.model, &SEED).unwrap();
-    let mut link = Connection::new(evaluator::in_process(Reference::file()).unwrap());
+    let mut client = client(reference);
+    let mut link = reference.link();
     let seen = Arc::<Mutex<Recording>>::default();
     let recorder = seen.clone();
     link.record(move |way, bytes| {
@@ -51,7 +79,7 @@ fn record(reference: &Reference, images: &[Image]) -> Vec<Recording> {
     });
     let mut recordings = Vec::new();
     for image in images {
-        let inference = client.infer(&mut link, image, |_, _| ()).unwrap();
+        let inference = client.infer(&mut link, image, &mut ()).unwrap();
         reference.check(image, &inference);
         let recording = std::mem::take(&mut *seen.lock().unwrap());
         assert_eq!(recording.up.len() as u64, inference.bytes.up);
@@ -62,10 +90,11 @@ fn record(reference: &Reference, images: &[Image]) -> Vec<Recording> {
 }
 
 /// The client's secret: it draws it before anything else.
-fn secret() -> Vec<i8> {
+fn secret(params: &Params) -> Vec<i8> {
     let mut rng = ChaCha20Rng::from_seed(SEED);
-    let n = evaluator::PARAMS.n();
-    (0..n).map(|_| sample::ternary(&mut rng) as i8).collect()
+    (0..params.n())
+        .map(|_| sample::ternary(&mut rng) as i8)
+        .collect()
 }
 
 /// The messages without their framing.
@@ -73,17 +102,22 @@ fn secret() -> Vec<i8> {
 struct Messages {
     /// Seeds with whether they belong to a key.
     seeds: Vec<([u8; 32], bool)>,
-    inputs: BTreeMap<(u8, u8, u16), Vec<u8>>,
-    keys: BTreeMap<(u8, u8, u8, u16), Vec<u8>>,
+    inputs: BTreeMap<(u16, u8, u16), Vec<u8>>,
+    keys: BTreeMap<(u16, u8, u8, u16), Vec<u8>>,
     results: BTreeMap<(u8, u8, u16), Vec<u8>>,
 }
 
-fn messages(plan: &Plan, recording: &Recording) -> Messages {
+fn messages(reference: &Reference, recording: &Recording) -> Messages {
     let mut out = Messages::default();
+    let uploads = uploads(reference);
+    let mut of_keys = uploads.iter().filter_map(|upload| match upload {
+        Upload::InputSeed(_) => Some(false),
+        Upload::KeySeed(_) => Some(true),
+        Upload::FactorSeed(_) | Upload::Chunk(..) => None,
+    });
     requests(&recording.up, |request| match request {
         Request::Seed { seed } => {
-            out.seeds
-                .push((seed, out.seeds.len() >= plan.ciphertexts()));
+            out.seeds.push((seed, of_keys.next().unwrap()));
         }
         Request::Data {
             item: Item::Input { ciphertext, limb },
@@ -112,6 +146,9 @@ fn messages(plan: &Plan, recording: &Recording) -> Messages {
             out.results.insert((part, limb, offset), bytes.into());
         }
     });
+    assert_eq!(of_keys.next(), None);
+    let chunks = out.seeds.len() + out.inputs.len() + out.keys.len();
+    assert_eq!(chunks, uploads.len());
     out
 }
 
@@ -250,29 +287,42 @@ fn image_needles(reference: &Reference, image: &Image, needles: &mut Vec<Needle>
         for prime in 0..=plan.input_level() {
             residue_needles("encoded", params, prime, &message, WINDOW, needles);
         }
+        // Whatever the form repeats, no chance brings about so many values.
         let slots = input_slots(plan, index, image);
-        for lanes in slots.chunks_exact(plan.lanes()).filter(|l| l[0] > 0.0) {
+        let inked = |part: &&[f64]| part.iter().filter(|&&x| x > 0.0).count() >= 4;
+        for part in slots.chunks_exact(WINDOW).filter(inked) {
             needles.push(Needle {
                 kind: "slots: f64".to_owned(),
-                bytes: lanes.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                bytes: part.iter().flat_map(|x| x.to_le_bytes()).collect(),
             });
         }
     }
 }
 
 /// Real parts of an input ciphertext's slots, then their imaginary parts.
-fn input_slots(plan: &Plan, index: usize, image: &Image) -> Vec<f64> {
+fn input_slots(plan: &Plan<'_>, index: usize, image: &Image) -> Vec<f64> {
+    let mut values = vec![0.0; plan.model().inputs()];
+    plan.model().input_values(image, &mut values).unwrap();
     let mut slots = vec![0.0; plan.params().n()];
     let (re, im) = slots.split_at_mut(plan.params().slots());
-    packing::input_slots(plan, index, image, re, im);
+    plan.input_slots(index, &values, re, im);
     slots
 }
 
+/// The input ciphertext with the most ink in its slots.
+fn most_ink(plan: &Plan<'_>, image: &Image) -> usize {
+    let ink = |index: &usize| {
+        let slots = input_slots(plan, *index, image);
+        slots.iter().filter(|&&x| x > 0.5).count()
+    };
+    (0..plan.ciphertexts()).max_by_key(ink).unwrap()
+}
+
 /// The integers that each input ciphertext encrypts.
-fn encoded(plan: &Plan, image: &Image) -> Vec<Vec<i32>> {
+fn encoded(plan: &Plan<'_>, image: &Image) -> Vec<Vec<i32>> {
     let of = |index| {
         let mut message = input_slots(plan, index, image);
-        encode_in_place(&mut message, plan.scales().input).unwrap();
+        encode_in_place(&mut message, plan.input_scale()).unwrap();
         message.iter().map(|&x| x as i32).collect()
     };
     (0..plan.ciphertexts()).map(of).collect()
@@ -462,7 +512,7 @@ fn neither_key_nor_pixels_are_on_the_link() {
     let params = reference.plan.params();
     let image = reference.digits[3];
     let recording = &record(&reference, &[image])[0];
-    let secret = secret();
+    let secret = secret(params);
     the_secret_is_the_clients(&reference, recording, &secret, &image);
 
     let mut needles = Vec::new();
@@ -476,7 +526,7 @@ fn neither_key_nor_pixels_are_on_the_link() {
     let kinds: BTreeSet<&str> = one_of_each.iter().map(|n| n.kind.as_str()).collect();
     assert_eq!(
         kinds.len(),
-        4 + 8 * (params.special() + 1) + 6 + 1 + 8 * 4 + 1
+        4 + 8 * (params.special() + 1) + 6 + 1 + 8 * (reference.plan.input_level() + 1) + 1
     );
     let planted = with_planted(recording, &one_of_each, false);
     assert_eq!(search.find_unframed(&planted), kinds, "up");
@@ -518,15 +568,15 @@ fn the_secret_is_the_clients(
     secret: &[i8],
     image: &Image,
 ) {
-    const CIPHERTEXT: u8 = 6;
     let plan = &reference.plan;
     let params = plan.params();
+    let ciphertext = most_ink(plan, image);
     let (n, limbs) = (params.n(), plan.input_level() + 1);
-    let messages = messages(plan, recording);
+    let messages = messages(reference, recording);
     let mut c0 = Vec::new();
     for limb in 0..limbs as u8 {
         for offset in (0..n as u16).step_by(CHUNK_COEFFS) {
-            let bytes = &messages.inputs[&(CIPHERTEXT, limb, offset)];
+            let bytes = &messages.inputs[&(ciphertext as u16, limb, offset)];
             let mut words = [0; CHUNK_COEFFS];
             let m = params.prime(limb.into()).unwrap().modulus();
             unpack(bytes, m, &mut words).unwrap();
@@ -534,19 +584,17 @@ fn the_secret_is_the_clients(
         }
     }
     let mut c1 = vec![0; limbs * n];
-    let (seed, of_key) = messages.seeds[usize::from(CIPHERTEXT)];
-    assert!(!of_key);
-    rlwe::expand_c1(params, &seed, &mut c1).unwrap();
+    // Inputs are numbered as they are sent.
+    let mut of_inputs = messages.seeds.iter().filter(|(_, of_key)| !of_key);
+    let (seed, _) = of_inputs.nth(ciphertext).unwrap();
+    rlwe::expand_c1(params, seed, &mut c1).unwrap();
     let words = vec![0; SecretKey::<Vec<u32>>::words(params)];
     let key = SecretKey::from_coefficients(params, words, secret).unwrap();
     let mut plain = vec![0; limbs * n];
-    rlwe::decrypt(params, &key, [&c0, &c1], &mut plain).unwrap();
-    let crt = Crt::new(params, limbs).unwrap();
-    let mut slots: Vec<f64> = (0..n)
-        .map(|k| crt.value(|limb| plain[limb * n + k]))
-        .collect();
-    decode_in_place(&mut slots, plan.scales().input).unwrap();
-    let expected = input_slots(plan, CIPHERTEXT.into(), image);
+    rlwe::declassify_decryption(params, &key, [&c0, &c1], &mut plain).unwrap();
+    let mut slots = centred(params, &plain);
+    decode_in_place(&mut slots, plan.input_scale()).unwrap();
+    let expected = input_slots(plan, ciphertext, image);
     for part in expected.chunks_exact(params.slots()) {
         assert!(part.iter().any(|&x| x > 0.5));
     }
@@ -560,10 +608,12 @@ fn two_inferences_of_one_image_have_nothing_in_common() {
     let reference = Reference::new();
     let image = reference.digits[5];
     let recordings = record(&reference, &[image, image]);
-    let of = |i: usize| messages(&reference.plan, &recordings[i]);
+    let of = |i: usize| messages(&reference, &recordings[i]);
     let (first, second) = (of(0), of(1));
     assert_eq!(first.inputs.len(), second.inputs.len());
-    assert_eq!(first.inputs.len(), reference.plan.ciphertexts() * 4 * 8);
+    let sent = uploads(&reference).into_iter();
+    let inputs = sent.filter(|upload| matches!(upload, Upload::Chunk(Item::Input { .. }, _)));
+    assert_eq!(first.inputs.len(), inputs.count());
 
     let mut chunks = HashSet::new();
     for messages in [&first, &second] {
@@ -573,27 +623,30 @@ fn two_inferences_of_one_image_have_nothing_in_common() {
     }
     // Keys are made once and sent again; nothing else is.
     assert_eq!(first.keys, second.keys);
-    for bytes in first.keys.values() {
-        assert!(chunks.insert(bytes.clone()), "a chunk appears twice");
+    let of_uses = keys_of_uses(&reference);
+    for ((key, limb, digit, offset), bytes) in &first.keys {
+        let made = of_uses[usize::from(*key)];
+        if made == *key {
+            assert!(chunks.insert(bytes.clone()), "a chunk appears twice");
+        } else {
+            assert_eq!(bytes, &first.keys[&(made, *limb, *digit, *offset)]);
+        }
     }
     let seeds = |messages: &Messages, keys: bool| -> Vec<[u8; 32]> {
         let of_kind = messages.seeds.iter().filter(|(_, key)| *key == keys);
         of_kind.map(|(seed, _)| *seed).collect()
     };
-    assert_eq!(seeds(&first, true), seeds(&second, true));
+    let of_keys = seeds(&first, true);
+    assert_eq!(of_keys, seeds(&second, true));
+    assert_eq!(of_keys.len(), of_uses.len());
+    let made = (0..).zip(&of_uses).filter(|(key, made)| key == *made);
+    let made = made.map(|(key, _): (u16, _)| of_keys[usize::from(key)]);
     let mut all = HashSet::new();
-    let used = [
-        seeds(&first, false),
-        seeds(&second, false),
-        seeds(&first, true),
-    ];
+    let used = [seeds(&first, false), seeds(&second, false), made.collect()];
     for seed in used.iter().flatten() {
         assert!(all.insert(*seed), "a seed appears twice");
     }
-    assert_eq!(
-        all.len(),
-        2 * reference.plan.ciphertexts() + reference.plan.key_uses()
-    );
+    assert_eq!(all.len(), 2 * seeds(&first, false).len() + keys(&reference));
 }
 
 #[test]
@@ -601,8 +654,9 @@ fn clients_of_their_own_have_seeds_of_their_own() {
     let reference = Reference::new();
     let mut seeds = HashSet::new();
     for _ in 0..2 {
-        let mut client = Client::new(reference.plan, &reference.model).unwrap();
-        let mut link = Connection::new(evaluator::in_process(Reference::file()).unwrap());
+        let mut of_client = HashSet::new();
+        let mut client = Client::new(reference.plan.clone()).unwrap();
+        let mut link = reference.link();
         let seen = Arc::<Mutex<Vec<u8>>>::default();
         let recorder = seen.clone();
         link.record(move |way, bytes| {
@@ -611,17 +665,22 @@ fn clients_of_their_own_have_seeds_of_their_own() {
             }
         });
         client
-            .infer(&mut link, &reference.digits[0], |_, _| ())
+            .infer(&mut link, &reference.digits[0], &mut ())
             .unwrap();
         requests(&seen.lock().unwrap(), |request| {
             if let Request::Seed { seed } = request {
-                assert!(seeds.insert(seed), "a seed appears twice");
+                // A key's comes as often as it is used.
+                of_client.insert(seed);
             }
         });
+        for seed in of_client {
+            assert!(seeds.insert(seed), "a seed appears twice");
+        }
     }
     assert_eq!(
         seeds.len(),
-        2 * (reference.plan.ciphertexts() + reference.plan.key_uses())
+        // The last input is the mask.
+        2 * (reference.plan.ciphertexts() + 1 + keys(&reference))
     );
 }
 
@@ -646,7 +705,7 @@ fn what_is_sent_looks_uniform() {
     let params = reference.plan.params();
     let image = reference.digits[8];
     let recording = &record(&reference, &[image])[0];
-    let messages = messages(&reference.plan, recording);
+    let messages = messages(&reference, recording);
     let residues = |limb: usize, bytes: &[u8]| {
         let mut words = [0; CHUNK_COEFFS];
         unpack(bytes, params.prime(limb).unwrap().modulus(), &mut words).unwrap();
@@ -669,7 +728,7 @@ fn what_is_sent_looks_uniform() {
         }
         // The same figure of what is not encrypted.
         let plain = encoded(&reference.plan, &image);
-        let mut forms = residue_forms(params, limb, &plain[12]);
+        let mut forms = residue_forms(params, limb, &plain[most_ink(&reference.plan, &image)]);
         let coefficients = forms.remove(1).1;
         assert!(chi_square(&coefficients, q) > 10.0 * LIMIT);
     }

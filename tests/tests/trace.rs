@@ -2,47 +2,82 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use he_edge_tests::NoClock;
+use he_edge_tests::suite::Case;
+use he_edge_tests::{NoClock, Reference};
 use he_nn::bundled;
-use he_nn::message::{Refusal, Reply, Request, TimeUnit};
+use he_nn::message::{CHUNK_COEFFS, Refusal, Reply, Request, TimeUnit};
 use he_nn::model::Model;
-use he_nn::plan::Plan;
+use he_nn::plan::{Plan, Target, WeightMode};
+use he_nn::program::Program;
+use he_nn::schedule::{Cursor, Upload};
 use he_nn::session::Session;
-use he_nn::trace::{Place, Ring, SpanKind, Tracer};
-use host_runner::client::{Client, Inference};
+use he_nn::trace::{Off, Place, Ring, SpanKind, Tracer};
+use host_runner::client::Inference;
 use host_runner::device::Connection;
-use host_runner::evaluator::{self, PARAMS};
-use host_runner::trace::{Timeline, TracedImage, kind_name, stage};
+use host_runner::evaluator;
+use host_runner::report::timeline::{Timeline, TracedImage, kind_name};
+use host_runner::service::{Deployment, Remote, Service};
 use serde_json::{Value, json};
 
-const MODEL: &str = "mnist-mlp64";
-
-fn model() -> Model<'static> {
-    Model::parse(bundled::model(MODEL).unwrap()).unwrap()
+/// By the session in this process.
+fn infer(case: &Case, plan: &Plan<'_>, traced: bool) -> (Deployment, Inference) {
+    let link = Connection::new(evaluator::in_process(plan).unwrap());
+    let mut service = Remote::new(plan.clone(), link, traced, 0.0).unwrap();
+    let sample = case.samples(1)[0].sample();
+    let inference = service.infer(&[sample], &mut ()).unwrap().remove(0);
+    (service.deployment().clone(), inference.unwrap())
 }
 
-fn infer(traced: bool) -> (Plan, Inference) {
-    let model = model();
-    let plan = Plan::new(PARAMS, &model).unwrap();
-    let mut client = Client::from_seed(plan, &model, &[5; 32]).unwrap();
-    client.set_tracing(traced);
-    let link = evaluator::in_process(bundled::model(MODEL).unwrap()).unwrap();
-    let digits = bundled::digits().unwrap();
-    let inference = client.infer(&mut Connection::new(link), &digits.images[0], |_, _| {});
-    (plan, inference.unwrap())
+/// Every limb of the upload, and every step with tasks that need none.
+fn places(program: &Program<Vec<u8>>) -> BTreeSet<String> {
+    let mut places = BTreeSet::new();
+    let mut waiting = BTreeSet::new();
+    let mut cursor = Cursor::start(program);
+    while let Some(upload) = cursor.upload(program) {
+        waiting.insert(cursor.task());
+        if let Upload::Chunk(item, _) = upload {
+            places.insert(format!("{:?}", Place::Item(item)));
+        }
+        cursor.advance(program);
+    }
+    for (index, task) in program.tasks().enumerate() {
+        if !waiting.contains(&index) {
+            places.insert(format!("{:?}", Place::Step(task.step)));
+        }
+    }
+    places
 }
 
 #[test]
 fn every_moment_of_an_inference_belongs_to_one_span() {
-    let (plan, inference) = infer(true);
+    let encryptable = bundled::model_names().filter(|name| !name.ends_with("relu"));
+    for name in encryptable {
+        for weights in [WeightMode::Plain, WeightMode::Encrypted] {
+            let case = Case::bundled(name);
+            let plan = case.plan(weights, Target::STREAM).unwrap();
+            belongs_to_one_span(&case, &plan);
+        }
+    }
+}
+
+fn belongs_to_one_span(case: &Case, plan: &Plan<'_>) {
+    let (deployment, inference) = infer(case, plan, true);
     assert_eq!(inference.unit, TimeUnit::Nanoseconds);
     let trace = inference.trace.unwrap();
-    assert_eq!(trace.dropped, 0);
+    assert_eq!(
+        trace.dropped,
+        0,
+        "{}: {} spans",
+        case.name,
+        trace.spans.len()
+    );
     let spans = &trace.spans;
     assert!(spans.windows(2).all(|w| w[0].start <= w[1].start));
     for kind in SpanKind::ALL {
         let own: Vec<_> = spans.iter().filter(|s| s.kind == kind).collect();
-        assert!(!own.is_empty(), "{kind:?}");
+        // Weights that come encrypted are encoded elsewhere.
+        let none = kind == SpanKind::Encode && plan.weights() == WeightMode::Encrypted;
+        assert_eq!(own.is_empty(), none, "{kind:?}");
         assert!(own.windows(2).all(|w| w[0].end() <= w[1].start), "{kind:?}");
         assert!(own.iter().all(|s| s.busy <= s.length && s.count > 0));
     }
@@ -50,36 +85,50 @@ fn every_moment_of_an_inference_belongs_to_one_span() {
     let end = spans.iter().map(|s| s.end()).max().unwrap();
     assert_eq!(busy + trace.own, end - spans[0].start);
 
-    // Every limb of the schedule, and every stage that needs no upload.
-    let place = |place| spans.iter().filter(move |s| s.place == place);
-    let limbs: BTreeSet<_> = spans.iter().map(|s| format!("{:?}", s.place)).collect();
-    let keys = (0..plan.key_uses()).map(|k| plan.key_use(k).unwrap().level);
-    let keys: usize = keys.map(|level| (level + 1) * (level + 2)).sum();
-    let inputs = plan.ciphertexts() * (plan.input_level() + 1);
-    assert_eq!(limbs.len(), inputs + keys + 5);
-    // One expansion a chunk.
-    let chunks = PARAMS.n() / he_nn::message::CHUNK_COEFFS;
-    for span in spans.iter().filter(|s| matches!(s.place, Place::Item(_))) {
-        let expanded = place(span.place).filter(|s| s.kind == SpanKind::Expand);
-        let counts = expanded.map(|s| usize::from(s.count)).sum::<usize>();
-        assert_eq!(counts, chunks, "{span:?}");
+    let program = Program::of(plan).unwrap();
+    let found: BTreeSet<_> = spans.iter().map(|s| format!("{:?}", s.place)).collect();
+    assert_eq!(found, places(&program), "{}", case.name);
+    // One expansion per chunk.
+    let chunks = plan.params().n() / CHUNK_COEFFS;
+    let mut expanded: BTreeMap<String, usize> = BTreeMap::new();
+    for span in spans.iter().filter(|s| s.kind == SpanKind::Expand) {
+        *expanded.entry(format!("{:?}", span.place)).or_default() += usize::from(span.count);
     }
+    let items = spans.iter().filter(|s| matches!(s.place, Place::Item(_)));
+    let items: BTreeSet<_> = items.map(|span| format!("{:?}", span.place)).collect();
+    for item in &items {
+        let count = expanded.get(item);
+        match plan.weights() {
+            WeightMode::Plain => assert_eq!(count, Some(&chunks), "{}: {item}", case.name),
+            // Chunks of an input and of its weight come in turns: both limbs are one
+            // group from the second chunk on.
+            WeightMode::Encrypted => assert!(count.is_some(), "{}: {item}", case.name),
+        }
+    }
+    assert_eq!(expanded.values().sum::<usize>(), chunks * items.len());
     // The transforms that the plan counts with.
     let transforms = spans.iter().filter(|s| s.kind == SpanKind::Ntt);
     let transforms = transforms.map(|s| usize::from(s.count)).sum::<usize>();
-    assert_eq!(transforms, plan.transforms());
+    assert_eq!(transforms, plan.transforms(), "{}", case.name);
+    let mut timeline = Timeline::default();
+    timeline.of(&deployment);
     for span in spans {
-        assert!(stage(&plan, span.place).is_some(), "{span:?}");
+        assert!(timeline.step(span.place).is_some(), "{span:?}");
     }
 }
 
 #[test]
 fn who_asks_for_no_trace_gets_none() {
-    let (_, inference) = infer(false);
+    let case = Case::bundled("mnist-mlp64");
+    let plan = case.plan(WeightMode::Plain, Target::STREAM).unwrap();
+    let (_, inference) = infer(&case, &plan, false);
     assert_eq!(inference.trace, None);
 }
 
-fn ask<T: Tracer>(session: &mut Session<'_, T>, request: Request<'_>) -> Vec<String> {
+fn ask<T: Tracer>(
+    session: &mut Session<'_, Vec<u8>, Model<'_>, T>,
+    request: Request<'_>,
+) -> Vec<String> {
     let mut replies = Vec::new();
     session.handle(request, &mut NoClock, &mut |reply| {
         replies.push(format!("{reply:?}"));
@@ -89,22 +138,25 @@ fn ask<T: Tracer>(session: &mut Session<'_, T>, request: Request<'_>) -> Vec<Str
 
 #[test]
 fn a_session_without_a_tracer_says_so() {
-    let plan = Plan::new(PARAMS, &model()).unwrap();
-    let mut arena = vec![0; plan.arena_words()];
+    let Reference { model, plan, .. } = Reference::new();
+    let program = Program::of(&plan).unwrap();
+    let mut arena = vec![0; program.arena_words()];
     let begin = |trace| Request::Begin {
-        plan: plan.fingerprint(),
+        plan: program.fingerprint(),
         trace,
     };
     let said = |reply: Reply<'_>| vec![format!("{reply:?}")];
     let no_tracer = said(Reply::Refused(Refusal::NoTracer));
 
-    let mut session = Session::new(plan, model(), &mut arena).unwrap();
+    let mut session: Session<'_, _, _, Off> =
+        Session::new(&program, model, &mut arena, Off).unwrap();
     assert_eq!(ask(&mut session, Request::Trace), no_tracer);
     assert_eq!(ask(&mut session, begin(true)), no_tracer);
     assert_eq!(ask(&mut session, begin(false)), said(Reply::Ready));
 
     let mut ring = Ring::<4>::new();
-    let mut session = Session::traced(plan, model(), &mut arena, &mut ring).unwrap();
+    let mut session: Session<'_, _, _, &mut Ring<4>> =
+        Session::new(&program, model, &mut arena, &mut ring).unwrap();
     let nothing = said(Reply::Traced { dropped: 0, own: 0 });
     assert_eq!(ask(&mut session, Request::Trace), nothing);
     assert_eq!(ask(&mut session, begin(true)), said(Reply::Ready));
@@ -115,17 +167,18 @@ fn a_session_without_a_tracer_says_so() {
 
 #[test]
 fn the_file_has_what_perfetto_needs_and_the_picture_its_rows() {
-    let (plan, inference) = infer(true);
+    let case = Case::bundled("mnist-mlp64");
+    let plan = case.plan(WeightMode::Plain, Target::STREAM).unwrap();
+    let (deployment, inference) = infer(&case, &plan, true);
     let image = |index| TracedImage {
         index,
         trace: inference.trace.clone().unwrap(),
     };
-    let timeline = Timeline {
-        plan,
-        board: inference.board.clone(),
-        unit: inference.unit,
-        images: vec![image(7), image(9)],
-    };
+    let mut timeline = Timeline::default();
+    timeline.of(&deployment);
+    timeline.board.clone_from(&inference.board);
+    timeline.unit = inference.unit;
+    timeline.images = vec![image(7), image(9)];
     let file: Value = serde_json::from_str(&timeline.json().unwrap()).unwrap();
     let other = &file["otherData"];
     assert_eq!(
@@ -148,7 +201,8 @@ fn the_file_has_what_perfetto_needs_and_the_picture_its_rows() {
                 *end = ts + dur;
                 let busy = event["args"]["busy"].as_f64().unwrap();
                 assert!(busy <= 1000.0 * dur + 1e-3, "{event}");
-                assert!(event["cat"].is_string(), "{event}");
+                let step = event["cat"].as_str().unwrap();
+                assert!(deployment.steps.iter().any(|s| s.name == step), "{event}");
             }
             other => panic!("{other} in {event}"),
         }
@@ -160,16 +214,13 @@ fn the_file_has_what_perfetto_needs_and_the_picture_its_rows() {
 
     let picture = timeline.picture().unwrap().unwrap();
     assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"));
-    for text in ["layer1", "sum1", "milliseconds", "inproc"] {
+    for text in ["layer 0: 784-64", "milliseconds", "inproc"] {
         assert!(picture.contains(text), "{text}");
     }
     for kind in kinds {
         assert!(picture.contains(&kind), "{kind}");
     }
     assert!(picture.len() < 200_000, "{}", picture.len());
-    let empty = Timeline {
-        images: Vec::new(),
-        ..timeline
-    };
-    assert_eq!(empty.picture(), Ok(None));
+    timeline.images.clear();
+    assert_eq!(timeline.picture(), Ok(None));
 }

@@ -146,8 +146,9 @@ fn chacha8(seed: &[u8], block: u64, nonce: u64) -> [u32; 16] {
 
 /// "A word `w` gives the residue `floor(w q / 2^32)`, unless
 /// `w q mod 2^32 < 2^32 mod q`: then it is skipped".
-fn uniform(seed: &[u8], digit: usize, limb: usize, q: u64, n: usize) -> Vec<u64> {
-    let nonce = (256 * digit + limb) as u64;
+fn uniform(seed: &[u8], [kind, g, d, j]: [u64; 4], q: u64, n: usize) -> Vec<u64> {
+    // "the nonce `2^56 kind + 2^16 g + 256 d + j`".
+    let nonce = (kind << 56) + (g << 16) + 256 * d + j;
     (0..)
         .flat_map(|block| chacha8(seed, block, nonce))
         .map(|w| u64::from(w) * q)
@@ -293,7 +294,7 @@ fn key_order(set: &Set, level: usize, digits: usize) -> Vec<(usize, usize)> {
 fn read(set: &Set, secret: &[i8], bytes: &[u8], level: usize, holds: &Holds) {
     let mut reader = Reader(bytes);
     assert_eq!(reader.take(4), b"HEDG");
-    assert_eq!(reader.number(1), 2);
+    assert_eq!(reader.number(1), 3);
     let kind = reader.number(1);
     assert_eq!(reader.number(1), level as u64);
     assert_eq!(reader.number(1), 0);
@@ -317,7 +318,7 @@ fn read(set: &Set, secret: &[i8], bytes: &[u8], level: usize, holds: &Holds) {
                 1 => parts.push(reader.limbs(&all)),
                 2 => parts.push(
                     (0..=level)
-                        .map(|j| uniform(seed, 0, j, all[j].q, set.n))
+                        .map(|j| uniform(seed, [2, 0, 0, j as u64], all[j].q, set.n))
                         .collect(),
                 ),
                 3 => parts.extend([reader.limbs(&all), reader.limbs(&all)]),
@@ -344,7 +345,7 @@ fn read(set: &Set, secret: &[i8], bytes: &[u8], level: usize, holds: &Holds) {
             let mut errors = Errors(None);
             for (j, prime) in all.iter().enumerate() {
                 let b = reader.limb(prime);
-                let a = uniform(seed, 0, j, prime.q, set.n);
+                let a = uniform(seed, [4, 0, 0, j as u64], prime.q, set.n);
                 errors.check(prime, &plus_product(&b, &a, &prime.values(secret), prime.q));
             }
         }
@@ -358,7 +359,12 @@ fn read(set: &Set, secret: &[i8], bytes: &[u8], level: usize, holds: &Holds) {
                 let prime = &all[j];
                 let s = prime.values(secret);
                 let b = reader.limb(prime);
-                let a = uniform(seed, digit, j, prime.q, set.n);
+                let a = uniform(
+                    seed,
+                    [5, element.into(), digit as u64, j as u64],
+                    prime.q,
+                    set.n,
+                );
                 let mut e = plus_product(&b, &a, &s, prime.q);
                 // `g_d` is 1 here; `P` is 0 modulo the special primes.
                 if j <= level && j / size == digit {
@@ -417,10 +423,10 @@ fn the_documents_examples_are_right() {
     assert_eq!(root(134_176_769, 4096), 51_707_741);
     assert!(DOCUMENT.contains("51707741"));
     let seed: Vec<u8> = (0..32).collect();
-    let first: Vec<String> = uniform(&seed, 0, 0, 134_176_769, 4)
-        .iter()
-        .map(u64::to_string)
-        .collect();
-    let first = first.join(", ");
-    assert!(DOCUMENT.contains(&first), "{first}");
+    for object in [[2, 0, 0, 0], [4, 0, 0, 0], [5, 0, 0, 0], [5, 25, 0, 0]] {
+        let first = uniform(&seed, object, 134_176_769, 4);
+        let first: Vec<String> = first.iter().map(u64::to_string).collect();
+        let first = first.join(", ");
+        assert!(DOCUMENT.contains(&first), "{object:?}: {first}");
+    }
 }

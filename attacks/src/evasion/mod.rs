@@ -12,6 +12,7 @@
 //! it unless told otherwise: true labels would leak into single-step examples.
 
 pub mod bim;
+pub mod cw;
 pub mod fgsm;
 pub mod pgd;
 
@@ -20,13 +21,13 @@ use candle_nn::ops::log_softmax;
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
+use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
 use crate::paper::{SHIN_4, figure};
 use crate::plain::{Plain, classes};
 use crate::random;
 use crate::record::{Finding, Picture};
-use crate::stats::{agreement, wilson};
+use crate::stats::{Estimate, agreement, wilson};
 use crate::target::{Access, Activation, Grants, Rows, Target};
 use crate::trainer::one_hot;
 
@@ -151,12 +152,7 @@ fn sweep(
             case.step(of_step, |case| {
                 let network = case.target.weights()?;
                 let examples = method.craft(&network, &images, eps, seed)?;
-                let clean = agreement(&case.target.labels(&images)?, labels);
-                let noisy = case.target.labels(&noise(&images, eps, seed))?;
-                let noisy = agreement(&noisy, labels);
-                let found = case.target.labels(&examples)?;
-                let clear = classes(&network.evaluate(&examples, BATCH)?);
-                let flips = found.iter().zip(&clear).filter(|(a, b)| a != b).count();
+                let seen = Seen::of(case, &network, [&images, &examples], labels, eps)?;
                 let about = case.target.about();
                 // The paper attacks its polynomial networks alone.
                 let same = about.activation == Activation::Polynomial && eps == PAPER_EPS;
@@ -168,18 +164,62 @@ fn sweep(
                     case.run.picture(&name, &grid(&images, &examples))?;
                 }
                 Ok(vec![
-                    Finding::new("accuracy", agreement(&found, labels))
-                        .baseline("clean", clean.value)
-                        .baseline("random_noise", noisy.value)
-                        .baseline("chance", 1.0 / case.target.about().classes as f64)
+                    seen.accuracy(labels)
                         .paper(paper)
-                        .succeeds_below(noisy),
-                    Finding::new("label_flips", wilson(flips, samples)),
+                        .succeeds_below(seen.noisy),
+                    seen.label_flips(),
                 ])
             })?;
         }
         Ok(())
     })
+}
+
+/// What a target makes of examples, and of what they are compared with.
+struct Seen {
+    /// Of the images that the examples were made of.
+    clean: Estimate,
+    /// Of the same with random noise.
+    noisy: Estimate,
+    /// Labels of the examples.
+    found: Vec<u8>,
+    /// How many of them the network in the clear does not give.
+    flips: usize,
+    classes: usize,
+}
+
+impl Seen {
+    /// Sends images, noise of `±eps` on them, and examples through the target.
+    fn of(
+        case: &mut Case<'_, '_>,
+        network: &Differentiable,
+        [images, examples]: [&Rows; 2],
+        labels: &[u8],
+        eps: f64,
+    ) -> Result<Self, AttackError> {
+        let clean = agreement(&case.target.labels(images)?, labels);
+        let noisy = case.target.labels(&noise(images, eps, case.run.seed))?;
+        let found = case.target.labels(examples)?;
+        let clear = classes(&network.evaluate(examples, BATCH)?);
+        Ok(Self {
+            clean,
+            noisy: agreement(&noisy, labels),
+            flips: found.iter().zip(&clear).filter(|(a, b)| a != b).count(),
+            found,
+            classes: case.target.about().classes,
+        })
+    }
+
+    fn accuracy(&self, labels: &[u8]) -> Finding {
+        Finding::new("accuracy", agreement(&self.found, labels))
+            .baseline("clean", self.clean.value)
+            .baseline("random_noise", self.noisy.value)
+            .baseline("chance", 1.0 / self.classes as f64)
+    }
+
+    fn label_flips(&self) -> Finding {
+        Finding::new("label_flips", wilson(self.flips, self.found.len()))
+    }
 }
 
 /// The first images above their examples.
@@ -202,15 +242,11 @@ fn controls(method: SignedGradient) -> Vec<Control<'static>> {
         name,
         must,
         run: Box::new(move |seed| {
-            let digits = he_nn::bundled::digits().map_err(|error| AttackError::Data {
-                attack: "evasion",
-                what: format!("the bundled digits, of which {error}"),
-            })?;
-            let images = Rows::images(&digits.images);
+            let (images, labels) = control_data()?;
             let network = control_network()?;
             let examples = method.craft(&network, &images, eps, seed)?;
             let found = classes(&network.evaluate(&examples, BATCH)?);
-            let value = agreement(&found, &digits.labels).value;
+            let value = agreement(&found, &labels).value;
             Ok(Outcome {
                 succeeded: value <= BAR,
                 value,
@@ -227,6 +263,15 @@ fn controls(method: SignedGradient) -> Vec<Control<'static>> {
         control("no perturbation", Must::Fail, method, 0.0),
         control("gradient with the wrong sign", Must::Fail, wrong, PAPER_EPS),
     ]
+}
+
+/// The bundled digits and their labels.
+fn control_data() -> Result<(Rows, Vec<u8>), AttackError> {
+    let digits = he_nn::bundled::digits().map_err(|error| AttackError::Data {
+        attack: "evasion",
+        what: format!("the bundled digits, of which {error}"),
+    })?;
+    Ok((Rows::images(&digits.images), digits.labels))
 }
 
 /// The bundled network of the controls.

@@ -212,8 +212,8 @@ impl Attack for InverseGenerator {
         })
     }
 
-    /// On bars of random brightness and length, which their classes do not tell: the
-    /// gain in SSIM over the class mean.
+    /// On waves at random phases, which their classes hardly tell: the gain in SSIM over
+    /// the class mean.
     fn controls(&self) -> Vec<Control<'_>> {
         let control = |name, must, epochs, pairs| Control {
             name,
@@ -221,47 +221,36 @@ impl Attack for InverseGenerator {
             run: Box::new(move |seed| {
                 let method = Method {
                     epochs,
-                    batch: 32,
+                    batch: 16,
                     pairs,
                 };
-                let own = synthetic::shades(800, seed);
-                let victims = synthetic::shades(100, seed + 1);
+                let own = synthetic::waves(400, seed);
+                let victims = synthetic::waves(50, seed + 1);
                 gain(&mut control_target(seed)?, &own, &victims, method, seed)
             }),
         };
         vec![
-            control("own logits", Must::Succeed, 20, Pairs::Own),
-            control("logits of other images", Must::Fail, 20, Pairs::Shuffled),
+            control("own logits", Must::Succeed, 10, Pairs::Own),
+            control("logits of other images", Must::Fail, 10, Pairs::Shuffled),
             control("generator without training", Must::Fail, 0, Pairs::Own),
         ]
     }
 }
 
-/// A network with a square, trained on bars of random brightness and length.
+/// A linear network that was never trained: it drops nothing of four numbers, and reads
+/// no class.
 fn control_target(seed: u64) -> Result<Plain, AttackError> {
-    let shape = Shape {
-        channels: 1,
-        height: 28,
-        width: 28,
-    };
-    let layers = [
-        LayerSpec::Dense(16),
-        LayerSpec::Square,
-        LayerSpec::Dense(10),
-    ];
-    let data = synthetic::shades(400, seed + 2);
-    let network = Differentiable::untrained(shape, &layers, seed)?;
-    let training = Training {
-        epochs: 5,
-        seed,
-        ..Training::default()
-    };
-    let goal = Goal::Labels(&data.labels);
-    let images = Rows::images(&data.images);
-    train(&network, &images, goal, &training, &mut ())?;
-    let activation = Activation::Polynomial;
-    Ok(Plain::new("bars", "bars", activation, network))
+    let network = synthetic::linear(seed)?;
+    Ok(Plain::new(
+        "waves",
+        "waves",
+        Activation::Polynomial,
+        network,
+    ))
 }
+
+/// SSIM over the class mean that controls ask for; the positive one reached 0.6.
+const BAR: f64 = 0.3;
 
 /// How much SSIM a generator gains over the class mean, and whether that is sure.
 fn gain(
@@ -277,11 +266,12 @@ fn gain(
     let generator = Generator::train(&scores, &images, method, seed, &mut ())?;
     let seen = target.scores(&originals)?;
     let found = generator.invert(&seen)?;
-    let baselines = Baselines::new(&images, &own.labels, &classes(&seen), seed);
+    let labels = classes(&scores);
+    let baselines = Baselines::new(&images, &labels, &classes(&seen), seed);
     let gain = ssim_over(&originals, &found, &baselines.class_mean, seed);
     Ok(Outcome {
-        succeeded: gain.ci95[0] > 0.0,
+        succeeded: gain.ci95[0] > BAR,
         value: gain.value,
-        bar: 0.0,
+        bar: BAR,
     })
 }

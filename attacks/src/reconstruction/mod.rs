@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_wrong_data_range_makes_a_black_image_look_right() {
-        let data = synthetic::shades(40, 1);
+        let data = synthetic::waves(40, 1);
         let images = Rows::images(&data.images);
         let baselines = Baselines::new(&images, &data.labels, &data.labels, 1);
         let mean = |rows: &Rows, range| -> f64 {

@@ -21,7 +21,7 @@ use crate::protocol::WINDOW;
 
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Cycles;
 
-/// Spans that a trace keeps, 20 bytes each: those of an inference of the
+/// Spans that a trace keeps, 24 bytes each: those of an inference of the
 /// reference network, or what fits beside it.
 #[cfg(feature = "trace")]
 pub(crate) const TRACE_SPANS: usize = if cfg!(board = "nrf52840-dk") {

@@ -2,7 +2,7 @@
 //! same name, and one line below; `HE_EDGE_BOARD` names the one to build for.
 //! Boards that differ in their memory map alone share the file; what others
 //! share lies in a file of its own, which theirs re-export. What the host knows
-//! of a board is one entry in `host-runner/src/boards.rs`.
+//! of a board is one entry in `he-nn/src/boards.rs`.
 //!
 //! A board provides:
 //!

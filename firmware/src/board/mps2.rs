@@ -41,7 +41,7 @@ use crate::protocol::WINDOW;
 /// The emulator counts instructions; it has no model of the pipeline.
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
 
-/// Spans that a trace keeps, 20 bytes each: those of an inference of the
+/// Spans that a trace keeps, 24 bytes each: those of an inference of the
 /// reference network, or what fits beside it.
 #[cfg(feature = "trace")]
 pub(crate) const TRACE_SPANS: usize = if cfg!(board = "mps2-an386-256k") {

@@ -173,8 +173,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> Ciphertext<S, PARTS> {
     /// storage.
     ///
     /// # Errors
-    /// [`Error::Scale`], or [`Error::Length`] where the storage is too short.
-    pub fn reset(&mut self, level: usize, scale: f64) -> Result<()> {
+    /// [`Error::Params`], [`Error::Level`], [`Error::Scale`], or [`Error::Length`]
+    /// where the storage is too short.
+    pub fn reset(&mut self, params: &Params, level: usize, scale: f64) -> Result<()> {
+        self.check_params(params)?;
+        params.check_level("ciphertext", level)?;
         check_scale("ciphertext", scale)?;
         for part in &mut self.parts {
             let words = part.as_mut();

@@ -5,9 +5,9 @@
 //! must have the level and scale that the client computed beforehand, no
 //! part may be zero, and what comes out stays in a type that can be neither
 //! printed nor serialised; single slots are taken out of it by name
-//! (Li, Micciancio, Eurocrypt 2021). What may be given to others is a label
-//! ([`publish_label`]) or, flooded with noise and counted, values (the module
-//! `publish`, with the feature of that name).
+//! (Li, Micciancio, Eurocrypt 2021). What may be given to others are labels and
+//! values that are counted, values flooded with noise too (the module `publish`,
+//! with the feature of that name).
 
 use super::ciphertext::Ciphertext;
 use super::encode::decode_in_place;
@@ -75,6 +75,7 @@ impl fmt::Debug for Decrypted<'_> {
 impl Drop for Decrypted<'_> {
     fn drop(&mut self) {
         self.slots.zeroize();
+        self.largest.zeroize();
     }
 }
 
@@ -144,37 +145,18 @@ pub(super) fn check_answer<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     check_len("decryption scratch", scratch.len(), (level + 1) * n)
 }
 
-/// The index, among `slots`, of the slot with the largest real part; the first
-/// of equals. This is all of the result that leaves: it spends no budget, and
-/// the running time does not depend on the values.
-///
-/// A label tells about the noise only where two values lie closer together
-/// than their errors. Nothing here holds off an evaluator that makes such
-/// ciphertexts on purpose and learns the labels of many of them.
-///
-/// # Errors
-/// [`Error::Length`] if there is no slot to choose from or one is not below
-/// `N / 2`.
-pub fn publish_label(result: &Decrypted<'_>, slots: &[usize]) -> Result<usize> {
+/// The index, among `candidates`, all below `N / 2`, of the slot with the largest
+/// real part; the first of equals. The running time does not depend on the values.
+#[cfg(feature = "publish")]
+pub(super) fn label(result: &Decrypted<'_>, candidates: &[usize]) -> usize {
     let (mut best, mut label) = (f64::NEG_INFINITY, 0);
-    for (i, &slot) in slots.iter().enumerate() {
-        let value = result.slot(slot).ok_or(Error::Length {
-            what: "label",
-            expected: result.slots.len() >> 1,
-            got: slot,
-        })?;
+    for (i, &slot) in candidates.iter().enumerate() {
+        let value = result.slot(slot).unwrap_or(f64::NEG_INFINITY);
         let larger = core::hint::black_box(u64::from(value > best)).wrapping_neg();
         best = f64::from_bits((value.to_bits() & larger) | (best.to_bits() & !larger));
         label = (i & larger as usize) | (label & !(larger as usize));
     }
-    if slots.is_empty() {
-        return Err(Error::Length {
-            what: "label",
-            expected: 1,
-            got: 0,
-        });
-    }
-    Ok(label)
+    label
 }
 
 /// Decrypts into `slots` and returns the share of the modulus that is filled.

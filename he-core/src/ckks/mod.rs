@@ -12,7 +12,7 @@ pub mod scale;
 
 pub use ciphertext::{Ciphertext, Plaintext};
 pub use constant::Constant;
-pub use decrypt::{Decrypted, decrypt, publish_label};
+pub use decrypt::{Decrypted, decrypt};
 pub use noise::{Message, Noise};
 
 mod track;

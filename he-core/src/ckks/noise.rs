@@ -178,7 +178,7 @@ impl Noise {
     /// None; the type is that of the parameter lookup.
     pub fn public_key(params: &Params) -> Result<Self> {
         let e = Self::error(params);
-        let ternary = secret(params, 2);
+        let ternary = secret(params);
         let of_the_key = e.times(
             ternary.bound - 1.0,
             libm::sqrt(2.0 * params.n() as f64 / 3.0),
@@ -190,11 +190,11 @@ impl Noise {
             .plus(Self::mod_down(params)))
     }
 
-    /// Dividing a ciphertext of `parts` parts by a prime, as rescaling does:
-    /// each part is rounded, and stands before a power of the secret.
+    /// Dividing a ciphertext of two parts by a prime, as rescaling does: both are
+    /// rounded, and the second stands before the secret.
     #[must_use]
-    pub fn division(params: &Params, parts: usize) -> Self {
-        let s = secret(params, parts);
+    pub fn division(params: &Params) -> Self {
+        let s = secret(params);
         Self::rounding(params).times(s.bound, s.sigma)
     }
 
@@ -205,7 +205,7 @@ impl Noise {
     #[must_use]
     pub fn mod_down(params: &Params) -> Self {
         let primes = params.special_limbs() as f64;
-        Self::division(params, 2).times(primes, libm::sqrt(primes))
+        Self::division(params).times(primes, libm::sqrt(primes))
     }
 
     /// A key switch at `level`: digits times the key's errors, divided by `P`, and
@@ -284,19 +284,61 @@ fn prime(params: &Params, i: usize) -> Result<f64> {
     Ok(f64::from(params.prime(i)?.modulus().value()))
 }
 
-/// `1 + |s| + |s|^2 + ..` in a slot, `parts` terms, and the root mean square
-/// of a sum of independent errors before them. A slot of `s` is a sum of `N`
-/// terms of variance 2/3; that of its square has twice the square of it.
-fn secret(params: &Params, parts: usize) -> Noise {
+/// `1 + |s|` in a slot, and the root mean square of a sum of independent errors
+/// before both. A slot of `s` is a sum of `N` terms of variance 2/3.
+fn secret(params: &Params) -> Noise {
     let n = params.n() as f64;
-    let variance = 2.0 * n / 3.0;
-    let (third, square) = if parts == 3 {
-        (n * n, 2.0 * variance * variance)
-    } else {
-        (0.0, 0.0)
-    };
     Noise {
-        bound: 1.0 + n + third,
-        sigma: libm::sqrt(1.0 + variance + square),
+        bound: 1.0 + n,
+        sigma: libm::sqrt(1.0 + 2.0 * n / 3.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{N64, N64_PAIRS};
+
+    fn check(noise: Noise, bound: f64, sigma: f64) {
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        assert!(near(noise.bound, bound), "{} {bound}", noise.bound);
+        assert!(near(noise.sigma, sigma), "{} {sigma}", noise.sigma);
+    }
+
+    /// 64 coefficients rounded by 1/2, before 1 and before 64 coefficients of the
+    /// secret; the remainder of two primes is carried over with twice the error.
+    #[test]
+    fn a_division_rounds_once_for_each_special_prime() {
+        let (bound, sigma) = (32.0 * 65.0, (64.0 / 12.0 * (1.0 + 128.0 / 3.0f64)).sqrt());
+        check(Noise::division(&N64), bound, sigma);
+        check(Noise::mod_down(&N64), bound, sigma);
+        check(
+            Noise::mod_down(&N64_PAIRS),
+            2.0 * bound,
+            2f64.sqrt() * sigma,
+        );
+    }
+
+    /// The sum over the digits by hand: a digit of two primes is as large as their
+    /// product, and twice that.
+    #[test]
+    fn a_key_product_counts_digits_by_the_product_of_their_primes() {
+        let q = |i: usize| f64::from(N64_PAIRS.prime(i).unwrap().modulus().value());
+        let (error, p) = (64.0 * 21.0, q(5) * q(6));
+        for level in 0..=4 {
+            let digits: &[(f64, f64)] = &match level {
+                0 => vec![(1.0, q(0))],
+                1 => vec![(2.0, q(0) * q(1))],
+                2 => vec![(2.0, q(0) * q(1)), (1.0, q(2))],
+                3 => vec![(2.0, q(0) * q(1)), (2.0, q(2) * q(3))],
+                _ => vec![(2.0, q(0) * q(1)), (2.0, q(2) * q(3)), (1.0, q(4))],
+            };
+            let bound: f64 = digits.iter().map(|(count, d)| count * d / 2.0).sum();
+            let variance: f64 = digits.iter().map(|(count, d)| count * d * d / 12.0).sum();
+            let sigma = (64.0 * 10.5f64).sqrt() * (64.0 * variance).sqrt();
+            let product = Noise::key_product(&N64_PAIRS, level).unwrap();
+            check(product, error * 64.0 * bound / p, sigma / p);
+        }
+        assert!(Noise::key_product(&N64_PAIRS, 5).is_err());
     }
 }

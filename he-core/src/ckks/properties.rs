@@ -119,7 +119,7 @@ impl Lab {
         } else {
             let mut seed = [0; SEED_LEN];
             self.rng.fill_bytes(&mut seed);
-            rlwe::encrypt(
+            rlwe::encrypt_with_seed(
                 &P,
                 &self.key,
                 &mut message,
@@ -265,21 +265,21 @@ impl<const PARTS: usize> Tracked<PARTS> {
         }
     }
 
-    fn rescale(&mut self) {
-        rescale(&P, &mut self.ct, &mut [0; N]).unwrap();
-    }
-
     fn drop_level(&mut self, level: usize) {
         drop_level(&P, &mut self.ct, level).unwrap();
-    }
-
-    fn align(&mut self, target: f64) {
-        align_scale(&P, &mut self.ct, target, &mut [0; N]).unwrap();
-        assert!((self.ct.scale() / target - 1.0).abs() < 1e-12);
     }
 }
 
 impl Tracked {
+    fn align(&mut self, target: f64) {
+        align_scale(&P, &mut self.ct, target, &mut [0; N]).unwrap();
+        assert!((self.ct.scale() / target - 1.0).abs() < 1e-12);
+    }
+
+    fn rescale(&mut self) {
+        rescale(&P, &mut self.ct, &mut [0; N]).unwrap();
+    }
+
     fn tensor(self, other: &Tracked) -> Tracked<3> {
         let c2 = vec![9; (self.ct.level() + 1) * N];
         let values = self.values.iter().zip(&other.values);
@@ -582,8 +582,11 @@ proptest! {
         let mut linear = y.copy();
         linear.multiply_plain(&lab.values(), SCALE);
         product.add(&linear, 1.0);
-        product.rescale();
         lab.check(&product);
+        if level > 1 {
+            product.add_plain(&lab.values(), 1.0);
+            lab.check(&product);
+        }
         let mut two = Tracked {
             ct: Ciphertext::from_parts(
                 &P,
@@ -596,13 +599,14 @@ proptest! {
             values: product.values.clone(),
         }
         .relinearize(&lab);
+        two.rescale();
         two.rotate(&lab, 7);
         lab.check(&two);
         if level > 1 {
-            product.multiply_constant([c.1, c.0], SCALE);
-            product.add_plain(&lab.values(), 1.0);
-            product.rescale();
-            product.drop_level(0);
+            two.multiply_constant([c.1, c.0], SCALE);
+            two.rescale();
+            lab.check(&two);
+            product.drop_level(1);
             lab.check(&product);
         }
     }

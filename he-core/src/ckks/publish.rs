@@ -45,17 +45,29 @@
 //!
 //! # What it does not give
 //!
-//! The bound is that of a circuit honestly evaluated on honest encryptions. An
-//! evaluator that returns something else gets a decryption of what it made, up
-//! to the noise; level, scale, size, transparent parts and the budget are what
-//! limits that. Publish values of evaluators that are known to compute what
-//! they say, or labels.
+//! The bound is that of a circuit honestly evaluated on honest encryptions.
+//! Against an evaluator that returns something else there is none: `(1, 2^99)` at
+//! the scale 2^100 decrypts to the key divided by two, values of ordinary size,
+//! and one publication gives all its coefficients away (a test recovers them).
+//! Neither level, scale, size nor budget stops that. So [`publish_values`] takes
+//! an [`HonestResult`], which is made of a statement ([`HonestEvaluator`]) or of
+//! an evaluation made again ([`HonestResult::verified`]).
+//!
+//! For results of anybody else there are labels ([`publish_label`]): a choice
+//! among `n` slots tells `log2 n` bits at most, counted by the same budget. An
+//! evaluator that makes ciphertexts for it learns about 0.6 coefficients of the
+//! key per label, `q` labels up to `q log2 n` bits; every coefficient known takes
+//! one from the dimension that security rests on. A result that wrapped around,
+//! or was made to, is refused, and as the refusal tells a bit as well, it retires
+//! the key: without that rule 2 N answers of acceptance alone are the key.
 //!
 //! # The noise
 //!
-//! It comes from a ChaCha20 stream whose key is HMAC-SHA-256 of the ciphertext
-//! and the size of the noise, under a [`NoiseKey`] that stays with the secret
-//! key. So a ciphertext published twice gives the same values, and averaging
+//! It comes from a ChaCha20 stream whose key is HMAC-SHA-256 of the residues of
+//! the ciphertext, the scale that is expected and the size of the noise, under a
+//! [`NoiseKey`] that stays with the secret key. (The scale in the ciphertext is a
+//! statement of whoever sent it, which may be off by some units in the last
+//! place.) So a ciphertext published twice gives the same values, and averaging
 //! over repetitions gains nothing. Repetitions are counted all the same.
 //!
 //! It is added to the residues, before anything is turned into floating point:
@@ -63,14 +75,14 @@
 //! lower bits of the error as they are (Mironov, CCS 2012).
 
 use super::ciphertext::Ciphertext;
-use super::decrypt::{check_answer, decode};
+use super::decrypt::{check_answer, decode, decrypt, label};
 use super::noise::Noise;
 use crate::arith::Modulus;
 use crate::error::{Error, Result};
 use crate::params::Params;
 use crate::ring::crt::Crt;
 use crate::rlwe::{self, SecretKey};
-use crate::secret::Erased;
+use crate::secret::{Erased, declassify};
 use chacha20::ChaCha20Rng;
 use core::fmt;
 use hmac::{Hmac, KeyInit, Mac};
@@ -88,16 +100,49 @@ const MAX_WIDTH: f64 = 118.0;
 /// within, either part but for a probability of 2^-50.
 const TAIL: f64 = 6.0;
 
+/// Least bits of statistical security of an [`Allowance`]: an advantage of 2^-18.
+pub const MIN_STATISTICAL_BITS: u32 = 30;
+
 /// What one key may publish in all its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// Publications of values; the noise of each is made for that many.
-    pub queries: u32,
-    /// Bits `s` of statistical security, see the module.
-    pub statistical_bits: u32,
+    queries: u32,
+    statistical_bits: u32,
 }
 
 impl Allowance {
+    /// Publications, of values and labels together, and bits `s` of statistical
+    /// security, see the module. The noise of values is made for that many
+    /// publications; labels have none, so that a key of labels alone loses no
+    /// precision by a larger number.
+    ///
+    /// # Errors
+    /// [`Error::StatisticalBits`] below [`MIN_STATISTICAL_BITS`].
+    pub const fn new(queries: u32, statistical_bits: u32) -> Result<Self> {
+        if statistical_bits < MIN_STATISTICAL_BITS {
+            return Err(Error::StatisticalBits {
+                least: MIN_STATISTICAL_BITS,
+                got: statistical_bits,
+            });
+        }
+        Ok(Self {
+            queries,
+            statistical_bits,
+        })
+    }
+
+    /// Publications.
+    #[must_use]
+    pub const fn queries(&self) -> u32 {
+        self.queries
+    }
+
+    /// Bits of statistical security.
+    #[must_use]
+    pub const fn statistical_bits(&self) -> u32 {
+        self.statistical_bits
+    }
+
     /// Standard deviation of the noise for errors of the norm `distance`.
     fn sigma(&self, distance: f64) -> f64 {
         let queries = f64::from(self.queries.max(1));
@@ -121,16 +166,23 @@ pub trait Budget {
     /// What the key may publish, the same for all its life.
     fn allowance(&self) -> Allowance;
 
-    /// Counts one publication under `key`. When this returns, the count is
-    /// durable: the values are decrypted afterwards.
+    /// Counts one publication, of values or of a label, under `key`. When this
+    /// returns, the count is durable: what is published is decrypted afterwards.
     ///
     /// # Errors
     /// Where the allowance is used up, the budget is another key's, or the
     /// count could not be stored. Nothing is published then.
     fn spend(&mut self, key: &KeyId) -> core::result::Result<(), Self::Error>;
+
+    /// Counts all that is left of the allowance: the key publishes no more. When
+    /// this returns, that is durable.
+    ///
+    /// # Errors
+    /// Where the budget is another key's, or the count could not be stored.
+    fn retire(&mut self, key: &KeyId) -> core::result::Result<(), Self::Error>;
 }
 
-/// Why values were not published.
+/// Why nothing was published.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PublishError<E> {
     /// The ciphertext or the request is at fault; nothing was decrypted and
@@ -138,6 +190,10 @@ pub enum PublishError<E> {
     Refused(Error),
     /// The budget did not allow it; nothing was decrypted.
     Budget(E),
+    /// The result fills more than half of the modulus: it wrapped around, or was
+    /// made to. That it did tells a bit about the key, which is retired: make a
+    /// new one.
+    Retired,
 }
 
 impl<E> From<Error> for PublishError<E> {
@@ -151,6 +207,9 @@ impl<E: fmt::Display> fmt::Display for PublishError<E> {
         match self {
             Self::Refused(error) => error.fmt(f),
             Self::Budget(error) => error.fmt(f),
+            Self::Retired => f.write_str(
+                "the result wraps around the modulus; its key publishes no more, make a new key",
+            ),
         }
     }
 }
@@ -177,6 +236,72 @@ pub struct Expected {
     pub magnitude: f64,
     /// Bits that published values must have after the binary point.
     pub precision_bits: f64,
+}
+
+/// The statement of whoever holds the key that a result was computed as it
+/// should have been: by himself, or by somebody whom he trusts with his secret key.
+///
+/// Nothing checks it. An evaluator of whom it is stated wrongly has the secret key
+/// after one publication, whatever the budget: see the module.
+#[derive(Clone, Copy, Debug)]
+pub struct HonestEvaluator(());
+
+impl HonestEvaluator {
+    /// States it. **If it is false, [`publish_values`] publishes the secret key**,
+    /// and with it everything that was ever encrypted under it.
+    #[must_use]
+    pub const fn assume() -> Self {
+        Self(())
+    }
+}
+
+/// A result whose values may be published: of an evaluator stated honest, or
+/// verified.
+#[derive(Debug)]
+pub struct HonestResult<'ct, S, const PARTS: usize = 2>(&'ct Ciphertext<S, PARTS>);
+
+impl<'ct, S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize> HonestResult<'ct, S, PARTS> {
+    /// The result of an evaluator that is stated honest.
+    #[must_use]
+    pub const fn stated(ct: &'ct Ciphertext<S, PARTS>, _: HonestEvaluator) -> Self {
+        Self(ct)
+    }
+
+    /// A result that is, bit for bit, what the holder of the key computed again
+    /// from his own input: evaluation is deterministic. `again` must not come from
+    /// where `ct` does.
+    ///
+    /// # Errors
+    /// [`Error::NotReproduced`], [`Error::Level`], [`Error::Scale`], [`Error::Params`].
+    pub fn verified<T: AsRef<[u32]> + AsMut<[u32]>>(
+        params: &Params,
+        ct: &'ct Ciphertext<S, PARTS>,
+        again: &Ciphertext<T, PARTS>,
+    ) -> Result<Self> {
+        const OP: &str = "verification";
+        ct.check_params(params)?;
+        again.check_params(params)?;
+        if ct.level() != again.level() {
+            return Err(Error::Level {
+                operation: OP,
+                expected: again.level(),
+                got: ct.level(),
+            });
+        }
+        if ct.scale().to_bits() != again.scale().to_bits() {
+            return Err(Error::Scale {
+                operation: OP,
+                expected: again.scale(),
+                got: ct.scale(),
+            });
+        }
+        for (part, (x, y)) in ct.parts().into_iter().zip(again.parts()).enumerate() {
+            if let Some(index) = x.iter().zip(y).position(|(x, y)| x != y) {
+                return Err(Error::NotReproduced { part, index });
+            }
+        }
+        Ok(Self(ct))
+    }
 }
 
 /// The key of the pseudorandom function that the noise comes from: 32 bytes of
@@ -214,15 +339,17 @@ impl NoiseKey {
         Ok(KeyId(tag))
     }
 
-    /// The generator of the noise of size `flood` for `ct`.
+    /// The generator of the noise of size `flood` for the residues of `ct` at the
+    /// expected scale.
     fn stream<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         &self,
         params: &Params,
         ct: &Ciphertext<S, PARTS>,
+        scale: f64,
         flood: &Flood,
     ) -> ChaCha20Rng {
-        let mut mac = self.mac(b"he-edge noise  1");
-        let scale = ct.scale().to_bits();
+        let mut mac = self.mac(b"he-edge noise  2");
+        let scale = scale.to_bits();
         absorb(
             &mut mac,
             &[
@@ -369,7 +496,7 @@ impl Published<'_> {
     }
 }
 
-/// Decrypts `ct`, floods all its coefficients with noise made for the worst
+/// Decrypts a result, floods all its coefficients with noise made for the worst
 /// case of `expected.noise` and the budget's allowance, and gives the values
 /// out. Everything is checked first, then the budget is spent, and only then
 /// the key is used. Memory as for [`super::decrypt()`].
@@ -388,7 +515,7 @@ pub fn publish_values<'a, S, K, B, const PARTS: usize>(
     key: &SecretKey<K>,
     noise_key: &NoiseKey,
     budget: &mut B,
-    ct: &Ciphertext<S, PARTS>,
+    result: &HonestResult<'_, S, PARTS>,
     expected: &Expected,
     scratch: &mut [u32],
     slots: &'a mut [f64],
@@ -398,10 +525,11 @@ where
     K: AsRef<[u32]> + AsMut<[u32]>,
     B: Budget,
 {
+    let ct = result.0;
     check_answer(params, ct, expected.level, expected.scale, scratch, slots)?;
     let (flood, precision_bits) = plan(params, expected, &budget.allowance())?;
     let id = noise_key.id(params, key)?;
-    let mut rng = noise_key.stream(params, ct, &flood);
+    let mut rng = noise_key.stream(params, ct, expected.scale, &flood);
     budget.spend(&id).map_err(PublishError::Budget)?;
 
     let scratch = Erased::new(scratch);
@@ -413,6 +541,67 @@ where
         precision_bits,
         fill,
     })
+}
+
+/// Decrypts `ct`, which may come from anybody, and gives out the index, among
+/// `candidates`, of the slot with the largest real part, the first of equals. The
+/// running time does not depend on the values. Everything is checked first, then
+/// the budget is spent, and only then the key is used. Memory as for
+/// [`super::decrypt()`]; `slots` is erased.
+///
+/// # Errors
+/// [`PublishError::Refused`] with [`Error::Level`], [`Error::Scale`],
+/// [`Error::Transparent`], [`Error::Params`], [`Error::Length`], the latter also
+/// where there is no candidate or one is not below `N / 2`;
+/// [`PublishError::Budget`]; [`PublishError::Retired`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two keys, the budget, the request, and memory"
+)]
+pub fn publish_label<S, K, B, const PARTS: usize>(
+    params: &Params,
+    key: &SecretKey<K>,
+    noise_key: &NoiseKey,
+    budget: &mut B,
+    ct: &Ciphertext<S, PARTS>,
+    (level, scale): (usize, f64),
+    candidates: &[usize],
+    scratch: &mut [u32],
+    slots: &mut [f64],
+) -> core::result::Result<usize, PublishError<B::Error>>
+where
+    S: AsRef<[u32]> + AsMut<[u32]>,
+    K: AsRef<[u32]> + AsMut<[u32]>,
+    B: Budget,
+{
+    check_answer(params, ct, level, scale, scratch, slots)?;
+    check_candidates(params, candidates)?;
+    let id = noise_key.id(params, key)?;
+    budget.spend(&id).map_err(PublishError::Budget)?;
+
+    let result = decrypt(params, key, ct, level, scale, scratch, slots)?;
+    // That a result is refused is seen by whoever made it.
+    if declassify(!below(result.fill(), MAX_FILL)) {
+        budget.retire(&id).map_err(PublishError::Budget)?;
+        return Err(PublishError::Retired);
+    }
+    Ok(label(&result, candidates))
+}
+
+/// Share of the modulus beyond which a result has wrapped around, or was made to.
+const MAX_FILL: f64 = 0.5;
+
+fn check_candidates(params: &Params, candidates: &[usize]) -> Result<()> {
+    let wrong = |expected, got| Error::Length {
+        what: "label",
+        expected,
+        got,
+    };
+    if candidates.is_empty() {
+        return Err(wrong(1, 0));
+    }
+    let beyond = candidates.iter().find(|&&slot| slot >= params.slots());
+    beyond.map_or(Ok(()), |&slot| Err(wrong(params.slots(), slot)))
 }
 
 /// Whether `x < limit`; what is not a number is not.
@@ -470,7 +659,6 @@ fn add(params: &Params, flood: &Flood, rng: &mut ChaCha20Rng, limbs: &mut [u32])
 #[cfg(test)]
 mod tests {
     use super::super::encode::encode_in_place;
-    use super::super::{decrypt, publish_label};
     use super::*;
     use crate::testing::{N16, N64};
 
@@ -501,6 +689,13 @@ mod tests {
             self.spent += 1;
             if self.crash { Err("crash") } else { Ok(()) }
         }
+        fn retire(&mut self, key: &KeyId) -> core::result::Result<(), Self::Error> {
+            if *self.key.get_or_insert(*key) != *key {
+                return Err("another key's");
+            }
+            self.spent = self.allowance.queries;
+            Ok(())
+        }
     }
 
     struct Lab {
@@ -515,6 +710,8 @@ mod tests {
             let mut rng = ChaCha20Rng::from_seed([seed; 32]);
             let words = SecretKey::<Vec<u32>>::words(&N64);
             let key = SecretKey::generate(&N64, vec![0; words], &mut rng).unwrap();
+            // Fewer bits than `Allowance::new` takes, so that noise is small
+            // beside the values and can be looked at.
             let allowance = Allowance {
                 queries: 4,
                 statistical_bits: 8,
@@ -541,7 +738,7 @@ mod tests {
             self.rng.fill_bytes(&mut seed);
             let (mut c0, mut c1) = (vec![0; (LEVEL + 1) * N], vec![0; (LEVEL + 1) * N]);
             let (key, rng) = (&self.key, &mut self.rng);
-            rlwe::encrypt(&N64, key, &mut m, LEVEL, &seed, rng, &mut c0).unwrap();
+            rlwe::encrypt_with_seed(&N64, key, &mut m, LEVEL, &seed, rng, &mut c0).unwrap();
             rlwe::expand_c1(&N64, &seed, &mut c1).unwrap();
             Ciphertext::new(&N64, LEVEL, SCALE, c0, c1).unwrap()
         }
@@ -566,7 +763,7 @@ mod tests {
                 &self.key,
                 &self.noise_key,
                 &mut self.budget,
-                ct,
+                &HonestResult::stated(ct, HonestEvaluator::assume()),
                 expected,
                 &mut scratch,
                 &mut slots,
@@ -713,6 +910,83 @@ mod tests {
         assert_ne!(first, lab.publish(&a, &expected()).unwrap().0);
     }
 
+    /// All that decides what is published is in the key of the noise.
+    #[test]
+    fn the_noise_is_of_every_part_its_scale_and_its_own_size() {
+        let parts = || [vec![1; 3 * N], vec![2; 3 * N]];
+        let flood = Flood {
+            width: 20,
+            terms: 9,
+        };
+        let first = |params: &Params, level, parts: [Vec<u32>; 2], scale, flood: &Flood, key| {
+            let [c0, c1] = parts;
+            let ct = Ciphertext::new(params, level, SCALE, c0, c1).unwrap();
+            NoiseKey::new([key; 32])
+                .stream(params, &ct, scale, flood)
+                .next_u64()
+        };
+        let one = || first(&N64, 2, parts(), SCALE, &flood, 1);
+        let mut all = vec![one()];
+        assert_eq!(all, [one()]);
+        for part in 0..2 {
+            for index in [0, N, 3 * N - 1] {
+                let mut parts = parts();
+                parts[part][index] += 1;
+                all.push(first(&N64, 2, parts, SCALE, &flood, 1));
+            }
+        }
+        all.push(first(&N64, 1, parts(), SCALE, &flood, 1));
+        all.push(first(
+            &crate::testing::N64_PAIRS,
+            2,
+            parts(),
+            SCALE,
+            &flood,
+            1,
+        ));
+        let near = f64::from_bits(SCALE.to_bits() + 1);
+        all.push(first(&N64, 2, parts(), near, &flood, 1));
+        all.push(first(
+            &N64,
+            2,
+            parts(),
+            SCALE,
+            &Flood { width: 21, ..flood },
+            1,
+        ));
+        all.push(first(
+            &N64,
+            2,
+            parts(),
+            SCALE,
+            &Flood { terms: 10, ..flood },
+            1,
+        ));
+        all.push(first(&N64, 2, parts(), SCALE, &flood, 2));
+        let three = [vec![1; 3 * N], vec![2; 3 * N], vec![0; 3 * N]];
+        let three = Ciphertext::from_parts(&N64, 2, SCALE, three).unwrap();
+        let key = NoiseKey::new([1; 32]);
+        all.push(key.stream(&N64, &three, SCALE, &flood).next_u64());
+        let different: std::collections::BTreeSet<u64> = all.iter().copied().collect();
+        assert_eq!(different.len(), all.len());
+    }
+
+    /// The noise is made for the error and the rounding of the exact result, however
+    /// small the error is stated.
+    #[test]
+    fn the_noise_is_made_for_the_rounding_too() {
+        let allowance = Allowance::new(4, 30).unwrap();
+        for bound in [1.0, 4.0, 1000.0] {
+            let mut request = expected();
+            (request.noise.bound, request.precision_bits) = (bound, -30.0);
+            let (flood, _) = plan(&N64, &request, &allowance).unwrap();
+            // sqrt(24 * 4) 2^15 times the error and sqrt(64) / 2.
+            let sigma = (bound + 4.0) * 9.797_958_971_132_712 * 32_768.0;
+            let excess = flood.sigma() / sigma;
+            assert!((1.0..1.07).contains(&excess), "{bound}: {excess}");
+        }
+    }
+
     #[test]
     fn a_budget_ends_and_is_of_one_key() {
         let mut lab = Lab::new(3);
@@ -820,31 +1094,192 @@ mod tests {
         assert_eq!(lab.budget.spent, 0);
     }
 
+    impl Lab {
+        fn label(
+            &mut self,
+            ct: &Ciphertext<Vec<u32>>,
+            candidates: &[usize],
+        ) -> core::result::Result<usize, PublishError<&'static str>> {
+            let words = (ct.level() + 1) * N;
+            let (mut scratch, mut slots) = (vec![7; words], vec![7.0; N]);
+            let label = publish_label(
+                &N64,
+                &self.key,
+                &self.noise_key,
+                &mut self.budget,
+                ct,
+                (ct.level(), SCALE),
+                candidates,
+                &mut scratch,
+                &mut slots,
+            );
+            // Erased, or never touched.
+            let left = match label {
+                Err(PublishError::Refused(_) | PublishError::Budget(_)) => 7,
+                Ok(_) | Err(PublishError::Retired) => 0,
+            };
+            assert!(scratch.iter().all(|&x| x == left));
+            assert!(slots.iter().all(|&x| x == f64::from(left)));
+            label
+        }
+    }
+
     #[test]
-    fn a_label_is_the_largest_of_the_slots_named_and_spends_nothing() {
+    fn a_label_is_the_largest_of_the_slots_named_and_spends_the_budget() {
         let mut lab = Lab::new(8);
         let mut v = vec![-0.9; N / 2];
         (v[3], v[7], v[9]) = (-0.25, -0.5, 0.75);
         let ct = lab.encrypt(&v);
-        let (mut scratch, mut slots) = (vec![0; (LEVEL + 1) * N], vec![0.0; N]);
-        let (s, key) = (&mut scratch, &lab.key);
-        let result = decrypt(&N64, key, &ct, LEVEL, SCALE, s, &mut slots).unwrap();
-        assert_eq!(publish_label(&result, &[0, 3, 7, 9]), Ok(3));
-        assert_eq!(publish_label(&result, &[0, 3, 7]), Ok(1), "all negative");
-        assert_eq!(
-            publish_label(&result, &[9, 9]),
-            Ok(0),
-            "the first of equals"
-        );
-        assert!(matches!(
-            publish_label(&result, &[]),
-            Err(Error::Length { expected: 1, .. })
-        ));
-        assert!(matches!(
-            publish_label(&result, &[0, N / 2]),
-            Err(Error::Length { got: 32, .. })
-        ));
-        assert_eq!(lab.budget.spent, 0);
+        for (candidates, got) in [(vec![], 0), (vec![0, N / 2], N / 2)] {
+            assert!(matches!(
+                lab.label(&ct, &candidates),
+                Err(PublishError::Refused(Error::Length { got: g, .. })) if g == got
+            ));
+        }
+        assert_eq!(lab.budget.spent, 0, "a refusal spends nothing");
+        assert_eq!(lab.label(&ct, &[0, 3, 7, 9]), Ok(3));
+        assert_eq!(lab.label(&ct, &[0, 3, 7]), Ok(1), "all negative");
+        assert_eq!(lab.label(&ct, &[9, 9]), Ok(0), "the first of equals");
+        // Of the same budget as values.
+        lab.publish(&ct, &expected()).unwrap();
+        assert_eq!(lab.budget.spent, 4);
+        let end = lab.label(&ct, &[0, 1]);
+        assert_eq!(end, Err(PublishError::Budget("used up")));
         assert_eq!(format!("{:?}", lab.noise_key), "NoiseKey(..)");
+    }
+
+    #[test]
+    fn a_label_of_a_result_that_wrapped_around_retires_the_key() {
+        let mut lab = Lab::new(9);
+        let honest = lab.encrypt(&values());
+        // c0 + Q / 2 in the first coefficient.
+        let (mut c0, c1) = lab.encrypt(&values()).into_storage();
+        for (i, limb) in c0.chunks_exact_mut(N).enumerate() {
+            let m = N64.prime(i).unwrap().modulus();
+            // (Q - 1) / 2 is -1 / 2 modulo each prime.
+            let half = (m.value() - 1) / 2;
+            for x in limb {
+                *x = m.add(*x, half);
+            }
+        }
+        let wrapped = Ciphertext::new(&N64, LEVEL, SCALE, c0, c1).unwrap();
+        assert_eq!(lab.label(&wrapped, &[0, 1]), Err(PublishError::Retired));
+        assert_eq!(lab.budget.spent, 4);
+        let end = lab.label(&honest, &[0, 1]);
+        assert_eq!(end, Err(PublishError::Budget("used up")));
+    }
+
+    #[test]
+    fn a_scale_some_units_off_gives_the_same_noise() {
+        let mut lab = Lab::new(10);
+        let ct = lab.encrypt(&values());
+        let first = lab.publish(&ct, &expected()).unwrap().0;
+        let (c0, c1) = ct.into_storage();
+        let near = f64::from_bits(SCALE.to_bits() + 4);
+        let ct = Ciphertext::new(&N64, LEVEL, near, c0, c1).unwrap();
+        assert_eq!(lab.publish(&ct, &expected()).unwrap().0, first);
+    }
+
+    #[test]
+    fn an_allowance_has_a_least_security() {
+        let least = MIN_STATISTICAL_BITS;
+        assert_eq!(least, 30);
+        for got in [0, 1, 29] {
+            let refusal = Allowance::new(4, got).unwrap_err();
+            assert_eq!(refusal, Error::StatisticalBits { least, got });
+            assert!(refusal.to_string().contains("at least 30"));
+        }
+        let allowance = Allowance::new(4, 30).unwrap();
+        assert_eq!((allowance.queries(), allowance.statistical_bits()), (4, 30));
+    }
+
+    #[test]
+    fn a_result_is_verified_bit_for_bit() {
+        let mut lab = Lab::new(11);
+        let ct = lab.encrypt(&values());
+        let copy = || {
+            let [c0, c1] = ct.parts().map(<[u32]>::to_vec);
+            (LEVEL, SCALE, c0, c1)
+        };
+        let verify = |(level, scale, mut c0, mut c1): (usize, f64, Vec<u32>, Vec<u32>)| {
+            c0.truncate((level + 1) * N);
+            c1.truncate((level + 1) * N);
+            let again = Ciphertext::new(&N64, level, scale, c0, c1).unwrap();
+            HonestResult::verified(&N64, &ct, &again).map(|_| ())
+        };
+        assert_eq!(verify(copy()), Ok(()));
+        for (part, index) in [(0, 0), (0, 3 * N - 1), (1, 0), (1, 3 * N - 1)] {
+            let mut other = copy();
+            let half = if part == 0 {
+                &mut other.2
+            } else {
+                &mut other.3
+            };
+            half[index] ^= 1;
+            assert_eq!(verify(other), Err(Error::NotReproduced { part, index }));
+        }
+        let mut other = copy();
+        other.1 = f64::from_bits(SCALE.to_bits() + 1);
+        assert!(matches!(verify(other), Err(Error::Scale { .. })));
+        let mut other = copy();
+        other.0 = LEVEL - 1;
+        assert!(matches!(verify(other), Err(Error::Level { .. })));
+        let part = || vec![1; (LEVEL + 1) * N];
+        let foreign = Ciphertext::new(&N16, LEVEL, SCALE, part(), part()).unwrap();
+        let refusal = HonestResult::verified(&N64, &ct, &foreign).unwrap_err();
+        assert!(matches!(refusal, Error::Params { .. }));
+    }
+
+    /// What [`HonestEvaluator`] is worth where it is false: one publication, with
+    /// the least security and far within the modulus, is the key.
+    #[test]
+    fn an_evaluator_stated_honest_that_lies_has_the_key_after_one_publication() {
+        let mut lab = Lab::new(12);
+        lab.budget.allowance = Allowance::new(1, 30).unwrap();
+        let level = N64.max_level();
+        let scale = 2f64.powi(100);
+        // The constants 1 and 2^99 in the NTT domain, modulo each prime.
+        let constant = |log2: u32| -> Vec<u32> {
+            let limb = |i: usize| {
+                let q = u64::from(N64.prime(i).unwrap().modulus().value());
+                let x = (0..log2).fold(1, |x: u64, _| 2 * x % q);
+                [x as u32; N]
+            };
+            (0..=level).flat_map(limb).collect()
+        };
+        let crafted = Ciphertext::new(&N64, level, scale, constant(0), constant(99)).unwrap();
+        let request = Expected {
+            level,
+            scale,
+            noise: Noise::error(&N64).plus(Noise::rounding(&N64)),
+            magnitude: 64.0,
+            precision_bits: 40.0,
+        };
+        let (mut scratch, mut slots) = (vec![0; (level + 1) * N], vec![0.0; N]);
+        let published = publish_values(
+            &N64,
+            &lab.key,
+            &lab.noise_key,
+            &mut lab.budget,
+            &HonestResult::stated(&crafted, HonestEvaluator::assume()),
+            &request,
+            &mut scratch,
+            &mut slots,
+        )
+        .unwrap();
+        assert!(published.fill() < 0.5);
+        let largest = published
+            .values()
+            .iter()
+            .fold(0.0, |a: f64, x| a.max(x.abs()));
+        assert!(largest < 64.0, "ordinary values");
+        let mut given = [published.values(), published.imaginary()].concat();
+        encode_in_place(&mut given, 2.0).unwrap();
+        let recovered: Vec<i8> = given.iter().map(|&x| x as i8).collect();
+        let words = SecretKey::<Vec<u32>>::words(&N64);
+        let copy = SecretKey::from_coefficients(&N64, vec![0; words], &recovered).unwrap();
+        for i in 0..N64.limbs() {
+            assert_eq!(copy.limb(&N64, i), lab.key.limb(&N64, i));
+        }
     }
 }

@@ -137,16 +137,14 @@ impl Known {
             .with(Noise::mod_down(params))
     }
 
-    /// Divided by the prime of `level` and rounded, in `parts` parts.
-    pub(crate) fn rescaled(self, params: &Params, level: usize, parts: usize) -> Self {
+    /// Two parts divided by the prime of `level` and rounded.
+    pub(crate) fn rescaled(self, params: &Params, level: usize) -> Self {
         let Some(q) = prime(params, level) else {
             return Self::UNKNOWN;
         };
         let Self { noise, message } = self.within(params, level);
         Self {
-            noise: noise
-                .times(1.0 / q, 1.0 / q)
-                .plus(Noise::division(params, parts)),
+            noise: noise.times(1.0 / q, 1.0 / q).plus(Noise::division(params)),
             message: message.times(1.0 / q, 1.0 / q),
         }
     }
@@ -355,7 +353,7 @@ mod tests {
         assert_eq!((sum.noise(), sum.message()), (Noise::ZERO, Message::ZERO));
         add(&P, &mut sum, &stated(2)).unwrap();
         assert_eq!((sum.noise(), sum.message()), (NOISE, MESSAGE));
-        sum.reset(2, SCALE).unwrap();
+        sum.reset(&P, 2, SCALE).unwrap();
         assert_eq!(sum.noise(), Noise::ZERO);
         // Zero times what is unknown is zero, not NaN.
         let mut product = unknown(2);
@@ -381,6 +379,99 @@ mod tests {
             let mut ct = unknown(2).with_noise(NOISE, large);
             drop_level(&P, &mut ct, 1).unwrap();
             assert_eq!(ct.noise().bound.is_finite(), fits);
+        }
+    }
+
+    /// Every switch of a hoisted sum adds the product with its key, the division by
+    /// `P` comes once, and the identity needs neither.
+    #[test]
+    fn a_hoisted_sum_counts_every_switch() {
+        let one = stated(2).track().get();
+        let product = Noise::key_product(&P, 2).unwrap();
+        let division = Noise::mod_down(&P);
+        for (elements, switches, root) in [
+            (vec![1], 0.0, 0.0f64),
+            (vec![5], 1.0, 1.0),
+            (vec![1, 5, 25], 2.0, 2.0),
+            (vec![5, 25, 125, 1, 5], 4.0, 6.0),
+        ] {
+            let sum = one.hoisted(&P, 2, elements.into_iter()).noise;
+            let once = f64::from(u8::from(switches > 0.0));
+            let bound = NOISE.bound + switches * product.bound + once * division.bound;
+            assert!(near(sum.bound, bound), "{switches}: {} {bound}", sum.bound);
+            let variance = root * product.sigma.powi(2) + once * division.sigma.powi(2);
+            assert!(near(sum.sigma, variance.sqrt().hypot(NOISE.sigma)));
+        }
+    }
+
+    /// The same through the operation, of which the weights are ones.
+    #[test]
+    fn a_hoisted_operation_carries_the_noise_of_every_switch() {
+        use crate::ring::automorphism::rotation;
+        use crate::rlwe::{KeySet, SecretKey, SwitchKey, SwitchTarget};
+        use rand_core::SeedableRng;
+        let mut rng = chacha20::ChaCha20Rng::from_seed([3; 32]);
+        let words = SecretKey::<Vec<u32>>::words(&P);
+        let secret = SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let steps = [1, 2, 3, 4];
+        let keys = steps.map(|steps| {
+            let storage = vec![0; crate::rlwe::keys::switching_key_words(&P, 2)];
+            let target = SwitchTarget::Galois(rotation(N, steps));
+            let mut errors = [0; N];
+            SwitchKey::generate(&P, &secret, target, 2, &mut rng, &mut errors, storage).unwrap()
+        });
+        let ct = stated(2);
+        let mut memory = vec![0; hoisting_words(&P, 2)];
+        let mut hoisted = Hoisted::new(&P, &ct, &mut memory).unwrap();
+        let limbs = || vec![0; 3 * N];
+        let mut out = Ciphertext::zero(&P, 2, SCALE, limbs(), limbs()).unwrap();
+        let product = Noise::key_product(&P, 2).unwrap();
+        let division = Noise::mod_down(&P);
+        let expected = 4.0 * (NOISE.bound + product.bound) + division.bound;
+        let keys = KeySet::new(&keys);
+        hoisted.sum(&P, &steps, keys, &mut out).unwrap();
+        assert!(
+            near(out.noise().bound, expected),
+            "{} {expected}",
+            out.noise().bound
+        );
+
+        let one = (1u64 << 26) as f64;
+        let (mut buffer, mut coefficients) = ([0.0; N], [0; N]);
+        encode(&[1.0; N / 2], one, &mut buffer, &mut coefficients, |x| {
+            x as i32
+        })
+        .unwrap();
+        let weights = steps.map(|_| {
+            let storage = vec![0; Weight::<Vec<u32>>::words(&P, 2)];
+            let weight = Weight::new(&P, &coefficients, 2, one, storage).unwrap();
+            weight.with_noise(Noise::ZERO, Message::within(1.0))
+        });
+        hoisted
+            .weighted_sum(&P, &steps, &weights, keys, &mut out)
+            .unwrap();
+        let expected = 4.0 * one * (NOISE.bound + product.bound) + division.bound;
+        assert!(
+            near(out.noise().bound, expected),
+            "{} {expected}",
+            out.noise().bound
+        );
+    }
+
+    /// Of a message that may wrap around nothing is claimed once it is decrypted.
+    #[test]
+    fn a_decryption_that_may_have_wrapped_around_has_no_bound() {
+        use rand_core::SeedableRng;
+        let mut rng = chacha20::ChaCha20Rng::from_seed([3; 32]);
+        let words = crate::rlwe::SecretKey::<Vec<u32>>::words(&P);
+        let key = crate::rlwe::SecretKey::generate(&P, vec![0; words], &mut rng).unwrap();
+        let half = 0.5 * P.log_q(1).exp2() / SCALE;
+        for (share, fits) in [(0.99, true), (1.01, false)] {
+            let ct = unknown(1).with_noise(NOISE, Message::within(share * half));
+            let (mut scratch, mut slots) = ([0; 2 * N], [0.0; N]);
+            let result =
+                crate::ckks::decrypt(&P, &key, &ct, 1, SCALE, &mut scratch, &mut slots).unwrap();
+            assert_eq!(result.noise().bound.is_finite(), fits);
         }
     }
 

@@ -9,13 +9,14 @@ use super::kernel::{self, RadixStep};
 use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len};
 use crate::params::{MAX_LIMBS, Params};
+use zeroize::Zeroizing;
 
 /// Pairs of primes of a chain.
 const MAX_PAIRS: usize = (MAX_LIMBS * (MAX_LIMBS - 1)) >> 1;
 
 /// Constants for the first `limbs` primes of a set.
 #[derive(Clone, Debug)]
-pub struct Crt {
+pub(crate) struct Crt {
     limbs: usize,
     moduli: [Option<Modulus>; MAX_LIMBS],
     /// `q_j^-1 mod q_i` for `j < i`, at `i (i - 1) / 2 + j`, in Montgomery form.
@@ -30,7 +31,7 @@ impl Crt {
     ///
     /// # Errors
     /// [`Error::Level`] if the chain is shorter.
-    pub fn new(params: &Params, limbs: usize) -> Result<Self> {
+    pub(crate) fn new(params: &Params, limbs: usize) -> Result<Self> {
         if limbs == 0 || limbs > params.data_limbs() {
             return Err(Error::Level {
                 operation: "reconstruction",
@@ -67,15 +68,8 @@ impl Crt {
     }
 
     /// The product of the primes, as a float.
-    #[must_use]
-    pub const fn modulus(&self) -> f64 {
+    pub(crate) const fn modulus(&self) -> f64 {
         self.modulus
-    }
-
-    /// Number of primes.
-    #[must_use]
-    pub const fn limbs(&self) -> usize {
-        self.limbs
     }
 
     /// Those of every prime, in order.
@@ -110,7 +104,8 @@ impl Crt {
     }
 
     /// The centred value with residues `residue(i)` for limb `i`, as a float.
-    pub fn value(&self, residue: impl Fn(usize) -> u32) -> f64 {
+    #[cfg(test)]
+    pub(crate) fn value(&self, residue: impl Fn(usize) -> u32) -> f64 {
         value(self.steps(), residue)
     }
 
@@ -120,13 +115,16 @@ impl Crt {
     /// # Errors
     /// [`Error::Length`] unless there are as many limbs of `out.len()` residues as
     /// primes.
-    pub fn values(&self, residues: &[u32], out: &mut [f64]) -> Result<f64> {
+    pub(crate) fn values(&self, residues: &[u32], out: &mut [f64]) -> Result<f64> {
         let n = out.len();
         check_len("residues", residues.len(), self.limbs * n)?;
         let (done, mut largest) =
             self.with_steps(|steps| kernel::reconstruct(steps, residues, out));
+        let mut digits = Zeroizing::new([0; MAX_LIMBS]);
         for (k, x) in out.iter_mut().enumerate().skip(done) {
-            *x = self.value(|limb| residues.get(limb * n + k).copied().unwrap_or(0));
+            *x = value_by(self.steps(), &mut digits, |limb| {
+                residues.get(limb * n + k).copied().unwrap_or(0)
+            });
             largest = f64::max(largest, libm::fabs(*x));
         }
         Ok(largest)
@@ -134,11 +132,21 @@ impl Crt {
 }
 
 /// The centred value with residues `residue(i)` modulo the prime of step `i`.
+#[cfg(any(test, feature = "kernel-comparison"))]
 pub(crate) fn value<'a>(
     steps: impl Iterator<Item = RadixStep<'a>>,
     residue: impl Fn(usize) -> u32,
 ) -> f64 {
-    let mut digits = [0i32; MAX_LIMBS];
+    value_by(steps, &mut Zeroizing::new([0; MAX_LIMBS]), residue)
+}
+
+/// The centred value with residues `residue(i)` modulo the prime of step `i`; with memory
+/// for the digits, which the caller erases.
+fn value_by<'a>(
+    steps: impl Iterator<Item = RadixStep<'a>>,
+    digits: &mut [i32; MAX_LIMBS],
+    residue: impl Fn(usize) -> u32,
+) -> f64 {
     let mut value = 0.0;
     for (i, step) in steps.enumerate() {
         let m = step.modulus;

@@ -8,12 +8,16 @@
 //! bit-reversed order of [`ntt`]); each function says which it takes.
 //! Ciphertexts, keys and plaintexts of the layers above are always in the NTT
 //! domain, and only [`crate::rlwe::gadget`], [`crate::ckks::evaluator`] and
-//! [`crate::rlwe::decrypt`] leave it, inside one function.
+//! `rlwe::decrypt` leave it, inside one function.
+//!
+//! The domain is no type: nearly every object of the layers above is in the NTT domain, and
+//! the three functions that leave it do so for one limb at a time. A `Poly<Domain>` was
+//! written, and nothing used it.
 
 use crate::error::{Error, Result};
 
 pub mod automorphism;
-pub mod crt;
+pub(crate) mod crt;
 pub mod kernel;
 pub mod ntt;
 pub mod sample;

@@ -37,7 +37,7 @@ pub struct Uniform {
 
 impl Uniform {
     /// The stream of `seed` numbered `stream`. Every limb of every polynomial
-    /// under one seed has its own number, see [`stream`].
+    /// of every kind of object under one seed has its own number, see [`stream`].
     #[must_use]
     pub fn new(seed: &[u8; SEED_LEN], stream: u64, m: &Modulus) -> Self {
         Self {
@@ -87,11 +87,31 @@ impl Uniform {
     }
 }
 
-/// Number of the stream of limb `limb` of digit `digit`: ciphertexts have one
-/// digit, switching keys one per gadget digit.
+/// What a uniform polynomial belongs to. Objects of different domains share no
+/// polynomial, even where somebody gives them one seed: a public key and a
+/// ciphertext with the same `a` differ by the message and small errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// A ciphertext, of messages and of encrypted weights alike.
+    Ciphertext,
+    /// A public key.
+    PublicKey,
+    /// The switching key of a Galois element, or of 0 for relinearisation.
+    SwitchingKey(u32),
+}
+
+/// Number of the stream of limb `limb` of digit `digit`, both below 256, of an
+/// object: ciphertexts and public keys have one digit, switching keys one per
+/// gadget digit. The highest byte is the kind of the object, in the wire format's
+/// numbers, and bits 16 .. 47 the Galois element.
 #[must_use]
-pub const fn stream(digit: usize, limb: usize) -> u64 {
-    ((digit as u64) << 8) | limb as u64
+pub const fn stream(domain: Domain, digit: usize, limb: usize) -> u64 {
+    let (kind, element) = match domain {
+        Domain::Ciphertext => (2, 0),
+        Domain::PublicKey => (4, 0),
+        Domain::SwitchingKey(element) => (5, element),
+    };
+    (kind << 56) | ((element as u64) << 16) | ((digit as u64) << 8) | limb as u64
 }
 
 /// One centred binomial error, `-21 ..= 21`, in constant time.
@@ -126,9 +146,11 @@ mod tests {
     fn uniform_residues_match_the_specification() {
         // An implementation of the specification by bytes.
         let m = Modulus::new(188_417).unwrap();
-        let mut u = Uniform::new(&[7; 32], stream(2, 3), &m);
+        let number = stream(Domain::SwitchingKey(0x0804), 2, 3);
+        assert_eq!(number, 0x0500_0000_0804_0203);
+        let mut u = Uniform::new(&[7; 32], number, &m);
         let mut rng = ChaCha8Rng::from_seed([7; 32]);
-        rng.set_stream(0x0203);
+        rng.set_stream(number);
         let mut checked = 0;
         let mut sum = 0.0;
         while checked < 10_000 {
@@ -145,6 +167,25 @@ mod tests {
         // Mean of a uniform residue, standard error q / sqrt(12 n).
         let mean = sum / 10_000.0;
         assert!((mean - 94_208.0).abs() < 5.0 * 188_417.0 / (12.0f64 * 10_000.0).sqrt());
+    }
+
+    #[test]
+    fn no_two_limbs_have_one_stream() {
+        let kinds = [0, 1, 5, 255, 0x7fff, u32::MAX].map(Domain::SwitchingKey);
+        let domains = kinds
+            .into_iter()
+            .chain([Domain::Ciphertext, Domain::PublicKey]);
+        let mut numbers = std::collections::BTreeSet::new();
+        let mut count = 0;
+        for domain in domains {
+            for digit in [0, 1, 16, 255] {
+                for limb in [0, 1, 16, 255] {
+                    numbers.insert(stream(domain, digit, limb));
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(numbers.len(), count);
     }
 
     /// A generator of given words.

@@ -1,4 +1,9 @@
 //! The integers that messages are made of.
+//!
+//! A board encodes in single precision into words of 32 bits. A host may take `i64` up to
+//! 2^62, for a scale of 2^40 that two primes of 20 bits rescale; it is carried over to a
+//! prime as two words, in constant time. From 2^53 on a coefficient has the precision of
+//! the double that it was rounded from.
 
 use crate::arith::Modulus;
 use crate::error::{Error, Result};

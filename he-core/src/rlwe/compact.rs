@@ -171,7 +171,7 @@ impl<C: Coefficient> fmt::Debug for Encryption<'_, C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SecretKey, encrypt};
+    use super::super::{SecretKey, encrypt_with_seed};
     use super::*;
     use crate::Error;
     use crate::params::N4096_DEPTH3;
@@ -191,7 +191,7 @@ mod tests {
         rng.fill_bytes(&mut seed);
         let limbs = params.data_limbs();
         let mut expected = vec![0; limbs * n];
-        encrypt(
+        encrypt_with_seed(
             params,
             &key,
             &mut message.clone(),

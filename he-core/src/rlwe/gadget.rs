@@ -8,6 +8,18 @@
 //! exactly, where `r` is the residue of `k` modulo `P`, the result has the bits
 //! of the product formed apart and added at the end.
 //!
+//! Little is alive at a time. Limbs of memory:
+//!
+//! | step | at level `l` | at level 3 |
+//! |---|---|---|
+//! | the pair, at every step | `2 (l + 1)` | 8 |
+//! | own limbs; the other data primes; the special prime (below) | `l + 2` | 5 |
+//! | division by `P` | 3 | 3 |
+//!
+//! So 13 limbs at level 3, 208 KiB at N = 4096, where a product formed apart, one target
+//! limb after the other, took 17. Waiting digits packed into bits would, on paper, take
+//! 196 KiB and about a million instructions more per switch; 208 KiB fit a board of 256.
+//!
 //! A key is consumed as a stream in the order of [`KeyLimb`], in chunks of any
 //! size, and never resident:
 //!

@@ -3,6 +3,7 @@
 use super::gadget::factors::special_product;
 use super::gadget::order::KeyLimb;
 use super::subtract_product;
+use crate::arith::Modulus;
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::{
@@ -118,9 +119,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Drop for SecretKey<S> {
 
 /// Words of the `b` half of a switching key for level `level`: for each digit
 /// ([`Params::digits`]) one polynomial over the primes of the level and the
-/// special ones.
+/// special ones. `usize::MAX` for a level that the set does not have.
 #[must_use]
 pub const fn switching_key_words(params: &Params, level: usize) -> usize {
+    if level > params.max_level() {
+        return usize::MAX;
+    }
     params.digits(level) * (level + 1 + params.special_limbs()) * params.n()
 }
 
@@ -129,7 +133,8 @@ pub const fn switching_key_words(params: &Params, level: usize) -> usize {
 /// Digit `i` is an encryption of `P g_i s'`, where the gadget `g_i` is one
 /// modulo the primes of the digit and zero modulo the other data primes: `b_ij =
 /// e_i - a_ij s + [q_j in digit i] P s'`. The order is that in which the
-/// evaluator consumes a stream, [`KeyLimb`]'s. `a_ij` comes from stream `sample::stream(i, j)` of `seed`.
+/// evaluator consumes a stream, [`KeyLimb`]'s. `a_ij` comes from stream
+/// `sample::stream(target.domain(), i, j)` of `seed`.
 ///
 /// **A seed must never be used twice under one key.** `errors` is scratch for
 /// N integers; it is erased before returning.
@@ -167,14 +172,14 @@ pub fn switching_key(
         }
         for j in params.targets(level) {
             let at = KeyLimb { target: j, digit }.index(params, level);
-            let Some(b) = out.chunks_exact_mut(n).nth(at) else {
+            let Some(b) = at.and_then(|at| out.chunks_exact_mut(n).nth(at)) else {
                 continue;
             };
             let prime = params.prime(j)?;
             let m = prime.modulus();
             kernel::lift_i32(errors.0, b, m.r(), m);
             ntt::forward(b, prime)?;
-            let mut a = Uniform::new(seed, sample::stream(digit, j), m);
+            let mut a = Uniform::new(seed, sample::stream(target.domain(), digit, j), m);
             subtract_product(b, &mut a, key.limb(params, j)?, m);
             if params.digit(digit, level).contains(&j) {
                 let p = m.to_mont(special_product(params, m)?);
@@ -277,7 +282,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         for limb in words.chunks_exact_mut(params.n()) {
             let Some(here) = at else { break };
             let m = params.prime(here.target)?.modulus();
-            Uniform::new(&self.seed, sample::stream(here.digit, here.target), m).fill(limb);
+            self.uniform(here, m).fill(limb);
             at = here.next(params, self.level);
         }
         self.a = Some(storage);
@@ -318,6 +323,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         }
     }
 
+    /// The stream of one limb of the uniform half.
+    fn uniform(&self, at: KeyLimb, m: &Modulus) -> Uniform {
+        let stream = sample::stream(self.target.domain(), at.digit, at.target);
+        Uniform::new(&self.seed, stream, m)
+    }
+
     /// Whether it keeps its uniform half.
     pub(crate) const fn is_expanded(&self) -> bool {
         self.a.is_some()
@@ -325,16 +336,17 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
 
     /// One limb of both halves of a key that keeps them.
     pub(crate) fn halves(&self, params: &Params, at: KeyLimb) -> Result<(&[u32], &[u32])> {
-        let (n, place) = (params.n(), at.index(params, self.level));
+        let missing = Error::Key {
+            target: self.target,
+            level: self.level,
+        };
+        let (n, place) = (params.n(), at.index(params, self.level).ok_or(missing)?);
         let b = self.b.as_ref().chunks_exact(n).nth(place);
         let a = self
             .a
             .as_ref()
             .and_then(|a| a.as_ref().chunks_exact(n).nth(place));
-        b.zip(a).ok_or(Error::Key {
-            target: self.target,
-            level: self.level,
-        })
+        b.zip(a).ok_or(missing)
     }
 
     /// Hands one limb over in chunks `(b, a)`.
@@ -345,12 +357,12 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         mut f: impl FnMut(&[u32], &[u32]) -> Result<()>,
     ) -> Result<()> {
         let n = params.n();
-        // At a lower level a key has the same limbs, in other places.
-        let place = at.index(params, self.level);
         let missing = Error::Key {
             target: self.target,
             level: self.level,
         };
+        // At a lower level a key has the same limbs, in other places.
+        let place = at.index(params, self.level).ok_or(missing)?;
         let mut halves = [Some(&self.b), self.a.as_ref()]
             .into_iter()
             .flatten()
@@ -360,7 +372,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
             return f(b, a);
         }
         let m = params.prime(at.target)?.modulus();
-        let mut uniform = Uniform::new(&self.seed, sample::stream(at.digit, at.target), m);
+        let mut uniform = self.uniform(at, m);
         let mut a = [0; 256];
         for b in b.chunks(a.len()) {
             let Some(a) = a.get_mut(..b.len()) else { break };
@@ -435,13 +447,7 @@ pub const fn conjugation(params: &Params) -> SwitchTarget {
 }
 
 /// `b += P s'`, where `s` is in Montgomery form and so is `p`.
-fn add_source(
-    b: &mut [u32],
-    s: &[u32],
-    target: SwitchTarget,
-    p: i32,
-    m: &crate::arith::Modulus,
-) -> Result<()> {
+fn add_source(b: &mut [u32], s: &[u32], target: SwitchTarget, p: i32, m: &Modulus) -> Result<()> {
     let plain = |x: u32| m.mont(m.mont(x as i32, 1), p);
     match target {
         SwitchTarget::Square => {

@@ -7,27 +7,50 @@ pub mod compact;
 pub mod gadget;
 pub mod keys;
 pub mod public;
+mod seed;
 
 pub use coefficient::Coefficient;
 pub use compact::{CompactKey, Encryption};
 pub use gadget::{KeyLimb, KeySwitch};
 pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
 pub use public::{PublicKey, PublicScratch, encrypt_public};
+pub use seed::KeySeed;
 
 use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::ring::{
     kernel, ntt,
-    sample::{self, SEED_LEN, Uniform},
+    sample::{self, Domain, SEED_LEN, Uniform},
 };
 use crate::secret::first_negative;
 use rand_core::CryptoRng;
 
 /// Encrypts integers ([`Coefficient`]) under a secret key: writes `c0 = m + e - a s`, NTT
 /// domain, for the limbs `0 ..= level` into `c0`; the other half is
-/// `c1 = a`, expanded from `seed` (see [`expand_c1`]).
+/// `c1 = a`, expanded from the seed that is returned (see [`expand_c1`]).
 ///
-/// The error is added to `message` in place; the caller erases it.
+/// The error is added to `message` in place; the caller erases it. The seed is
+/// drawn from `rng` first, then the errors. A generator that repeats itself repeats
+/// both, and two such ciphertexts show the difference of their messages: never
+/// encrypt with the generator that a key was derived from (see [`KeySeed`]).
+///
+/// # Errors
+/// As [`encrypt_with_seed`].
+pub fn encrypt<C: Coefficient>(
+    params: &Params,
+    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    message: &mut [C],
+    level: usize,
+    rng: &mut impl CryptoRng,
+    c0: &mut [u32],
+) -> Result<[u8; SEED_LEN]> {
+    let mut seed = [0; SEED_LEN];
+    rng.fill_bytes(&mut seed);
+    encrypt_with_seed(params, key, message, level, &seed, rng, c0)?;
+    Ok(seed)
+}
+
+/// [`encrypt`] with a seed that the caller chose, for known-answer vectors.
 ///
 /// **A seed must never be used twice under one key**: two ciphertexts with the
 /// same `a` reveal the difference of their messages. The generator of `rng`
@@ -37,7 +60,7 @@ use rand_core::CryptoRng;
 /// [`Error::Level`] or [`Error::Length`]; [`Error::Range`] for a message
 /// coefficient within 21 of the range of `i32`, or for one that its error takes
 /// farther from zero than `2^62`.
-pub fn encrypt<C: Coefficient>(
+pub fn encrypt_with_seed<C: Coefficient>(
     params: &Params,
     key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
     message: &mut [C],
@@ -88,7 +111,7 @@ fn encrypt_limb<C: Coefficient>(
     let m = prime.modulus();
     C::lift(message, limb, m.r(), m);
     ntt::forward(limb, prime)?;
-    let mut a = Uniform::new(seed, sample::stream(0, i), m);
+    let mut a = Uniform::new(seed, sample::stream(Domain::Ciphertext, 0, i), m);
     subtract_product(limb, &mut a, s_mont, m);
     Ok(())
 }
@@ -116,17 +139,37 @@ pub fn expand_c1(params: &Params, seed: &[u8; SEED_LEN], c1: &mut [u32]) -> Resu
     check_len("ciphertext half", c1.len(), whole)?;
     for (i, limb) in c1.chunks_exact_mut(n).enumerate() {
         params.check_level("expansion", i)?;
-        Uniform::new(seed, sample::stream(0, i), params.prime(i)?.modulus()).fill(limb);
+        let stream = sample::stream(Domain::Ciphertext, 0, i);
+        Uniform::new(seed, stream, params.prime(i)?.modulus()).fill(limb);
     }
     Ok(())
 }
 
-/// Decrypts: writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain,
-/// into `out`, which has as many limbs as each part.
+/// Decrypts without any guard: **whoever sees what it writes may compute the key**,
+/// of a crafted ciphertext from one decryption. [`crate::ckks::decrypt()`] is what a
+/// holder of a key calls. This is for known-answer vectors, as insecure sets are.
+///
+/// Writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain, into `out`, which
+/// has as many limbs as each part.
 ///
 /// # Errors
-/// [`Error::Length`] or [`Error::Level`].
-pub fn decrypt<const PARTS: usize>(
+/// [`Error::Length`], [`Error::Level`] or [`Error::Params`].
+#[cfg(feature = "insecure-test-sets")]
+pub fn declassify_decryption<const PARTS: usize>(
+    params: &Params,
+    key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+    parts: [&[u32]; PARTS],
+    out: &mut [u32],
+) -> Result<()> {
+    decrypt(params, key, parts, out)
+}
+
+/// Decrypts: writes `c0 + c1 s`, or `c0 + c1 s + c2 s^2`, coefficient domain,
+/// into `out`, which has as many limbs as each part; the caller erases it.
+///
+/// # Errors
+/// [`Error::Length`], [`Error::Level`] or [`Error::Params`].
+pub(crate) fn decrypt<const PARTS: usize>(
     params: &Params,
     key: &SecretKey<impl AsRef<[u32]> + AsMut<[u32]>>,
     parts: [&[u32]; PARTS],

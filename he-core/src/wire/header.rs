@@ -7,7 +7,7 @@ use crate::ring::{automorphism, sample::SEED_LEN};
 use crate::rlwe::{KeyLimb, SwitchTarget};
 
 /// Version of the format.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// First bytes of every object.
 pub const MAGIC: [u8; 4] = *b"HEDG";
@@ -127,13 +127,8 @@ impl Object {
             Self::Ciphertext { scale }
             | Self::SeededCiphertext { scale }
             | Self::ThreePartCiphertext { scale } => scale.to_bits(),
-            Self::SwitchingKey {
-                target: SwitchTarget::Galois(element),
-            } => element as u64,
-            Self::PublicKey
-            | Self::SwitchingKey {
-                target: SwitchTarget::Square,
-            } => 0,
+            Self::SwitchingKey { target } => target.element() as u64,
+            Self::PublicKey => 0,
         }
     }
 

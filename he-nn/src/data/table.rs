@@ -1,4 +1,4 @@
-//! The Pima diabetes table: a row a person, eight features and an outcome, as
+//! The Pima diabetes table: one row per person, eight features and an outcome, as
 //! CSV without a header, or with one.
 //!
 //! Zeros that stand for missing values (in glucose, blood pressure, skin
@@ -38,7 +38,7 @@ pub enum TableError {
         directory: PathBuf,
     },
     /// The file cannot be read as CSV.
-    #[error("{} is not a table of nine numbers a row ({source}); download it again", file.display())]
+    #[error("{} is not a table of nine numbers per row ({source}); download it again", file.display())]
     Csv {
         /// Which file.
         file: PathBuf,

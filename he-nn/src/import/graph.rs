@@ -1,6 +1,6 @@
 //! A graph of ONNX operators as a sequence of layers.
 //!
-//! Whatever depends on the input is kept as a polynomial, with one coefficient a
+//! Whatever depends on the input is kept as a polynomial, with one coefficient per
 //! power for all its values, of the results of a layer with weights (or of the
 //! input): `x * x`, `Pow`, and sums and multiples of them change the polynomial,
 //! and the next layer with weights closes it. What is affine goes into the
@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Kernel, MAX_DEGREE, MAX_VALUES, Shape};
+use crate::model::{Kernel, MAX_DEGREE, MAX_VALUES, Padding, Shape};
 
 use super::schema::{
     AttributeProto, DOUBLE, FLOAT, GraphProto, INT64, NodeProto, TensorProto, ValueInfoProto,
@@ -432,7 +432,7 @@ impl Layers {
             }
             (_, Some(numbers)) => self.channelwise(data, |channel| (1.0, numbers[channel])),
             _ => Err(format!(
-                "a constant of shape {:?} is neither one number nor one a channel of {:?}",
+                "a constant of shape {:?} is neither one number nor one per channel of {:?}",
                 constant.dims, data.dims
             )),
         }
@@ -456,7 +456,7 @@ impl Layers {
             }
             (_, Some(numbers)) => self.channelwise(data, |channel| (numbers[channel], 0.0)),
             _ => Err(format!(
-                "a constant of shape {:?} is neither one number nor one a channel of {:?}",
+                "a constant of shape {:?} is neither one number nor one per channel of {:?}",
                 constant.dims, data.dims
             )),
         }
@@ -522,7 +522,7 @@ impl Layers {
         self.dense(data, &weights.map(|x| alpha * x), biases.as_ref())
     }
 
-    /// `weights` has a row an output.
+    /// `weights` has one row per output.
     fn dense(
         &mut self,
         data: &Data,
@@ -556,12 +556,6 @@ impl Layers {
     ) -> Result<Value, Reason> {
         only(node, "group", 1)?;
         only(node, "dilations", 1)?;
-        only(node, "pads", 0)?;
-        if let Some(padding) = attribute(node, "auto_pad")
-            && !matches!(&padding.s[..], b"" | b"NOTSET" | b"VALID")
-        {
-            return Err("it pads its input; use padding 0".into());
-        }
         let (Value::Data(data), Value::Constant(weights)) = (data, weights) else {
             return Err("its kernels must be constant".into());
         };
@@ -600,26 +594,49 @@ impl Layers {
                 height: short(height)?,
                 width: short(width)?,
                 stride,
+                padding: Padding::NONE,
             })
         });
-        let Some(kernel) = kernel else {
+        let Some(mut kernel) = kernel else {
             return Err(format!(
                 "its strides are {strides:?}; both must be the same and positive"
             ));
         };
-        let stride = usize::from(kernel.stride);
-        let dims = vec![
-            out,
-            (rows - height) / stride + 1,
-            (columns - width) / stride + 1,
-        ];
+        let image = short(of_data).zip(short(rows)).zip(short(columns));
+        let Some(((channels, height), width)) = image else {
+            return Err(format!("it takes data of shape {:?}", data.dims));
+        };
+        let input = Shape {
+            channels,
+            height,
+            width,
+        };
+        kernel.padding = padding(node, input, kernel)?;
+        let data = match data.polynomial[..] {
+            [c, _] if c != 0.0 && !kernel.padding.is_none() => self.behind_zeros(data)?,
+            _ => data.clone(),
+        };
+        let output = kernel.output(input);
+        let dims = [output.channels, output.height, output.width].map(usize::from);
         let layer = Linear {
-            from: Some(data.clone()),
+            from: Some(data),
             kernel: Some(kernel),
             weights: weights.values.clone(),
             biases: row_of(biases, out)?,
         };
-        Ok(self.push(layer, dims))
+        Ok(self.push(layer, dims.to_vec()))
+    }
+
+    /// `data`, its constant being in the biases of the layer that gives it: those of
+    /// the next one serve windows that lie in padding as well, which has no constant.
+    fn behind_zeros(&mut self, data: &Data) -> Result<Data, Reason> {
+        match self.channelwise(data, |_| (1.0, 0.0)) {
+            Ok(Value::Data(data)) => Ok(data),
+            _ => Err(
+                "it pads with zeros behind a constant that was added to the input; add none, or use padding 0"
+                    .into(),
+            ),
+        }
     }
 
     /// The layers that lead to `result`.
@@ -684,6 +701,57 @@ impl Layers {
             layers,
         })
     }
+}
+
+/// The padding of a convolution: `auto_pad`, or `pads` from the starts of the axes to
+/// their ends.
+fn padding(node: &NodeProto, input: Shape, kernel: Kernel) -> Result<Padding, Reason> {
+    let pads = attribute(node, "pads").map_or(&[][..], |a| &a.ints);
+    let automatic = attribute(node, "auto_pad").map_or(&[][..], |a| &a.s);
+    let same = || Padding::same(input, kernel.height, kernel.width, kernel.stride);
+    let padding = match automatic {
+        b"" | b"NOTSET" => {
+            let short = |pad: i64| u16::try_from(pad).ok();
+            let sides = match *pads {
+                [] => Some([0; 4]),
+                [top, left, bottom, right] => short(top)
+                    .zip(short(left))
+                    .zip(short(bottom).zip(short(right)))
+                    .map(|((top, left), (bottom, right))| [top, left, bottom, right]),
+                _ => None,
+            };
+            let fits = |&[top, left, bottom, right]: &[u16; 4]| {
+                top.max(bottom) < kernel.height && left.max(right) < kernel.width
+            };
+            let Some([top, left, bottom, right]) = sides.filter(fits) else {
+                return Err(format!(
+                    "its pads are {pads:?}; they must be four, none negative, and less than the kernel's {} rows and {} columns",
+                    kernel.height, kernel.width
+                ));
+            };
+            return Ok(Padding {
+                top,
+                bottom,
+                left,
+                right,
+            });
+        }
+        b"VALID" => Padding::NONE,
+        b"SAME_UPPER" => same(),
+        b"SAME_LOWER" => same().mirrored(),
+        other => {
+            return Err(format!(
+                "its auto_pad is \"{}\"; use NOTSET, VALID, SAME_UPPER or SAME_LOWER",
+                printable(&String::from_utf8_lossy(other))
+            ));
+        }
+    };
+    if pads.iter().any(|&pad| pad != 0) {
+        return Err(format!(
+            "it has an auto_pad and pads of {pads:?}; leave one out"
+        ));
+    }
+    Ok(padding)
 }
 
 /// Biases of so many outputs.

@@ -1,8 +1,8 @@
 //! Models from other programs: ONNX files, as PyTorch exports them.
 //!
-//! A network is a chain of `Gemm` or `MatMul` with `Add`, and `Conv` without
-//! padding, between them activations built of `Mul`, `Add`, `Sub`, `Neg`, `Div`
-//! and `Pow`. It ends with the logits. Weights are rounded to 8 bits, and the
+//! A network is a chain of `Gemm` or `MatMul` with `Add`, and `Conv`, padded by
+//! `pads` or `auto_pad` or not at all, between them activations built of `Mul`,
+//! `Add`, `Sub`, `Neg`, `Div` and `Pow`. It ends with the logits. Weights are rounded to 8 bits, and the
 //! ranges that a plan needs are measured on training data. Anything else is
 //! refused by the name of operator and node.
 //!

@@ -111,7 +111,7 @@ fn exact(count: usize) -> Vec<f32> {
 
 const PIXELS: [u8; 3] = [255, 51, 102];
 
-/// A dense layer in `f64`, a row an output.
+/// A dense layer in `f64`, one row per output.
 fn dense(weights: &[f32], biases: &[f32], x: &[f64]) -> Vec<f64> {
     let rows = weights.chunks(x.len()).zip(biases);
     rows.map(|(row, &bias)| {
@@ -286,6 +286,108 @@ fn a_convolution_with_a_normalisation_before_it() {
     }
     let expected = dense(&weights, &[0.5, -0.125], &h);
     assert_close(&logits(graph, &pixels), &expected);
+}
+
+/// Sets a convolution's automatic padding.
+fn automatically(mut node: NodeProto, kind: &[u8]) -> NodeProto {
+    node.attribute.push(AttributeProto {
+        name: "auto_pad".into(),
+        s: kind.to_vec(),
+        ..AttributeProto::default()
+    });
+    node
+}
+
+#[test]
+fn padded_convolutions() {
+    // 1x4x5, a kernel of 3x2 with stride 2, and what lies above, to the left, below
+    // and to the right: of 4 rows by `SAME` one in all, of 5 columns one.
+    type Case<'a> = (&'a [u8], &'a [i64], [usize; 4]);
+    let cases: [Case<'_>; 6] = [
+        (b"", &[0, 0, 0, 0], [0, 0, 0, 0]),
+        (b"NOTSET", &[1, 0, 2, 1], [1, 0, 2, 1]),
+        (b"NOTSET", &[2, 1, 1, 0], [2, 1, 1, 0]),
+        (b"VALID", &[], [0, 0, 0, 0]),
+        (b"SAME_UPPER", &[], [0, 0, 1, 1]),
+        (b"SAME_LOWER", &[], [1, 1, 0, 0]),
+    ];
+    let pixels: Vec<u8> = (0..20).map(|i| (i * 97 % 256) as u8).collect();
+    for (automatic, pads, [top, left, bottom, right]) in cases {
+        let (rows, columns) = (4 + top + bottom, 5 + left + right);
+        let (rows, columns) = ((rows - 3) / 2 + 1, (columns - 2) / 2 + 1);
+        let places = rows * columns;
+        let convolution = with(node("Conv", &["x", "k", "kb"], "h"), "strides", &[2, 2]);
+        let mut convolution = automatically(convolution, automatic);
+        if !pads.is_empty() {
+            convolution = with(convolution, "pads", pads);
+        }
+        let nodes = vec![
+            convolution,
+            node("Mul", &["h", "h"], "s"),
+            node("Flatten", &["s"], "f"),
+            with(node("Gemm", &["f", "w"], "y"), "transB", &[1]),
+        ];
+        let (kernel, weights) = (exact(6), exact(2 * places));
+        let tensors = vec![
+            tensor("k", &[1, 1, 3, 2], &kernel),
+            tensor("kb", &[1], &[0.5]),
+            tensor("w", &[2, places as i64], &weights),
+        ];
+        let at = |y: usize, x: usize| {
+            let inside = y.checked_sub(top).zip(x.checked_sub(left));
+            let inside = inside.filter(|&(y, x)| y < 4 && x < 5);
+            inside.map_or(0.0, |(y, x)| f64::from(pixels[y * 5 + x]) / 255.0)
+        };
+        let h: Vec<f64> = (0..places)
+            .map(|place| {
+                let (y, x) = (2 * (place / columns), 2 * (place % columns));
+                let window: Vec<f64> = (0..6).map(|i| at(y + i / 2, x + i % 2)).collect();
+                dense(&kernel, &[0.5], &window)[0].powi(2)
+            })
+            .collect();
+        let graph = graph(&[1, 1, 4, 5], tensors, nodes);
+        let expected = dense(&weights, &[0.0, 0.0], &h);
+        assert_close(&logits(graph, &pixels), &expected);
+    }
+}
+
+#[test]
+fn padding_has_no_part_in_a_constant() {
+    // A constant before a padded convolution: into the biases of a layer before it;
+    // refused where it is added to the input.
+    let build = |first: NodeProto| {
+        let nodes = vec![
+            first,
+            node("Add", &["h", "half"], "a"),
+            with(
+                with(node("Conv", &["a", "k"], "c"), "strides", &[1, 1]),
+                "pads",
+                &[0, 1, 0, 1],
+            ),
+            node("Flatten", &["c"], "f"),
+            with(node("Gemm", &["f", "w"], "y"), "transB", &[1]),
+        ];
+        let tensors = vec![
+            tensor("one", &[1, 1, 1, 1], &[1.0]),
+            tensor("half", &[], &[0.5]),
+            tensor("k", &[1, 1, 1, 2], &exact(2)),
+            tensor("w", &[2, 4], &exact(8)),
+        ];
+        graph(&[1, 1, 1, 3], tensors, nodes)
+    };
+    refused(
+        build(node("Identity", &["x"], "h")),
+        "a constant that was added to the input",
+    );
+    let graph = build(node("Conv", &["x", "one"], "h"));
+    let x = PIXELS.map(|p| f64::from(p) / 255.0 + 0.5);
+    let framed = [0.0, x[0], x[1], x[2], 0.0];
+    let h: Vec<f64> = framed
+        .windows(2)
+        .map(|window| dense(&exact(2), &[0.0], window)[0])
+        .collect();
+    let expected = dense(&exact(8), &[0.0, 0.0], &h);
+    assert_close(&logits(graph, &PIXELS), &expected);
 }
 
 #[test]
@@ -557,7 +659,32 @@ fn convolutions_that_cannot_be_imported_are_named() {
         graph(&[1, 1, 4, 4], tensors, nodes)
     };
     assert!(imported(convolution("pads", &[0, 0, 0, 0])).is_ok());
-    refused(convolution("pads", &[1, 1, 1, 1]), "pads is [1, 1, 1, 1]");
+    // 5x5 places where the dense layer takes 3x3.
+    refused(convolution("pads", &[1, 1, 1, 1]), "take 9 values");
+    refused(convolution("pads", &[1, 1]), "its pads are [1, 1]");
+    refused(
+        convolution("pads", &[0, 0, -1, 0]),
+        "its pads are [0, 0, -1, 0]",
+    );
+    refused(
+        convolution("pads", &[0, 2, 0, 0]),
+        "the kernel's 2 rows and 2 columns",
+    );
+    refused(convolution("pads", &[0, 0, 0, 1 << 40]), "its pads are");
+    let automatic = |kind: &[u8], attribute, ints: &[i64]| {
+        let mut graph = convolution(attribute, ints);
+        graph.node[0] = automatically(graph.node[0].clone(), kind);
+        graph
+    };
+    assert!(imported(automatic(b"VALID", "group", &[1])).is_ok());
+    refused(
+        automatic(b"SAME", "group", &[1]),
+        "its auto_pad is \"SAME\"",
+    );
+    refused(
+        automatic(b"SAME_UPPER", "pads", &[0, 0, 1, 1]),
+        "an auto_pad and pads of [0, 0, 1, 1]",
+    );
     refused(convolution("group", &[2]), "group is [2]");
     refused(convolution("dilations", &[2, 2]), "dilations");
     refused(convolution("strides", &[1, 2]), "strides are [1, 2]");
@@ -659,17 +786,29 @@ const fn kind(layer: &NetworkLayer<i8>) -> &'static str {
 fn files_by_another_program() {
     // Made by `tests/vectors/onnx/make.py` with the `onnx` package, which also
     // computed the logits.
-    type Expected = (&'static [u8], [&'static str; 3], [f64; 3]);
-    let files: [Expected; 2] = [
+    type Expected = (&'static [u8], &'static [&'static str], [f64; 3]);
+    let files: [Expected; 3] = [
         (
             include_bytes!("../../../tests/vectors/onnx/conv.onnx"),
-            ["Conv2d", "Polynomial", "Dense"],
+            &["Conv2d", "Polynomial", "Dense"],
             [0.561_107_456_7, -0.812_495_529_7, 1.628_517_746_9],
         ),
         (
             include_bytes!("../../../tests/vectors/onnx/dense.onnx"),
-            ["Dense", "Polynomial", "Dense"],
+            &["Dense", "Polynomial", "Dense"],
             [-0.491_113_722_3, -0.510_923_743_2, 0.517_165_303_2],
+        ),
+        (
+            include_bytes!("../../../tests/vectors/onnx/padded.onnx"),
+            &[
+                "Conv2d",
+                "Polynomial",
+                "Conv2d",
+                "Conv2d",
+                "Polynomial",
+                "Dense",
+            ],
+            [-5.890_388_011_9, -0.521_720_409_3, -1.889_668_107_0],
         ),
     ];
     for (file, kinds, expected) in files {

@@ -242,25 +242,26 @@ fn linear<T: Value>(
         return;
     };
     let (width, height) = (usize::from(input.width), usize::from(input.height));
-    let stride = usize::from(kernel.stride);
     let columns = usize::from(output.width).max(1);
     let places = usize::from(output.height).saturating_mul(columns);
     for (channel, (row, bias)) in results.chunks_exact_mut(places.max(1)).zip(rows) {
-        for (line, y) in channel
-            .chunks_exact_mut(columns)
-            .zip((0usize..).step_by(stride.max(1)))
-        {
-            for (result, x) in line.iter_mut().zip((0usize..).step_by(stride.max(1))) {
+        for (line, y) in channel.chunks_exact_mut(columns).zip(0usize..) {
+            let over = kernel.rows(input, y);
+            for (result, x) in line.iter_mut().zip(0usize..) {
+                let across = kernel.columns(input, x);
                 let mut sum = T::ZERO;
                 let plane = usize::from(kernel.height).saturating_mul(usize::from(kernel.width));
                 let channels = row.chunks_exact(plane.max(1));
                 for (kernel_plane, c) in channels.zip(0usize..) {
                     let kernel_rows = kernel_plane.chunks_exact(usize::from(kernel.width).max(1));
-                    let top = c.saturating_mul(height).saturating_add(y);
-                    for (kernel_row, line) in kernel_rows.zip(top..) {
-                        let start = line.saturating_mul(width).saturating_add(x);
-                        let window = values.get(start..).unwrap_or_default();
-                        sum = dot(sum, kernel_row, window);
+                    let inside = kernel_rows.skip(over.skipped).take(over.len);
+                    let first = c.saturating_mul(height).saturating_add(over.start);
+                    for (kernel_row, line) in inside.zip(first..) {
+                        let start = line.saturating_mul(width).saturating_add(across.start);
+                        let end = start.saturating_add(across.len);
+                        let window = values.get(start..end).unwrap_or_default();
+                        let weights = kernel_row.get(across.skipped..).unwrap_or_default();
+                        sum = dot(sum, weights, window);
                     }
                 }
                 *result = scale * sum.into() + f64::from(bias);

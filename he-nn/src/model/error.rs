@@ -36,6 +36,19 @@ pub enum Dimension {
     Values,
 }
 
+/// A side of an image, for [`ModelError::Padding`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Above the first row.
+    Top,
+    /// Below the last row.
+    Bottom,
+    /// Before the first column.
+    Left,
+    /// Behind the last column.
+    Right,
+}
+
 /// A row of single-precision numbers, for errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatKind {
@@ -115,6 +128,18 @@ pub enum ModelError {
         /// Its value.
         got: usize,
         /// The largest that is accepted there.
+        max: usize,
+    },
+    /// A convolution's padding is as large as its kernel or larger, so that a window
+    /// could lie in it alone.
+    Padding {
+        /// Of which layer.
+        layer: usize,
+        /// On which side.
+        side: Side,
+        /// Its rows or columns.
+        got: usize,
+        /// The most for this kernel.
         max: usize,
     },
     /// The number of weights disagrees with the shapes.
@@ -244,6 +269,17 @@ impl fmt::Display for Dimension {
     }
 }
 
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Top => "rows of padding above",
+            Self::Bottom => "rows of padding below",
+            Self::Left => "columns of padding to the left",
+            Self::Right => "columns of padding to the right",
+        })
+    }
+}
+
 impl fmt::Display for FloatKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -307,6 +343,16 @@ impl fmt::Display for ModelError {
             } => write!(
                 f,
                 "the model's {place} has {got} {dimension}; it may have 1 to {max}"
+            ),
+            Self::Padding {
+                layer,
+                side,
+                got,
+                max,
+            } => write!(
+                f,
+                "{} of the model has {got} {side}; its kernel allows for up to {max}",
+                Place::Layer(layer)
             ),
             Self::WeightCount {
                 layer,

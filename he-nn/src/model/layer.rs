@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Dimension, ModelError, Place};
+use super::error::{Dimension, ModelError, Place, Side};
 
 /// Bytes of an `f32`.
 pub(super) const FLOAT_BYTES: usize = 4;
@@ -124,12 +124,12 @@ pub struct Linear<'a> {
     /// channel) one row.
     #[serde(borrow)]
     pub weights: &'a [u8],
-    /// A bias an output (or output channel).
+    /// One bias per output (or output channel).
     pub biases: Floats<'a>,
 }
 
 impl<'a> Linear<'a> {
-    /// Weights of one output of a layer with `columns` weights an output;
+    /// Weights of one output of a layer with `columns` weights per output;
     /// `None` if there is no such output.
     #[must_use]
     pub fn row(
@@ -152,7 +152,75 @@ impl<'a> Linear<'a> {
     }
 }
 
-/// Kernels of a convolution: without padding, the same stride along both axes.
+/// Rows and columns of zeros around every channel of what a convolution takes.
+/// Fewer on a side than the kernel has along its axis, so that every window
+/// meets the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Padding {
+    /// Rows above.
+    pub top: u16,
+    /// Rows below.
+    pub bottom: u16,
+    /// Columns to the left.
+    pub left: u16,
+    /// Columns to the right.
+    pub right: u16,
+}
+
+impl Padding {
+    /// None, `VALID` in TensorFlow and ONNX.
+    pub const NONE: Self = Self {
+        top: 0,
+        bottom: 0,
+        left: 0,
+        right: 0,
+    };
+
+    /// As much as gives `ceil(side / stride)` windows along each side of `input`;
+    /// where it is odd, the smaller half comes first: `SAME` in TensorFlow,
+    /// `SAME_UPPER` in ONNX. 5x5 with stride 2 on 28x28 takes one row above and two
+    /// below.
+    #[must_use]
+    pub const fn same(input: Shape, height: u16, width: u16, stride: u16) -> Self {
+        const fn along(side: u16, of_kernel: u16, stride: u16) -> (u16, u16) {
+            // Where the last window begins, in front of the padding.
+            let last = match side.saturating_sub(1).checked_div(stride) {
+                Some(windows) => windows.saturating_mul(stride),
+                None => 0,
+            };
+            let total = last.saturating_add(of_kernel).saturating_sub(side);
+            (total / 2, total.div_ceil(2))
+        }
+        let (top, bottom) = along(input.height, height, stride);
+        let (left, right) = along(input.width, width, stride);
+        Self {
+            top,
+            bottom,
+            left,
+            right,
+        }
+    }
+
+    /// With the sides exchanged, top for bottom and left for right: `SAME_UPPER`
+    /// becomes `SAME_LOWER`.
+    #[must_use]
+    pub const fn mirrored(self) -> Self {
+        Self {
+            top: self.bottom,
+            bottom: self.top,
+            left: self.right,
+            right: self.left,
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        matches!(self, Self::NONE)
+    }
+}
+
+/// Kernels of a convolution, with the same stride along both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
     /// Channels of the result, a kernel each.
@@ -163,6 +231,100 @@ pub struct Kernel {
     pub width: u16,
     /// Places from one window to the next.
     pub stride: u16,
+    /// Zeros around the input. A kernel is no larger than the input without them.
+    pub padding: Padding,
+}
+
+/// What a window has in common with the input along one axis, see
+/// [`Kernel::rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Places of the kernel before it, which lie in the padding.
+    pub skipped: usize,
+    /// First place of the input.
+    pub start: usize,
+    /// Places.
+    pub len: usize,
+}
+
+impl Overlap {
+    /// Of the window that is `place`-th along an axis with `side` places and `before`
+    /// of padding in front.
+    fn new(place: usize, stride: u16, of_kernel: u16, side: u16, before: u16) -> Self {
+        let first = place.saturating_mul(usize::from(stride));
+        let before = usize::from(before);
+        let skipped = before.saturating_sub(first);
+        let start = first.saturating_sub(before);
+        let of_kernel = usize::from(of_kernel).saturating_sub(skipped);
+        Self {
+            skipped,
+            start,
+            len: of_kernel.min(usize::from(side).saturating_sub(start)),
+        }
+    }
+
+    /// The place of the input under place `offset` of the kernel; `None` in the
+    /// padding, and beyond the kernel.
+    #[must_use]
+    pub fn source(self, offset: usize) -> Option<usize> {
+        let within = offset.checked_sub(self.skipped)?;
+        if within >= self.len {
+            return None;
+        }
+        self.start.checked_add(within)
+    }
+
+    /// The place of the kernel over place `source` of the input; `None` outside the
+    /// window.
+    #[must_use]
+    pub fn offset(self, source: usize) -> Option<usize> {
+        let within = source.checked_sub(self.start)?;
+        if within >= self.len {
+            return None;
+        }
+        self.skipped.checked_add(within)
+    }
+}
+
+impl Kernel {
+    /// Rows of `input` under the window in row `place` of the result.
+    #[must_use]
+    pub fn rows(&self, input: Shape, place: usize) -> Overlap {
+        let before = self.padding.top;
+        Overlap::new(place, self.stride, self.height, input.height, before)
+    }
+
+    /// Columns of `input` under the window in column `place` of the result.
+    #[must_use]
+    pub fn columns(&self, input: Shape, place: usize) -> Overlap {
+        let before = self.padding.left;
+        Overlap::new(place, self.stride, self.width, input.width, before)
+    }
+
+    /// Shape of the result for a sound kernel on this input, see
+    /// [`ModelError::Dimension`] and [`ModelError::Padding`].
+    #[must_use]
+    pub const fn output(&self, input: Shape) -> Shape {
+        const fn places(side: u16, padding: [u16; 2], of_kernel: u16, stride: u16) -> u16 {
+            let padded = side.saturating_add(padding[0]).saturating_add(padding[1]);
+            let windows = match padded.saturating_sub(of_kernel).checked_div(stride) {
+                Some(windows) => windows,
+                None => 0,
+            };
+            windows.saturating_add(1)
+        }
+        let Padding {
+            top,
+            bottom,
+            left,
+            right,
+        } = self.padding;
+        Shape {
+            channels: self.out_channels,
+            height: places(input.height, [top, bottom], self.height, self.stride),
+            width: places(input.width, [left, right], self.width, self.stride),
+        }
+    }
 }
 
 /// A layer. `range` is the largest magnitude of its results over the images of
@@ -175,7 +337,7 @@ pub enum Layer<'a> {
     Conv2d {
         /// Shape of the kernels.
         kernel: Kernel,
-        /// Weights and biases, a row and a bias an output channel.
+        /// Weights and biases, one row and one bias per output channel.
         #[serde(borrow)]
         linear: Linear<'a>,
         /// Largest magnitude of a result in training.
@@ -185,7 +347,7 @@ pub enum Layer<'a> {
     Dense {
         /// Outputs.
         outputs: u16,
-        /// Weights and biases, a row and a bias an output.
+        /// Weights and biases, one row and one bias per output.
         linear: Linear<'a>,
         /// Largest magnitude of a result in training.
         range: f32,
@@ -267,8 +429,9 @@ impl<'a> Layer<'a> {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Dimension`], of layer `index`, for a kernel that is larger
-    /// than the input, or a dimension that is zero.
+    /// Of layer `index`, [`ModelError::Dimension`] for a kernel that is larger than
+    /// the input or a dimension that is zero, [`ModelError::Padding`] for padding
+    /// that is not smaller than the kernel.
     pub(super) fn output(&self, index: usize, input: Shape) -> Result<Shape, ModelError> {
         let check = |dimension, got: u16, max: u16| {
             if (1..=max).contains(&got) {
@@ -288,17 +451,28 @@ impl<'a> Layer<'a> {
                 check(Dimension::KernelHeight, kernel.height, input.height)?;
                 check(Dimension::KernelWidth, kernel.width, input.width)?;
                 check(Dimension::Stride, kernel.stride, longer)?;
-                let places = |side: u16, of_kernel: u16| {
-                    side.saturating_sub(of_kernel)
-                        .checked_div(kernel.stride)
-                        .unwrap_or(0)
-                        .saturating_add(1)
-                };
-                Ok(Shape {
-                    channels: kernel.out_channels,
-                    height: places(input.height, kernel.height),
-                    width: places(input.width, kernel.width),
-                })
+                let Padding {
+                    top,
+                    bottom,
+                    left,
+                    right,
+                } = kernel.padding;
+                for (side, got, of_kernel) in [
+                    (Side::Top, top, kernel.height),
+                    (Side::Bottom, bottom, kernel.height),
+                    (Side::Left, left, kernel.width),
+                    (Side::Right, right, kernel.width),
+                ] {
+                    if got >= of_kernel {
+                        return Err(ModelError::Padding {
+                            layer: index,
+                            side,
+                            got: usize::from(got),
+                            max: usize::from(of_kernel).saturating_sub(1),
+                        });
+                    }
+                }
+                Ok(kernel.output(input))
             }
             Self::Dense { outputs, .. } => {
                 check(Dimension::Outputs, outputs, u16::MAX)?;

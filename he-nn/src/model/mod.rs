@@ -3,7 +3,7 @@
 //! # The network
 //!
 //! A sequence of layers ([`Layer`]): convolutions and dense layers with symmetric
-//! 8-bit weights (-127..=127), a scale a layer and `f32` biases, and
+//! 8-bit weights (-127..=127), one scale per layer and `f32` biases, and
 //! activations between them, each one polynomial for its whole layer. Every
 //! layer carries the largest magnitude that its results had over the images of
 //! training, from which a plan derives scales and headroom.
@@ -21,7 +21,12 @@
 //! Training and import do this, and an evaluator sees the square `[0, 0, 1]`; the
 //! fold costs no precision, as no weight is quantized again.
 //!
-//! # The file, `.hemodel` version 2
+//! A convolution may surround its input with zeros ([`Padding`]). Those behind an
+//! activation are zeros of its results: `c - b^2/4a` cannot go into biases that
+//! padded windows share with others, so where it is not 0 the activation stays as
+//! it is.
+//!
+//! # The file, `.hemodel` version 3
 //!
 //! All integers are little-endian.
 //!
@@ -38,7 +43,10 @@
 //! dimensions are not in their shortest form is refused. A [`Model`] borrows
 //! from the bytes, which may lie in flash at any alignment, and upholds
 //! everything that [`ModelError`] lists: whoever holds one need not check it
-//! again.
+//! again. Version 2 had no padding and is refused.
+//!
+//! There is no other way to a [`Model`] than [`Model::parse`], and its layers are decoded as
+//! they are walked over, so a board keeps a few pointers instead of a list.
 //!
 //! # Errors
 //!
@@ -61,16 +69,16 @@ mod layer;
 mod tests;
 
 pub use clear::Sample;
-pub use error::{Dimension, FloatKind, ModelError, Place};
+pub use error::{Dimension, FloatKind, ModelError, Place, Side};
 pub use format::{CRC_BYTES, HEADER_BYTES, ModelParts};
-pub use layer::{Floats, Input, Kernel, Layer, LayerView, Linear, Shape};
+pub use layer::{Floats, Input, Kernel, Layer, LayerView, Linear, Overlap, Padding, Shape};
 
 /// First bytes of a model file. The newline and the byte above 127 reveal a
 /// file that went through a text conversion.
 pub const MAGIC: [u8; 8] = *b"\x89hemodl\n";
 
 /// Version of the file format.
-pub const FILE_VERSION: u32 = 2;
+pub const FILE_VERSION: u32 = 3;
 
 /// Most layers of a network.
 pub const MAX_LAYERS: usize = 16;
@@ -135,7 +143,7 @@ impl<'a> Model<'a> {
         self.input.shape().values()
     }
 
-    /// Number of logits: one a class, or a single one whose sign tells two
+    /// Number of logits: one per class, or a single one whose sign tells two
     /// classes apart.
     #[must_use]
     pub const fn outputs(&self) -> usize {

@@ -233,6 +233,125 @@ fn features_are_standardised() {
     assert_eq!(error, ModelError::SampleKind { pixels: false });
 }
 
+const NONE: Padding = Padding::NONE;
+
+#[test]
+fn the_same_padding_is_that_of_tensorflow() {
+    let shape = |height, width| Shape {
+        channels: 1,
+        height,
+        width,
+    };
+    // Input and kernel along an axis, stride, and what `tf.nn.conv2d` puts before and
+    // behind by its documentation: `max((ceil(in / s) - 1) s + k - in, 0)` in all.
+    for (side, of_kernel, stride, before, behind) in [
+        (28, 5, 2, 1, 2),
+        (28, 5, 1, 2, 2),
+        (14, 3, 2, 0, 1),
+        (7, 3, 2, 1, 1),
+        (7, 2, 1, 0, 1),
+        (9, 2, 3, 0, 0),
+        (4, 4, 4, 0, 0),
+        (5, 4, 4, 1, 2),
+        (1, 1, 1, 0, 0),
+    ] {
+        for swapped in [false, true] {
+            let (input, height, width) = match swapped {
+                false => (shape(side, 40), of_kernel, 1),
+                true => (shape(40, side), 1, of_kernel),
+            };
+            let padding = Padding::same(input, height, width, stride);
+            let along = |p: Padding| match swapped {
+                false => (p.top, p.bottom),
+                true => (p.left, p.right),
+            };
+            assert_eq!(along(padding), (before, behind), "{side} {of_kernel}");
+            assert_eq!(along(padding.mirrored()), (behind, before));
+            let kernel = Kernel {
+                out_channels: 1,
+                height,
+                width,
+                stride,
+                padding,
+            };
+            let output = kernel.output(input);
+            let places = |side: u16| side.div_ceil(stride);
+            assert_eq!(output, shape(places(input.height), places(input.width)));
+        }
+    }
+}
+
+#[test]
+fn a_padded_convolution_is_that_of_an_image_with_a_frame() {
+    // Two channels of 5x4, and every padding that kernels of 3x2 may have.
+    let input = Shape {
+        channels: 2,
+        height: 5,
+        width: 4,
+    };
+    let (top, left) = (0..3, 0..2);
+    let weights: Vec<i8> = (0..24).map(|i| (i * 29 % 250 - 125) as i8).collect();
+    let (weight_bytes, biases) = (bytes(&weights), le(&[0.5, -1.0]));
+    let pixels: Vec<u8> = (0..40).map(|i| (i * 83 % 255 + 1) as u8).collect();
+    let sides = top.flat_map(|top| left.clone().map(move |left| (top, left)));
+    for (top, left) in sides {
+        for (bottom, right) in [(0, 0), (1, 0), (2, 1)] {
+            for stride in [1, 2, 3] {
+                let padding = Padding {
+                    top,
+                    bottom,
+                    left,
+                    right,
+                };
+                let convolved = |input, padding, pixels: &[u8]| {
+                    let kernel = Kernel {
+                        out_channels: 2,
+                        height: 3,
+                        width: 2,
+                        stride,
+                        padding,
+                    };
+                    let convolution = Layer::Conv2d {
+                        kernel,
+                        linear: Linear {
+                            scale: 0.01,
+                            weights: &weight_bytes,
+                            biases: Floats::new(&biases),
+                        },
+                        range: 1.0,
+                    };
+                    let file = write(&ModelParts {
+                        name: b"conv",
+                        input: Input::Image(input),
+                        layers: &[convolution],
+                    });
+                    let file = file.unwrap();
+                    let model = Model::parse(&file).unwrap();
+                    (
+                        model.layers().next().unwrap().output,
+                        logits(&file, pixels.into()),
+                    )
+                };
+                let framed = Shape {
+                    height: 5 + top + bottom,
+                    width: 4 + left + right,
+                    ..input
+                };
+                let mut frame = vec![0; framed.values()];
+                for (i, &pixel) in pixels.iter().enumerate() {
+                    let row = i / 20 * usize::from(framed.height) + i / 4 % 5 + usize::from(top);
+                    frame[row * usize::from(framed.width) + i % 4 + usize::from(left)] = pixel;
+                }
+                assert_eq!(
+                    convolved(input, padding, &pixels),
+                    convolved(framed, NONE, &frame),
+                    "{padding:?} {stride}"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_convolution_is_its_sum() {
     // Two channels of 5x4, three kernels of 3x2, stride 2: 2x2 places.
@@ -246,6 +365,7 @@ fn a_convolution_is_its_sum() {
         height: 3,
         width: 2,
         stride: 2,
+        padding: NONE,
     };
     let weights: Vec<i8> = (0..3 * 2 * 3 * 2)
         .map(|i| (i * 29 % 250 - 125) as i8)
@@ -419,6 +539,7 @@ fn flipped_bodies_with_a_right_checksum_never_panic() {
         height: 1,
         width: 3,
         stride: 1,
+        padding: NONE,
     };
     let convolution = Layer::Conv2d {
         kernel,
@@ -426,9 +547,33 @@ fn flipped_bodies_with_a_right_checksum_never_panic() {
         range: 2.0,
     };
     let relu = Layer::Relu { range: 1.0 };
+    // One place to the left and two to the right are two windows.
+    let padded = Layer::Conv2d {
+        kernel: Kernel {
+            stride: 3,
+            padding: Padding {
+                left: 1,
+                right: 2,
+                ..NONE
+            },
+            ..kernel
+        },
+        linear: store.first(),
+        range: 2.0,
+    };
+    let bias = le(&[1.5]);
+    let behind_padding = Layer::Dense {
+        outputs: 1,
+        linear: Linear {
+            biases: Floats::new(&bias),
+            ..*second.linear().unwrap()
+        },
+        range: 2.0,
+    };
     for layers in [
         [first, square, second],
         [convolution, square, second],
+        [padded, square, behind_padding],
         [convolution, relu, second],
     ] {
         let file = network(&layers).unwrap();
@@ -632,6 +777,7 @@ fn shapes_of_layers() {
         height: 1,
         width: 3,
         stride: 1,
+        padding: NONE,
     };
     let convolution = |kernel| {
         let convolution = Layer::Conv2d {
@@ -659,6 +805,28 @@ fn shapes_of_layers() {
         (Kernel { stride: 4, ..sound }, Dimension::Stride, 4, 3),
     ] {
         refused(convolution(kernel), error(0, dimension, got, max));
+    }
+    for (padding, side, got, max) in [
+        (Padding { top: 1, ..NONE }, Side::Top, 1, 0),
+        (Padding { bottom: 1, ..NONE }, Side::Bottom, 1, 0),
+        (Padding { left: 3, ..NONE }, Side::Left, 3, 2),
+        (
+            Padding {
+                right: u16::MAX,
+                ..NONE
+            },
+            Side::Right,
+            usize::from(u16::MAX),
+            2,
+        ),
+    ] {
+        let error = ModelError::Padding {
+            layer: 0,
+            side,
+            got,
+            max,
+        };
+        refused(convolution(Kernel { padding, ..sound }), error);
     }
 }
 

@@ -8,6 +8,9 @@
 //! powers of a polynomial take one rescaling each, so its input is first brought to a
 //! scale near their primes: multiplied by a power of two, which is exact, and
 //! rescaled.
+//!
+//! Encrypted weights would take a ciphertext each and are refused. A polynomial takes a
+//! level more here than in latency packing, for that first rescaling.
 
 use super::bound::{State, polynomial_input_scale};
 use super::{Coefficients, HEADROOM_BITS, LinearMap, LogitError, Norms, PlanError};
@@ -284,7 +287,7 @@ impl<'m> BatchPlan<'m> {
     }
 
     /// What one run takes, in passes of a product over a limb, as
-    /// [`super::Plan::passes`].
+    /// [`super::Plan::total_cost`].
     #[must_use]
     pub fn passes(&self) -> usize {
         let layers = self.model.layers().zip(&self.steps);

@@ -105,7 +105,7 @@ pub(super) fn polynomial_input_scale(
 ) -> f64 {
     /// By how many bits it is lower at most.
     const LOWER: i32 = 8;
-    let fresh = Noise::division(params, 2);
+    let fresh = Noise::division(params);
     let of = |scale| {
         let place = (level, scale, target);
         polynomial_sigma(params, coefficients, place, domain / CREST, fresh)
@@ -372,10 +372,7 @@ impl State {
     /// A rescaling from a level.
     pub(super) fn divide(&mut self, params: &Params, level: usize) {
         let unit = 1.0 / super::prime_value(params, level);
-        self.noise = self
-            .noise
-            .times(unit, unit)
-            .plus(Noise::division(params, 2));
+        self.noise = self.noise.times(unit, unit).plus(Noise::division(params));
     }
 
     /// The mask is a fresh encryption.

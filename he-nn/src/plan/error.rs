@@ -6,18 +6,13 @@ use crate::message::CHUNK_COEFFS;
 use crate::plan::HEADROOM_BITS;
 use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 
-/// Why no circuit evaluates a network under a parameter set. One sentence each;
+/// Why a network is not evaluated under a parameter set. One sentence each;
 /// what to do is in it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PlanError {
     /// A ReLU.
     Relu {
-        /// The layer.
-        layer: usize,
-    },
-    /// An activation that is no square, on a board.
-    Activation {
         /// The layer.
         layer: usize,
     },
@@ -47,7 +42,7 @@ pub enum PlanError {
     },
     /// More levels needed than there are.
     Depth {
-        /// Rescales of the circuit.
+        /// Rescales of the plan.
         needed: usize,
         /// Levels of the set.
         available: usize,
@@ -104,7 +99,7 @@ pub enum PlanError {
     },
     /// Encrypted weights in batch packing.
     EncryptedBatch {
-        /// Weights, a ciphertext each.
+        /// Weights, one ciphertext per weight.
         weights: usize,
     },
     /// Several special primes, whose keys are not streamed.
@@ -116,12 +111,6 @@ pub enum PlanError {
     Ring {
         /// Ring degree.
         n: usize,
-    },
-    /// Layers without an activation between them, whose product a board does not
-    /// compute.
-    Product {
-        /// The first of them.
-        layer: usize,
     },
     /// More of something than a session addresses.
     Many {
@@ -163,10 +152,6 @@ impl fmt::Display for PlanError {
             Self::Relu { layer } => write!(
                 f,
                 "layer {layer} is a ReLU, which CKKS does not evaluate; train the network with a polynomial activation"
-            ),
-            Self::Activation { layer } => write!(
-                f,
-                "the activation in layer {layer} is no square, which a board does not evaluate; evaluate the network on a host, or train with an activation of degree 2, which becomes a square"
             ),
             Self::Polynomial { layer, source } => write!(
                 f,
@@ -237,13 +222,9 @@ impl fmt::Display for PlanError {
                 f,
                 "ring degree {n} is smaller than a chunk of the link; take a ring of at least {CHUNK_COEFFS}"
             ),
-            Self::Product { layer } => write!(
-                f,
-                "layer {layer} is followed by another without an activation between them, which a board does not multiply out; merge them before, or encrypt the weights"
-            ),
             Self::Many { what, got, max } => write!(
                 f,
-                "the circuit takes {got} {what} and a session has room for {max}; take a larger ring or a smaller network"
+                "the plan takes {got} {what} and a session has room for {max}; take a larger ring or a smaller network"
             ),
             Self::Single {
                 layer,

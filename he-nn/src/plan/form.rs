@@ -21,6 +21,18 @@
 //!
 //! **Rows**, for a last layer of few outputs: row `k` in block `k` of period `P`,
 //! one product, and rotations by `1, 2, .. P / 2`.
+//!
+//! Results of every form are periodic, with zeros where there is no output, so each form
+//! can follow each. `mnist-cnn` takes blocks for the convolution (two ciphertexts), 32
+//! complex diagonals for the dense layer, whose matrix has 64, and rows.
+//!
+//! Two measurements. Complex slots bring 784 inputs into 13 ciphertexts instead of 25: 26
+//! million instructions and 0.54 MB less on a Cortex-M4F, against 13 million and 0.22 MB for
+//! the conjugation. Four copies bring the first layer of `mnist-fcnn`, 784 to 1024, from
+//! 512 products and 46 rotations to 128 and 22: 32 ms instead of 65, and 14.7 MB of keys
+//! instead of 23.6. A giant step that reaches over the end of a copy meets the next copy's
+//! rotation, so the diagonals only change places among the copies. Layers in the middle
+//! have no copies: theirs come out alike.
 
 use super::linear::{LinearMap, Precision};
 use serde::{Deserialize, Serialize};
@@ -252,7 +264,9 @@ impl Form {
                 // Rotated back by the giant step that follows the product.
                 let giant = index - b;
                 // What the input repeats, and every output; the rest repeats it.
-                let all = (period.max(rows) << copies.trailing_zeros()).clamp(1, slots.max(1));
+                let all = period.max(rows) << copies.trailing_zeros();
+                // In this order it is seen not to be 0.
+                let all = all.min(slots).max(1);
                 for (s, (re, im)) in re.iter_mut().zip(im.iter_mut()).enumerate().take(all) {
                     let output = s.wrapping_sub(giant) & (rows - 1);
                     let (input, other) = self.inputs_of_slot(s + b);

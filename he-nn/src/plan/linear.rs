@@ -43,7 +43,8 @@ pub enum Taps {
         /// Inputs.
         inputs: usize,
     },
-    /// An output takes the inputs under its window, one a kernel offset.
+    /// An output takes the inputs under its window, one per kernel offset, and none
+    /// where the offset lies in the padding.
     Window {
         /// Input of the convolution.
         input: Shape,
@@ -55,7 +56,7 @@ pub enum Taps {
 }
 
 impl Taps {
-    /// How many inputs an output takes.
+    /// How many inputs an output takes, those in the padding included.
     #[must_use]
     pub const fn count(&self) -> usize {
         match *self {
@@ -66,7 +67,8 @@ impl Taps {
         }
     }
 
-    /// The input that `output` takes as its `tap`-th; `None` beyond the last.
+    /// The input that `output` takes as its `tap`-th; `None` in the padding, and beyond
+    /// the last.
     #[must_use]
     pub fn source(&self, tap: usize, output: usize) -> Option<usize> {
         if tap >= self.count() {
@@ -97,9 +99,10 @@ impl Taps {
                 let (width, height) = (usize::from(shape.width), usize::from(shape.height));
                 let x = output.checked_rem(width)?;
                 let y = output.checked_div(width)?.checked_rem(height)?;
-                let stride = usize::from(kernel.stride);
-                let row = channel * usize::from(input.height) + y * stride + ky;
-                Some(row * usize::from(input.width) + x * stride + kx)
+                let row = kernel.rows(input, y).source(ky)?;
+                let column = kernel.columns(input, x).source(kx)?;
+                let row = channel * usize::from(input.height) + row;
+                Some(row * usize::from(input.width) + column)
             }
         }
     }
@@ -120,11 +123,13 @@ impl Taps {
                 let (columns, rows) = (usize::from(places.width), usize::from(places.height));
                 let x = output.checked_rem(columns)?;
                 let y = output.checked_div(columns)?.checked_rem(rows)?;
-                let stride = usize::from(kernel.stride);
-                let (kx, ky) = (ix.checked_sub(x * stride)?, iy.checked_sub(y * stride)?);
+                if channel >= usize::from(shape.channels) {
+                    return None;
+                }
+                let kx = kernel.columns(shape, x).offset(ix)?;
+                let ky = kernel.rows(shape, y).offset(iy)?;
                 let (columns, rows) = (usize::from(kernel.width), usize::from(kernel.height));
-                let inside = kx < columns && ky < rows && channel < usize::from(shape.channels);
-                inside.then_some((channel * rows + ky) * columns + kx)
+                Some((channel * rows + ky) * columns + kx)
             }
         }
     }
@@ -380,19 +385,21 @@ fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize
     };
     // Windows along an axis that have the place under them.
     let stride = usize::from(kernel.stride).max(1);
-    let windows = |place: usize, size: u16, count: u16| {
+    let windows = |place: usize, before: u16, size: u16, count: u16| {
+        let place = place + usize::from(before);
         let first = (place + 1)
             .saturating_sub(usize::from(size))
             .div_ceil(stride);
         first..(place / stride + 1).min(usize::from(count))
     };
+    let (top, left) = (kernel.padding.top, kernel.padding.left);
     let (columns, rows) = (
         usize::from(view.output.width),
         usize::from(view.output.height),
     );
     for channel in 0..usize::from(view.output.channels) {
-        for row in windows(y, kernel.height, view.output.height) {
-            for column in windows(x, kernel.width, view.output.width) {
+        for row in windows(y, top, kernel.height, view.output.height) {
+            for column in windows(x, left, kernel.width, view.output.width) {
                 take((channel * rows + row) * columns + column);
             }
         }
@@ -472,7 +479,7 @@ fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Floats, Linear};
+    use crate::model::{Floats, Linear, Padding};
     use std::vec::Vec;
 
     #[test]
@@ -482,6 +489,16 @@ mod tests {
             height: 3,
             width: 2,
             stride: 2,
+            padding: Padding::NONE,
+        };
+        let padded = Kernel {
+            padding: Padding {
+                top: 1,
+                bottom: 2,
+                left: 1,
+                right: 0,
+            },
+            ..kernel
         };
         let shape = |channels, height, width| Shape {
             channels,
@@ -500,7 +517,7 @@ mod tests {
             input,
             output,
         };
-        let conv = Layer::Conv2d {
+        let conv = |kernel| Layer::Conv2d {
             kernel,
             linear,
             range,
@@ -511,7 +528,8 @@ mod tests {
             range,
         };
         for view in [
-            of(conv, shape(2, 7, 6), shape(3, 3, 3)),
+            of(conv(kernel), shape(2, 7, 6), shape(3, 3, 3)),
+            of(conv(padded), shape(2, 7, 6), shape(3, 4, 3)),
             of(dense, Shape::flat(5), Shape::flat(4)),
         ] {
             for input in 0..view.input.values() {
@@ -531,6 +549,7 @@ mod tests {
             height: 3,
             width: 2,
             stride: 2,
+            padding: Padding::NONE,
         };
         let shape = |channels, height, width| Shape {
             channels,
@@ -542,7 +561,22 @@ mod tests {
             output: shape(3, 3, 3),
             kernel,
         };
-        for (taps, inputs, outputs) in [(window, 84, 27), (Taps::Dense { inputs: 5 }, 5, 4)] {
+        let padded = Taps::Window {
+            input: shape(2, 7, 6),
+            output: shape(3, 5, 4),
+            kernel: Kernel {
+                padding: Padding {
+                    top: 2,
+                    bottom: 2,
+                    left: 1,
+                    right: 1,
+                },
+                ..kernel
+            },
+        };
+        let dense = Taps::Dense { inputs: 5 };
+        for (taps, inputs, outputs) in [(window, 84, 27), (padded, 84, 60), (dense, 5, 4)] {
+            let mut outside = 0;
             for output in 0..outputs {
                 let mut found = 0;
                 for input in 0..inputs {
@@ -551,9 +585,21 @@ mod tests {
                         found += 1;
                     }
                 }
-                assert_eq!(found, taps.count());
+                let sources = (0..taps.count()).filter_map(|tap| taps.source(tap, output));
+                assert_eq!(found, sources.count());
+                assert!(found > 0);
+                outside += taps.count() - found;
                 assert_eq!(taps.tap(inputs, output), None);
             }
+            // Windows of 3 x 2 begin at rows -2, 0, .. 6 of seven, with 1, 3, 3, 3 and 1
+            // of them inside, and at columns -1, 1, .. 5 of six, with 1, 2, 2 and 1;
+            // for two channels of input and three of output.
+            let expected = if taps == padded {
+                6 * (5 * 4 * 6 - 11 * 6)
+            } else {
+                0
+            };
+            assert_eq!(outside, expected);
         }
     }
 }

@@ -31,6 +31,26 @@
 //! (a search, coordinate by coordinate). A polynomial takes a scale near the prime of
 //! its first rescaling or below, whichever leaves the least error, and leaves one near
 //! the prime of the layer after it. The scale of weights follows.
+//!
+//! # Refusals
+//!
+//! A plan whose errors would change labels is refused. Rotations before a product leave more
+//! noise than logits have range where the special prime is narrow, so a plan that is refused
+//! for its errors is tried again with switches after products alone: that is how
+//! `mnist-mlp64` and `fashion-cryptonets` fit N = 4096.
+//!
+//! Biases of a stream's plan are encoded at `2^-20` of their scale and multiplied by `2^20`
+//! as integers ([`BIAS_SHIFT`]), so that an encoder for coefficients of 30 bits serves
+//! scales of 2^40.
+//!
+//! # Polynomials
+//!
+//! Degree 2 is completed to a square ([`crate::model`]), which is one product. Others take
+//! `ceil(log2(d + 1))` levels. The scale of their input is a choice: an error of what `x^k`
+//! is multiplied by grows with `x^k`, and with the input at a scale lower by a bit, `x^k` is
+//! lower by `k` bits and its factor higher by as much. Errors are bounded by the walk that
+//! evaluates ([`he_core::ckks::evaluator::polynomial_bound`]), as if all errors of one
+//! ciphertext had one sign, because powers of a value depend on each other.
 
 pub mod batch;
 mod bound;
@@ -251,6 +271,13 @@ pub struct Plan<'m> {
 }
 
 /// Layers of a network as maps and activations between them.
+#[cfg_attr(
+    target_pointer_width = "64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "there is no allocator to box a map in, and parts live while a plan is made"
+    )
+)]
 enum Part<'m> {
     Linear(LinearMap<'m>),
     Square {
@@ -316,11 +343,11 @@ fn levels(parts: &[Part<'_>]) -> usize {
     parts.iter().map(Part::levels).sum()
 }
 
-/// Levels that a network takes in latency packing: one a layer with weights, one a
-/// square, `ceil(log2(d + 1))` a polynomial of degree `d`.
+/// Levels that a network takes in latency packing: one per layer with weights, one per
+/// square, `ceil(log2(d + 1))` per polynomial of degree `d`.
 ///
 /// # Errors
-/// [`PlanError`] for a network that no circuit evaluates.
+/// [`PlanError`] for a network with an activation that is no polynomial.
 pub fn depth(model: &Model<'_>) -> Result<usize, PlanError> {
     parts(model).map(|parts| levels(&parts))
 }

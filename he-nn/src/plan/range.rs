@@ -142,13 +142,15 @@ pub fn check(
     limit: f64,
 ) -> Result<(), OutOfRange> {
     for value in values {
-        if !(libm::fabs(value) <= limit) {
-            return Err(OutOfRange {
-                layer,
-                value,
-                limit,
-            });
+        // What is no number is not below anything.
+        if libm::fabs(value) <= limit {
+            continue;
         }
+        return Err(OutOfRange {
+            layer,
+            value,
+            limit,
+        });
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::batch::BatchPlan;
 use super::*;
-use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Shape};
+use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Padding, Shape};
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6, N16384_DEPTH14};
 use he_core::ring::automorphism;
 use he_core::rlwe::SwitchTarget;
@@ -25,11 +25,7 @@ fn pattern(count: usize) -> Vec<u8> {
 /// A layer of the tests.
 #[derive(Clone, Copy)]
 enum Part<'a> {
-    Conv {
-        channels: u16,
-        kernel: u16,
-        stride: u16,
-    },
+    Conv(Kernel),
     Dense(u16),
     Activation(&'a [f32]),
     Relu,
@@ -43,7 +39,18 @@ struct Network<'a> {
     range: f32,
 }
 
-fn image(width: u16) -> Shape {
+/// Square kernels.
+const fn conv(out_channels: u16, side: u16, stride: u16, padding: Padding) -> Part<'static> {
+    Part::Conv(Kernel {
+        out_channels,
+        height: side,
+        width: side,
+        stride,
+        padding,
+    })
+}
+
+const fn image(width: u16) -> Shape {
     Shape {
         channels: 1,
         height: width,
@@ -57,19 +64,10 @@ impl Network<'_> {
         let mut storage = Vec::new();
         for part in self.parts {
             let (fan_in, rows) = match *part {
-                Part::Conv {
-                    channels,
-                    kernel,
-                    stride,
-                } => {
-                    let fan_in = usize::from(shape.channels * kernel * kernel);
-                    let side = |side: u16| (side - kernel) / stride + 1;
-                    shape = Shape {
-                        channels,
-                        height: side(shape.height),
-                        width: side(shape.width),
-                    };
-                    (fan_in, channels)
+                Part::Conv(kernel) => {
+                    let fan_in = usize::from(shape.channels * kernel.height * kernel.width);
+                    shape = kernel.output(shape);
+                    (fan_in, kernel.out_channels)
                 }
                 Part::Dense(outputs) => {
                     let fan_in = shape.values();
@@ -102,17 +100,8 @@ impl Network<'_> {
                 };
                 let range = self.range;
                 match *part {
-                    Part::Conv {
-                        channels,
+                    Part::Conv(kernel) => Layer::Conv2d {
                         kernel,
-                        stride,
-                    } => Layer::Conv2d {
-                        kernel: Kernel {
-                            out_channels: channels,
-                            height: kernel,
-                            width: kernel,
-                            stride,
-                        },
                         linear,
                         range,
                     },
@@ -150,12 +139,14 @@ fn network<'a>(input: Shape, parts: &'a [Part<'a>]) -> Network<'a> {
     }
 }
 
+/// Of 5x5 with stride 2 on 12x12.
+const SAME: Padding = Padding::same(image(12), 5, 5, 2);
+
+/// Of 3x3 with stride 1.
+const EVEN: Padding = Padding::same(image(6), 3, 3, 1);
+
 const CNN: [Part<'static>; 5] = [
-    Part::Conv {
-        channels: 3,
-        kernel: 5,
-        stride: 2,
-    },
+    conv(3, 5, 2, Padding::NONE),
     Part::Activation(&SQUARE),
     Part::Dense(20),
     Part::Activation(&SQUARE),
@@ -333,7 +324,7 @@ fn assert_right(planned: &Plan<'_>) {
 }
 
 #[test]
-fn the_chosen_circuit_computes_the_network() {
+fn the_chosen_plan_computes_the_network() {
     let files = [
         network(image(12), &CNN).file(),
         network(
@@ -345,11 +336,7 @@ fn the_chosen_circuit_computes_the_network() {
         network(
             image(12),
             &[
-                Part::Conv {
-                    channels: 3,
-                    kernel: 5,
-                    stride: 2,
-                },
+                conv(3, 5, 2, Padding::NONE),
                 Part::Dense(40),
                 Part::Activation(&SQUARE),
                 Part::Dense(3),
@@ -357,6 +344,30 @@ fn the_chosen_circuit_computes_the_network() {
         )
         .file(),
         network(image(3), &[Part::Dense(1)]).file(),
+        // Padded: first, merged with what follows, and behind an activation.
+        network(image(12), &[conv(3, 5, 2, SAME)]).file(),
+        network(
+            image(12),
+            &[
+                conv(3, 5, 2, SAME),
+                conv(2, 3, 1, EVEN),
+                Part::Dense(40),
+                Part::Activation(&SQUARE),
+                Part::Dense(3),
+            ],
+        )
+        .file(),
+        network(
+            image(12),
+            &[
+                conv(3, 5, 2, SAME),
+                Part::Activation(&SQUARE),
+                conv(2, 3, 1, EVEN),
+                Part::Activation(&SQUARE),
+                Part::Dense(3),
+            ],
+        )
+        .file(),
     ];
     for activation in [&CUBIC[..], &QUARTIC, &SEPTIC, &[0.0, 1.0, 1e-5]] {
         let activation = Part::Activation(activation);
@@ -527,7 +538,7 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
 }
 
 #[test]
-fn what_no_circuit_evaluates_is_refused_with_its_figures() {
+fn what_no_plan_evaluates_is_refused_with_its_figures() {
     let refused = |params, net: &Network<'_>| {
         let file = net.file();
         plan(params, &file, WeightMode::Plain).unwrap_err()

@@ -28,7 +28,7 @@ use he_core::ckks::evaluator::{
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::error::Error;
 use he_core::ring::kernel;
-use he_core::ring::sample::{Uniform, stream};
+use he_core::ring::sample::{Domain, Uniform, stream};
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire::{pack, packed_len, unpack};
@@ -336,11 +336,10 @@ where
     ) -> Result<(), Refusal> {
         let start = platform.now();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
-        let task = self.program.task(run.cursor.task());
-        let task = task.ok_or(Refusal::NotExpected)?;
+        let (task, upload) = run.cursor.due(self.program).ok_or(Refusal::NotExpected)?;
         let [first, second] = &mut run.seeds;
-        match run.cursor.upload(self.program) {
-            Some(Upload::InputSeed(_)) => {
+        match upload {
+            Upload::InputSeed(_) => {
                 *first = *seed;
                 if W::PLAIN
                     && let Op::Product { index, .. } = task.op
@@ -349,15 +348,15 @@ where
                     self.encode_weights(task.step, index)?;
                 }
             }
-            Some(Upload::FactorSeed(_)) => *second = *seed,
-            Some(Upload::KeySeed(index)) => {
+            Upload::FactorSeed(_) => *second = *seed,
+            Upload::KeySeed(index) => {
                 *first = *seed;
                 if task.op != Op::Polynomial {
                     self.trace.watch(platform).mark(SpanKind::Digit);
                     self.start_switching(task, index, platform)?;
                 }
             }
-            _ => return Err(Refusal::NotExpected),
+            Upload::Chunk(..) => return Err(Refusal::NotExpected),
         }
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(self.program);
@@ -376,7 +375,8 @@ where
     ) -> Result<bool, Refusal> {
         let start = platform.now();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
-        let Some(Upload::Chunk(expected, expected_offset)) = run.cursor.upload(self.program) else {
+        let due = run.cursor.due(self.program);
+        let Some((task, Upload::Chunk(expected, expected_offset))) = due else {
             return Err(Refusal::NotExpected);
         };
         if (item, usize::from(offset)) != (expected, expected_offset) {
@@ -388,7 +388,6 @@ where
             });
         }
         let waiting = run.cursor.task();
-        let task = self.program.task(waiting).ok_or(Refusal::Model)?;
         self.consume(task, item, offset, bytes, platform)?;
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(self.program);
@@ -675,10 +674,15 @@ where
             let ([seed, factor_seed], [uniform, factor]) = (&run.seeds, &mut run.uniforms);
             match source {
                 Source::InputOrKey => {
-                    *uniform = Some(Uniform::new(seed, stream(digit, limb), modulus));
+                    let domain = match item {
+                        Item::Key { .. } => task.op.key().ok_or(Refusal::Model)?.domain(),
+                        Item::Input { .. } | Item::Weight { .. } => Domain::Ciphertext,
+                    };
+                    *uniform = Some(Uniform::new(seed, stream(domain, digit, limb), modulus));
                 }
                 Source::Factor => {
-                    *factor = Some(Uniform::new(factor_seed, stream(0, limb), modulus));
+                    let stream = stream(Domain::Ciphertext, 0, limb);
+                    *factor = Some(Uniform::new(factor_seed, stream, modulus));
                 }
             }
             // The weights of this limb.
@@ -730,7 +734,8 @@ where
                 target: limb,
                 digit: digit.into(),
             };
-            let first = at.index(params, task.level.into()) * params.n() + usize::from(offset);
+            let index = at.index(params, task.level.into()).ok_or(Refusal::Model)?;
+            let first = index * params.n() + usize::from(offset);
             let kept = self.powers.get_mut(first..first + CHUNK_COEFFS);
             kept.ok_or(Refusal::Model)?.copy_from_slice(&sent);
             return Ok(());

@@ -7,7 +7,7 @@ use chacha20::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use super::augment::{augment, uniform};
-use super::{Architecture, LayerSpec, Recipe, TrainError};
+use super::{Architecture, IMAGE, LayerSpec, Recipe, TrainError};
 use crate::data::table::shuffle;
 use crate::data::{CLASSES, Dataset, PIXELS, SIDE};
 use crate::network::{self, MIN_CURVATURE, Network, NetworkInput, NetworkLayer, Weights};
@@ -26,10 +26,13 @@ enum Stage {
     },
     Dense {
         weights: Var,
-        biases: Var,
+        /// None for biases of zero.
+        biases: Option<Var>,
     },
     /// `a`, `b` and `c` of `a x^2 + b x + c`, each a vector of one.
     Square([Var; 3]),
+    /// `a` of `a x^2`, a vector of one.
+    ScaledSquare(Var),
     Relu,
 }
 
@@ -45,11 +48,6 @@ struct Forward {
     preactivations: Vec<Tensor>,
 }
 
-/// Places of a kernel along one side of the image.
-fn places(of_kernel: u16, stride: u16) -> usize {
-    (SIDE - usize::from(of_kernel)) / usize::from(stride.max(1)) + 1
-}
-
 impl Trained {
     fn new(layers: &[LayerSpec], rng: &mut ChaCha8Rng) -> candle_core::Result<Self> {
         let mut weights = |rows: usize, columns: usize, bound: f32| {
@@ -62,26 +60,27 @@ impl Trained {
         let mut inputs = PIXELS;
         let mut stages = Vec::new();
         for (index, layer) in layers.iter().enumerate() {
+            let scaled = layers.get(index + 1) == Some(&LayerSpec::ScaledSquare);
+            let bias = if scaled { 1.0 } else { 0.0 };
             // About a tenth of the pixels are lit: wider than for dense inputs.
             let gain = if index == 0 { 3.0 } else { 1.0 };
             stages.push(match *layer {
                 LayerSpec::Conv2d(kernel) => {
                     let window = usize::from(kernel.height) * usize::from(kernel.width);
                     let channels = usize::from(kernel.out_channels);
-                    inputs = channels
-                        * places(kernel.height, kernel.stride)
-                        * places(kernel.width, kernel.stride);
+                    inputs = kernel.output(IMAGE).values();
                     Stage::Conv2d {
                         kernel,
                         weights: weights(channels, window, gain / (window as f32).sqrt())?,
-                        biases: vector(0.0, channels)?,
+                        biases: vector(bias, channels)?,
                     }
                 }
-                LayerSpec::Dense(outputs) => {
+                LayerSpec::Dense(outputs) | LayerSpec::Unbiased(outputs) => {
                     let outputs = usize::from(outputs);
+                    let biased = matches!(layer, LayerSpec::Dense(_));
                     let stage = Stage::Dense {
                         weights: weights(outputs, inputs, gain / (inputs as f32).sqrt())?,
-                        biases: vector(0.0, outputs)?,
+                        biases: biased.then(|| vector(bias, outputs)).transpose()?,
                     };
                     inputs = outputs;
                     stage
@@ -89,6 +88,7 @@ impl Trained {
                 LayerSpec::Square => {
                     Stage::Square([vector(0.25, 1)?, vector(0.5, 1)?, vector(0.0, 1)?])
                 }
+                LayerSpec::ScaledSquare => Stage::ScaledSquare(vector(0.25, 1)?),
                 LayerSpec::Relu => Stage::Relu,
             });
         }
@@ -110,19 +110,23 @@ impl Trained {
             match stage {
                 Stage::Conv2d {
                     weights, biases, ..
-                }
-                | Stage::Dense { weights, biases } => {
+                } => {
                     all_weights.push(weights.clone());
                     others.push(biases.clone());
                 }
+                Stage::Dense { weights, biases } => {
+                    all_weights.push(weights.clone());
+                    others.extend(biases.clone());
+                }
                 Stage::Square(coefficients) => others.extend(coefficients.iter().cloned()),
+                Stage::ScaledSquare(a) => others.push(a.clone()),
                 Stage::Relu => {}
             }
         }
         (all_weights, others)
     }
 
-    /// Evaluates a batch: an image a row, or a patch a row where the first layer
+    /// Evaluates a batch: one image per row, or one patch per row where the first layer
     /// is a convolution.
     fn forward(&self, inputs: &Tensor) -> candle_core::Result<Forward> {
         let mut x = inputs.clone();
@@ -135,8 +139,8 @@ impl Trained {
                     biases,
                 } => {
                     let sums = x.matmul(&rounded(weights)?.t()?)?.broadcast_add(biases)?;
-                    let places =
-                        places(kernel.height, kernel.stride) * places(kernel.width, kernel.stride);
+                    let Shape { height, width, .. } = kernel.output(IMAGE);
+                    let places = usize::from(height) * usize::from(width);
                     let channels = usize::from(kernel.out_channels);
                     sums.reshape(((), places, channels))?
                         .transpose(1, 2)?
@@ -144,12 +148,20 @@ impl Trained {
                         .reshape(((), channels * places))?
                 }
                 Stage::Dense { weights, biases } => {
-                    x.matmul(&rounded(weights)?.t()?)?.broadcast_add(biases)?
+                    let sums = x.matmul(&rounded(weights)?.t()?)?;
+                    match biases {
+                        Some(biases) => sums.broadcast_add(biases)?,
+                        None => sums,
+                    }
                 }
                 Stage::Square([a, b, c]) => {
                     let shift = (b.as_tensor() / (a.as_tensor() * 2.0)?)?;
                     preactivations.push(x.broadcast_add(&shift)?);
                     (x.sqr()?.broadcast_mul(a)? + x.broadcast_mul(b)?)?.broadcast_add(c)?
+                }
+                Stage::ScaledSquare(a) => {
+                    preactivations.push(x.clone());
+                    x.sqr()?.broadcast_mul(a)?
                 }
                 Stage::Relu => {
                     preactivations.push(x.clone());
@@ -165,14 +177,14 @@ impl Trained {
 
     /// `a`, `b` and `c` of every learned activation.
     pub(super) fn activations(&self) -> candle_core::Result<Vec<[f32; 3]>> {
-        let squares = self.stages.iter().filter_map(|stage| match stage {
-            Stage::Square(coefficients) => Some(coefficients),
-            _ => None,
-        });
         let scalar = |var: &Var| var.max_all()?.to_scalar::<f32>();
-        squares
-            .map(|[a, b, c]| Ok([scalar(a)?, scalar(b)?, scalar(c)?]))
-            .collect()
+        let of_stage = |stage: &Stage| match stage {
+            Stage::Square([a, b, c]) => Some([scalar(a), scalar(b), scalar(c)]),
+            Stage::ScaledSquare(a) => Some([scalar(a), Ok(0.0), Ok(0.0)]),
+            _ => None,
+        };
+        let activations = self.stages.iter().filter_map(of_stage);
+        activations.map(|[a, b, c]| Ok([a?, b?, c?])).collect()
     }
 
     /// The network as it was trained, its activations being folded.
@@ -184,11 +196,14 @@ impl Trained {
         {
             return Err(TrainError::Straight { a });
         }
-        let linear = |weights: &Var, biases: &Var| {
+        let linear = |weights: &Var, biases: Option<&Var>| {
             candle_core::Result::Ok(Weights {
                 weights: weights.flatten_all()?.to_vec1::<f32>()?,
                 scale: 1.0,
-                biases: biases.to_vec1::<f32>()?,
+                biases: match biases {
+                    Some(biases) => biases.to_vec1::<f32>()?,
+                    None => vec![0.0; weights.dim(0)?],
+                },
             })
         };
         let mut activations = self.activations()?.into_iter();
@@ -199,9 +214,11 @@ impl Trained {
                     kernel,
                     weights,
                     biases,
-                } => NetworkLayer::Conv2d(*kernel, linear(weights, biases)?),
-                Stage::Dense { weights, biases } => NetworkLayer::Dense(linear(weights, biases)?),
-                Stage::Square(_) => {
+                } => NetworkLayer::Conv2d(*kernel, linear(weights, Some(biases))?),
+                Stage::Dense { weights, biases } => {
+                    NetworkLayer::Dense(linear(weights, biases.as_ref())?)
+                }
+                Stage::Square(_) | Stage::ScaledSquare(_) => {
                     let [a, b, c] = activations.next().unwrap_or_default();
                     NetworkLayer::Polynomial(vec![c, b, a])
                 }
@@ -210,11 +227,7 @@ impl Trained {
         }
         let network = Network {
             name: name.to_owned(),
-            input: NetworkInput::Image(Shape {
-                channels: 1,
-                height: SIDE as u16,
-                width: SIDE as u16,
-            }),
+            input: NetworkInput::Image(IMAGE),
             layers,
         };
         Ok(network.quantized())
@@ -320,12 +333,13 @@ fn batch(
     let (inputs, columns) = match kernel {
         None => (images, PIXELS),
         Some(kernel) => {
-            let mut patches = Vec::new();
-            for image in images.chunks_exact(PIXELS) {
-                patches_of(image, kernel, &mut patches);
-            }
+            let sources = windows(kernel);
+            let patches = images.chunks_exact(PIXELS).flat_map(|image| {
+                let pixel = |source: &Option<usize>| source.map_or(0.0, |at| image[at]);
+                sources.iter().map(pixel)
+            });
             let window = usize::from(kernel.height) * usize::from(kernel.width);
-            (patches, window)
+            (patches.collect(), window)
         }
     };
     let rows = inputs.len() / columns;
@@ -335,18 +349,23 @@ fn batch(
     ))
 }
 
-/// Appends what a kernel sees of an image, place by place.
-fn patches_of(image: &[f32], kernel: Kernel, out: &mut Vec<f32>) {
-    let (height, width) = (usize::from(kernel.height), usize::from(kernel.width));
-    let stride = usize::from(kernel.stride);
-    for y in (0..=SIDE - height).step_by(stride) {
-        for x in (0..=SIDE - width).step_by(stride) {
-            for row in y..y + height {
-                let start = row * SIDE + x;
-                out.extend(&image[start..start + width]);
+/// The pixels that a kernel sees of an image, place by place; none in the padding.
+fn windows(kernel: Kernel) -> Vec<Option<usize>> {
+    let places = kernel.output(IMAGE);
+    let mut sources = Vec::new();
+    for y in 0..usize::from(places.height) {
+        let rows = kernel.rows(IMAGE, y);
+        for x in 0..usize::from(places.width) {
+            let columns = kernel.columns(IMAGE, x);
+            for ky in 0..usize::from(kernel.height) {
+                for kx in 0..usize::from(kernel.width) {
+                    let source = rows.source(ky).zip(columns.source(kx));
+                    sources.push(source.map(|(row, column)| row * SIDE + column));
+                }
             }
         }
     }
+    sources
 }
 
 /// Weights rounded to 8 bits, with the gradient of the weights themselves.
@@ -359,8 +378,9 @@ fn rounded(weights: &Var) -> candle_core::Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::Model;
+    use crate::model::{Model, Padding};
 
+    use super::super::ARCHITECTURES;
     use super::*;
     use crate::clear;
 
@@ -374,6 +394,18 @@ mod tests {
         height: 5,
         width: 4,
         stride: 3,
+        padding: Padding::NONE,
+    };
+
+    /// More padding on one side of either axis than on the other.
+    const PADDED: Kernel = Kernel {
+        padding: Padding {
+            top: 1,
+            bottom: 4,
+            left: 3,
+            right: 2,
+        },
+        ..KERNEL
     };
 
     #[test]
@@ -404,16 +436,27 @@ mod tests {
                 LayerSpec::Relu,
                 LayerSpec::Dense(10),
             ],
+            &[
+                LayerSpec::Conv2d(PADDED),
+                LayerSpec::Square,
+                LayerSpec::Dense(6),
+                LayerSpec::ScaledSquare,
+                LayerSpec::Unbiased(10),
+            ],
         ] {
             // Both signs of the curvature, since the weights carry it.
             for a in [0.3f32, -0.4] {
                 let mut rng = ChaCha8Rng::seed_from_u64(3);
                 let trained = Trained::new(layers, &mut rng).unwrap();
                 for stage in &trained.stages {
-                    if let Stage::Square(coefficients) = stage {
-                        set(&coefficients[0], a);
-                        set(&coefficients[1], 0.7);
-                        set(&coefficients[2], -0.2);
+                    match stage {
+                        Stage::Square(coefficients) => {
+                            set(&coefficients[0], a);
+                            set(&coefficients[1], 0.7);
+                            set(&coefficients[2], -0.2);
+                        }
+                        Stage::ScaledSquare(coefficient) => set(coefficient, a),
+                        _ => {}
                     }
                 }
                 let kernel = trained.first_kernel();
@@ -424,6 +467,17 @@ mod tests {
                 let file = trained.network("small").unwrap().draft().unwrap();
                 let model = Model::parse(&file).unwrap();
                 assert_eq!(model.layer_count(), layers.len());
+                let biases = model
+                    .layers()
+                    .last()
+                    .unwrap()
+                    .layer
+                    .linear()
+                    .unwrap()
+                    .biases;
+                let unbiased = layers.last() == Some(&LayerSpec::Unbiased(10));
+                // Those of a dense layer begin at zero, too.
+                assert!(!unbiased || biases.iter().all(|bias| bias == 0.0));
                 for (image, logits) in data.images.iter().zip(logits) {
                     let plain = clear::logits(&model, image).unwrap();
                     for (plain, trained) in plain.iter().zip(logits) {
@@ -438,7 +492,9 @@ mod tests {
                         .ranges;
                 for (stage, values) in (1..)
                     .zip(layers)
-                    .filter(|(_, layer)| matches!(layer, LayerSpec::Square))
+                    .filter(|(_, layer)| {
+                        matches!(layer, LayerSpec::Square | LayerSpec::ScaledSquare)
+                    })
                     .map(|(stage, _)| stage)
                     .zip(&forward.preactivations)
                 {
@@ -448,6 +504,35 @@ mod tests {
                     assert!((ranges[stage - 2] - largest).abs() < 1e-3 * largest.max(1.0));
                 }
             }
+        }
+    }
+
+    /// Tables 1 and 2 of Shin, Choi and Choi (2021), layer by layer; their sums are
+    /// 99,240 and 126,978.
+    #[test]
+    fn the_cryptonets_have_the_parameters_of_the_paper() {
+        for (name, expected) in [
+            ("mnist-cryptonets", [130, 98_100, 1_010]),
+            ("mnist-cryptonets-relu", [130, 98_100, 1_010]),
+            ("fashion-cryptonets", [130, 125_568, 1_280]),
+            ("fashion-cryptonets-relu", [130, 125_568, 1_280]),
+        ] {
+            let mut known = ARCHITECTURES.iter();
+            let architecture = known.find(|known| known.name == name).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(0);
+            let trained = Trained::new(architecture.layers, &mut rng).unwrap();
+            let of_stage = |stage: &Stage| match stage {
+                Stage::Conv2d {
+                    weights, biases, ..
+                } => Some(weights.elem_count() + biases.elem_count()),
+                Stage::Dense { weights, biases } => {
+                    let biases = biases.as_ref().map_or(0, |biases| biases.elem_count());
+                    Some(weights.elem_count() + biases)
+                }
+                Stage::Square(_) | Stage::ScaledSquare(_) | Stage::Relu => None,
+            };
+            let parameters: Vec<usize> = trained.stages.iter().filter_map(of_stage).collect();
+            assert_eq!(parameters, expected, "{name}");
         }
     }
 

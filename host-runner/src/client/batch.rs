@@ -67,11 +67,21 @@ impl<'m> BatchClient<'m> {
                 values_of(model, sample)
             })
             .collect::<Result<Vec<_>, ClientError>>()?;
+        let rows: Vec<&[f64]> = rows.iter().map(|row| &row[..]).collect();
+        self.encrypt_values(&rows)
+    }
+
+    /// Encrypts rows of any numbers as the values that the first layer takes, without
+    /// the checks of [`Self::encrypt`]: what an attacker's client does.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn encrypt_values(&mut self, rows: &[&[f64]]) -> Result<Vec<u8>, ClientError> {
         let (level, scale) = (self.plan.input_level(), self.plan.input_scale());
         let mut bytes = Vec::new();
-        for input in 0..model.inputs() {
-            let slots = rows.iter().map(|row| row[input]);
-            let slots = Zeroizing::new(slots.collect::<Vec<f64>>());
+        for input in 0..self.plan.model().inputs() {
+            let value = |row: &&[f64]| row.get(input).copied().unwrap_or(0.0);
+            let slots = Zeroizing::new(rows.iter().map(value).collect::<Vec<f64>>());
             let fresh = self.keys.encrypt(&slots, &[], level, scale)?;
             fresh.write(self.plan.params(), &mut bytes)?;
         }
@@ -83,6 +93,33 @@ impl<'m> BatchClient<'m> {
     /// # Errors
     /// As [`Keys::decrypt`]; [`ClientError::Count`].
     pub fn decrypt(&self, bytes: &[u8], samples: usize) -> Result<Vec<Vec<f64>>, ClientError> {
+        self.decrypt_by(bytes, samples, |object, level, scale| {
+            self.keys.decrypt(object, level, scale, 0..samples)
+        })
+    }
+
+    /// As [`Self::decrypt`], whatever became of the values: what an attacker's client
+    /// does with a result that wrapped around.
+    ///
+    /// # Errors
+    /// [`ClientError::Result`], [`ClientError::Count`].
+    #[cfg(feature = "attack")]
+    pub(crate) fn decrypt_any(
+        &self,
+        bytes: &[u8],
+        samples: usize,
+    ) -> Result<Vec<Vec<f64>>, ClientError> {
+        self.decrypt_by(bytes, samples, |object, level, scale| {
+            self.keys.decrypt_any(object, level, scale, 0..samples)
+        })
+    }
+
+    fn decrypt_by(
+        &self,
+        bytes: &[u8],
+        samples: usize,
+        decrypt: impl Fn(&[u8], usize, f64) -> Result<Vec<f64>, ClientError>,
+    ) -> Result<Vec<Vec<f64>>, ClientError> {
         let (params, outputs) = (self.plan.params(), self.plan.model().outputs());
         let most = self.plan.samples();
         if samples > most {
@@ -106,7 +143,7 @@ impl<'m> BatchClient<'m> {
         let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
         let mut logits = vec![Vec::with_capacity(outputs); samples];
         for object in parts {
-            let values = self.keys.decrypt(object, level, scale, 0..samples)?;
+            let values = decrypt(object, level, scale)?;
             for (logits, value) in logits.iter_mut().zip(values) {
                 logits.push(value);
             }

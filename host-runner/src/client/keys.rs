@@ -13,7 +13,7 @@ use he_nn::message::SEED_BYTES;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use super::packed::{Sealed, fresh_seed, pack};
+use super::packed::{Sealed, pack};
 use super::{ClientError, IN_MEMORY, WRAPPED, sealing};
 use crate::engine::object_bytes;
 
@@ -148,18 +148,10 @@ impl Keys {
         let mut message = Zeroizing::new(vec![0i64; n]);
         encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
             .map_err(sealing("encoding"))?;
-        let seed = fresh_seed(&mut self.rng);
         let mut c0 = vec![0; (level + 1) * n];
-        rlwe::encrypt(
-            params,
-            &self.key,
-            &mut message,
-            level,
-            &seed,
-            &mut self.rng,
-            &mut c0,
-        )
-        .map_err(sealing("encryption"))?;
+        let rng = &mut self.rng;
+        let seed = rlwe::encrypt(params, &self.key, &mut message, level, rng, &mut c0)
+            .map_err(sealing("encryption"))?;
         Ok(Fresh {
             seed,
             scale: scale.to_bits(),
@@ -185,7 +177,7 @@ impl Keys {
             source,
         };
         let ct = Ciphertext::new(self.params, level, found, c0, c1).map_err(rejected)?;
-        self.opened(&ct, level, scale, device, |plain| {
+        self.opened(&ct, level, scale, device, WRAPPED, |plain| {
             slots.filter_map(|slot| plain.slot(slot)).collect()
         })
     }
@@ -207,6 +199,24 @@ impl Keys {
         })
     }
 
+    /// As [`Self::decrypt`], also where the values fill the modulus.
+    ///
+    /// # Errors
+    /// [`ClientError::Result`].
+    #[cfg(feature = "attack")]
+    pub(super) fn decrypt_any(
+        &self,
+        bytes: &[u8],
+        level: usize,
+        scale: f64,
+        slots: impl Iterator<Item = usize>,
+    ) -> Result<Vec<f64>, ClientError> {
+        let ct = self.read(bytes, level)?;
+        self.opened(&ct, level, scale, IN_MEMORY, f64::INFINITY, |plain| {
+            slots.filter_map(|slot| plain.slot(slot)).collect()
+        })
+    }
+
     /// What `read` makes of a decrypted result of this level and scale.
     ///
     /// # Errors
@@ -218,16 +228,18 @@ impl Keys {
         scale: f64,
         read: impl FnOnce(&Decrypted<'_>) -> T,
     ) -> Result<T, ClientError> {
-        let device = IN_MEMORY;
+        let ct = self.read(bytes, level)?;
+        self.opened(&ct, level, scale, IN_MEMORY, WRAPPED, read)
+    }
+
+    fn read(&self, bytes: &[u8], level: usize) -> Result<Ciphertext<Vec<u32>>, ClientError> {
         let limbs = || vec![0; (level + 1) * self.params.n()];
-        let ct: Ciphertext<Vec<u32>> =
-            wire::read_ciphertext(self.params, bytes, [limbs(), limbs()]).map_err(|source| {
-                ClientError::Result {
-                    device: device.to_owned(),
-                    source,
-                }
-            })?;
-        self.opened(&ct, level, scale, device, read)
+        wire::read_ciphertext(self.params, bytes, [limbs(), limbs()]).map_err(|source| {
+            ClientError::Result {
+                device: IN_MEMORY.to_owned(),
+                source,
+            }
+        })
     }
 
     fn opened<T>(
@@ -236,6 +248,7 @@ impl Keys {
         level: usize,
         scale: f64,
         device: &str,
+        most: f64,
         read: impl FnOnce(&Decrypted<'_>) -> T,
     ) -> Result<T, ClientError> {
         let params = self.params;
@@ -254,7 +267,7 @@ impl Keys {
             device: device.to_owned(),
             source,
         })?;
-        if plain.fill() > WRAPPED {
+        if plain.fill() > most {
             return Err(ClientError::Wrapped {
                 device: device.to_owned(),
                 percent: 100.0 * plain.fill(),

@@ -353,9 +353,18 @@ impl<'m> Client<'m> {
     /// whose values would wrap around; [`ClientError::Spent`].
     pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Encrypted, ClientError> {
         let values = self.values_of(sample.into())?;
+        self.encrypt_values(&values)
+    }
+
+    /// Encrypts any numbers as the values that the first layer takes, without the
+    /// checks of [`Self::encrypt`]: what an attacker's client does.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub fn encrypt_values(&mut self, values: &[f64]) -> Result<Encrypted, ClientError> {
         let mut ciphertexts = Vec::new();
         for index in 0..self.plan.ciphertexts() {
-            ciphertexts.push(self.input(index, &values)?);
+            ciphertexts.push(self.input(index, values)?);
         }
         let mask = match self.plan.is_masked() {
             true => {
@@ -392,6 +401,17 @@ impl<'m> Client<'m> {
         let scale = ct.scale();
         let [c0, c1] = ct.into_parts();
         self.open(request.mask.as_deref(), (c0, c1), scale, IN_MEMORY)
+    }
+
+    /// As [`Self::decrypt`], whatever became of the values: what an attacker's client
+    /// does with a result that wrapped around.
+    ///
+    /// # Errors
+    /// [`ClientError::Result`].
+    #[cfg(feature = "attack")]
+    pub(crate) fn decrypt_any(&self, _: &Encrypted, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
+        let (scale, slots) = (self.plan.output_scale(), self.output_slots());
+        self.keys.decrypt_any(bytes, 0, scale, slots)
     }
 
     /// Takes the mask off a result and decrypts it.

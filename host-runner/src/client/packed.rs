@@ -1,13 +1,10 @@
 //! What streams to an evaluator, packed.
 
-use chacha20::ChaCha20Rng;
+use super::{ClientError, sealing};
 use he_core::Params;
 use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire;
 use he_nn::message::{CHUNK_COEFFS, Item, Request, SEED_BYTES};
-use rand_core::Rng;
-
-use super::{ClientError, sealing};
 
 /// The `b` half of a switching key, packed limb by limb in the order that a key of its
 /// level is consumed in. It serves every lower level too, whose limbs it has.
@@ -41,7 +38,7 @@ impl PackedKey {
 
     /// One limb of it.
     pub(super) fn limb(&self, params: &Params, at: KeyLimb) -> Option<&Vec<u8>> {
-        self.limbs.get(at.index(params, self.level))
+        self.limbs.get(at.index(params, self.level)?)
     }
 }
 
@@ -67,12 +64,6 @@ pub(super) fn chunk_of<'l>(
         offset: offset as u16,
         bytes: bytes.unwrap_or_default(),
     }
-}
-
-pub(super) fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; SEED_BYTES] {
-    let mut seed = [0; SEED_BYTES];
-    rng.fill_bytes(&mut seed);
-    seed
 }
 
 pub(super) fn pack(params: &Params, limb: usize, words: &[u32]) -> Result<Vec<u8>, he_core::Error> {

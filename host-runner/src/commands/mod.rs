@@ -1,5 +1,7 @@
 //! One module per command; the command line as `clap` reads it.
 
+#[cfg(feature = "attack")]
+pub mod attack;
 pub mod bench;
 pub mod demo;
 pub mod flash;
@@ -63,6 +65,10 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
     Serve(serve::ServeArguments),
+    /// Attack the networks, in the clear and encrypted: the papers' experiments and
+    /// stronger ones.
+    #[cfg(feature = "attack")]
+    Attack(attack::AttackArguments),
     /// Build the firmware, put it on a board by a debug probe and read its log
     /// (needs the feature `flash`).
     Flash(flash::FlashArguments),
@@ -267,6 +273,30 @@ pub enum Failure {
         "this build has no debug probes in it: run `cargo run --release --features flash -- flash ..`"
     )]
     NoFlashing,
+    /// An attack nobody knows.
+    #[cfg(feature = "attack")]
+    #[error(
+        "there is no attack {name}: use all, list or one of {}",
+        attacks::ATTACKS.iter().map(|attack| attack.name()).collect::<Vec<_>>().join(", ")
+    )]
+    NoAttack {
+        /// Its name.
+        name: String,
+    },
+    /// An attack without data, or without a place for its results.
+    #[cfg(feature = "attack")]
+    #[error(
+        "an attack takes data and leaves results: name both directories, with --data and --out"
+    )]
+    AttackPaths,
+    /// An attack failed.
+    #[cfg(feature = "attack")]
+    #[error(transparent)]
+    Attack(#[from] attacks::AttackError),
+    /// A directory of results.
+    #[cfg(feature = "attack")]
+    #[error(transparent)]
+    Results(#[from] crate::attacked::sink::ResultsError),
     /// A file cannot be written.
     #[error("{} cannot be written ({source}): name another file", path.display())]
     Write {
@@ -304,6 +334,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Sense(arguments)) => sense::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
+        #[cfg(feature = "attack")]
+        Some(Command::Attack(arguments)) => attack::run(&arguments),
         Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }

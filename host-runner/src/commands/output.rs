@@ -34,17 +34,43 @@ pub fn present(
 
 /// Writes `value` as one line of JSON to a file or to standard output.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string(value).map_err(|e| Failure::Write {
+        path: path.into(),
+        source: e.into(),
+    })?;
+    text.push('\n');
+    write(path, &text)
+}
+
+/// Writes text to a file, as a whole, or to standard output.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    if path == Path::new(STANDARD_OUTPUT) {
+        return print(text);
+    }
     let failed = |source| Failure::Write {
         path: path.into(),
         source,
     };
-    let mut text = serde_json::to_string(value).map_err(|e| failed(e.into()))?;
-    text.push('\n');
-    if path == Path::new(STANDARD_OUTPUT) {
-        print(&text)
-    } else {
-        fs::write(path, text).map_err(failed)
+    let whole = path.is_file() || !path.exists();
+    if !whole {
+        // A pipe or a device is written to as it is.
+        return fs::write(path, text).map_err(failed);
     }
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    // As other new files have them.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(directory).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
 }
 
 /// Writes text to standard output.

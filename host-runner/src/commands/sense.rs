@@ -39,7 +39,7 @@ pub struct SenseArguments {
     /// `inproc`, the path of a serial port (`PATH@BAUD`), or `tcp:HOST:PORT`.
     #[arg(long, default_value = "qemu", value_parser = parse_device)]
     pub device: Device,
-    /// The bundled digit, 0 to 19, from which on it sees pixels: one a slot.
+    /// The bundled digit, 0 to 19, from which on it sees pixels: one per slot.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..20))]
     pub image: u8,
     /// Have it encrypt that digit for the model as well, and the in-process

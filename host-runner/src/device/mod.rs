@@ -62,7 +62,7 @@ pub enum Device {
     Serial {
         /// The port's path, or its name on Windows.
         path: String,
-        /// Bits a second.
+        /// Bits per second.
         baud: u32,
     },
 }

@@ -153,7 +153,6 @@ impl<'m> BatchEngine<'m> {
     ) -> Result<Vec<Ct>, EngineError> {
         let params = self.plan.params();
         let what = "a sum of products";
-        let weights: Vec<i8> = linear.weights.iter().map(|w| w.cast_signed()).collect();
         let rows = usize::from(view.output.channels);
         let limbs = || vec![0; (step.level + 1) * params.n()];
         let zeros = |count| -> Result<Vec<Ct>, EngineError> {
@@ -173,12 +172,19 @@ impl<'m> BatchEngine<'m> {
         let unit = f64::from(linear.scale);
         let mut windows = Vec::with_capacity(places);
         for place in 0..places {
-            let inputs: Vec<&Ct> = (0..taps.count())
-                .filter_map(|tap| taps.source(tap, place))
-                .map(|source| &values[source])
+            // What lies in the padding is zero and has no ciphertext.
+            let inside: Vec<(usize, usize)> = (0..taps.count())
+                .filter_map(|tap| Some((tap, taps.source(tap, place)?)))
+                .collect();
+            let inputs: Vec<&Ct> = inside.iter().map(|&(_, source)| &values[source]).collect();
+            let weights: Vec<i8> = linear
+                .weights
+                .chunks_exact(taps.count())
+                .flat_map(|row| inside.iter().map(|&(tap, _)| row[tap].cast_signed()))
                 .collect();
             let mut window = zeros(rows)?;
-            integer_matrix(params, &inputs, &weights, unit, &mut window, &mut halves)
+            let halves = &mut halves[..integer_matrix_halves(inputs.len())];
+            integer_matrix(params, &inputs, &weights, unit, &mut window, halves)
                 .map_err(failed(what))?;
             windows.push(window.into_iter());
         }

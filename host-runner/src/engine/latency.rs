@@ -621,7 +621,8 @@ impl Machine<'_> {
         let mut sum =
             Ciphertext::from_parts(self.params, level, scale, parts).map_err(failed("a sum"))?;
         // It is known to be zero, which of parts from elsewhere nothing is.
-        sum.reset(level, scale).map_err(failed("a sum"))?;
+        sum.reset(self.params, level, scale)
+            .map_err(failed("a sum"))?;
         Ok(sum)
     }
 

@@ -372,7 +372,7 @@ impl InferReport {
     pub fn beyond_plan(&self) -> impl Iterator<Item = &ImageReport> {
         let beyond = |image: &&ImageReport| {
             let classified = image.classified();
-            classified.is_some_and(|image| !(image.max_logit_error <= self.allowed_error))
+            classified.is_some_and(|image| image.max_logit_error > self.allowed_error)
         };
         self.images.iter().filter(beyond)
     }

@@ -4,7 +4,7 @@
 //! The JSON format is Google's "Trace Event Format". Its times are in
 //! microseconds; one nanosecond there is one instruction, one cycle or one
 //! nanosecond, whatever the evaluator counts, and `otherData` says which. A
-//! process is an image, a thread a kind of work. A span's name is its kind, its
+//! process stands for an image, a thread for a kind of work. A span's name is its kind, its
 //! category the step of the plan; its length is from the first begin to the last end of
 //! that kind of work for one limb, of which `args.busy` belonged to it, begun
 //! `args.count` times.

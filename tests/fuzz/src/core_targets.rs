@@ -32,14 +32,14 @@ pub(crate) fn object(bytes: &[u8]) {
         evaluate(ct);
     }
     if let Ok(ct) = three {
-        evaluate(ct);
+        open(&ct);
     }
     if let Ok(ct) = seeded {
         evaluate(ct);
     }
 }
 
-fn evaluate<const PARTS: usize>(mut ct: Ciphertext<Vec<u32>, PARTS>) {
+fn open<const PARTS: usize>(ct: &Ciphertext<Vec<u32>, PARTS>) {
     static KEY: LazyLock<SecretKey<Vec<u32>>> = LazyLock::new(|| {
         let secret: Vec<i8> = (0..P.n()).map(|i| (i % 3) as i8 - 1).collect();
         let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
@@ -49,14 +49,24 @@ fn evaluate<const PARTS: usize>(mut ct: Ciphertext<Vec<u32>, PARTS>) {
         key
     });
     let mut slots = vec![0.0; P.n()];
-    loop {
-        let mut scratch = vec![0; (ct.level() + 1) * P.n()];
-        let (level, scale) = (ct.level(), ct.scale());
-        // Infinite slots and the like are the key holder's to judge.
-        let _ = decrypt(&P, &KEY, &ct, level, scale, &mut scratch, &mut slots);
-        if ct.level() == 0 || rescale(&P, &mut ct, &mut scratch[..P.n()]).is_err() {
-            break;
-        }
+    let mut scratch = vec![0; (ct.level() + 1) * P.n()];
+    // Infinite slots and the like are the key holder's to judge.
+    let _ = decrypt(
+        &P,
+        &KEY,
+        ct,
+        ct.level(),
+        ct.scale(),
+        &mut scratch,
+        &mut slots,
+    );
+}
+
+fn evaluate(mut ct: Ciphertext<Vec<u32>>) {
+    let mut scratch = vec![0; P.n()];
+    open(&ct);
+    while ct.level() > 0 && rescale(&P, &mut ct, &mut scratch).is_ok() {
+        open(&ct);
     }
 }
 

@@ -1,24 +1,28 @@
 //! Decoders of host-runner.
 
-use crate::script::{RECORDING, frame, play};
+use crate::script::{PLAIN, frame, play};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use he_core::wire::packed_len;
 use he_edge_tests::assert_one_sentence;
 use he_nn::bundled;
-use he_nn::circuit::{Circuit, Weights};
 use he_nn::data;
 use he_nn::import::{self, InputKind};
 use he_nn::message::{Reply, SEED_BYTES, TimeUnit};
 use he_nn::model::Model;
 use he_nn::network::NetworkInput;
+use he_nn::plan::{Packing, Target, WeightMode};
+use he_nn::program::Program;
 use he_nn::trace::Span;
 use host_runner::budget::FileBudget;
-use host_runner::circuit::{self, EngineError, Keys, latency};
-use host_runner::client::{Client, ClientError, Sealed, Trace};
+use host_runner::client::{Client, ClientError, Encrypted, Keys, Sealed, Trace};
 use host_runner::device::{Connection, DeviceError, Transport};
+use host_runner::engine::Engine;
 use host_runner::image::Image;
-use host_runner::trace::{Timeline, TracedImage};
+use host_runner::planning;
+use host_runner::report::steps;
+use host_runner::report::timeline::{Timeline, TracedImage};
+use host_runner::service::{Deployment, ServiceError};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -56,9 +60,8 @@ impl Transport for Said {
 
 /// The client against any evaluator: a changed recording of a good one.
 pub(crate) fn client(script: &[u8]) {
-    static CLIENT: LazyLock<Mutex<(Client, Sealed)>> = LazyLock::new(|| {
-        let reference = &RECORDING.reference;
-        let plan = &reference.plan;
+    static CLIENT: LazyLock<Mutex<(Client<'static>, Sealed)>> = LazyLock::new(|| {
+        let plan = &PLAIN.plan;
         let params = plan.params();
         let limbs = (0..=plan.input_level())
             .filter_map(|i| params.prime(i).ok())
@@ -67,12 +70,10 @@ pub(crate) fn client(script: &[u8]) {
             seed: [9; SEED_BYTES],
             limbs: limbs.collect(),
         };
-        let mut client = reference.client(1);
-        client.set_tracing(true);
-        Mutex::new((client, sealed))
+        Mutex::new((tracing_client(), sealed))
     });
     let mut bytes = Vec::new();
-    play(&RECORDING.down, script, |message| {
+    play(&PLAIN.down, script, |message| {
         if let Ok(frame) = frame(message) {
             bytes.extend(frame);
         }
@@ -81,11 +82,23 @@ pub(crate) fn client(script: &[u8]) {
     let mut guard = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);
     let (client, sealed) = &mut *guard;
     let mut link = Connection::new(Said { bytes, at: 0 });
-    let seal = |_: &mut Client, _| Ok::<_, ClientError>(sealed.clone());
-    match client.infer_sealed(&mut link, seal, |_, _| {}) {
+    let seal = |_: &mut Client<'_>, _| Ok::<_, ClientError>(sealed.clone());
+    match client.infer_sealed(&mut link, seal, &mut ()) {
         Ok(inference) => assert!(inference.logits.iter().all(|x| x.is_finite())),
-        Err(error) => assert_one_sentence("an evaluator's lie", &error),
+        Err(error) => {
+            assert_one_sentence("an evaluator's lie", &error);
+            if let ClientError::Result { .. } | ClientError::Wrapped { .. } = error {
+                // A key is done with once a result was refused under it.
+                *client = tracing_client();
+            }
+        }
     }
+}
+
+fn tracing_client() -> Client<'static> {
+    let mut client = PLAIN.client();
+    client.set_tracing(true);
+    client
 }
 
 /// Two IDX files, of images and of labels: the first two bytes say where the
@@ -247,7 +260,7 @@ fn open(path: &Path, bytes: &[u8]) {
             return;
         }
     };
-    let (before, Allowance { queries, .. }) = (budget.spent(), budget.allowance());
+    let (before, queries) = (budget.spent(), budget.allowance().queries());
     assert!(before <= queries);
     match budget.spend(&KeyId([0xab; 16])) {
         Ok(()) => assert!(budget.spent() == before + 1 && before < queries),
@@ -262,10 +275,7 @@ pub(crate) fn budgets() -> Vec<Vec<u8>> {
     let seeds = || -> Option<Vec<Vec<u8>>> {
         let folder = tempfile::tempdir().ok()?;
         let path = folder.path().join("budget.json");
-        let allowance = Allowance {
-            queries: 3,
-            statistical_bits: 2,
-        };
+        let allowance = Allowance::new(3, 30).ok()?;
         drop(FileBudget::create(&path, &KeyId([0xab; 16]), allowance).ok()?);
         let file = fs::read(&path).ok()?;
         let numbers: Vec<u8> = [1u32, 3, 2, 1].map(u32::to_le_bytes).concat();
@@ -273,6 +283,23 @@ pub(crate) fn budgets() -> Vec<Vec<u8>> {
     };
     seeds().unwrap_or_default()
 }
+
+/// What was recorded, as a service says it.
+static DEPLOYMENT: LazyLock<Deployment> = LazyLock::new(|| {
+    let plan = &PLAIN.plan;
+    match steps::of_plan(plan) {
+        Ok(steps) => Deployment {
+            params: plan.params(),
+            level: plan.input_level(),
+            weights: plan.weights(),
+            packing: Packing::Latency,
+            logit_error: plan.logit_error(),
+            steps,
+            program: Some(PLAIN.program.clone()),
+        },
+        Err(error) => panic!("{error}"),
+    }
+});
 
 /// The spans of a trace, one after the other, as an evaluator sends them.
 pub(crate) fn timeline(bytes: &[u8]) {
@@ -286,12 +313,11 @@ pub(crate) fn timeline(bytes: &[u8]) {
         dropped: 1,
         own: u64::MAX,
     };
-    let timeline = Timeline {
-        plan: RECORDING.reference.plan,
-        board: String::from_utf8_lossy(rest).into(),
-        unit: TimeUnit::Nanoseconds,
-        images: vec![TracedImage { index: 0, trace }],
-    };
+    let mut timeline = Timeline::default();
+    timeline.of(&DEPLOYMENT);
+    timeline.board = String::from_utf8_lossy(rest).into();
+    timeline.unit = TimeUnit::Nanoseconds;
+    timeline.images.push(TracedImage { index: 0, trace });
     assert!(timeline.json().is_ok());
     // A picture of nonsense may be refused.
     let _ = timeline.picture();
@@ -299,7 +325,7 @@ pub(crate) fn timeline(bytes: &[u8]) {
 
 pub(crate) fn spans() -> Vec<Vec<u8>> {
     let mut spans = Vec::new();
-    for message in &RECORDING.down {
+    for message in &PLAIN.down {
         if let Ok((Reply::Span(span), [])) = postcard::take_from_bytes(message) {
             spans.extend(postcard::to_stdvec(&span));
         }
@@ -312,64 +338,71 @@ pub(crate) fn spans() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A host's circuit with encrypted weights, and what its sides say to each other.
-struct Engine {
-    circuit: Circuit<'static>,
-    client: latency::Client<'static>,
-    evaluator: latency::Evaluator<'static>,
+/// A host's network with encrypted weights, and what its sides say to each other.
+struct Sides {
+    client: Client<'static>,
+    engine: Engine,
+    /// What the result answers.
+    request: Encrypted,
     /// Keys, weights, an input, its result.
     said: [Vec<u8>; 4],
 }
 
-static ENGINE: LazyLock<Mutex<Engine>> = LazyLock::new(|| {
+static SIDES: LazyLock<Mutex<Sides>> = LazyLock::new(|| {
     let file = bundled::model("pima-logreg").unwrap_or_default();
-    let make = || -> Result<Engine, EngineError> {
-        let model = Model::parse(file)?;
-        let circuit = circuit::plan(model, Weights::Encrypted)?;
-        let keys = Keys::from_seed(circuit.params(), &[5; 32])?;
-        let mut client = latency::Client::with_keys(circuit.clone(), keys);
+    let make = || -> Result<Sides, ServiceError> {
+        let model = Model::parse(file).map_err(ClientError::from)?;
+        let plan = planning::plan(None, model, WeightMode::Encrypted, Target::Host)?;
+        let keys = Keys::from_seed(plan.params(), &[5; 32])?;
+        let mut client = Client::with_keys(plan, keys)?;
         let (keys, weights) = (client.switching_keys()?, client.weights()?);
-        let mut evaluator = latency::Evaluator::new(circuit.clone(), &keys, &weights)?;
+        let program = client.program().clone();
+        let mut engine = Engine::new(program, None, &keys, &weights)?;
         let features = [1.0f32; 8];
-        let input = client.encrypt(&features[..])?;
-        let (result, _) = evaluator.evaluate(&input)?;
-        Ok(Engine {
-            circuit,
+        let request = client.encrypt(&features[..])?;
+        let input = request.bytes(client.plan().params())?;
+        let (result, _) = engine.evaluate(&input)?;
+        Ok(Sides {
             client,
-            evaluator,
+            engine,
+            request,
             said: [keys, weights, input, result],
         })
     };
     match make() {
-        Ok(engine) => Mutex::new(engine),
+        Ok(sides) => Mutex::new(sides),
         Err(error) => panic!("{error}"),
     }
 });
 
 /// What a host's evaluator and its client read: the first byte says which of
-/// [`Engine::said`] the rest stands for.
+/// [`Sides::said`] the rest stands for.
 pub(crate) fn engine(bytes: &[u8]) {
     let Some((&kind, bytes)) = bytes.split_first() else {
         return;
     };
-    let mut guard = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-    let engine = &mut *guard;
-    let [keys, weights, ..] = &engine.said;
-    let circuit = engine.circuit.clone();
-    let read = match kind % 4 {
-        0 => latency::Evaluator::new(circuit, bytes, weights).map(drop),
-        1 => latency::Evaluator::new(circuit, keys, bytes).map(drop),
-        2 => engine.evaluator.evaluate(bytes).map(drop),
-        _ => engine.client.decrypt(bytes).map(drop),
+    let mut guard = SIDES.lock().unwrap_or_else(PoisonError::into_inner);
+    let sides = &mut *guard;
+    let [keys, weights, ..] = &sides.said;
+    let program = || -> Program<Vec<u8>> { sides.client.program().clone() };
+    let refusal = match kind % 4 {
+        0 => Engine::new(program(), None, bytes, weights).err().map(text),
+        1 => Engine::new(program(), None, keys, bytes).err().map(text),
+        2 => sides.engine.evaluate(bytes).err().map(text),
+        _ => sides.client.decrypt(&sides.request, bytes).err().map(text),
     };
-    if let Err(error) = read {
-        assert_one_sentence("engine", &error);
+    if let Some(refusal) = refusal {
+        assert_one_sentence("engine", &refusal);
     }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 /// All that was said.
 pub(crate) fn engine_objects() -> Vec<Vec<u8>> {
-    let guard = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let guard = SIDES.lock().unwrap_or_else(PoisonError::into_inner);
     let said = (0..).zip(&guard.said);
     said.map(|(kind, bytes)| [&[kind], &bytes[..]].concat())
         .collect()

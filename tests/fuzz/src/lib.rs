@@ -62,14 +62,26 @@ pub const TARGETS: &[Target] = &[
         inputs_a_second: 5_000,
     },
     Target {
+        name: "program",
+        run: nn_targets::program,
+        seeds: nn_targets::programs,
+        inputs_a_second: 100,
+    },
+    Target {
         name: "session",
         run: nn_targets::session,
         seeds: script::scripts,
         inputs_a_second: 30,
     },
     Target {
-        name: "circuit",
-        run: nn_targets::circuit,
+        name: "session_encrypted",
+        run: nn_targets::session_encrypted,
+        seeds: script::scripts,
+        inputs_a_second: 30,
+    },
+    Target {
+        name: "session_polynomial",
+        run: nn_targets::session_polynomial,
         seeds: script::scripts,
         inputs_a_second: 30,
     },

@@ -1,19 +1,24 @@
 //! Decoders of he-nn.
 
-use crate::script::{CIRCUIT, RECORDING, frame, play};
+use crate::script::{ENCRYPTED, PLAIN, POLYNOMIAL, Recording, frame, play};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::params::N4096_DEPTH3;
-use he_nn::circuit::session::{CircuitSession, Encrypted};
+use he_core::wire::packed_len;
 use he_nn::link::{FrameReader, LinkError, MAX_DECODED, MAX_FRAME, encode};
-use he_nn::message::{Memory, PROTOCOL_VERSION, Reply, Request, TimeUnit};
-use he_nn::model::{
-    CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Kernel, Layer, Linear, MAGIC, Model,
-    ModelParts, Sample, Shape,
+use he_nn::message::{
+    CHUNK_COEFFS, Item, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, TimeUnit,
 };
-use he_nn::plan::Plan;
+use he_nn::model::{
+    CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Kernel, Layer, Linear, MAGIC, MAX_DEGREE,
+    Model, ModelParts, Padding, Sample, Shape,
+};
+use he_nn::plan::{Plan, Target, WeightMode};
+use he_nn::program::Program;
+use he_nn::schedule::{Cursor, Upload};
 use he_nn::sensor::{self, Sensor};
-use he_nn::session::{self, Session};
-use he_nn::trace::Ring;
+use he_nn::session::{self, Encrypted, Session, WeightSource};
+use he_nn::trace::{Off, Ring, Tracer};
+use host_runner::planning::STREAM_SETS;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 
@@ -90,7 +95,7 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
         let frames = messages.iter().filter_map(|message| frame(message).ok());
         frames.flatten().collect::<Vec<u8>>()
     };
-    let recording = &*RECORDING;
+    let recording = &*PLAIN;
     vec![
         two(&recording.up[..3]),
         two(&recording.down[..4]),
@@ -100,7 +105,7 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn messages() -> Vec<Vec<u8>> {
-    let recording = &*RECORDING;
+    let recording = &*PLAIN;
     let short = |messages: &'static [Vec<u8>]| messages.iter().filter(|m| m.len() < 400);
     let mut seeds: Vec<Vec<u8>> = short(&recording.up).take(20).cloned().collect();
     seeds.extend(short(&recording.down).take(20).cloned());
@@ -124,9 +129,13 @@ fn framed(body: &[u8]) -> Vec<u8> {
     file.extend(FILE_VERSION.to_le_bytes());
     file.extend((body.len() as u32).to_le_bytes());
     file.extend(body);
-    let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(&file);
-    file.extend(crc.to_le_bytes());
-    file
+    checked(&file)
+}
+
+/// Bytes with their checksum after them.
+fn checked(bytes: &[u8]) -> Vec<u8> {
+    let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(bytes);
+    [bytes, &crc.to_le_bytes()].concat()
 }
 
 /// A model's parts, put together again.
@@ -156,13 +165,144 @@ fn plan(model: &Model<'_>) {
             .plain_logits(sample, &mut workspace, &mut logits)
             .is_ok()
     );
-    let Ok(plan) = Plan::new(&N4096_DEPTH3, model) else {
+    let mut row = vec![0.0; Plan::buffer_len(model)];
+    let mut scratch = row.clone();
+    let (params, target) = (&N4096_DEPTH3, Target::STREAM);
+    for weights in [WeightMode::Plain, WeightMode::Encrypted] {
+        let planned = Plan::new(params, *model, weights, target, &mut row, &mut scratch);
+        let Ok(plan) = planned else {
+            continue;
+        };
+        assert!(plan.logit_error().six_sigma.is_finite());
+        // Whoever gets this model makes an evaluator for it.
+        let Ok(program) = Program::of(&plan) else {
+            panic!("a plan of {} has no program", model.name());
+        };
+        assert_eq!(program.arena_words(), plan.arena_words());
+        let mut arena = vec![0; program.arena_words()];
+        let made = match weights {
+            WeightMode::Plain => new_session(&program, *model, &mut arena, Off).is_some(),
+            WeightMode::Encrypted => new_session(&program, Encrypted, &mut arena, Off).is_some(),
+        };
+        assert!(made, "the arena is as long as the program says");
+    }
+}
+
+/// A session that has the code of any program.
+fn new_session<'a, B: AsRef<[u8]>, W: WeightSource, T: Tracer>(
+    program: &'a Program<B>,
+    weights: W,
+    arena: &'a mut [u32],
+    tracer: T,
+) -> Option<Session<'a, B, W, T>> {
+    Session::new(program, weights, arena, tracer).ok()
+}
+
+/// The largest arena that an evaluator of the target [`program`] is given, in words.
+const MAX_ARENA: usize = 4 << 20;
+
+/// The most messages that it takes.
+const MAX_MESSAGES: usize = 1000;
+
+/// The most tasks of a program that it carries out.
+const MAX_TASKS: usize = 256;
+
+/// A program, with and without its checksum. One that is read has an evaluator, which
+/// answers all that the program has it wait for.
+pub(crate) fn program(bytes: &[u8]) {
+    for bytes in [bytes, &checked(bytes)] {
+        for params in STREAM_SETS {
+            if let Some(program) = Program::parse(params, bytes) {
+                carry_out(&program);
+            }
+        }
+    }
+}
+
+fn carry_out(program: &Program<&[u8]>) {
+    assert_eq!(program.tasks().count(), program.len());
+    for step in 0..program.steps() as u8 {
+        if let Some(polynomial) = program.polynomial(step) {
+            // So many as were announced.
+            assert!(program.coefficients(polynomial).count() <= MAX_DEGREE + 1);
+        }
+    }
+    if program.arena_words() > MAX_ARENA || program.len() > MAX_TASKS {
+        assert!(new_session(program, Encrypted, &mut [], Off).is_none());
         return;
+    }
+    // With weights in plain, those of the model that is meant, or any others.
+    if program.is_encrypted() {
+        feed(program, Encrypted);
+    } else if program.model_crc() == PLAIN.plan.model().crc() {
+        feed(program, *PLAIN.plan.model());
+    } else {
+        feed(program, *POLYNOMIAL.plan.model());
+    }
+}
+
+/// Sends what a program takes, all of it zero, until that is refused.
+fn feed<W: WeightSource>(program: &Program<&[u8]>, weights: W) {
+    let params = program.params();
+    let mut arena = vec![0; program.arena_words()];
+    let Some(mut session) = new_session(program, weights, &mut arena, Off) else {
+        panic!("the arena is as long as the program says");
     };
-    assert!(plan.logit_error().six_sigma.is_finite());
-    // Whoever gets this model makes an evaluator for it.
-    let mut arena = vec![0; plan.arena_words()];
-    assert!(Session::new(plan, *model, &mut arena).is_ok());
+    let mut machine = Machine(0);
+    let mut ask = |request: Request<'_>| {
+        let (mut replies, mut refused) = (0, false);
+        session.handle(request, &mut machine, &mut |reply| {
+            assert_fits_a_frame(&reply);
+            refused |= matches!(reply, Reply::Refused(_));
+            replies += 1;
+        });
+        assert!(replies > 0, "no answer to {request:?}");
+        !refused
+    };
+    let plan = program.fingerprint();
+    if !ask(Request::Begin { plan, trace: false }) {
+        return;
+    }
+    let mut cursor = Cursor::start(program);
+    for _ in 0..MAX_MESSAGES {
+        let Some(upload) = cursor.upload(program) else {
+            return;
+        };
+        cursor.advance(program);
+        let accepted = match upload {
+            Upload::InputSeed(_) | Upload::FactorSeed(_) | Upload::KeySeed(_) => {
+                let seed = [7; SEED_BYTES];
+                ask(Request::Seed { seed })
+            }
+            Upload::Chunk(item, offset) => {
+                assert!(program.step_of(item).is_some(), "{item:?} is of no step");
+                let (Item::Input { limb, .. } | Item::Key { limb, .. } | Item::Weight { limb, .. }) =
+                    item;
+                let Ok(prime) = params.prime(limb.into()) else {
+                    panic!("{item:?} has no prime");
+                };
+                let bytes = vec![0; packed_len(CHUNK_COEFFS, prime.modulus().bits())];
+                ask(Request::Data {
+                    item,
+                    offset: offset as u16,
+                    bytes: &bytes,
+                })
+            }
+        };
+        if !accepted {
+            return;
+        }
+    }
+}
+
+/// Those of the recordings, each without its checksum.
+pub(crate) fn programs() -> Vec<Vec<u8>> {
+    [&PLAIN, &ENCRYPTED, &POLYNOMIAL]
+        .map(|recording| {
+            let bytes = recording.program.bytes();
+            bytes[..bytes.len() - CRC_BYTES].to_vec()
+        })
+        .to_vec()
 }
 
 /// Two dense layers with a square, and a convolution with a rectifier, each as
@@ -188,6 +328,7 @@ pub(crate) fn models() -> Vec<Vec<u8>> {
         height: 1,
         width: 2,
         stride: 2,
+        padding: Padding::NONE,
     };
     let convolution = Layer::Conv2d {
         kernel,
@@ -259,79 +400,62 @@ impl sensor::Platform for Machine {
     }
 }
 
-/// The evaluator against any requests. After them it must still greet.
+/// The evaluator against any requests, traced.
 pub(crate) fn session(script: &[u8]) {
-    let recording = &*RECORDING;
-    let plan = recording.reference.plan;
-    let mut arena = vec![0; plan.arena_words()];
     let mut ring = Box::new(Ring::<64>::new());
-    let Ok(mut session) =
-        Session::traced(plan, recording.reference.model, &mut arena, ring.as_mut())
-    else {
-        panic!("the arena is as long as the plan says");
-    };
-    let mut machine = Machine(0);
-    let hello = Request::Hello {
-        version: PROTOCOL_VERSION,
-    };
-    converse(&recording.up, script, hello, |request, mut reply| {
-        match request {
-            Ok(request) => session.handle(request, &mut machine, &mut reply),
-            Err(received) => session.refuse_frame(received, &mut reply),
-        };
-    });
+    converse(&PLAIN, *PLAIN.plan.model(), ring.as_mut(), script);
 }
 
-/// The evaluator of a circuit against any requests. After them it must still begin.
-pub(crate) fn circuit(script: &[u8]) {
-    let (program, up) = &*CIRCUIT;
+/// One whose weights come encrypted.
+pub(crate) fn session_encrypted(script: &[u8]) {
+    converse(&ENCRYPTED, Encrypted, Off, script);
+}
+
+/// One with polynomials and layers that are one matrix.
+pub(crate) fn session_polynomial(script: &[u8]) {
+    converse(&POLYNOMIAL, *POLYNOMIAL.plan.model(), Off, script);
+}
+
+/// Has an evaluator handle a changed recording of good requests. Each gets an answer
+/// that fits a frame; after them it must still greet, and begin.
+fn converse<W: WeightSource, T: Tracer>(
+    recording: &Recording,
+    weights: W,
+    tracer: T,
+    script: &[u8],
+) {
+    let program = &recording.program;
     let mut arena = vec![0; program.arena_words()];
-    let Ok(mut session) = CircuitSession::new(program, Encrypted, &mut arena) else {
+    let Some(mut session) = new_session(program, weights, &mut arena, tracer) else {
         panic!("the arena is as long as the program says");
     };
     let mut machine = Machine(0);
-    let begin = Request::Begin {
-        plan: program.fingerprint(),
-        trace: false,
-    };
-    converse(up, script, begin, |request, mut reply| {
-        match request {
-            Ok(request) => session.handle(request, &mut machine, &mut reply),
-            Err(received) => session.refuse_frame(received, &mut reply),
-        };
-    });
-}
-
-/// Has an evaluator handle a changed recording of good requests, or how many bytes
-/// came that are none. Each gets an answer that fits a frame, and `last` after them
-/// the one that a greeting or the begin of an inference is due.
-fn converse(
-    up: &[Vec<u8>],
-    script: &[u8],
-    last: Request<'_>,
-    mut handle: impl FnMut(Result<Request<'_>, u32>, &mut dyn FnMut(Reply<'_>)),
-) {
-    play(up, script, |message| {
+    play(&recording.up, script, |message| {
         let mut replies = 0;
-        let request = match postcard::take_from_bytes::<Request<'_>>(message) {
-            Ok((request, [])) => Ok(request),
-            _ => Err(message.len() as u32),
-        };
-        handle(request, &mut |reply| {
+        let mut reply = |reply: Reply<'_>| {
             assert_fits_a_frame(&reply);
             replies += 1;
-        });
+        };
+        match postcard::take_from_bytes::<Request<'_>>(message) {
+            Ok((request, [])) => session.handle(request, &mut machine, &mut reply),
+            _ => session.refuse_frame(message.len() as u32, &mut reply),
+        }
         assert!(replies > 0, "no answer to {message:02x?}");
         true
     });
-    let mut taken = false;
-    handle(Ok(last), &mut |reply| {
-        taken = match last {
-            Request::Hello { .. } => matches!(reply, Reply::Hello(_)),
-            _ => matches!(reply, Reply::Ready),
-        };
+    let (mut greeted, mut ready) = (false, false);
+    let hello = Request::Hello {
+        version: PROTOCOL_VERSION,
+    };
+    session.handle(hello, &mut machine, &mut |reply| {
+        greeted = matches!(reply, Reply::Hello(_));
     });
-    assert!(taken, "{last:?}");
+    let plan = program.fingerprint();
+    let begin = Request::Begin { plan, trace: false };
+    session.handle(begin, &mut machine, &mut |reply| {
+        ready = matches!(reply, Reply::Ready);
+    });
+    assert!(greeted && ready, "greeted: {greeted}, ready: {ready}");
 }
 
 fn assert_fits_a_frame(reply: &(impl Debug + Serialize)) {

@@ -1,64 +1,104 @@
-//! A recorded inference, and changes to it. An input of the targets `session`
-//! and `client` is a list of steps: so a few bytes reach any point of
+//! Recorded inferences, and changes to them. An input of the targets of sessions and
+//! of the client is a list of steps: so a few bytes reach any point of
 //! a conversation of thousands of messages with right checksums.
 
 use he_edge_tests::Reference;
-use he_nn::circuit::Weights;
-use he_nn::circuit::program::Program;
 use he_nn::link::{FrameReader, LinkError, MAX_FRAME, encode};
-use host_runner::circuit::{Keys, device};
+use he_nn::model::{Model, Sample, Shape};
+use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
+use he_nn::plan::{Plan, Target, WeightMode};
+use he_nn::program::Program;
+use host_runner::client::{Client, ClientError, Keys};
 use host_runner::device::{Connection, Direction};
-use host_runner::evaluator;
+use host_runner::{evaluator, planning};
 use serde::ser::{Serialize, SerializeTuple, Serializer};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// Messages of an inference, without framing.
+/// A plan, its program, and the messages of an inference, without framing.
 pub(crate) struct Recording {
-    pub(crate) reference: Reference,
+    pub(crate) plan: Plan<'static>,
+    pub(crate) program: Program<Vec<u8>>,
     pub(crate) up: Vec<Vec<u8>>,
     pub(crate) down: Vec<Vec<u8>>,
 }
 
-/// One inference of a circuit with encrypted weights, and its program.
-pub(crate) static CIRCUIT: LazyLock<(Program, Vec<Vec<u8>>)> = LazyLock::new(|| {
-    let reference = Reference::new();
-    let planned = device::plan(None, reference.model, Weights::Encrypted);
-    let Ok((circuit, program)) = planned else {
-        panic!("the bundled model has a program");
-    };
-    let Ok(link) = evaluator::in_process_program(program.clone(), None) else {
-        panic!("the program has an evaluator");
-    };
-    let mut link = Connection::new(link);
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let sink = bytes.clone();
-    link.record(move |direction, bytes| {
-        if let Direction::Up = direction {
-            let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            sink.extend_from_slice(bytes);
+impl Recording {
+    pub(crate) fn client(&self) -> Client<'static> {
+        match client(&self.plan) {
+            Ok(client) => client,
+            Err(error) => panic!("{error}"),
         }
-    });
-    let keys = Keys::from_seed(circuit.params(), &[1; 32]);
-    let client = keys.map(|keys| device::Client::with_keys(circuit, keys));
-    let Ok(Ok(mut client)) = client else {
-        panic!("keys of the circuit's set make a client");
-    };
-    if let Err(error) = client.infer(&mut link, &reference.digits[0], |_, _| {}) {
-        panic!("{error}");
     }
-    let up = messages(&bytes.lock().unwrap_or_else(PoisonError::into_inner));
-    assert!(up.len() > 1000);
-    (program, up)
+}
+
+/// Of the bundled network, its weights in plain; traced.
+pub(crate) static PLAIN: LazyLock<Recording> = LazyLock::new(|| {
+    let Reference { plan, digits, .. } = Reference::new();
+    record(plan, (&digits[0]).into(), true)
 });
 
-/// One traced inference in this process.
-pub(crate) static RECORDING: LazyLock<Recording> = LazyLock::new(record);
+/// The same with encrypted weights.
+pub(crate) static ENCRYPTED: LazyLock<Recording> = LazyLock::new(|| {
+    let Reference { model, digits, .. } = Reference::new();
+    let plan = streamed(model, WeightMode::Encrypted);
+    record(plan, (&digits[0]).into(), false)
+});
 
-fn record() -> Recording {
-    let reference = Reference::new();
+/// Of a network whose first two layers are one matrix, before a polynomial.
+pub(crate) static POLYNOMIAL: LazyLock<Recording> = LazyLock::new(|| {
+    let Ok(file) = polynomial_network() else {
+        panic!("the network is within the format's limits");
+    };
+    let Ok(model) = Model::parse(file.leak()) else {
+        panic!("what was written is read");
+    };
+    let plan = streamed(model, WeightMode::Plain);
+    let recording = record(plan, Sample::Pixels(&[200; 16]), false);
+    assert!(recording.program.has_polynomials() && recording.program.is_merged());
+    recording
+});
+
+fn polynomial_network() -> Result<Vec<u8>, he_nn::model::ModelError> {
+    let dense = |inputs: usize, outputs: usize| {
+        NetworkLayer::Dense(Weights {
+            weights: (0..inputs * outputs).map(|i| (i % 7) as i8 - 3).collect(),
+            scale: 0.05,
+            biases: vec![0.25; outputs],
+        })
+    };
+    let network = Network {
+        name: "polynomial".to_owned(),
+        input: NetworkInput::Image(Shape {
+            channels: 1,
+            height: 4,
+            width: 4,
+        }),
+        layers: vec![
+            dense(16, 8),
+            dense(8, 8),
+            NetworkLayer::Polynomial(vec![0.1, 0.5, 0.25, 0.05]),
+            dense(8, 4),
+        ],
+    };
+    network.file(&[2.0, 2.0, 3.0, 4.0])
+}
+
+fn streamed(model: Model<'static>, weights: WeightMode) -> Plan<'static> {
+    match planning::plan(None, model, weights, Target::STREAM) {
+        Ok(plan) => plan,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn client(plan: &Plan<'static>) -> Result<Client<'static>, ClientError> {
+    Client::with_keys(plan.clone(), Keys::from_seed(plan.params(), &[1; 32])?)
+}
+
+/// One inference in this process.
+fn record(plan: Plan<'static>, sample: Sample<'_>, trace: bool) -> Recording {
     let bytes = Arc::new(Mutex::new((Vec::new(), Vec::new())));
-    let Ok(link) = evaluator::in_process(Reference::file()) else {
-        panic!("the bundled model has an evaluator");
+    let Ok(link) = evaluator::in_process(&plan) else {
+        panic!("the plan has an evaluator");
     };
     let mut link = Connection::new(link);
     let sink = bytes.clone();
@@ -69,16 +109,21 @@ fn record() -> Recording {
             Direction::Down => sink.1.extend_from_slice(bytes),
         }
     });
-    let mut client = reference.client(1);
-    client.set_tracing(true);
-    if let Err(error) = client.infer(&mut link, &reference.digits[0], |_, _| {}) {
-        panic!("{error}");
-    }
+    let inferred = client(&plan).and_then(|mut client| {
+        client.set_tracing(trace);
+        client.infer(&mut link, sample, &mut ())?;
+        Ok(client.program().clone())
+    });
+    let program = match inferred {
+        Ok(program) => program,
+        Err(error) => panic!("{error}"),
+    };
     let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
     let (up, down) = (messages(&bytes.0), messages(&bytes.1));
     assert!(up.len() > 1000 && down.len() > 1000);
     Recording {
-        reference,
+        plan,
+        program,
         up,
         down,
     }

@@ -104,7 +104,7 @@ impl HeEdge {
             let (mut c0, mut c1) = (words(half), words(half));
             rng.fill_bytes(&mut seed);
             let mut message = integers.clone();
-            rlwe::encrypt(
+            rlwe::encrypt_with_seed(
                 params,
                 &secret,
                 &mut message,
@@ -160,9 +160,9 @@ impl HeEdge {
 }
 
 /// Divides by as many primes as a level of the circuit takes.
-fn rescale_level<const PARTS: usize>(
+fn rescale_level(
     params: &Params,
-    ct: &mut Ciphertext<Words, PARTS>,
+    ct: &mut Ciphertext<Words>,
     primes: usize,
     scratch: &mut [u32],
 ) -> Result<()> {
@@ -239,7 +239,7 @@ impl Peer for HeEdge {
                 || Ok((integers.clone(), words(half))),
                 |(message, c0)| {
                     let seed = seed(rng);
-                    Ok(rlwe::encrypt(
+                    Ok(rlwe::encrypt_with_seed(
                         params, secret, message, level, &seed, rng, c0,
                     )?)
                 },
@@ -250,7 +250,7 @@ impl Peer for HeEdge {
                 |(message, c0)| {
                     let seed = seed(rng);
                     encode(values, scale, &mut scratch.floats, message, |x| x as i64)?;
-                    Ok(rlwe::encrypt(
+                    Ok(rlwe::encrypt_with_seed(
                         params, secret, message, level, &seed, rng, c0,
                     )?)
                 },

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
-use he_nn::circuit::{Circuit, Form, Step, Weights};
-use he_nn::model::{Layer, LayerView, Model, Shape};
-use host_runner::circuit::latency::{self, Client, Evaluator};
-use host_runner::circuit::{self, StageTime};
 use he_nn::data::table::{FEATURES, Table as Rows};
+use he_nn::model::{Layer, LayerView, Model, Shape};
+use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
+use he_nn::plan::{Plan, Step, Target, WeightMode};
+use he_nn::{bundled, clear};
+use host_runner::client::Client;
 use host_runner::encrypted_training::{EPOCHS, Mode, train_by};
-use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights as LayerWeights};
-use host_runner::{bundled, plain};
+use host_runner::engine::{Engine, Times, latency};
+use host_runner::planning;
+use host_runner::report::steps;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -26,8 +28,8 @@ const SIDE: usize = 28;
 /// TenSEAL's ring degree in its tutorials.
 const N: usize = 8192;
 
-/// That of a convolution whose windows take more slots than [`N`] has: 144 of 5x5,
-/// each padded to 32.
+/// That of a convolution whose windows take more slots than [`N`] has: 196 of 5x5,
+/// each in 32 slots.
 const WIDE_N: usize = 16384;
 
 /// Largest error of a logit, of the largest logit: above it a side has evaluated
@@ -46,7 +48,7 @@ enum Source {
 struct Case {
     name: &'static str,
     source: Source,
-    weights: Weights,
+    weights: WeightMode,
     /// TenSEAL's ring degree.
     tenseal_n: usize,
     /// Seconds of its layers with weights in a paper.
@@ -65,35 +67,35 @@ const CASES: [Case; 6] = [
     Case {
         name: "mnist-mlp64",
         source: Source::Bundled,
-        weights: Weights::Plain,
+        weights: WeightMode::Plain,
         tenseal_n: N,
         paper: None,
     },
     Case {
         name: "784-32-10-encrypted-weights",
         source: Source::Drawn(&[784, 32, 10]),
-        weights: Weights::Encrypted,
+        weights: WeightMode::Encrypted,
         tenseal_n: N,
         paper: None,
     },
     Case {
         name: "mnist-cryptonets",
         source: Source::Bundled,
-        weights: Weights::Plain,
+        weights: WeightMode::Plain,
         tenseal_n: WIDE_N,
         paper: None,
     },
     Case {
         name: "fashion-cryptonets",
         source: Source::Bundled,
-        weights: Weights::Plain,
+        weights: WeightMode::Plain,
         tenseal_n: WIDE_N,
         paper: None,
     },
     Case {
         name: "mnist-cnn",
         source: Source::Bundled,
-        weights: Weights::Plain,
+        weights: WeightMode::Plain,
         tenseal_n: N,
         paper: Some(Paper {
             layers: &[1.10, 7.43, 0.62],
@@ -103,7 +105,7 @@ const CASES: [Case; 6] = [
     Case {
         name: "mnist-fcnn",
         source: Source::Bundled,
-        weights: Weights::Plain,
+        weights: WeightMode::Plain,
         tenseal_n: N,
         paper: Some(Paper {
             layers: &[54.2, 42.5, 0.94],
@@ -264,7 +266,7 @@ fn file(case: &Case, digits: &he_nn::data::Dataset) -> Result<Vec<u8>> {
         if index > 0 {
             layers.push(NetworkLayer::Polynomial(vec![0.0, 0.0, 1.0]));
         }
-        layers.push(NetworkLayer::Dense(LayerWeights {
+        layers.push(NetworkLayer::Dense(Weights {
             weights: (0..inputs * outputs).map(|_| draw() * size).collect(),
             scale: 1.0,
             biases: (0..outputs).map(|_| draw() * 0.1).collect(),
@@ -287,7 +289,7 @@ fn file(case: &Case, digits: &he_nn::data::Dataset) -> Result<Vec<u8>> {
 }
 
 /// A layer as TenSEAL's side takes it.
-fn layer(view: LayerView<'_>, last: bool, weights: Weights) -> Result<Value> {
+fn layer(view: LayerView<'_>, last: bool, weights: WeightMode) -> Result<Value> {
     let Some(linear) = view.layer.linear() else {
         return Ok(json!({ "kind": "square" }));
     };
@@ -307,26 +309,33 @@ fn layer(view: LayerView<'_>, last: bool, weights: Weights) -> Result<Value> {
             let width = usize::from(kernel.width);
             let kernels: Vec<Vec<&[f64]>> =
                 rows.iter().map(|row| row.chunks(width).collect()).collect();
+            let padding = kernel.padding;
             json!({
                 "kind": "conv", "kernels": kernels, "biases": biases, "stride": kernel.stride,
+                "padding": [padding.top, padding.bottom, padding.left, padding.right],
             })
         }
         _ => json!({
-            "kind": if weights == Weights::Plain { "dense" } else { "encrypted" },
+            "kind": if weights == WeightMode::Plain { "dense" } else { "encrypted" },
             "weights": rows, "biases": biases, "last": last,
         }),
     })
 }
 
 /// TenSEAL's rescalings: one a layer, and one for packing what came out in pieces.
-fn rescalings(model: &Model<'_>, weights: Weights) -> usize {
+fn rescalings(model: &Model<'_>, weights: WeightMode) -> usize {
     let count = model.layer_count();
     let packed = |view: LayerView<'_>| match view.layer {
         Layer::Conv2d { .. } => true,
-        Layer::Dense { .. } => weights == Weights::Encrypted && view.index + 1 < count,
+        Layer::Dense { .. } => weights == WeightMode::Encrypted && view.index + 1 < count,
         _ => false,
     };
     count + model.layers().filter(|&view| packed(view)).count()
+}
+
+/// What an evaluation took: the input, then each step.
+fn stages(times: Times) -> Vec<Duration> {
+    std::iter::once(times.input).chain(times.steps).collect()
 }
 
 /// The median of every stage, in milliseconds.
@@ -347,10 +356,10 @@ fn median(times: impl Iterator<Item = Duration>) -> f64 {
 }
 
 /// TenSEAL's times, those of layers that are one of ours as one.
-fn merged(circuit: &Circuit<'_>, times: &[u64]) -> Result<Vec<Duration>> {
+fn merged(plan: &Plan<'_>, times: &[u64]) -> Result<Vec<Duration>> {
     let mut left = times.iter().map(|&time| Duration::from_nanos(time));
     let mut sums = vec![left.next().context("TenSEAL has no stages")?];
-    for step in circuit.steps() {
+    for step in plan.steps() {
         let layers = match step {
             Step::Linear { map, .. } => {
                 let (first, last) = map.layers();
@@ -361,10 +370,10 @@ fn merged(circuit: &Circuit<'_>, times: &[u64]) -> Result<Vec<Duration>> {
         sums.push(left.by_ref().take(layers).sum());
     }
     ensure!(
-        left.next().is_none() && times.len() > circuit.model().layer_count(),
+        left.next().is_none() && times.len() > plan.model().layer_count(),
         "TenSEAL has {} stages for {} layers and the input",
         times.len(),
-        circuit.model().layer_count()
+        plan.model().layer_count()
     );
     Ok(sums)
 }
@@ -387,36 +396,6 @@ fn worst(error: f64, logits: &[f64], clear: &[f64]) -> Result<f64> {
     Ok(worst)
 }
 
-/// How a circuit evaluates its layers, for tables.
-fn forms(circuit: &Circuit<'_>) -> Vec<String> {
-    let form = |step: &Step<'_>| match step {
-        Step::Square { .. } | Step::Polynomial { .. } => String::new(),
-        Step::Linear { form, .. } => match *form {
-            Form::Blocks { lanes, .. } => format!("blocks of {lanes}"),
-            Form::Rows { period } => format!("rows of {period}"),
-            Form::Diagonals {
-                baby,
-                complex,
-                copies,
-                ..
-            } => format!(
-                "{} {}diagonals, {baby} x {}{}",
-                form.diagonals(),
-                if complex { "complex " } else { "" },
-                form.giants(),
-                if copies > 1 {
-                    format!(", {copies} copies")
-                } else {
-                    String::new()
-                },
-            ),
-        },
-    };
-    std::iter::once(String::new())
-        .chain(circuit.steps().iter().map(form))
-        .collect()
-}
-
 fn network(
     case: &Case,
     rounds: usize,
@@ -429,11 +408,13 @@ fn network(
     let image = digits.images.first().context("no image")?;
     let clear = clear::logits(&model, &image[..])?;
 
-    let circuit = circuit::plan(model, case.weights)?;
-    let params = circuit.params();
-    let mut client = Client::new(circuit.clone())?;
+    let plan = planning::plan(None, model, case.weights, Target::Host)?;
+    let params = plan.params();
+    let mut client = Client::new(plan.clone())?;
     let (keys, weights) = (client.switching_keys()?, client.weights()?);
-    let mut evaluator = Evaluator::new(circuit.clone(), &keys, &weights)?;
+    let program = client.program().clone();
+    let memory = latency::memory(&program);
+    let mut engine = Engine::new(program, Some(&model), &keys, &weights)?;
     let input = client.encrypt(&image[..])?;
     let mut ours = Side {
         name: "he-edge".into(),
@@ -444,7 +425,7 @@ fn network(
             output: 0,
             keys: keys.len(),
             weights: weights.len(),
-            memory: latency::memory(&circuit),
+            memory,
         },
     };
 
@@ -481,55 +462,59 @@ fn network(
         }
     };
 
-    let mut stages: Vec<StageTime> = Vec::new();
     let (mut times, mut their_times) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         // One run that is not counted: TenSEAL's computations lay between.
         for run in 0..=runs {
-            let (result, measured) = evaluator.evaluate_by(&input, clock::now)?;
+            let (result, measured) = engine.evaluate_by(&input, clock::now)?;
             let logits = client.decrypt(&result)?;
             ours.max_logit_error = worst(ours.max_logit_error, &logits, &clear)?;
             ours.bytes.output = result.len();
             if run > 0 {
-                times.push(measured.iter().map(|stage| stage.time).collect());
+                times.push(stages(measured));
             }
-            stages = measured;
         }
         if let Some((worker, side)) = &mut tenseal {
             let ran: Ran = worker.ask(&json!({ "run": true }))?;
             side.max_logit_error = worst(side.max_logit_error, &ran.logits, &clear)?;
             side.bytes.output = ran.output_bytes;
             side.bytes.memory = ran.memory;
-            their_times.push(merged(&circuit, &ran.times)?);
+            their_times.push(merged(&plan, &ran.times)?);
         }
     }
     let (ours_ms, theirs_ms) = (medians(&times), medians(&their_times));
-    let linear = |at: usize| {
-        let mut before = circuit.steps().iter().take(at);
-        let step = before.next_back()?;
-        matches!(step, Step::Linear { .. }).then(|| {
-            let linear = before.filter(|step| matches!(step, Step::Linear { .. }));
-            linear.count()
-        })
+    // A paper has a time per layer with weights.
+    let of_paper = |at: usize| {
+        let layers = case.paper?.layers;
+        let step = plan.steps().get(at)?;
+        let is_linear = |step: &&Step<'_>| matches!(step, Step::Linear { .. });
+        let before = plan.steps().iter().take(at).filter(is_linear).count();
+        is_linear(&step)
+            .then(|| layers.get(before).copied())
+            .flatten()
     };
-    let stages = stages
-        .into_iter()
-        .zip(forms(&circuit))
-        .enumerate()
-        .map(|(at, (stage, form))| Row {
-            name: stage.name,
-            form,
-            ms: ours_ms[at],
-            tenseal_ms: theirs_ms.get(at).copied(),
-            paper_ms: case
-                .paper
-                .and_then(|paper| paper.layers.get(linear(at)?))
-                .map(|seconds| seconds * 1e3),
-            level: stage.level,
-            scale_log2: stage.scale_log2,
-            bytes: stage.bytes,
-        })
-        .collect();
+    let mut stages = vec![Row {
+        name: "input".into(),
+        form: String::new(),
+        ms: ours_ms[0],
+        tenseal_ms: theirs_ms.first().copied(),
+        paper_ms: None,
+        level: plan.input_level(),
+        scale_log2: plan.input_scale().log2(),
+        bytes: input.len(),
+    }];
+    for (at, step) in steps::of_plan(&plan)?.into_iter().enumerate() {
+        stages.push(Row {
+            name: step.name,
+            form: step.form,
+            ms: ours_ms[at + 1],
+            tenseal_ms: theirs_ms.get(at + 1).copied(),
+            paper_ms: of_paper(at).map(|seconds| seconds * 1e3),
+            level: step.level,
+            scale_log2: step.scale_log2,
+            bytes: step.bytes,
+        });
+    }
     Ok(NetworkReport {
         network: case.name,
         rounds,

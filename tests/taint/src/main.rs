@@ -16,8 +16,11 @@ use std::process::ExitCode;
 
 use chacha20::ChaCha20Rng;
 use he_core::ckks::encode::{decode_in_place, encode, encode_complex, encode_in_place};
-use he_core::ckks::publish::{Allowance, Budget, Expected, KeyId, NoiseKey, publish_values};
-use he_core::ckks::{Ciphertext, Noise, decrypt, publish_label};
+use he_core::ckks::publish::{
+    Allowance, Budget, Expected, HonestEvaluator, HonestResult, KeyId, NoiseKey, publish_label,
+    publish_values,
+};
+use he_core::ckks::{Ciphertext, Noise, decrypt};
 use he_core::params::{N4096_DEPTH3, N8192_SCALE40, Params};
 use he_core::ring::kernel;
 #[cfg(target_arch = "x86_64")]
@@ -26,7 +29,7 @@ use he_core::ring::sample::{self, SEED_LEN};
 use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{
     Coefficient, CompactKey, Encryption, PublicKey, PublicScratch, SecretKey, SwitchKey,
-    SwitchTarget, encrypt, encrypt_public, expand_c1,
+    SwitchTarget, encrypt_public, encrypt_with_seed, expand_c1,
 };
 use he_core::taint::{is_secret, public, published, reports, secret, watched};
 use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
@@ -119,13 +122,14 @@ impl Budget for Endless {
     type Error = Infallible;
 
     fn allowance(&self) -> Allowance {
-        Allowance {
-            queries: 1,
-            statistical_bits: 8,
-        }
+        Allowance::new(1, 30).unwrap()
     }
 
     fn spend(&mut self, _: &KeyId) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn retire(&mut self, _: &KeyId) -> Result<(), Infallible> {
         Ok(())
     }
 }
@@ -241,13 +245,13 @@ impl Run {
         let seed = [1; SEED_LEN];
         let mut c0 = self.check_secret("encrypt", |rng| {
             let (mut message, mut c0) = (message::<C>(n), vec![0; words]);
-            encrypt(p, key, &mut message, level, &seed, rng, &mut c0).unwrap();
+            encrypt_with_seed(p, key, &mut message, level, &seed, rng, &mut c0).unwrap();
             c0
         });
         self.check("encrypt-out-of-range", |rng| {
             let (mut message, mut c0) = (vec![C::MAX; n], vec![0; n]);
             secret(&mut message);
-            assert!(encrypt(p, key, &mut message, 0, &seed, rng, &mut c0).is_err());
+            assert!(encrypt_with_seed(p, key, &mut message, 0, &seed, rng, &mut c0).is_err());
         });
         self.check_secret("compact", |rng| {
             let storage = vec![0; CompactKey::<Vec<u8>>::bytes(p)];
@@ -326,10 +330,23 @@ impl Run {
             vec![result.unwrap().fill()]
         });
         self.check("publish-label", |_| {
-            let result = decrypt(p, key, ct, level, C::SCALE, &mut scratch, &mut slots).unwrap();
+            let mut bytes = [7; 32];
+            secret(&mut bytes);
+            let noise_key = NoiseKey::new(bytes);
+            let (words, numbers) = (&mut scratch, &mut slots);
+            let label = publish_label(
+                p,
+                key,
+                &noise_key,
+                &mut Endless,
+                ct,
+                (level, C::SCALE),
+                &[0, 9, 5, 100, 2047],
+                words,
+                numbers,
+            );
             // The label is what is published.
-            let label = published(publish_label(&result, &[0, 9, 5, 100, 2047]).unwrap());
-            assert!(label < 5);
+            assert!(published(label.unwrap()) < 5);
         });
         self.check_secret("publish-values", |_| {
             let mut bytes = [7; 32];
@@ -341,7 +358,7 @@ impl Run {
                 noise: Noise::error(p),
                 magnitude: 100.0,
                 // More noise than message: what is computed is the same.
-                precision_bits: -20.0,
+                precision_bits: -40.0,
             };
             let (words, numbers) = (&mut scratch, &mut slots);
             let given = publish_values(
@@ -349,7 +366,7 @@ impl Run {
                 key,
                 &noise_key,
                 &mut Endless,
-                ct,
+                &HonestResult::stated(ct, HonestEvaluator::assume()),
                 &expected,
                 words,
                 numbers,
@@ -396,7 +413,7 @@ impl Run {
         self.check("leak-behind-kernels", |rng| {
             let (mut message, mut c0) = (message::<i32>(n), vec![0; (level + 1) * n]);
             let seed = [1; SEED_LEN];
-            encrypt(p, &key, &mut message, level, &seed, rng, &mut c0).unwrap();
+            encrypt_with_seed(p, &key, &mut message, level, &seed, rng, &mut c0).unwrap();
             c0.contains(&black_box(17))
         });
         // The refusal that he-core declassifies is one bit: where is secret.

@@ -116,12 +116,13 @@ fn without_valgrind_nothing_passes() {
 /// `chunks_exact`, wherever it comes to lie. Where a compiler inlines otherwise a
 /// row moves, and has to be looked at again.
 #[cfg(target_arch = "x86_64")]
-const DIVISIONS: [(&str, usize, &str); 15] = [
+const DIVISIONS: [(&str, usize, &str); 16] = [
     ("PublicKey<S>::generate", 2, "words of a key by N"),
     ("PublicKey<S>::multiply", 2, "words of a key by N"),
     ("keys::switching_key", 2, "words of a key by N"),
+    ("NoiseKey::id", 2, "words of a key by N"),
     ("publish::publish_values", 2, "words of a ciphertext by N"),
-    ("rlwe::encrypt", 2, "words of a ciphertext by N"),
+    ("rlwe::encrypt_with_seed", 2, "words of a ciphertext by N"),
     ("rlwe::decrypt", 2, "words of a ciphertext by N"),
     ("portable::forward", 4, "N by the length of a block"),
     ("portable::inverse", 4, "N by the length of a block"),

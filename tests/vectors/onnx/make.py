@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes conv.onnx and dense.onnx, and prints the logits that the reference
+"""Writes conv.onnx, dense.onnx and padded.onnx, and prints the logits that the reference
 implementation in the `onnx` package computes for pixels 53 i mod 256.
 
     python3 -m venv env && env/bin/pip install onnx && env/bin/python make.py
@@ -91,5 +91,51 @@ write(
         "small": np.array(-0.04),
         "w2": uniform(5, 3),
         "b2": uniform(3),
+    },
+)
+
+# As tf2onnx and PyTorch write padded convolutions: by name, and side by side.
+write(
+    "padded",
+    [1, 7, 6],
+    [
+        helper.make_node(
+            "Conv",
+            ["image", "k1", "b1"],
+            ["c1"],
+            auto_pad="SAME_UPPER",
+            kernel_shape=[4, 3],
+            strides=[2, 2],
+        ),
+        helper.make_node("Mul", ["c1", "c1"], ["s1"]),
+        helper.make_node(
+            "Conv",
+            ["s1", "k2", "b2"],
+            ["c2"],
+            auto_pad="SAME_LOWER",
+            kernel_shape=[2, 2],
+            strides=[1, 1],
+        ),
+        helper.make_node(
+            "Conv",
+            ["c2", "k3", "b3"],
+            ["c3"],
+            kernel_shape=[3, 2],
+            pads=[2, 0, 1, 1],
+            strides=[2, 2],
+        ),
+        helper.make_node("Mul", ["c3", "c3"], ["s3"]),
+        helper.make_node("Flatten", ["s3"], ["f"], axis=1),
+        helper.make_node("Gemm", ["f", "w", "b"], ["logits"], transB=1),
+    ],
+    {
+        "k1": uniform(2, 1, 4, 3),
+        "b1": uniform(2),
+        "k2": uniform(3, 2, 2, 2),
+        "b2": uniform(3),
+        "k3": uniform(2, 3, 3, 2),
+        "b3": uniform(2),
+        "w": uniform(3, 12),
+        "b": uniform(3),
     },
 )

@@ -12,12 +12,16 @@ use crate::rlwe::gadget::divide_by;
 /// Divides by the last prime of the modulus and drops it: level and scale
 /// fall. `scratch` is one limb.
 ///
+/// A ciphertext of three parts is relinearised first: the rounding of its third part
+/// would stand before `s^2`, which is `sqrt(N)` times the error that rescaling two
+/// parts adds, whole units of a slot at usual scales.
+///
 /// # Errors
 /// [`Error::Level`] at level 0, [`Error::Scale`] if the scale leaves the range of
 /// `f64`, [`Error::Params`], [`Error::Length`].
-pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>>(
     params: &Params,
-    ct: &mut Ciphertext<S, PARTS>,
+    ct: &mut Ciphertext<S>,
     scratch: &mut [u32],
 ) -> Result<()> {
     rescale_probed(params, ct, scratch, &mut ())
@@ -27,9 +31,9 @@ pub fn rescale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
 ///
 /// # Errors
 /// As [`rescale`].
-pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>>(
     params: &Params,
-    ct: &mut Ciphertext<S, PARTS>,
+    ct: &mut Ciphertext<S>,
     scratch: &mut [u32],
     probe: &mut impl Probe,
 ) -> Result<()> {
@@ -59,7 +63,7 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         }
     }
     ct.set(level - 1, scale);
-    ct.update(|known| known.rescaled(params, level, PARTS));
+    ct.update(|known| known.rescaled(params, level));
     Ok(())
 }
 
@@ -120,9 +124,9 @@ pub fn scale_towards(params: &Params, level: usize, scale: f64, target: f64) -> 
 /// [`Error::Level`] at level 0; [`Error::Scale`] where the constant would be
 /// zero, naming the least scale that can be reached; [`Error::Params`],
 /// [`Error::Length`].
-pub fn align_scale<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+pub fn align_scale<S: AsRef<[u32]> + AsMut<[u32]>>(
     params: &Params,
-    ct: &mut Ciphertext<S, PARTS>,
+    ct: &mut Ciphertext<S>,
     target: f64,
     scratch: &mut [u32],
 ) -> Result<()> {

@@ -71,7 +71,7 @@ where
     check_scale(OP, scale / unit)?;
     for (output, row) in outputs.iter_mut().zip(weights.chunks_exact(columns)) {
         output.check_params(params)?;
-        output.reset(level, scale / unit)?;
+        output.reset(params, level, scale / unit)?;
         output.set_track(Track::of(|| {
             let terms = inputs.iter().zip(row).filter(|(_, w)| **w != 0);
             terms.fold(Known::ZERO, |sum, (input, &w)| {
@@ -267,7 +267,7 @@ mod tests {
             plaintext_matrix(&P, &inputs, &weights, &mut outputs).unwrap();
             for (output, row) in outputs.iter().zip(weights.chunks(inputs.len())) {
                 let mut sum = zero(4);
-                sum.reset(2, 1024.0 * row[0].scale()).unwrap();
+                sum.reset(&P, 2, 1024.0 * row[0].scale()).unwrap();
                 for (input, weight) in inputs.iter().zip(row) {
                     multiply_plain_add(&P, &mut sum, input, weight).unwrap();
                 }

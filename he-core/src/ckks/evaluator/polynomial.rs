@@ -149,8 +149,13 @@ const fn sums_words(params: &Params, level: usize, degree: usize) -> usize {
 
 /// Words of memory that [`evaluate_polynomial`] works in, for a ciphertext at
 /// `level` and any polynomial of `degree`: the powers, the sums, and a limb.
+/// `usize::MAX` for a level that the set does not have, and for a degree that none of
+/// its levels is enough for.
 #[must_use]
 pub const fn polynomial_words(params: &Params, level: usize, degree: usize) -> usize {
+    if level > params.max_level() || polynomial_levels(degree) > params.max_level() {
+        return usize::MAX;
+    }
     let baby = baby_steps(degree);
     let mut words = sums_words(params, level, degree) + params.n();
     let mut power = Some(2);
@@ -506,7 +511,6 @@ fn split_sum<'s>(
 /// # use he_core::params::N8192_DEPTH5 as P;
 /// # use he_core::rlwe::keys::switching_key_words;
 /// # use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
-/// # use rand_core::Rng;
 /// # let mut rng = rand_core::UnwrapErr(getrandom::SysRng);
 /// # let (n, level, scale) = (P.n(), P.max_level(), (1u64 << 24) as f64);
 /// # let storage = vec![0; SecretKey::<Vec<u32>>::words(&P)];
@@ -516,10 +520,8 @@ fn split_sum<'s>(
 /// # let key = SwitchKey::generate(&P, &secret, target, level, &mut rng, &mut errors, storage)?;
 /// # let (mut buffer, mut message) = (vec![0.0; n], vec![0; n]);
 /// # encode(&[2.0, -1.0], scale, &mut buffer, &mut message, |x| x as i32)?;
-/// # let mut seed = [0; 32];
-/// # rng.fill_bytes(&mut seed);
 /// # let (mut c0, mut c1) = (vec![0; (level + 1) * n], vec![0; (level + 1) * n]);
-/// # rlwe::encrypt(&P, &secret, &mut message, level, &seed, &mut rng, &mut c0)?;
+/// # let seed = rlwe::encrypt(&P, &secret, &mut message, level, &mut rng, &mut c0)?;
 /// # rlwe::expand_c1(&P, &seed, &mut c1)?;
 /// // `ct` holds 2 and -1; `key` is a relinearisation key.
 /// let mut ct = Ciphertext::new(&P, level, scale, c0, c1)?;

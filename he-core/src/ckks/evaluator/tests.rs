@@ -67,7 +67,8 @@ impl Lab {
         let mut seed = [0; SEED_LEN];
         self.rng.fill_bytes(&mut seed);
         let (mut c0, mut c1) = (vec![0; (level + 1) * N], vec![0; (level + 1) * N]);
-        rlwe::encrypt(&P, &self.key, &mut m, level, &seed, &mut self.rng, &mut c0).unwrap();
+        rlwe::encrypt_with_seed(&P, &self.key, &mut m, level, &seed, &mut self.rng, &mut c0)
+            .unwrap();
         rlwe::expand_c1(&P, &seed, &mut c1).unwrap();
         Ciphertext::new(&P, level, SCALE, c0, c1).unwrap()
     }

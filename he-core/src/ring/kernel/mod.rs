@@ -69,7 +69,7 @@ pub use x86::*;
 /// `len / 2 + j` belongs to stage `len`.
 pub(crate) type Twiddles = (&'static [f64], &'static [f64]);
 
-/// One prime of a reconstruction by mixed-radix digits ([`crate::ring::crt`]), for
+/// One prime of a reconstruction by mixed-radix digits (`ring::crt`), for
 /// `reconstruct`.
 #[derive(Clone, Copy, Debug)]
 pub struct RadixStep<'a> {

@@ -29,6 +29,10 @@
 //! | division by `P` | `2 alpha + 2 (l + 1)` |
 //!
 //! With one special prime it gives the bits of the streamed switch.
+//!
+//! A streamed switch would need all primes of a digit at a time, for which a board has no
+//! memory. At N = 8192 with six data primes, two special ones make three digits of six, and
+//! 40 transforms per switch instead of 56.
 
 use super::factors::{cofactor_inverse, product, special, special_product};
 use super::order::KeyLimb;

@@ -27,9 +27,21 @@ impl KeyLimb {
         self.target == self.digit
     }
 
-    /// The limb after this one in a key for `level`; `None` after the last.
+    /// Whether a key for `level` has this limb.
+    const fn exists(self, params: &Params, level: usize) -> bool {
+        let Self { target, digit } = self;
+        level <= params.max_level()
+            && (target <= level || (target >= params.special() && target < params.limbs()))
+            && digit < params.digits(level)
+    }
+
+    /// The limb after this one in a key for `level`; `None` after the last, and for a
+    /// limb that such a key does not have.
     #[must_use]
     pub const fn next(self, params: &Params, level: usize) -> Option<Self> {
+        if !self.exists(params, level) {
+            return None;
+        }
         if params.special_limbs() == 1 {
             return self.next_streamed(params, level);
         }
@@ -85,9 +97,13 @@ impl KeyLimb {
         Some(Self { target, digit })
     }
 
-    /// How many limbs come before this one in a key for `level`.
+    /// How many limbs come before this one in a key for `level`; `None` for a limb
+    /// that such a key does not have.
     #[must_use]
-    pub const fn index(self, params: &Params, level: usize) -> usize {
+    pub const fn index(self, params: &Params, level: usize) -> Option<usize> {
+        if !self.exists(params, level) {
+            return None;
+        }
         let Self { target, digit } = self;
         if params.special_limbs() > 1 {
             let place = if target <= level {
@@ -95,17 +111,17 @@ impl KeyLimb {
             } else {
                 target - params.special() + level + 1
             };
-            return place * params.digits(level) + digit;
+            return Some(place * params.digits(level) + digit);
         }
         let digits = level + 1;
-        if target == digit {
+        Some(if target == digit {
             digit
         } else if target == params.special() {
             digits * digits + digit
         } else {
             let others = if target > digit { target - 1 } else { target };
             digits + digit * level + others
-        }
+        })
     }
 
     /// Whether this is the first use of the digit beyond its own prime.
@@ -135,7 +151,7 @@ mod tests {
                 for digit in 0..G.digits(level) {
                     let limb = KeyLimb { target, digit };
                     assert_eq!(at, Some(limb), "level {level}");
-                    assert_eq!(limb.index(&G, level), count);
+                    assert_eq!(limb.index(&G, level), Some(count));
                     count += 1;
                     at = limb.next(&G, level);
                 }
@@ -146,13 +162,43 @@ mod tests {
         }
     }
 
+    /// Every limb, level and set: those of the order have the index of their place,
+    /// and no other has an index or a next one.
+    #[test]
+    fn limbs_that_a_key_does_not_have_have_no_place() {
+        use crate::testing::{N16, N64, N64_SIX};
+        let beyond = [usize::MAX, usize::MAX - 1, usize::MAX / 2 + 1];
+        let named = crate::params::SETS.into_iter();
+        for params in named.chain([&N16, &N64, &G, &N64_SIX]) {
+            let numbers = || (0..params.limbs() + 3).chain(beyond);
+            for level in numbers() {
+                let mut order = vec![];
+                let mut at = Some(KeyLimb::FIRST).filter(|_| level <= params.max_level());
+                while let Some(limb) = at {
+                    order.push(limb);
+                    at = limb.next(params, level);
+                }
+                for target in numbers() {
+                    for digit in numbers() {
+                        let limb = KeyLimb { target, digit };
+                        let place = order.iter().position(|&other| other == limb);
+                        assert_eq!(limb.index(params, level), place, "{level}: {limb:?}");
+                        let next = place.and_then(|place| order.get(place + 1).copied());
+                        assert_eq!(limb.next(params, level), next, "{level}: {limb:?}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_order_visits_every_limb_once_where_its_index_says() {
         for level in 0..=P.max_level() {
             let (mut at, mut count) = (Some(KeyLimb::FIRST), 0);
             let mut seen = vec![];
             while let Some(limb) = at {
-                assert_eq!(limb.index(&P, level), count, "level {level}: {limb:?}");
+                let index = limb.index(&P, level);
+                assert_eq!(index, Some(count), "level {level}: {limb:?}");
                 assert!(limb.digit <= level);
                 assert!(limb.target <= level || limb.target == P.special());
                 assert!(!seen.contains(&limb));

@@ -3,9 +3,13 @@
 use crate::error::{Error, Result};
 use crate::params::Params;
 
-/// Words of memory that a key switch at `level` works in.
+/// Words of memory that a key switch at `level` works in; `usize::MAX` for a level
+/// that the set does not have.
 #[must_use]
 pub const fn workspace_words(params: &Params, level: usize) -> usize {
+    if level > params.max_level() {
+        return usize::MAX;
+    }
     if params.special_limbs() > 1 {
         return fast_workspace_words(params, level);
     }
@@ -20,6 +24,9 @@ pub const fn workspace_words(params: &Params, level: usize) -> usize {
 /// is no other way, and these are [`workspace_words`].
 #[must_use]
 pub const fn fast_workspace_words(params: &Params, level: usize) -> usize {
+    if level > params.max_level() {
+        return usize::MAX;
+    }
     workspace_limbs(params, level) * params.n()
 }
 
@@ -37,8 +44,9 @@ impl<'a> Workspace<'a> {
     /// [`fast_workspace_words`].
     ///
     /// # Errors
-    /// [`Error::Length`] if there are fewer than [`workspace_words`].
+    /// [`Error::Length`] if there are fewer than [`workspace_words`]; [`Error::Level`].
     pub fn new(params: &Params, level: usize, words: &'a mut [u32]) -> Result<Self> {
+        params.check_level("key switching", level)?;
         let expected = workspace_words(params, level);
         let got = words.len();
         let parts = words.split_at_mut_checked(params.n());

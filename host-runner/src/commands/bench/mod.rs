@@ -265,13 +265,13 @@ fn targets(
     let each = |name| count(name).map(|c| f64::from(c.instructions) / f64::from(c.items));
     let mut targets = vec![
         Target {
-            figure: "forward NTT, instructions a butterfly",
+            figure: "forward NTT, instructions per butterfly",
             value: each("ntt-forward-27")?,
             limit: 8.5,
             seal_embedded: Some(27.7),
         },
         Target {
-            figure: "inverse NTT, instructions a butterfly",
+            figure: "inverse NTT, instructions per butterfly",
             value: each("ntt-inverse-27")?,
             limit: 9.0,
             seal_embedded: None,

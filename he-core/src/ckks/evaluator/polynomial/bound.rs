@@ -77,7 +77,7 @@ impl Bounds<'_, '_> {
         let unit = 1.0 / self.walk.prime(level)?;
         let noise = sum.noise.times(unit, unit);
         Ok(Slot {
-            noise: noise.plus(Noise::division(params, 2)),
+            noise: noise.plus(Noise::division(params)),
             value: sum.value * unit,
         })
     }

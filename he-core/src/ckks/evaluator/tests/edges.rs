@@ -287,7 +287,7 @@ fn what_is_refused_says_where() {
     let lab = &mut Lab::new(17);
     let mut encrypt = |message: &mut [i32]| {
         let (seed, mut c0) = ([9; SEED_LEN], vec![0; N]);
-        rlwe::encrypt(&P, &lab.key, message, 0, &seed, &mut lab.rng, &mut c0)
+        rlwe::encrypt_with_seed(&P, &lab.key, message, 0, &seed, &mut lab.rng, &mut c0)
     };
     for at in [0, 7, N - 1] {
         for (edge, room) in [
@@ -353,4 +353,66 @@ fn as_many_values_as_slots_and_none_at_all() {
     let result = decrypt(&P, &lab.key, &ct, 0, SCALE, &mut words, &mut slots).unwrap();
     assert!(result.slot(SLOTS - 1).is_some() && result.slot(SLOTS).is_none());
     assert!(result.imaginary(SLOTS - 1).is_some() && result.imaginary(SLOTS).is_none());
+}
+
+/// Every length that the crate computes from a level, a degree or a place, for all
+/// that exist and for what does not: nothing overflows, loops or claims memory for it.
+#[test]
+fn lengths_of_what_does_not_exist_are_refused_or_beyond_all_memory() {
+    use crate::params::{MAX_LIMBS, SETS};
+    use crate::rlwe::keys::switching_key_words;
+    use crate::testing::{N16, N64_PAIRS};
+    use crate::wire::{Kind, half_len};
+
+    const NONE: usize = usize::MAX;
+    let small = [&N16, &P, &N64_PAIRS];
+    for params in SETS.into_iter().chain(small) {
+        let (n, top) = (params.n(), params.max_level());
+        let most = 32 * MAX_LIMBS * MAX_LIMBS * n;
+        for level in (0..=top + 3).chain([NONE / 2, NONE - 1, NONE]) {
+            let exists = level <= top;
+            let lengths = [
+                workspace_words(params, level),
+                fast_workspace_words(params, level),
+                hoisting_words(params, level),
+                Weight::<Vec<u32>>::words(params, level),
+                switching_key_words(params, level),
+                polynomial_words(params, level, 1),
+            ];
+            // A polynomial takes a level.
+            for (i, words) in lengths.into_iter().enumerate() {
+                let fits = exists && (i != 5 || top > 0);
+                let expected = if fits { 1..=most } else { NONE..=NONE };
+                assert!(expected.contains(&words), "{i} at {level}: {words}");
+            }
+            for degree in (0..70).chain([NONE / 2, NONE / 2 + 1, NONE - 1, NONE]) {
+                let words = polynomial_words(params, level, degree);
+                let fits = exists && polynomial_levels(degree) <= top;
+                assert_eq!(words < NONE, fits, "degree {degree} at {level}");
+            }
+            let mut words = vec![0; 4 * n];
+            let work = Workspace::new(params, level, &mut words);
+            assert!(exists || matches!(work, Err(Error::Level { .. })));
+            assert_eq!(half_len(params, level).is_ok(), exists);
+            assert_eq!(Kind::SwitchingKey.object_len(params, level).is_ok(), exists);
+            // Digits cover the primes of the level and no others.
+            let digits = 0..params.digits(level);
+            let covered = digits.flat_map(|digit| params.digit(digit, level));
+            let limbs = level.min(top) + 1;
+            assert!(covered.eq(0..limbs), "{level}");
+            assert!(params.digit(NONE, level).is_empty());
+            let targets = params.targets(level).count();
+            assert_eq!(targets, limbs + params.special_limbs());
+            assert!(params.log_q(level) <= params.log_q(top));
+            // A ciphertext with more memory than its set has levels.
+            let room = || vec![1; (top + 4) * n];
+            let mut ct = Ciphertext::zero(params, 0, SCALE, room(), room()).unwrap();
+            let reset = ct.reset(params, level, SCALE);
+            assert_eq!(reset.is_ok(), exists, "{level}");
+            if !exists {
+                assert!(matches!(reset, Err(Error::Level { .. })), "{reset:?}");
+                assert_eq!(ct.level(), 0);
+            }
+        }
+    }
 }

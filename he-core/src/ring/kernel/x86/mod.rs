@@ -3,6 +3,9 @@
 //! Both are the same code (`vector`) over vectors of 8 or 16 words (`lanes`).
 //! Results are those of `portable`, word for word, but for lifts, one of which in
 //! 2^32 differs by the modulus. What has no vector form here is `portable`'s.
+//!
+//! On a Zen 3 core at 4096 points an AVX2 transform takes 7 microseconds, `portable` about
+//! 60. The AVX-512 kernels passed the suite on an emulated processor and have not been timed.
 
 mod doubles;
 mod lanes;

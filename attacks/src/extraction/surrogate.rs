@@ -1,0 +1,362 @@
+//! Extraction by a surrogate: a network of the same architecture, trained on the
+//! answers to some queries (Tramer et al. 2016; the queries after Knockoff Nets, Orekondy
+//! et al. 2019, and the augmentation of Papernot et al. 2017).
+//!
+//! Queries are natural images (the first part of the test split is kept for judging and
+//! the rest is the attacker's, so that neither trained the target), random pixels, or
+//! adaptive: a fifth natural, and then again and again each query moved along the sign
+//! of the surrogate's gradient of the class that the target gave, where it is moved most
+//! easily over a boundary. Curves over the budget are one step per budget.
+
+use candle_core::DType;
+use chacha20::ChaCha8Rng;
+use rand_core::SeedableRng;
+
+use super::exact::majority;
+use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
+use crate::network::Differentiable;
+use crate::paper::{Table, XIANG_1, figure};
+use crate::plain::{Plain, classes};
+use crate::random;
+use crate::record::Finding;
+use crate::stats::{Estimate, agreement};
+use crate::synthetic;
+use crate::target::{Access, Activation, Grants, Rows, Target, View};
+use crate::trainer::{Goal, Training, one_hot, train};
+
+/// The surrogate's hidden units, whatever the target has.
+const HIDDEN: u16 = 64;
+
+/// Samples that are evaluated at once, to bound the memory.
+const BATCH: usize = 500;
+
+/// How far an adaptive query moves (Papernot et al. 2017).
+const LAMBDA: f64 = 0.1;
+
+/// Extraction from labels.
+#[derive(Clone, Copy, Debug)]
+pub struct FromLabels;
+
+/// Extraction from logits.
+#[derive(Clone, Copy, Debug)]
+pub struct FromLogits;
+
+/// What queries are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queries {
+    Natural,
+    Random,
+    Adaptive,
+}
+
+impl Queries {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Natural, "natural"),
+        (Self::Random, "random"),
+        (Self::Adaptive, "adaptive"),
+    ];
+}
+
+/// What the target said.
+enum Said {
+    Labels(Vec<u8>),
+    Logits(Rows),
+}
+
+impl Said {
+    fn goal(&self) -> Goal<'_> {
+        match self {
+            Self::Labels(labels) => Goal::Labels(labels),
+            Self::Logits(rows) => Goal::Values(rows),
+        }
+    }
+
+    fn labels(&self) -> Vec<u8> {
+        match self {
+            Self::Labels(labels) => labels.clone(),
+            Self::Logits(rows) => classes(rows),
+        }
+    }
+}
+
+/// An extraction.
+#[derive(Clone, Copy, Debug)]
+struct Method {
+    logits: bool,
+    queries: Queries,
+    activation: Activation,
+    budget: usize,
+    seed: u64,
+    /// Broken on purpose: each query is taken for the next.
+    broken: bool,
+}
+
+impl Method {
+    fn ask(&self, target: &mut View<'_>, queries: &Rows) -> Result<Said, AttackError> {
+        let mut said = if self.logits {
+            Said::Logits(target.scores(queries)?)
+        } else {
+            Said::Labels(target.labels(queries)?)
+        };
+        if self.broken {
+            match &mut said {
+                Said::Labels(labels) if !labels.is_empty() => labels.rotate_left(1),
+                Said::Logits(rows) if !rows.is_empty() => {
+                    let width = rows.width();
+                    rows.values_mut().rotate_left(width);
+                }
+                _ => {}
+            }
+        }
+        Ok(said)
+    }
+
+    fn fitted(&self, queries: &Rows, said: &Said) -> Result<Differentiable, AttackError> {
+        let network = Differentiable::one_hidden(HIDDEN, self.activation, self.seed)?;
+        // As many steps for few queries as for many, within reason.
+        let epochs = (30_000 / queries.len().max(1)).clamp(10, 60);
+        let training = Training {
+            epochs,
+            seed: self.seed,
+            ..Training::default()
+        };
+        train(&network, queries, said.goal(), &training, &mut ())?;
+        Ok(network.precise()?)
+    }
+
+    /// Asks and trains. `natural` are the attacker's images.
+    fn extract(
+        &self,
+        target: &mut View<'_>,
+        natural: &Rows,
+    ) -> Result<Differentiable, AttackError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut order: Vec<usize> = (0..natural.len()).collect();
+        random::shuffle(&mut order, &mut rng);
+        let first = |count: usize| natural.select(&order[..count.min(order.len())]);
+        let queries = match self.queries {
+            Queries::Natural => first(self.budget),
+            Queries::Random => {
+                let count = self.budget * natural.width();
+                let pixels = (0..count).map(|_| random::uniform(&mut rng));
+                Rows::new(natural.width(), pixels.collect())
+            }
+            Queries::Adaptive => first((self.budget / 5).max(1)),
+        };
+        let mut said = self.ask(target, &queries)?;
+        let mut network = self.fitted(&queries, &said)?;
+        if self.queries != Queries::Adaptive {
+            return Ok(network);
+        }
+        let mut all = queries;
+        while all.len() < self.budget {
+            let count = all.len().min(self.budget - all.len());
+            let from: Vec<usize> = (0..count).collect();
+            let moved = moved(&network, &all.select(&from), &said.labels()[..count])?;
+            let more = self.ask(target, &moved)?;
+            all = Rows::new(all.width(), [all.values(), moved.values()].concat());
+            said = match (said, more) {
+                (Said::Labels(a), Said::Labels(b)) => Said::Labels([a, b].concat()),
+                (Said::Logits(a), Said::Logits(b)) => {
+                    let values = [a.values(), b.values()].concat();
+                    Said::Logits(Rows::new(a.width(), values))
+                }
+                (said, _) => said,
+            };
+            network = self.fitted(&all, &said)?;
+        }
+        Ok(network)
+    }
+}
+
+/// Images moved along the sign of the gradient of the logit of a class.
+fn moved(network: &Differentiable, images: &Rows, labels: &[u8]) -> Result<Rows, AttackError> {
+    let mut out = Vec::with_capacity(images.values().len());
+    let parts = images.values().chunks(images.width() * BATCH);
+    for (part, labels) in parts.zip(labels.chunks(BATCH)) {
+        let batch = network.batch(part)?;
+        let own = one_hot(labels, network.outputs(), network.dtype())?;
+        let gradient = network.input_gradient(&batch, |logits| (logits * &own)?.sum_all())?;
+        let step = (gradient.sign()? * LAMBDA)?;
+        let x = (batch + step)?.clamp(0.0, 1.0)?.to_dtype(DType::F64)?;
+        out.extend(x.flatten_all()?.to_vec1::<f64>()?);
+    }
+    Ok(Rows::new(images.width(), out))
+}
+
+/// Runs an extraction on every target over the budgets.
+fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result<(), AttackError> {
+    context.each_target(attack, |case| {
+        let test = &case.data.test;
+        let kept = (test.images.len() / 2).min(2000);
+        let (judge, natural) = test.images.split_at(kept);
+        let (judge, natural) = (Rows::images(judge), Rows::images(natural));
+        let budgets = case
+            .run
+            .by_scale(&[100, 500, 2000][..], &[100, 300, 1000, 3000, 8000]);
+        for (queries, name) in Queries::ALL {
+            // No further than the attacker's images reach, so that curves compare.
+            let within = natural.len().max(100);
+            for &budget in budgets.iter().filter(|&&budget| budget <= within) {
+                let of_step = params([
+                    ("queries", name.into()),
+                    ("budget", budget.into()),
+                    ("samples", kept.into()),
+                ]);
+                let method = Method {
+                    logits,
+                    queries,
+                    activation: case.target.about().activation,
+                    budget,
+                    seed: case.run.seed,
+                    broken: false,
+                };
+                case.step(of_step, |case| judged(case, method, &natural, &judge))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn judged(
+    case: &mut Case<'_, '_>,
+    method: Method,
+    natural: &Rows,
+    judge: &Rows,
+) -> Result<Vec<Finding>, AttackError> {
+    let before = case.target.queries();
+    let network = method.extract(&mut case.target, natural)?;
+    let used = (case.target.queries() - before) as f64;
+    let found = network.evaluate(judge, BATCH)?;
+    let own = classes(&found);
+    let known = &case.data.test.labels[..judge.len()];
+    let column = match case.target.about().activation {
+        Activation::Relu => "Black-Box",
+        Activation::Polynomial => "Poly-HE",
+    };
+    let (labels, difference) = if method.logits {
+        let truth = case.target.scores(judge)?;
+        let pairs = found.values().iter().zip(truth.values());
+        let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        (classes(&truth), Some(largest))
+    } else {
+        (case.target.labels(judge)?, None)
+    };
+    let majority = majority(&labels);
+    let exactly = |value: f64| Estimate {
+        value,
+        ci95: [value; 2],
+    };
+    let mut all = vec![
+        Finding::new("agreement", agreement(&own, &labels))
+            .baseline("majority", majority)
+            .paper(figure(XIANG_1, "model extraction, agreement", column))
+            .succeeds_above(majority, 0.0),
+        Finding::new("accuracy", agreement(&own, known))
+            .baseline("target", agreement(&labels, known).value),
+        Finding::new("attack_queries", exactly(used)),
+    ];
+    all.extend(difference.map(|d| Finding::new("largest_logit_difference", exactly(d))));
+    Ok(all)
+}
+
+/// Controls on a target that reads bars in noise: a surrogate must agree with it on
+/// nine of ten.
+fn controls(logits: bool) -> Vec<Control<'static>> {
+    const BAR: f64 = 0.9;
+    let control = move |name, must, budget: usize, broken: bool| Control {
+        name,
+        must,
+        run: Box::new(move |seed| {
+            let data = synthetic::bars(300, seed);
+            let method = Method {
+                logits,
+                queries: Queries::Natural,
+                activation: Activation::Polynomial,
+                budget,
+                seed,
+                broken,
+            };
+            let samples = Rows::images(&data.images);
+            let trained = method.fitted(&samples, &Said::Labels(data.labels))?;
+            let mut target = Plain::new("bars", "bars", Activation::Polynomial, trained);
+            let (natural, judge) = (
+                synthetic::bars(300, seed + 1),
+                synthetic::bars(200, seed + 2),
+            );
+            let judge = Rows::images(&judge.images);
+            let labels = target
+                .observe(&judge, Grants::of(&[Access::Labels]))?
+                .labels;
+            let mut view = View::new(&mut target, Grants::of(&[Access::Labels, Access::Scores]));
+            let other = Method {
+                seed: seed + 3,
+                ..method
+            };
+            let network = other.extract(&mut view, &Rows::images(&natural.images))?;
+            let value = agreement(&classes(&network.evaluate(&judge, BATCH)?), &labels).value;
+            Ok(Outcome {
+                succeeded: value >= BAR,
+                value,
+                bar: BAR,
+            })
+        }),
+    };
+    vec![
+        control("300 queries", Must::Succeed, 300, false),
+        control("2 queries", Must::Fail, 2, false),
+        control("broken on purpose", Must::Fail, 300, true),
+    ]
+}
+
+impl Attack for FromLabels {
+    fn name(&self) -> &'static str {
+        "extraction-labels"
+    }
+
+    fn about(&self) -> &'static str {
+        "a surrogate trained on the labels of natural, random and adaptive queries"
+    }
+
+    fn access(&self) -> Grants {
+        Grants::of(&[Access::Labels])
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        &[XIANG_1]
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
+        sweep(self, false, context)
+    }
+
+    fn controls(&self) -> Vec<Control<'_>> {
+        controls(false)
+    }
+}
+
+impl Attack for FromLogits {
+    fn name(&self) -> &'static str {
+        "extraction-logits"
+    }
+
+    fn about(&self) -> &'static str {
+        "a surrogate trained on the logits of natural, random and adaptive queries"
+    }
+
+    fn access(&self) -> Grants {
+        Grants::of(&[Access::Scores])
+    }
+
+    fn tables(&self) -> &'static [Table] {
+        &[XIANG_1]
+    }
+
+    fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
+        sweep(self, true, context)
+    }
+
+    fn controls(&self) -> Vec<Control<'_>> {
+        controls(true)
+    }
+}

@@ -1,0 +1,208 @@
+//! The encrypted deployment as a target of attacks: through the real client and the
+//! real evaluator, as whoever attacks it would reach it.
+//!
+//! An attacker's client is not the honest one: it encrypts any numbers, so samples are
+//! not checked against the plan, and what wraps around comes back as it is.
+
+pub mod sink;
+
+use std::time::Instant;
+
+use attacks::network::Differentiable;
+use attacks::target::{
+    About, Access, Activation, Answers, Clock, Denied, Evaluation, Exchange, Grants, Rows, Time,
+};
+use attacks::{Target, TargetError};
+use he_nn::model::Model;
+use he_nn::plan::{Target as PlanTarget, WeightMode};
+
+use crate::client::{BatchClient, Client};
+use crate::engine::Engine;
+use crate::engine::batch::BatchEngine;
+use crate::planning;
+use crate::service::{ServiceError, engine_of};
+
+/// An evaluator in this process, in batches where that is possible.
+pub struct Deployment {
+    about: About,
+    grants: Grants,
+    network: Option<Differentiable>,
+    /// One sample at a time: for what is asked of each alone, and for encrypted weights.
+    alone: Alone,
+    /// As many samples at a time as there are slots.
+    batches: Option<(BatchClient<'static>, BatchEngine<'static>)>,
+}
+
+struct Alone {
+    client: Client<'static>,
+    engine: Engine,
+}
+
+impl Deployment {
+    /// Deploys a network. An attacker inside the server sees weights in plain, and not
+    /// those that are encrypted.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub fn new(
+        model: Model<'static>,
+        dataset: &str,
+        weights: WeightMode,
+    ) -> Result<Self, ServiceError> {
+        let plan = planning::plan(None, model, weights, PlanTarget::Host)?;
+        let mut client = Client::new(plan)?;
+        let (engine, _) = engine_of(&mut client)?;
+        let encrypted = weights == WeightMode::Encrypted;
+        let batches = match encrypted {
+            true => None,
+            false => {
+                let plan = planning::batch_plan(None, model)?;
+                let mut client = BatchClient::new(plan.clone())?;
+                let keys = client.switching_keys()?;
+                Some((client, BatchEngine::new(plan, &keys)?))
+            }
+        };
+        let mut seen = vec![
+            Access::Labels,
+            Access::Scores,
+            Access::Decrypted,
+            Access::Ciphertexts,
+            Access::Timing,
+        ];
+        let network = match encrypted {
+            true => None,
+            false => Differentiable::from_model(&model).ok(),
+        };
+        if network.is_some() {
+            seen.push(Access::Weights);
+        }
+        let kind = if encrypted {
+            "encrypted-weights"
+        } else {
+            "encrypted"
+        };
+        Ok(Self {
+            about: About {
+                name: format!("{}, {kind}", model.name()),
+                dataset: dataset.to_owned(),
+                inputs: model.inputs(),
+                classes: model.outputs(),
+                activation: Activation::Polynomial,
+                evaluation: if encrypted {
+                    Evaluation::EncryptedWeights
+                } else {
+                    Evaluation::Encrypted
+                },
+            },
+            grants: Grants::of(&seen),
+            network,
+            alone: Alone { client, engine },
+            batches,
+        })
+    }
+
+    /// The logits of queries, as decryption gives them.
+    fn decrypted(&mut self, queries: &Rows) -> Result<Vec<Vec<f64>>, ServiceError> {
+        let Some((client, engine)) = &mut self.batches else {
+            let alone = queries
+                .iter()
+                .map(|query| Ok(self.alone.answer(query)?.logits));
+            return alone.collect();
+        };
+        let rows: Vec<&[f64]> = queries.iter().collect();
+        let mut logits = Vec::with_capacity(rows.len());
+        for batch in rows.chunks(client.plan().samples()) {
+            let input = client.encrypt_values(batch)?;
+            let (result, _) = engine.evaluate(&input, || {})?;
+            logits.append(&mut client.decrypt_any(&result, batch.len())?);
+        }
+        Ok(logits)
+    }
+}
+
+/// What one query alone shows.
+struct Shown {
+    logits: Vec<f64>,
+    exchange: Exchange,
+    time: Time,
+}
+
+impl Alone {
+    fn answer(&mut self, query: &[f64]) -> Result<Shown, ServiceError> {
+        let request = self.client.encrypt_values(query)?;
+        let up = request.bytes(self.client.plan().params())?;
+        let start = Instant::now();
+        let (down, _) = self.engine.evaluate(&up)?;
+        let value = start.elapsed().as_nanos() as u64;
+        let logits = self.client.decrypt_any(&request, &down)?;
+        Ok(Shown {
+            logits,
+            exchange: Exchange { up, down },
+            time: Time {
+                value,
+                clock: Clock::Nanoseconds,
+            },
+        })
+    }
+}
+
+/// One at a time where each is looked at, otherwise in batches.
+fn needs_each(asked: Grants) -> bool {
+    asked.contains(Access::Ciphertexts) || asked.contains(Access::Timing)
+}
+
+impl Target for Deployment {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn grants(&self) -> Grants {
+        self.grants
+    }
+
+    fn observe(&mut self, queries: &Rows, asked: Grants) -> Result<Answers, TargetError> {
+        let name = self.about.name.clone();
+        let failed = |source: ServiceError| TargetError::Failed {
+            target: name.clone(),
+            source: Box::new(source),
+        };
+        let mut answers = Answers::default();
+        let logits = if needs_each(asked) {
+            let mut logits = Vec::with_capacity(queries.len());
+            for query in queries.iter() {
+                let shown = self.alone.answer(query).map_err(&failed)?;
+                logits.push(shown.logits);
+                if asked.contains(Access::Ciphertexts) {
+                    answers.exchanges.push(shown.exchange);
+                }
+                if asked.contains(Access::Timing) {
+                    answers.times.push(shown.time);
+                }
+            }
+            logits
+        } else {
+            self.decrypted(queries).map_err(&failed)?
+        };
+        if asked.contains(Access::Labels) {
+            let labels = logits.iter().map(|row| he_nn::clear::class(row) as u8);
+            answers.labels = labels.collect();
+        }
+        let rows = Rows::new(self.about.classes, logits.concat());
+        if asked.contains(Access::Scores) {
+            answers.scores = rows.clone();
+        }
+        if asked.contains(Access::Decrypted) {
+            answers.decrypted = rows;
+        }
+        Ok(answers)
+    }
+
+    fn weights(&self) -> Result<Differentiable, TargetError> {
+        self.network.clone().ok_or_else(|| {
+            TargetError::Denied(Denied {
+                access: Access::Weights,
+                target: self.about.name.clone(),
+            })
+        })
+    }
+}

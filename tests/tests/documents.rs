@@ -1,0 +1,541 @@
+//! Figures in documents are those of the code and of the committed tables.
+//!
+//! A table between `<!-- NAME -->` and `<!-- end -->` is made here;
+//! `HE_EDGE_UPDATE_DOCUMENTS=1` writes it anew.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use he_nn::boards::{BOARDS, Board};
+use he_nn::model::{Layer, Model};
+use he_nn::plan::{PlanError, Target, WeightMode};
+use he_nn::{boards, bundled};
+use host_runner::planning;
+use host_runner::report::plan::PlanReport;
+use host_runner::report::text::bytes;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A count with thousands separated by commas, as in prose.
+fn grouped(count: usize) -> String {
+    host_runner::report::text::grouped(count as u64).replace(' ', ",")
+}
+
+/// A Markdown table; columns of numbers are aligned right.
+fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let header: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
+    let is_number = |cell: &String| {
+        cell.chars()
+            .all(|c| c.is_ascii_digit() || ".,-".contains(c))
+    };
+    let rule = |column: usize| match rows.iter().all(|row| is_number(&row[column])) {
+        true => "---:",
+        false => "---",
+    };
+    let rules: Vec<&str> = (0..header.len()).map(rule).collect();
+    let mut out = line(&header);
+    out.push_str(&format!("|{}|\n", rules.join("|")));
+    for row in rows {
+        assert_eq!(row.len(), header.len(), "{row:?}");
+        out.push_str(&line(row));
+    }
+    out
+}
+
+/// What is refused, by the sentence that says why.
+#[derive(Default)]
+struct Refused(BTreeMap<String, Vec<String>>);
+
+impl Refused {
+    fn add(&mut self, what: String, reason: &PlanError) {
+        let named = self.0.entry(reason.to_string()).or_default();
+        if !named.contains(&what) {
+            named.push(what);
+        }
+    }
+
+    fn list(&self) -> String {
+        let line =
+            |(reason, what): (&String, &Vec<String>)| format!("- {}: {reason}\n", what.join(", "));
+        self.0.iter().map(line).collect()
+    }
+}
+
+/// The lines of a committed table, without comments and header.
+fn lines_of(path: &str) -> Vec<Vec<String>> {
+    let text = read(path);
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let lines = lines
+        .skip(1)
+        .map(|line| line.split(',').map(Into::into).collect());
+    lines.collect()
+}
+
+/// Columns 0 and `column` of a committed table.
+fn counts_of(path: &str, column: usize) -> BTreeMap<String, usize> {
+    let lines = lines_of(path).into_iter();
+    let counts = lines.map(|line| (line[0].clone(), line[column].parse().unwrap()));
+    counts.collect()
+}
+
+fn models() -> impl Iterator<Item = (&'static str, Model<'static>)> {
+    bundled::model_names().map(|name| (name, Model::parse(bundled::model(name).unwrap()).unwrap()))
+}
+
+const MODES: [(WeightMode, &str); 2] = [
+    (WeightMode::Plain, "plain"),
+    (WeightMode::Encrypted, "encrypted"),
+];
+
+fn reported(
+    model: Model<'_>,
+    weights: WeightMode,
+    board: Option<&Board>,
+) -> Result<PlanReport, PlanError> {
+    let target = board.map_or(Target::Host, Board::target);
+    let plan = planning::plan(None, model, weights, target)?;
+    Ok(PlanReport::of(model.name().to_owned(), &plan, board).unwrap())
+}
+
+/// Every board as its entry has it.
+fn all_boards() -> String {
+    let rows: Vec<Vec<String>> = BOARDS
+        .iter()
+        .map(|board| {
+            let run = match board.machine {
+                Some(_) => "in QEMU",
+                None => "nowhere: it builds and fits",
+            };
+            let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
+            let external = match board.external_bytes {
+                0 => "-".to_owned(),
+                some => kib(some),
+            };
+            vec![
+                format!("`{}`", board.name),
+                board.core.to_owned(),
+                kib(board.ram_bytes),
+                external,
+                kib(board.flash_bytes),
+                run.to_owned(),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "board",
+            "processor",
+            "RAM",
+            "external RAM for the arena",
+            "flash",
+            "has run",
+        ],
+        &rows,
+    )
+}
+
+/// What an image holds.
+fn sizes() -> String {
+    let rows: Vec<Vec<String>> = lines_of("firmware/benches/sizes.csv")
+        .into_iter()
+        .map(|line| {
+            let mut row = vec![format!("`{}`", line[0]), line[1].clone()];
+            row.extend(line[2..].iter().map(|n| grouped(n.parse().unwrap())));
+            row
+        })
+        .collect();
+    table(
+        &["board", "rustc", "code", "tables", "model", "static RAM"],
+        &rows,
+    )
+}
+
+/// What the RAM of an emulated board is taken by.
+fn memory() -> String {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let columns = ["mps2-an386", "mps2-an386-256k"].map(|name| {
+        let board = boards::find(name).unwrap();
+        let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+        report.board.unwrap().memory
+    });
+    let [first, second] = &columns;
+    let rows: Vec<Vec<String>> = first
+        .iter()
+        .zip(second)
+        .map(|(a, b)| {
+            assert_eq!(a.name, b.name);
+            vec![a.name.to_owned(), grouped(a.bytes), grouped(b.bytes)]
+        })
+        .collect();
+    table(&["bytes", "`mps2-an386`", "`mps2-an386-256k`"], &rows)
+}
+
+/// Arena and estimate of every network on the emulated boards.
+fn plans() -> String {
+    let emulated: Vec<&Board> = BOARDS.iter().filter(|b| b.machine.is_some()).collect();
+    let mut rows = Vec::new();
+    let mut refused = Refused::default();
+    for (name, model) in models() {
+        for (weights, mode) in MODES {
+            let mut arenas = Vec::new();
+            let mut planned = None;
+            for board in &emulated {
+                arenas.push(match reported(model, weights, Some(board)) {
+                    Ok(report) => {
+                        let used = report.board.clone().unwrap();
+                        let arena = grouped(used.arena_bytes);
+                        planned = Some((report, used));
+                        arena
+                    }
+                    Err(reason) => {
+                        let what = match reason {
+                            PlanError::Relu { .. } => format!("`{name}`"),
+                            _ => format!("`{name}`, {mode}, on `{}`", board.name),
+                        };
+                        refused.add(what, &reason);
+                        "-".into()
+                    }
+                });
+            }
+            let Some((report, used)) = planned else {
+                continue;
+            };
+            let upload = report.input_bytes + report.key_bytes + used.weight_bytes;
+            let mut row = vec![
+                format!("`{name}`"),
+                mode.to_owned(),
+                report.params.n.to_string(),
+                (used.instructions_estimate / 1_000_000).to_string(),
+                bytes(upload as u64),
+            ];
+            row.extend(arenas);
+            rows.push(row);
+        }
+    }
+    let mut header = vec!["network", "weights", "N", "million instructions", "upload"];
+    let names: Vec<String> = emulated
+        .iter()
+        .map(|board| format!("arena, `{}`", board.name))
+        .collect();
+    header.extend(names.iter().map(String::as_str));
+    format!(
+        "{}\nWhere there is none, the plan says why:\n\n{}",
+        table(&header, &rows),
+        refused.list()
+    )
+}
+
+/// What a sensor's encryption is made of.
+fn sensor() -> String {
+    let counts = counts_of("firmware/benches/sensor-mps2-an386.csv", 1);
+    let parts = [
+        ("encode", "encoding in single precision, instructions"),
+        ("errors", "errors"),
+        ("limbs", "transforms, the uniform half and its product"),
+        ("pack", "packing"),
+        ("erase", "erasing"),
+        ("all", "together"),
+        ("ram-static-bytes", "static RAM, bytes"),
+        ("ram-stack-peak-bytes", "stack, bytes"),
+    ];
+    let rows: Vec<Vec<String>> = parts
+        .iter()
+        .map(|(item, what)| vec![(*what).to_owned(), grouped(counts[*item])])
+        .collect();
+    table(&["part", "count"], &rows)
+}
+
+/// Operations of he-core on the emulated board.
+fn counts() -> String {
+    let path = "firmware/benches/counts-mps2-an386.csv";
+    let (items, counts) = (counts_of(path, 1), counts_of(path, 2));
+    let mut rows = Vec::new();
+    for (item, what) in [
+        ("ntt-forward-27", "forward NTT, per butterfly"),
+        ("ntt-inverse-27", "inverse NTT, per butterfly"),
+    ] {
+        let each = counts[item] as f64 / items[item] as f64;
+        rows.push(vec![what.to_owned(), format!("{each:.2}")]);
+    }
+    for (item, what) in [
+        ("multiply_plain", "product with a plaintext"),
+        ("multiply_ct", "product of two ciphertexts, three parts"),
+        ("relinearize", "relinearisation"),
+        ("rescale", "rescaling"),
+        ("rotate", "rotation"),
+    ] {
+        rows.push(vec![what.to_owned(), grouped(counts[item])]);
+    }
+    table(&["operation, N = 4096, four limbs", "instructions"], &rows)
+}
+
+/// Every network on a host.
+fn networks() -> String {
+    let mut rows = Vec::new();
+    let mut refused = Refused::default();
+    for (name, model) in models() {
+        for (weights, mode) in MODES {
+            match reported(model, weights, None) {
+                Ok(report) => rows.push(vec![
+                    format!("`{name}`"),
+                    mode.to_owned(),
+                    format!("{}, {:.1}", report.params.n, report.params.log_qp),
+                    (report.params.data_limbs - 1).to_string(),
+                    format!(
+                        "{} in {}",
+                        bytes(report.input_bytes as u64),
+                        report.ciphertexts
+                    ),
+                    format!("{} in {}", bytes(report.key_bytes as u64), report.keys),
+                    format!("{:.4}", report.logit_error_six_sigma),
+                ]),
+                Err(reason) => refused.add(format!("`{name}`"), &reason),
+            }
+        }
+    }
+    let header = [
+        "network",
+        "weights",
+        "N, log2(QP)",
+        "levels",
+        "input",
+        "keys, once",
+        "error of a logit, six sigma",
+    ];
+    format!("{}\nRefused:\n\n{}", table(&header, &rows), refused.list())
+}
+
+/// Every network in batches.
+fn batches() -> String {
+    let mut rows = Vec::new();
+    for (name, model) in models() {
+        let Ok(plan) = planning::batch_plan(None, model) else {
+            continue;
+        };
+        let report = PlanReport::of_batch(name.to_owned(), &plan).unwrap();
+        rows.push(vec![
+            format!("`{name}`"),
+            format!("{}, {:.1}", report.params.n, report.params.log_qp),
+            (report.params.data_limbs - 1).to_string(),
+            grouped(report.samples),
+            grouped(report.input_bytes / report.samples),
+            format!("{:.4}", report.logit_error_six_sigma),
+        ]);
+    }
+    let header = [
+        "network",
+        "N, log2(QP)",
+        "levels",
+        "samples per run",
+        "input bytes per sample",
+        "error of a logit, six sigma",
+    ];
+    table(&header, &rows)
+}
+
+/// Right answers of the bundled networks on all test samples, in the clear.
+const ACCURACY: &str = "he-nn/assets/accuracy.csv";
+
+/// The accuracies that the papers report for networks of the same layers.
+const PAPERS: [(&str, &str); 5] = [
+    ("mnist-cryptonets", "97.1 %"),
+    ("fashion-cryptonets", "88.4 %"),
+    ("mnist-cnn", "98.28 %"),
+    ("mnist-fcnn", "96.15 %"),
+    ("pima-logreg", "68.1 %"),
+];
+
+/// The layers of a network in words.
+fn layers(model: &Model<'_>) -> String {
+    let mut words = Vec::new();
+    for view in model.layers() {
+        if view.index == 0 && !matches!(view.layer, Layer::Conv2d { .. }) {
+            words.push(view.input.values().to_string());
+        }
+        words.push(match view.layer {
+            Layer::Conv2d { kernel, .. } => format!(
+                "conv {} of {}x{} stride {}",
+                kernel.out_channels, kernel.height, kernel.width, kernel.stride
+            ),
+            Layer::Dense { outputs, .. } => outputs.to_string(),
+            Layer::Relu { .. } => "ReLU".into(),
+            _ if view.layer.is_square() => "square".into(),
+            _ => "polynomial".into(),
+        });
+    }
+    words.join(" - ")
+}
+
+/// The bundled networks in the clear.
+fn accuracy() -> String {
+    let papers = BTreeMap::from(PAPERS);
+    let rows: Vec<Vec<String>> = lines_of(ACCURACY)
+        .into_iter()
+        .map(|line| {
+            let model = Model::parse(bundled::model(&line[0]).unwrap()).unwrap();
+            vec![
+                format!("`{}`", line[0]),
+                layers(&model),
+                percent(line[1].parse().unwrap(), line[2].parse().unwrap()),
+                papers
+                    .get(&*line[0])
+                    .map_or_else(|| "-".into(), |&share| share.into()),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "network",
+            "layers",
+            "right in the clear, 8-bit weights",
+            "the paper's",
+        ],
+        &rows,
+    )
+}
+
+/// What makes a table.
+type Make = fn() -> String;
+
+const TABLES: [(&str, &str, Make); 9] = [
+    ("docs/boards.md", "boards", all_boards),
+    ("docs/boards.md", "sizes", sizes),
+    ("docs/boards.md", "memory", memory),
+    ("docs/boards.md", "plans", plans),
+    ("docs/boards.md", "sensor", sensor),
+    ("docs/figures.md", "counts", counts),
+    ("docs/networks.md", "accuracy", accuracy),
+    ("docs/networks.md", "networks", networks),
+    ("docs/networks.md", "batches", batches),
+];
+
+/// A document with a table of its in place of the one that stands there.
+fn with_table(text: &str, name: &str, made: &str) -> Option<String> {
+    let begin = format!("<!-- {name} -->\n");
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once("<!-- end -->")?;
+    Some(format!("{before}{begin}\n{made}\n<!-- end -->{after}"))
+}
+
+#[test]
+fn tables_are_those_of_the_code() {
+    let update = env::var_os("HE_EDGE_UPDATE_DOCUMENTS").is_some();
+    for (document, name, make) in TABLES {
+        let text = read(document);
+        let expected = with_table(&text, name, &make())
+            .unwrap_or_else(|| panic!("{document} has no table {name}"));
+        if update {
+            fs::write(root().join(document), &expected).unwrap();
+        } else {
+            assert!(
+                text == expected,
+                "{document}: the table {name} is out of date; HE_EDGE_UPDATE_DOCUMENTS=1 writes it anew"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_table_is_made_by_hand_between_marks() {
+    for document in [
+        "docs/boards.md",
+        "docs/figures.md",
+        "docs/networks.md",
+        "docs/training.md",
+    ] {
+        let marks = read(document).matches("<!-- end -->").count();
+        let made = TABLES.iter().filter(|(of, ..)| *of == document).count();
+        assert_eq!(marks, made, "{document}");
+    }
+}
+
+/// A share in percent, as documents have it.
+fn percent(right: usize, samples: usize) -> String {
+    format!(
+        "{:.2} % of {}",
+        100.0 * right as f64 / samples as f64,
+        grouped(samples)
+    )
+}
+
+#[test]
+fn accuracies_are_the_same_everywhere() {
+    let assets = read("he-nn/assets/README.md");
+    let readme = read("README.md");
+    let mut names: Vec<String> = lines_of(ACCURACY)
+        .into_iter()
+        .map(|line| line[0].clone())
+        .collect();
+    for line in lines_of(ACCURACY) {
+        let share = percent(line[1].parse().unwrap(), line[2].parse().unwrap());
+        let named = format!("| `{}` |", line[0]);
+        let row = assets
+            .lines()
+            .find(|row| row.starts_with(&named) && row.contains('%'));
+        assert!(
+            row.is_some_and(|row| row.contains(&share)),
+            "{named} {share}"
+        );
+        assert!(
+            line[0] != "mnist-mlp64" || readme.contains(&share),
+            "README.md: {share}"
+        );
+    }
+    let mut bundled: Vec<&str> = bundled::model_names().collect();
+    bundled.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(names, bundled);
+}
+
+/// The committed accuracies are those of the bundled networks on all test samples.
+#[cfg(feature = "data")]
+#[test]
+fn accuracies_are_those_of_the_networks() {
+    use he_nn::clear;
+    use he_nn::data::{DataSet, Samples, Split};
+
+    let directory = env::var_os("HE_EDGE_DATA").expect("HE_EDGE_DATA names no directory of data");
+    for line in lines_of(ACCURACY) {
+        let set = match line[0].split('-').next() {
+            Some("mnist") => DataSet::Mnist,
+            Some("fashion") => DataSet::FashionMnist,
+            _ => DataSet::Pima,
+        };
+        let samples = Samples::load(set, &set.locate(Path::new(&directory)), Split::Test).unwrap();
+        let model = Model::parse(bundled::model(&line[0]).unwrap()).unwrap();
+        let measured = clear::measure(&model, samples.all().into_iter()).unwrap();
+        let figures = [measured.right.to_string(), measured.samples.to_string()];
+        assert_eq!(line[1..], figures, "{}", line[0]);
+    }
+}
+
+#[test]
+fn the_first_page_has_the_figures_of_the_plan() {
+    let readme = read("README.md");
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let board = boards::find("mps2-an386").unwrap();
+    let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+    let params = &report.params;
+    for figure in [
+        format!(
+            "arena {}",
+            grouped(report.board.as_ref().unwrap().arena_bytes)
+        ),
+        format!(
+            "{:.3} at six standard deviations",
+            report.logit_error_six_sigma
+        ),
+        format!("{}-bit security", params.security_bits),
+        format!("N = {}, log2(QP) = {:.1}", params.n, params.log_qp),
+    ] {
+        assert!(readme.contains(&figure), "README.md: {figure}");
+    }
+}
