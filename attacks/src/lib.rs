@@ -43,7 +43,7 @@ pub mod target;
 pub mod trainer;
 
 pub use attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome, Run};
-pub use target::{Access, Denied, Grants, Target, TargetError, View};
+pub use target::{Access, Denied, Deploy, Grants, Made, Target, TargetError, View};
 
 /// Every attack.
 pub const ATTACKS: &[&dyn Attack] = &[

@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use he_nn::network::Network;
+
 use crate::network::Differentiable;
 
 /// One thing that an attacker may see.
@@ -366,6 +368,35 @@ pub trait Target {
             target: self.about().name.clone(),
         }))
     }
+}
+
+/// A network that an attack made, to be deployed.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'m> {
+    /// Its name.
+    pub name: &'m str,
+    /// Name of the [`crate::Data`] that it was trained for.
+    pub dataset: &'m str,
+    /// The network, with weights of 8 bits and for images.
+    pub network: &'m Network<i8>,
+    /// What it was trained on, pixels from 0 to 1: the ranges of a deployment are
+    /// measured on it.
+    pub samples: &'m Rows,
+}
+
+/// Puts a network that an attack made behind encryption. This crate has no encryption;
+/// whoever runs it does.
+pub trait Deploy {
+    /// The network as a target with encrypted inputs, and encrypted weights if
+    /// `evaluation` says so.
+    ///
+    /// # Errors
+    /// [`TargetError::Failed`] where there is no such deployment of it.
+    fn deploy(
+        &self,
+        made: Made<'_>,
+        evaluation: Evaluation,
+    ) -> Result<Box<dyn Target>, TargetError>;
 }
 
 /// A target as one attack sees it.

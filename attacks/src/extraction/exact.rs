@@ -355,7 +355,10 @@ impl Attack for Exact {
                 (1.0, None, 8000),
                 (1.0, None, 2000),
             ];
-            let methods = case.run.by_scale(&quick[..], &full[..]);
+            let methods = match case.sparing() {
+                true => &quick[1..2],
+                false => case.run.by_scale(&quick[..], &full[..]),
+            };
             let mut curved = None;
             for &(radius, decimals, budget) in methods {
                 let of_step = params([

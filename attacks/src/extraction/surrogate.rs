@@ -188,13 +188,17 @@ fn moved(network: &Differentiable, images: &Rows, labels: &[u8]) -> Result<Rows,
 fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result<(), AttackError> {
     context.each_target(attack, |case| {
         let test = &case.data.test;
-        let kept = (test.images.len() / 2).min(2000);
+        let kept = (test.images.len() / 2).min(if case.sparing() { 300 } else { 2000 });
         let (judge, natural) = test.images.split_at(kept);
         let (judge, natural) = (Rows::images(judge), Rows::images(natural));
         let budgets = case
             .run
             .by_scale(&[100, 500, 2000][..], &[100, 300, 1000, 3000, 8000]);
-        for (queries, name) in Queries::ALL {
+        let (budgets, kinds) = match case.sparing() {
+            true => (&[500][..], &Queries::ALL[..1]),
+            false => (budgets, &Queries::ALL[..]),
+        };
+        for &(queries, name) in kinds {
             // No further than the attacker's images reach, so that curves compare.
             let within = natural.len().max(100);
             for &budget in budgets.iter().filter(|&&budget| budget <= within) {

@@ -59,13 +59,16 @@ impl Attack for Differences {
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
-            let originals = victims(case, case.run.by_scale(3, 10))?;
+            let sparing = case.sparing();
+            let count = if sparing { 1 } else { case.run.by_scale(3, 10) };
+            let originals = victims(case, count)?;
             let descent = Descent {
                 iterations: case.run.by_scale(DESCENT.iterations, 30),
                 rate: case.run.by_scale(DESCENT.rate, 0.05),
                 ..DESCENT
             };
-            for stencil in [Stencil::Central, Stencil::FivePoint] {
+            let stencils = [Stencil::Central, Stencil::FivePoint];
+            for &stencil in &stencils[..if sparing { 1 } else { 2 }] {
                 let of_step = params([
                     ("stencil", stencil.name().into()),
                     ("step", STEP.into()),

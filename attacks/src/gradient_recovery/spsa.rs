@@ -71,7 +71,8 @@ impl Attack for Spsa {
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
-            let originals = victims(case, case.run.by_scale(3, 10))?;
+            let sparing = case.sparing();
+            let originals = victims(case, if sparing { 1 } else { case.run.by_scale(3, 10) })?;
             let descent = Descent {
                 iterations: case.run.by_scale(DESCENT.iterations, 500),
                 ..DESCENT

@@ -148,7 +148,8 @@ impl Attack for InverseGenerator {
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
             let own = case.data.test.images.len();
-            let own = own.min(case.run.by_scale(10_000, usize::MAX));
+            let most = case.run.by_scale(10_000, usize::MAX);
+            let own = own.min(if case.sparing() { 2000 } else { most });
             let victims = case.data.train.images.len();
             let victims = victims.min(case.run.by_scale(200, 1000));
             if own == 0 || victims == 0 {
