@@ -32,11 +32,16 @@ pub struct Deployment {
     about: About,
     grants: Grants,
     network: Option<Differentiable>,
+    model: Model<'static>,
+    weights: WeightMode,
     /// One sample at a time: for what is asked of each alone, and for encrypted weights.
-    alone: Alone,
+    /// Made when it is first asked, as most attacks take one of the two ways.
+    alone: Option<Alone>,
     /// As many samples at a time as there are slots.
-    batches: Option<(BatchClient<'static>, BatchEngine<'static>)>,
+    batches: Option<Batches>,
 }
+
+type Batches = (BatchClient<'static>, BatchEngine<'static>);
 
 struct Alone {
     client: Client<'static>,
@@ -54,19 +59,12 @@ impl Deployment {
         dataset: &str,
         weights: WeightMode,
     ) -> Result<Self, ServiceError> {
-        let plan = planning::plan(None, model, weights, PlanTarget::Host)?;
-        let mut client = Client::new(plan)?;
-        let (engine, _) = engine_of(&mut client)?;
+        // What does not fit is refused now, and not in the middle of an attack.
+        planning::plan(None, model, weights, PlanTarget::Host)?;
         let encrypted = weights == WeightMode::Encrypted;
-        let batches = match encrypted {
-            true => None,
-            false => {
-                let plan = planning::batch_plan(None, model)?;
-                let mut client = BatchClient::new(plan.clone())?;
-                let keys = client.switching_keys()?;
-                Some((client, BatchEngine::new(plan, &keys)?))
-            }
-        };
+        if !encrypted {
+            planning::batch_plan(None, model)?;
+        }
         let mut seen = vec![
             Access::Labels,
             Access::Scores,
@@ -101,20 +99,30 @@ impl Deployment {
             },
             grants: Grants::of(&seen),
             network,
-            alone: Alone { client, engine },
-            batches,
+            model,
+            weights,
+            alone: None,
+            batches: None,
         })
+    }
+
+    fn alone(&mut self) -> Result<&mut Alone, ServiceError> {
+        match &mut self.alone {
+            Some(alone) => Ok(alone),
+            none => Ok(none.insert(Alone::new(self.model, self.weights)?)),
+        }
     }
 
     /// The logits of queries, as decryption gives them.
     fn decrypted(&mut self, queries: &Rows) -> Result<Vec<Vec<f64>>, ServiceError> {
-        let few = queries.len() < WORTH_A_BATCH;
-        let batches = self.batches.as_mut().filter(|_| !few);
-        let Some((client, engine)) = batches else {
-            let alone = queries
-                .iter()
-                .map(|query| Ok(self.alone.answer(query)?.logits));
-            return alone.collect();
+        if queries.len() < WORTH_A_BATCH || self.weights == WeightMode::Encrypted {
+            let alone = self.alone()?;
+            let logits = queries.iter().map(|query| Ok(alone.answer(query)?.logits));
+            return logits.collect();
+        }
+        let (client, engine) = match &mut self.batches {
+            Some(batches) => batches,
+            none => none.insert(batches(self.model)?),
         };
         let rows: Vec<&[f64]> = queries.iter().collect();
         let mut logits = Vec::with_capacity(rows.len());
@@ -178,6 +186,13 @@ struct Shown {
 }
 
 impl Alone {
+    fn new(model: Model<'static>, weights: WeightMode) -> Result<Self, ServiceError> {
+        let plan = planning::plan(None, model, weights, PlanTarget::Host)?;
+        let mut client = Client::new(plan)?;
+        let (engine, _) = engine_of(&mut client)?;
+        Ok(Self { client, engine })
+    }
+
     fn answer(&mut self, query: &[f64]) -> Result<Shown, ServiceError> {
         let request = self.client.encrypt_values(query)?;
         let up = request.bytes(self.client.plan().params())?;
@@ -194,6 +209,13 @@ impl Alone {
             },
         })
     }
+}
+
+fn batches(model: Model<'static>) -> Result<Batches, ServiceError> {
+    let plan = planning::batch_plan(None, model)?;
+    let mut client = BatchClient::new(plan.clone())?;
+    let keys = client.switching_keys()?;
+    Ok((client, BatchEngine::new(plan, &keys)?))
 }
 
 /// One at a time where each is looked at, otherwise in batches.
@@ -219,8 +241,9 @@ impl Target for Deployment {
         let mut answers = Answers::default();
         let logits = if needs_each(asked) {
             let mut logits = Vec::with_capacity(queries.len());
+            let alone = self.alone().map_err(&failed)?;
             for query in queries.iter() {
-                let shown = self.alone.answer(query).map_err(&failed)?;
+                let shown = alone.answer(query).map_err(&failed)?;
                 logits.push(shown.logits);
                 if asked.contains(Access::Ciphertexts) {
                     answers.exchanges.push(shown.exchange);
