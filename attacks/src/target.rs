@@ -246,6 +246,26 @@ impl Rows {
         &self.values[index * self.width..(index + 1) * self.width]
     }
 
+    /// Rows of one width after another: a request of many costs an encrypted target as
+    /// much as one of few.
+    #[must_use]
+    pub fn joined(parts: &[&Self]) -> Self {
+        let values = parts.iter().flat_map(|rows| &rows.values);
+        Self {
+            width: parts.first().map_or(0, |rows| rows.width),
+            values: values.copied().collect(),
+        }
+    }
+
+    /// The rows before one, and the others from it on; all before it if it is not there.
+    #[must_use]
+    pub fn split_at(&self, row: usize) -> [Self; 2] {
+        let (before, after) = self
+            .values
+            .split_at(self.values.len().min(row * self.width));
+        [before, after].map(|values| Self::new(self.width, values.to_vec()))
+    }
+
     /// Some of the rows, in this order.
     ///
     /// # Panics

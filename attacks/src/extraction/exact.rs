@@ -31,7 +31,7 @@ use he_nn::train::LayerSpec;
 pub const ACCESS: Grants = Grants::of(&[Access::Scores]);
 
 /// Queries of one request.
-const BATCH: usize = 1024;
+const BATCH: usize = 4096;
 
 /// A drop between singular values that ends the span.
 const DROP: f64 = 50.0;

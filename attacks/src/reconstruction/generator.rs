@@ -175,15 +175,16 @@ impl Attack for InverseGenerator {
                 let labels = &case.data.test.labels[..own];
                 let originals = Rows::images(&case.data.train.images[..victims]);
                 let truth = &case.data.train.labels[..victims];
-                let scores = case.target.scores(&images)?;
+                let all = case.target.scores(&Rows::joined(&[&images, &originals]))?;
+                let [scores, seen] = all.split_at(images.len());
                 let progress = &mut *case.run.progress;
                 let generator = Generator::train(&scores, &images, method, seed, progress)?;
-                let seen = case.target.scores(&originals)?;
                 let found = generator.invert(&seen)?;
                 let read = classes(&seen);
-                let again = classes(&case.target.scores(&found)?);
                 let baselines = Baselines::new(&images, labels, &read, seed);
-                let means = classes(&case.target.scores(&baselines.class_mean)?);
+                let all = Rows::joined(&[&found, &baselines.class_mean]);
+                let [again, means] = case.target.scores(&all)?.split_at(found.len());
+                let (again, means) = (classes(&again), classes(&means));
                 // The paper attacks its polynomial networks alone.
                 let polynomial = case.target.about().activation == Activation::Polynomial;
                 let paper = |column| {
