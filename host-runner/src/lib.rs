@@ -9,7 +9,7 @@
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
-//! | [`report`] | what runs and plans gave, as text and JSON |
+//! | [`report`] | what runs, plans and attacks gave, as text, JSON and a page |
 //! | [`budget`] | publications that are counted on disk |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |

@@ -9,6 +9,8 @@ pub mod import;
 pub mod infer;
 pub mod output;
 pub mod plan;
+#[cfg(feature = "attack")]
+pub mod report;
 pub mod sense;
 pub mod serve;
 pub mod train;
@@ -69,6 +71,9 @@ pub enum Command {
     /// stronger ones.
     #[cfg(feature = "attack")]
     Attack(attack::AttackArguments),
+    /// One page with every table and picture of a directory of results.
+    #[cfg(feature = "attack")]
+    Report(report::ReportArguments),
     /// Build the firmware, put it on a board by a debug probe and read its log
     /// (needs the feature `flash`).
     Flash(flash::FlashArguments),
@@ -297,6 +302,16 @@ pub enum Failure {
     #[cfg(feature = "attack")]
     #[error(transparent)]
     Results(#[from] crate::attacked::sink::ResultsError),
+    /// A directory without results.
+    #[cfg(feature = "attack")]
+    #[error(
+        "{} holds no results: name the directory that `he-edge attack NAME --out DIR` wrote to",
+        directory.display()
+    )]
+    NothingToReport {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A file cannot be written.
     #[error("{} cannot be written ({source}): name another file", path.display())]
     Write {
@@ -336,6 +351,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Serve(arguments)) => serve::run(&arguments),
         #[cfg(feature = "attack")]
         Some(Command::Attack(arguments)) => attack::run(&arguments),
+        #[cfg(feature = "attack")]
+        Some(Command::Report(arguments)) => report::run(&arguments),
         Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }

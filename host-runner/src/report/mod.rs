@@ -1,6 +1,8 @@
 //! Reports of runs and plans: for people as text, for programs as JSON.
 
 pub mod infer;
+#[cfg(feature = "attack")]
+pub mod page;
 pub mod plan;
 pub mod steps;
 pub mod text;
