@@ -7,7 +7,7 @@ use he_core::ckks::decrypt::{Decrypted, decrypt};
 use he_core::ckks::encode::encode_complex;
 use he_core::ring::kernel;
 use he_core::rlwe::keys::switching_key_words;
-use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
+use he_core::rlwe::{self, KeySeed, SecretKey, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Object};
 use he_nn::message::SEED_BYTES;
 use rand_core::{Rng, SeedableRng};
@@ -41,7 +41,8 @@ impl Keys {
         Self::from_seed(params, &seed)
     }
 
-    /// As [`Self::new`], with all randomness from `seed`: for tests.
+    /// As [`Self::new`], with all randomness from `seed`: for tests. Whoever calls it twice
+    /// encrypts twice with the same randomness; a key that is kept is [`Self::derived`].
     ///
     /// # Errors
     /// [`ClientError::Sealing`].
@@ -50,6 +51,21 @@ impl Keys {
         let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
         let key =
             SecretKey::generate(params, storage, &mut rng).map_err(sealing("key generation"))?;
+        Ok(Self { params, key, rng })
+    }
+
+    /// The key of a seed that is kept, with fresh randomness to use it with: however often
+    /// it is derived, no two encryptions share any.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn derived(params: &'static Params, seed: &KeySeed) -> Result<Self, ClientError> {
+        let mut fresh = Zeroizing::new([0; 32]);
+        getrandom::fill(fresh.as_mut()).map_err(ClientError::Random)?;
+        let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
+        let key = SecretKey::generate(params, storage, &mut seed.key_rng())
+            .map_err(sealing("key generation"))?;
+        let rng = seed.encryption_rng(&fresh);
         Ok(Self { params, key, rng })
     }
 
