@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::held::{Held, HeldError};
 
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// What it is called in sentences.
 const WHAT: &str = "budget";
@@ -210,6 +210,12 @@ fn parse(bytes: &[u8]) -> Result<(Count, Allowance), String> {
     let allowance = Allowance::new(count.queries, count.statistical_bits);
     let allowance = allowance.map_err(|error| error.to_string())?;
     Ok((count, allowance))
+}
+
+/// Key, publications spent and allowed, if that is a budget.
+pub(crate) fn described(bytes: &[u8]) -> Option<(String, u32, u32)> {
+    let (count, _) = parse(bytes).ok()?;
+    Some((count.key, count.spent, count.queries))
 }
 
 /// The file's content.

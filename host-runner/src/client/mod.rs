@@ -156,6 +156,20 @@ impl std::fmt::Debug for Encrypted {
 }
 
 impl Encrypted {
+    /// What was kept of a request for its result: the mask ([`Self::mask`]).
+    pub(crate) fn awaited(mask: Vec<u32>) -> Self {
+        Self {
+            ciphertexts: Vec::new(),
+            mask: Some(Zeroizing::new(mask)),
+        }
+    }
+
+    /// What undoes the mask of the result when it is added: N residues, a secret towards
+    /// the evaluator. Nothing where the plan has no mask.
+    pub(crate) fn mask(&self) -> Option<&[u32]> {
+        self.mask.as_deref().map(Vec::as_slice)
+    }
+
     /// For an evaluator in memory: one object of [`he_core::wire`] after the other.
     ///
     /// # Errors

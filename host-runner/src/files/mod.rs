@@ -4,8 +4,11 @@
 //! | module | holds |
 //! |---|---|
 //! | here | the container that all of them are, and [`FileError`] |
+//! | `heads` | what heads say, and reading and writing files whole |
 //! | `passphrase` | [`Passphrase`], and where it comes from |
 //! | `sealed` | [`SealedKey`]: a secret key and its budget |
+//! | `show` | [`show`], what a file holds |
+//! | `steps` | [`keygen`], [`encrypt`], [`evaluate`], [`decrypt`] |
 //!
 //! # The container, version 1
 //!
@@ -26,8 +29,11 @@
 //! evaluator might gain from is checked apart: a key is sealed, and an answer bound to its
 //! request.
 
+mod heads;
 mod passphrase;
 mod sealed;
+mod show;
+mod steps;
 
 use std::fmt;
 use std::io;
@@ -38,8 +44,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+pub use heads::{Deployed, KeysHead, RequestHead};
 pub use passphrase::{Passphrase, PassphraseError, VARIABLE};
 pub use sealed::{Cost, SealedError, SealedHead, SealedKey};
+pub use show::{Shown, show};
+pub use steps::{
+    Evaluated, Generated, Opened, Planned, RefusedSample, Requested, StepError, decrypt, encrypt,
+    evaluate, keygen,
+};
 
 /// First bytes of every file. The newline and the byte above 127 reveal a file that
 /// went through a text conversion.
@@ -64,10 +76,24 @@ const MAX_HEAD: usize = 1 << 16;
 pub enum Kind {
     /// A secret key and its budget, sealed by a passphrase.
     SealedKey = 1,
+    /// An evaluator's keys.
+    EvaluationKeys = 2,
+    /// Encrypted samples.
+    Request = 3,
+    /// Encrypted results.
+    Result = 4,
+    /// What a client keeps of a request, sealed under its key.
+    Note = 5,
 }
 
 impl Kind {
-    const ALL: [Self; 1] = [Self::SealedKey];
+    const ALL: [Self; 5] = [
+        Self::SealedKey,
+        Self::EvaluationKeys,
+        Self::Request,
+        Self::Result,
+        Self::Note,
+    ];
 
     fn of(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u16 == number)
@@ -78,6 +104,10 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SealedKey => "a sealed secret key",
+            Self::EvaluationKeys => "keys of an evaluator",
+            Self::Request => "a request",
+            Self::Result => "a result",
+            Self::Note => "a client's note of a request",
         })
     }
 }
@@ -107,7 +137,7 @@ pub enum Problem {
     #[error("is no regular file: name a file")]
     NoFile,
     /// It does not begin as one.
-    #[error("is no file of keys, requests or results of this project: name one")]
+    #[error("is no file of keys, requests or results of this project, nor a model: name one")]
     Foreign,
     /// Another version.
     #[error("is of version {0}, and this program reads {VERSION}: use the program that wrote it")]
@@ -151,6 +181,50 @@ pub enum Problem {
         /// Where.
         column: usize,
     },
+    /// It is of something else.
+    #[error("is of the {what} {theirs}, where {ours} is due: {todo}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// The file's.
+        theirs: String,
+        /// What was due.
+        ours: String,
+        /// What to do.
+        todo: &'static str,
+    },
+    /// Its body is not of so many samples.
+    #[error(
+        "has {bytes} bytes for {samples} samples, which is not what the plan gives: it is damaged, or was made up"
+    )]
+    Samples {
+        /// By its head.
+        samples: usize,
+        /// Of its body.
+        bytes: usize,
+    },
+    /// It answers no request that this client made.
+    #[error(
+        "answers no request that was made with this key: name a result of one whose note lies in `requests` beside it"
+    )]
+    Request,
+    /// What is no object of [`he_core::wire`].
+    #[error("holds an object that is refused: {source}")]
+    Object {
+        /// Why.
+        source: he_core::Error,
+    },
+    /// What is no network.
+    #[error("is no sound model: {0}")]
+    Model(he_nn::model::ModelError),
+    /// A note that does not open.
+    #[error(
+        "does not open with this key, or does not hold what its head says: it is another key's, or was changed"
+    )]
+    Note,
+    /// It is there already.
+    #[error("is there already: name another directory, or move it away")]
+    Exists,
     /// A parameter set that nobody has made.
     #[error(
         "is of the parameter set {name} ({fingerprint:08x}), which this program does not have: use the program that wrote it"

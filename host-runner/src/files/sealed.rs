@@ -44,6 +44,7 @@ use he_core::rlwe::{KeySeed, SecretKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::heads::set_of;
 use super::{Container, FileError, Kind, Passphrase, Problem, finish, start};
 use crate::budget::hex;
 use crate::client::{ClientError, Keys};
@@ -273,7 +274,7 @@ impl SealedKey {
             .map_err(of_file)?;
         let head: SealedHead = container.head().map_err(of_file)?;
         check_mode(&held)?;
-        let params = params_of(&head).map_err(of_file)?;
+        let params = set_of(&head.params, head.params_fingerprint).map_err(of_file)?;
         let sealing = stretched(passphrase, &head).ok_or_else(|| SealedError::Cost {
             path: path.to_owned(),
             memory_kib: head.argon2id.memory_kib,
@@ -360,6 +361,11 @@ impl SealedKey {
         NoiseKey::new(*KeySeed::new(*self.seed).noise_key())
     }
 
+    /// The key that notes of requests are sealed with.
+    pub(super) fn notes(&self) -> &[u8; 32] {
+        &self.notes
+    }
+
     /// The parameter set.
     #[must_use]
     pub const fn params(&self) -> &'static Params {
@@ -436,14 +442,6 @@ impl Budget for SealedKey {
         self.head.spent = self.head.publications;
         self.store()
     }
-}
-
-/// The set that a head names.
-fn params_of(head: &SealedHead) -> Result<&'static Params, Problem> {
-    planning::set_of(head.params_fingerprint).ok_or_else(|| Problem::Params {
-        name: crate::client::printable(&head.params),
-        fingerprint: head.params_fingerprint,
-    })
 }
 
 /// The name of the key of a seed.

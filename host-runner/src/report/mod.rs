@@ -1,6 +1,7 @@
 //! Reports of runs and plans: for people as text, for programs as JSON.
 
 pub mod infer;
+pub mod opened;
 pub mod plan;
 pub mod steps;
 pub mod text;

@@ -1,0 +1,539 @@
+//! What `keygen`, `encrypt`, `evaluate` and `decrypt` do: an inference in steps over
+//! files, of processes that share nothing else.
+//!
+//! | in the directory | is | for |
+//! |---|---|---|
+//! | `client/secret.key` | the sealed key | the client alone |
+//! | `client/requests/ID.note` | what the client keeps of a request, sealed under its key | the client alone |
+//! | `evaluator/evaluation.keys` | switching keys | the evaluator |
+//!
+//! Plans are those of a stream ([`Target::STREAM`]), whose results are masked: an answer to
+//! one request, or to one of its samples, is noise for every other, and is refused. The
+//! client's note has the masks, and what each sample gives in the clear. What the note says
+//! is sealed, and what the result file says of itself is not believed: it only finds the
+//! note.
+//!
+//! A refused result retires the key, also for the next process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use he_core::ckks::publish::{Allowance, Budget};
+use he_nn::clear;
+use he_nn::model::{Model, Sample};
+use he_nn::plan::{Plan, Target, WeightMode};
+use he_nn::program::Program;
+use he_nn::progress::Progress;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::heads::{check_writable, hex, read, unwritten, write};
+use super::{
+    Cost, Deployed, FileError, KeysHead, Kind, Passphrase, Problem, RequestHead, SealedError,
+    SealedKey, start,
+};
+use crate::client::{Client, ClientError, Encrypted};
+use crate::engine::{Engine, EngineError, ciphertext_bytes};
+use crate::planning;
+use crate::service::ServiceError;
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The sealed key.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// The network does not fit, or an evaluation failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Every sample was refused.
+    #[error("all {count} samples were refused, the first, {index}, because {sentence}")]
+    NoSample {
+        /// How many.
+        count: usize,
+        /// The first.
+        index: usize,
+        /// Why.
+        sentence: String,
+    },
+}
+
+impl From<ClientError> for StepError {
+    fn from(error: ClientError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+impl From<EngineError> for StepError {
+    fn from(error: EngineError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+/// A network planned for steps over files.
+#[derive(Debug)]
+pub struct Planned<'m> {
+    plan: Plan<'m>,
+    program: Program<Vec<u8>>,
+    deployed: Deployed,
+}
+
+impl<'m> Planned<'m> {
+    /// Plans a network, under a set that serves if none is named.
+    ///
+    /// # Errors
+    /// [`ServiceError::Plan`].
+    pub fn new(
+        params: Option<&'static he_core::Params>,
+        model: Model<'m>,
+    ) -> Result<Self, ServiceError> {
+        let plan = planning::plan(params, model, WeightMode::Plain, Target::STREAM)?;
+        let program = Program::of(&plan)?;
+        Ok(Self {
+            deployed: Deployed::of(&plan, &program),
+            plan,
+            program,
+        })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan<'m> {
+        &self.plan
+    }
+
+    /// Bytes of one result.
+    fn result_bytes(&self) -> Result<usize, EngineError> {
+        ciphertext_bytes(self.plan.params(), 0)
+    }
+}
+
+/// What `keygen` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Generated {
+    /// What it is for.
+    pub deployed: Deployed,
+    /// Name of the key.
+    pub key: String,
+    /// The sealed key.
+    pub secret: PathBuf,
+    /// What the evaluator is given.
+    pub evaluation: PathBuf,
+    /// Its bytes.
+    pub evaluation_bytes: u64,
+}
+
+/// Makes a sealed key, and what an evaluator needs, in two directories.
+///
+/// # Errors
+/// [`StepError`].
+pub fn keygen(
+    directory: &Path,
+    planned: &Planned<'_>,
+    allowance: Allowance,
+    passphrase: &Passphrase,
+    cost: Cost,
+) -> Result<Generated, StepError> {
+    let (client, evaluator) = (directory.join("client"), directory.join("evaluator"));
+    for folder in [directory, &client, &evaluator] {
+        make_folder(folder, folder == client)?;
+    }
+    let (secret, evaluation) = (client.join("secret.key"), evaluator.join("evaluation.keys"));
+    // Not the keys of another secret key, either.
+    for path in [&secret, &evaluation] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Problem::Exists.at(path).into());
+        }
+    }
+    let key = SealedKey::create(&secret, planned.plan.params(), allowance, passphrase, cost)?;
+    let mut sender = Client::with_keys(planned.plan.clone(), key.keys()?)?;
+    let head = KeysHead {
+        deployed: planned.deployed.clone(),
+        key: key.head().key.clone(),
+    };
+    let keys = sender.switching_keys()?;
+    let evaluation_bytes = write(&evaluation, Kind::EvaluationKeys, &head, &keys, false)?;
+    Ok(Generated {
+        deployed: head.deployed,
+        key: head.key,
+        secret,
+        evaluation,
+        evaluation_bytes,
+    })
+}
+
+/// Makes a directory if there is none; a `private` one is its owner's alone.
+fn make_folder(path: &Path, private: bool) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    }
+    builder
+        .create(path)
+        .map_err(|error| unwritten(error).at(path))
+}
+
+/// What `encrypt` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Requested {
+    /// Name of the request.
+    pub request: String,
+    /// The request, for the evaluator.
+    pub file: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Indices of the samples in it.
+    pub samples: Vec<usize>,
+    /// Those that the plan has no room for.
+    pub refused: Vec<RefusedSample>,
+}
+
+/// A sample without a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedSample {
+    /// Its index.
+    pub index: usize,
+    /// Why.
+    pub refused: String,
+}
+
+/// What the client keeps of a sample.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    index: usize,
+    label: u8,
+    /// Its logits in the clear.
+    logits: Vec<f64>,
+}
+
+/// Encrypts samples, each with its index and label, into a request, and keeps a note of it
+/// beside the key. Samples that the plan has no room for are left out.
+///
+/// # Errors
+/// [`StepError`]; [`StepError::NoSample`] where none is left.
+pub fn encrypt(
+    key: &SealedKey,
+    planned: &Planned<'_>,
+    samples: &[(usize, Sample<'_>, u8)],
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Requested, StepError> {
+    check_key(key, planned)?;
+    check_writable(out)?;
+    let params = planned.plan.params();
+    let mut client = Client::with_keys(planned.plan.clone(), key.keys()?)?;
+    let mut body = Vec::new();
+    let (mut noted, mut refused) = (Vec::new(), Vec::new());
+    let mut masks = Zeroizing::new(Vec::with_capacity(4 * params.n() * samples.len()));
+    progress.start(samples.len() as u64);
+    for &(index, sample, label) in samples {
+        progress.advance(1);
+        let request = match client.encrypt(sample) {
+            Ok(request) => request,
+            Err(error) if error.is_of_sample() => {
+                let refused_sample = RefusedSample {
+                    index,
+                    refused: error.to_string(),
+                };
+                refused.push(refused_sample);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        body.extend_from_slice(&request.bytes(params)?);
+        for word in request.mask().unwrap_or_default() {
+            masks.extend_from_slice(&word.to_le_bytes());
+        }
+        noted.push(Noted {
+            index,
+            label,
+            logits: clear::logits(planned.plan.model(), sample).map_err(ClientError::from)?,
+        });
+    }
+    progress.finish();
+    if let (true, Some(first)) = (noted.is_empty(), refused.first()) {
+        return Err(StepError::NoSample {
+            count: refused.len(),
+            index: first.index,
+            sentence: first.refused.clone(),
+        });
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(ClientError::Random)?;
+    let head = RequestHead {
+        deployed: planned.deployed.clone(),
+        key: key.head().key.clone(),
+        request: hex(&id),
+        samples: noted.len(),
+        nonce: None,
+    };
+    // The note first: a request without one can never be answered.
+    write_note(key, &head, &noted, &masks)?;
+    let bytes = write(out, Kind::Request, &head, &body, false)?;
+    Ok(Requested {
+        request: head.request,
+        file: out.to_owned(),
+        bytes,
+        samples: noted.iter().map(|noted| noted.index).collect(),
+        refused,
+    })
+}
+
+/// Checks that a key is of the plan's set.
+fn check_key(key: &SealedKey, planned: &Planned<'_>) -> Result<(), FileError> {
+    let (theirs, ours) = (key.params(), planned.plan.params());
+    if theirs.fingerprint() == ours.fingerprint() {
+        return Ok(());
+    }
+    let mismatch = Problem::Mismatch {
+        what: "parameter set",
+        theirs: planning::set_name(theirs),
+        ours: planning::set_name(ours),
+        todo: "name that set with --params",
+    };
+    Err(mismatch.at(key.path()))
+}
+
+/// Where the note of a request lies: beside its key.
+fn note_path(key: &SealedKey, request: &str) -> PathBuf {
+    let folder = key.path().parent().unwrap_or(Path::new("."));
+    folder.join("requests").join(format!("{request}.note"))
+}
+
+fn write_note(
+    key: &SealedKey,
+    head: &RequestHead,
+    noted: &[Noted],
+    masks: &[u8],
+) -> Result<(), StepError> {
+    let path = note_path(key, &head.request);
+    make_folder(path.parent().unwrap_or(Path::new(".")), true)?;
+    let failed = |error| unwritten(error).at(&path);
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(ClientError::Random)?;
+    let head = RequestHead {
+        nonce: Some(nonce),
+        ..head.clone()
+    };
+    let meta = serde_json::to_vec(noted).map_err(|error| failed(error.into()))?;
+    let meta = Zeroizing::new(meta);
+    let mut plain = Zeroizing::new(Vec::with_capacity(4 + meta.len() + masks.len()));
+    plain.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    plain.extend_from_slice(&meta);
+    plain.extend_from_slice(masks);
+    let begin = start(Kind::Note, &head).map_err(failed)?;
+    let payload = Payload {
+        msg: &plain,
+        aad: &begin,
+    };
+    let body = XChaCha20Poly1305::new(key.notes().into())
+        .encrypt(&XNonce::from(nonce), payload)
+        .map_err(|_| failed(std::io::Error::other("sealing failed")))?;
+    write(&path, Kind::Note, &head, &body, true)?;
+    Ok(())
+}
+
+/// The note of a request: its samples and their masks.
+fn read_note(
+    key: &SealedKey,
+    planned: &Planned<'_>,
+    request: &str,
+) -> Result<(Vec<Noted>, Zeroizing<Vec<u8>>), FileError> {
+    let path = note_path(key, request);
+    let (head, container) = read::<RequestHead>(&path, Kind::Note)?;
+    let opened = || {
+        planned.deployed.expect(&head.deployed)?;
+        let payload = Payload {
+            msg: container.body(),
+            aad: container.before(),
+        };
+        let nonce = XNonce::from(head.nonce.unwrap_or_default());
+        let plain = XChaCha20Poly1305::new(key.notes().into()).decrypt(&nonce, payload);
+        let plain = Zeroizing::new(plain.map_err(|_| Problem::Note)?);
+        let (length, rest) = plain.split_first_chunk().ok_or(Problem::Note)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (meta, masks) = rest.split_at_checked(length).ok_or(Problem::Note)?;
+        let noted: Vec<Noted> = serde_json::from_slice(meta).map_err(|_| Problem::Note)?;
+        let of_masks = 4 * planned.plan.params().n() * noted.len();
+        if head.request != request || head.samples != noted.len() || masks.len() != of_masks {
+            return Err(Problem::Note);
+        }
+        Ok((noted, Zeroizing::new(masks.to_vec())))
+    };
+    opened().map_err(|problem| problem.at(&path))
+}
+
+/// What `evaluate` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluated {
+    /// Name of the request.
+    pub request: String,
+    /// The result, for the client.
+    pub file: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Samples in it.
+    pub samples: usize,
+    /// Seconds by the clock per sample, reading and keys apart.
+    pub seconds: f64,
+}
+
+/// Evaluates a request. It takes the evaluator's keys and the model, and no secret.
+///
+/// # Errors
+/// [`StepError`]; nothing is written then.
+pub fn evaluate(
+    keys: &Path,
+    planned: Planned<'_>,
+    request: &Path,
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Evaluated, StepError> {
+    check_writable(out)?;
+    let (keys_head, keys_file) = read::<KeysHead>(keys, Kind::EvaluationKeys)?;
+    let expected = &planned.deployed;
+    let of_keys = expected.expect(&keys_head.deployed);
+    of_keys.map_err(|problem| problem.at(keys))?;
+    let (head, file) = read::<RequestHead>(request, Kind::Request)?;
+    let sound = || {
+        expected.expect(&head.deployed)?;
+        same_key(&head.key, &keys_head.key)?;
+        let body = file.body();
+        if head.samples == 0 || !body.len().is_multiple_of(head.samples) || body.is_empty() {
+            return Err(Problem::Samples {
+                samples: head.samples,
+                bytes: body.len(),
+            });
+        }
+        Ok(body.chunks_exact(body.len() / head.samples))
+    };
+    let samples = sound().map_err(|problem| problem.at(request))?;
+    let model = Some(planned.plan.model());
+    let mut engine = Engine::new(planned.program, model, keys_file.body(), &[])?;
+    let start = Instant::now();
+    let mut results = Vec::new();
+    progress.start(head.samples as u64);
+    for sample in samples {
+        let (result, _) = engine.evaluate(sample)?;
+        results.extend_from_slice(&result);
+        progress.advance(1);
+    }
+    progress.finish();
+    let seconds = start.elapsed().as_secs_f64() / head.samples as f64;
+    let bytes = write(out, Kind::Result, &head, &results, false)?;
+    Ok(Evaluated {
+        request: head.request,
+        file: out.to_owned(),
+        bytes,
+        samples: head.samples,
+        seconds,
+    })
+}
+
+fn same_key(theirs: &str, ours: &str) -> Result<(), Problem> {
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Problem::Mismatch {
+        what: "key",
+        theirs: crate::client::printable(theirs),
+        ours: crate::client::printable(ours),
+        todo: "take the files of one keygen",
+    })
+}
+
+/// A decrypted answer.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Index of the sample.
+    pub index: usize,
+    /// Its label.
+    pub label: u8,
+    /// Its logits in the clear.
+    pub plain: Vec<f64>,
+    /// The decrypted logits, or why there are none.
+    pub logits: Result<Vec<f64>, String>,
+    /// What its decryption took.
+    pub wall: Duration,
+}
+
+/// Decrypts a result. Where one is refused, the key is retired, durably, before anybody
+/// hears of it, and the samples after it have no answer.
+///
+/// # Errors
+/// [`StepError`].
+pub fn decrypt(
+    key: &mut SealedKey,
+    planned: &Planned<'_>,
+    result: &Path,
+) -> Result<Vec<Opened>, StepError> {
+    check_key(key, planned)?;
+    let mut client = Client::with_keys(planned.plan.clone(), key.keys()?)?;
+    let (head, file) = read::<RequestHead>(result, Kind::Result)?;
+    let size = planned.result_bytes()?;
+    let sound = || {
+        planned.deployed.expect(&head.deployed)?;
+        same_key(&head.key, &key.head().key)?;
+        // It becomes part of a path.
+        if head.request.len() != 32 || !head.request.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Problem::Request);
+        }
+        if head.samples.checked_mul(size) != Some(file.body().len()) {
+            return Err(Problem::Samples {
+                samples: head.samples,
+                bytes: file.body().len(),
+            });
+        }
+        match note_path(key, &head.request).try_exists() {
+            Ok(true) => Ok(()),
+            _ => Err(Problem::Request),
+        }
+    };
+    sound().map_err(|problem| problem.at(result))?;
+    let (noted, masks) = read_note(key, planned, &head.request)?;
+    if noted.len() != head.samples {
+        let bytes = file.body().len();
+        let samples = head.samples;
+        return Err(Problem::Samples { samples, bytes }.at(result).into());
+    }
+    let mut opened = Vec::with_capacity(noted.len());
+    let each = file.body().chunks_exact(size);
+    let masks = masks.chunks_exact(4 * planned.plan.params().n());
+    for ((noted, bytes), mask) in noted.into_iter().zip(each).zip(masks) {
+        let (words, _) = mask.as_chunks();
+        let words = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
+        let awaited = Encrypted::awaited(words);
+        let start = Instant::now();
+        let logits = match client.is_spent() {
+            true => Err(ClientError::Spent),
+            false => client.decrypt(&awaited, bytes),
+        };
+        if logits.as_ref().is_err_and(ClientError::spends_key) {
+            let id = *key.id();
+            key.retire(&id)?;
+        }
+        let logits = match logits {
+            Err(error) if !error.is_of_sample() && !matches!(error, ClientError::Spent) => {
+                return Err(error.into());
+            }
+            other => other.map_err(|error| error.to_string()),
+        };
+        opened.push(Opened {
+            index: noted.index,
+            label: noted.label,
+            plain: noted.logits,
+            logits,
+            wall: start.elapsed(),
+        });
+    }
+    Ok(opened)
+}
