@@ -84,6 +84,7 @@ fn four_processes_and_two_directories() {
     let with = text("passphrase");
     let run = |arguments: &[&str]| process(&[], arguments).output().unwrap();
     let keygen = ["keygen", &text("made"), "--passphrase-file", &with];
+    let keygen = [&keygen[..], &["--publications", "3"]].concat();
     succeeds(&run(&keygen));
     // No key is replaced.
     assert!(fails(&run(&keygen)).contains("is there already"));
@@ -164,6 +165,25 @@ fn four_processes_and_two_directories() {
         assert!(error > 0.0 && error < 0.05, "{error}");
     }
 
+    // Given to others: counted first, here out of an allowance of three.
+    let published = text("published");
+    let publish = [
+        &decrypt[..],
+        &["--passphrase-file", &with, "--publish", "labels"],
+    ]
+    .concat();
+    let publish = [&publish[..], &["--json", &published]].concat();
+    assert!(fails(&run(&publish)).contains("2 of 5 results"));
+    let published = json(Path::new(&published));
+    assert_eq!(published["spent"], 3);
+    let images = published["published"].as_array().unwrap();
+    for (image, index) in images.iter().zip(0..) {
+        let label = (index < 3).then_some(index);
+        assert_eq!(image["label"].as_u64(), label, "{image}");
+        assert!(image.as_object().unwrap().len() == 2, "{image}");
+    }
+    assert!(images[3]["refused"].as_str().unwrap().contains("all 3"));
+
     // What each of them says that it is.
     let shown = text("shown");
     let note = fs::read_dir(path("alice/requests"))
@@ -174,7 +194,7 @@ fn four_processes_and_two_directories() {
     let model = bundled::source("pima-logreg").unwrap();
     let model = model.to_str().unwrap().to_owned();
     for (file, kind, fact) in [
-        (&key, "a sealed secret key", "0 of 0 spent"),
+        (&key, "a sealed secret key", "3 of 3 spent"),
         (&keys, "keys of an evaluator", "seeded, level"),
         (&sent, "a request", "mnist-mlp64"),
         (&received, "a result", "5 of two parts, level 0"),
@@ -316,6 +336,12 @@ fn samples_out_of_range_are_left_out() {
         let logits = opened.logits.unwrap();
         assert!((logits[0] - opened.plain[0]).abs() < 0.05);
     }
+    let published = files::publish_labels(
+        &mut small.key("keys"),
+        &small.planned(),
+        &small.path("result"),
+    );
+    assert!(matches!(published, Err(StepError::OneLogit)));
     // Of nothing there is no request.
     let none = small.encrypt(&[rows[1]], "none").unwrap_err();
     assert!(

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::output;
 use super::{Failure, KeyArguments, ModelFile};
-use crate::files::{self, Planned};
+use crate::files::{self, Planned, PublishedLabel, PublishedOutcome, SealedKey};
 use crate::report::opened::OpenedReport;
 
 /// Arguments of `decrypt`.
@@ -21,6 +22,10 @@ pub struct DecryptArguments {
     /// The result.
     #[arg(long = "in", value_name = "FILE")]
     pub result: PathBuf,
+    /// Decrypt nothing for yourself, but classes that may be given to others, whoever made
+    /// the result: each is counted in the key's budget first.
+    #[arg(long, value_name = "WHAT", value_parser = ["labels"])]
+    pub publish: Option<String>,
     /// Write the answers as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -35,6 +40,9 @@ pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let model = file.parse()?;
     let mut key = arguments.key.open()?;
     let planned = Planned::new(Some(key.params()), model).map_err(file.failed())?;
+    if arguments.publish.is_some() {
+        return publish(arguments, &mut key, &planned);
+    }
     let opened = files::decrypt(&mut key, &planned, &arguments.result)?;
     let report = OpenedReport::of(&planned, opened);
     output::present(arguments.json.as_deref(), &report, || report.text())?;
@@ -51,6 +59,52 @@ pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
         count => Err(Failure::Unanswered {
             count,
             of: report.images.len(),
+        }),
+    }
+}
+
+/// What `decrypt --publish --json` writes.
+#[derive(Serialize)]
+struct Published {
+    published: Vec<PublishedLabel>,
+    /// Publications of the key, and those that are allowed.
+    spent: u32,
+    publications: u32,
+}
+
+fn publish(
+    arguments: &DecryptArguments,
+    key: &mut SealedKey,
+    planned: &Planned<'_>,
+) -> Result<(), Failure> {
+    let report = Published {
+        published: files::publish_labels(key, planned, &arguments.result)?,
+        spent: key.head().spent,
+        publications: key.head().publications,
+    };
+    output::present(arguments.json.as_deref(), &report, || {
+        let mut text = String::new();
+        for sample in &report.published {
+            text.push_str(&match &sample.outcome {
+                PublishedOutcome::Label { label } => {
+                    format!("sample {}: class {label}\n", sample.index)
+                }
+                PublishedOutcome::Refused { refused } => {
+                    format!("sample {}: nothing is published, {refused}\n", sample.index)
+                }
+            });
+        }
+        let (spent, all) = (report.spent, report.publications);
+        format!("{text}{spent} of {all} publications of this key are spent\n")
+    })?;
+    let refused = report.published.iter();
+    let refused =
+        refused.filter(|sample| matches!(sample.outcome, PublishedOutcome::Refused { .. }));
+    match refused.count() {
+        0 => Ok(()),
+        count => Err(Failure::Unpublished {
+            count,
+            of: report.published.len(),
         }),
     }
 }

@@ -362,6 +362,16 @@ pub enum Failure {
     /// Too few bits of statistical security.
     #[error("a key that may publish so needs another --statistical-bits: {0}")]
     Allowance(he_core::Error),
+    /// Results of which nothing is published.
+    #[error(
+        "of {count} of {of} results nothing was published, as the report says of each: make a new key, with more --publications"
+    )]
+    Unpublished {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Results that were refused.
     #[error(
         "{count} of {of} results were refused, as the report says of each, and the key is retired: find out what the evaluator did, and make a new key"

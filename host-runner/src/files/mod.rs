@@ -8,7 +8,7 @@
 //! | `passphrase` | [`Passphrase`], and where it comes from |
 //! | `sealed` | [`SealedKey`]: a secret key and its budget |
 //! | `show` | [`show`], what a file holds |
-//! | `steps` | [`keygen`], [`encrypt`], [`evaluate`], [`decrypt`] |
+//! | `steps` | [`keygen`], [`encrypt`], [`evaluate`], [`decrypt`], [`publish_labels`] |
 //!
 //! # The container, version 1
 //!
@@ -47,10 +47,10 @@ use sha2::{Digest, Sha256};
 pub use heads::{Deployed, KeysHead, RequestHead};
 pub use passphrase::{Passphrase, PassphraseError, VARIABLE};
 pub use sealed::{Cost, SealedError, SealedHead, SealedKey};
-pub use show::{Shown, show};
+pub use show::{Fact, Shown, show, shown};
 pub use steps::{
-    Evaluated, Generated, Opened, Planned, RefusedSample, Requested, StepError, decrypt, encrypt,
-    evaluate, keygen,
+    Evaluated, Generated, Opened, Planned, PublishedLabel, PublishedOutcome, RefusedSample,
+    Requested, StepError, decrypt, encrypt, evaluate, keygen, publish_labels,
 };
 
 /// First bytes of every file. The newline and the byte above 127 reveal a file that

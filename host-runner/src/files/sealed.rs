@@ -355,6 +355,12 @@ impl SealedKey {
         Ok(Keys::derived(self.params, &KeySeed::new(*self.seed))?)
     }
 
+    /// The secret key, derived again, for publications alone: they check retirement
+    /// themselves.
+    pub(super) fn secret(&self) -> he_core::Result<SecretKey<Vec<u32>>> {
+        secret(self.params, &KeySeed::new(*self.seed))
+    }
+
     /// The key of the noise of published values, which belongs to the secret key.
     #[must_use]
     pub fn noise_key(&self) -> NoiseKey {
@@ -444,12 +450,17 @@ impl Budget for SealedKey {
     }
 }
 
+/// The secret key of a seed.
+fn secret(params: &'static Params, seed: &KeySeed) -> he_core::Result<SecretKey<Vec<u32>>> {
+    let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
+    SecretKey::generate(params, storage, &mut seed.key_rng())
+}
+
 /// The name of the key of a seed.
 fn id_of(params: &'static Params, seed: &[u8; 32]) -> Result<KeyId, ClientError> {
     let seed = KeySeed::new(*seed);
-    let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
     let failed = crate::client::sealing("key generation");
-    let key = SecretKey::generate(params, storage, &mut seed.key_rng()).map_err(&failed)?;
+    let key = secret(params, &seed).map_err(&failed)?;
     NoiseKey::new(*seed.noise_key())
         .id(params, &key)
         .map_err(failed)

@@ -43,31 +43,36 @@ pub struct Fact {
 /// # Errors
 /// [`FileError`] where it is none of these, or damaged.
 pub fn show(path: &Path) -> Result<Shown, FileError> {
-    let shown = || {
-        let bytes = read_regular(path)?;
-        if bytes.starts_with(&MAGIC) {
-            return of_container(Container::parse(bytes)?);
-        }
-        if bytes.starts_with(&model::MAGIC) {
-            return of_model(&bytes);
-        }
-        if bytes.starts_with(&wire::MAGIC) {
-            return of_object(&bytes);
-        }
-        match budget::described(&bytes) {
-            Some((key, spent, publications)) => Ok(Shown {
-                kind: "a budget of publications".to_owned(),
-                version: budget::VERSION,
-                bytes: bytes.len(),
-                facts: vec![
-                    fact("key", key),
-                    fact("publications", format!("{spent} of {publications} spent")),
-                ],
-            }),
-            None => Err(Problem::Foreign),
-        }
-    };
-    shown().map_err(|problem: Problem| problem.at(path))
+    let found = read_regular(path).and_then(shown);
+    found.map_err(|problem| problem.at(path))
+}
+
+/// The same of a file's bytes.
+///
+/// # Errors
+/// [`Problem`].
+pub fn shown(bytes: Vec<u8>) -> Result<Shown, Problem> {
+    if bytes.starts_with(&MAGIC) {
+        return of_container(Container::parse(bytes)?);
+    }
+    if bytes.starts_with(&model::MAGIC) {
+        return of_model(&bytes);
+    }
+    if bytes.starts_with(&wire::MAGIC) {
+        return of_object(&bytes);
+    }
+    match budget::described(&bytes) {
+        Some((key, spent, publications)) => Ok(Shown {
+            kind: "a budget of publications".to_owned(),
+            version: budget::VERSION,
+            bytes: bytes.len(),
+            facts: vec![
+                fact("key", key),
+                fact("publications", format!("{spent} of {publications} spent")),
+            ],
+        }),
+        None => Err(Problem::Foreign),
+    }
 }
 
 fn fact(name: &'static str, value: impl ToString) -> Fact {

@@ -21,7 +21,10 @@ use std::time::{Duration, Instant};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use he_core::ckks::publish::{Allowance, Budget};
+use he_core::ckks::Ciphertext;
+use he_core::ckks::publish::{Allowance, Budget, PublishError, publish_label};
+use he_core::ring::kernel;
+use he_core::wire;
 use he_nn::clear;
 use he_nn::model::{Model, Sample};
 use he_nn::plan::{Plan, Target, WeightMode};
@@ -52,6 +55,11 @@ pub enum StepError {
     /// The network does not fit, or an evaluation failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A class is the sign of one number.
+    #[error(
+        "labels of a network with one logit are not published over files: decrypt them for yourself, without --publish"
+    )]
+    OneLogit,
     /// Every sample was refused.
     #[error("all {count} samples were refused, the first, {index}, because {sentence}")]
     NoSample {
@@ -451,6 +459,63 @@ fn same_key(theirs: &str, ours: &str) -> Result<(), Problem> {
     })
 }
 
+/// A result that a note was found for.
+struct Answer {
+    noted: Noted,
+    /// An object of [`wire`].
+    object: Vec<u8>,
+    /// What undoes its mask when it is added.
+    mask: Vec<u32>,
+}
+
+/// Checks a result's file against the plan, the key and the note of its request.
+fn answers(
+    key: &SealedKey,
+    planned: &Planned<'_>,
+    result: &Path,
+) -> Result<Vec<Answer>, StepError> {
+    check_key(key, planned)?;
+    let (head, file) = read::<RequestHead>(result, Kind::Result)?;
+    let size = planned.result_bytes()?;
+    let sound = || {
+        planned.deployed.expect(&head.deployed)?;
+        same_key(&head.key, &key.head().key)?;
+        // It becomes part of a path.
+        if head.request.len() != 32 || !head.request.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Problem::Request);
+        }
+        match note_path(key, &head.request).try_exists() {
+            Ok(true) => {}
+            _ => return Err(Problem::Request),
+        }
+        match head.samples.checked_mul(size) == Some(file.body().len()) {
+            true => Ok(()),
+            false => Err(Problem::Samples {
+                samples: head.samples,
+                bytes: file.body().len(),
+            }),
+        }
+    };
+    sound().map_err(|problem| problem.at(result))?;
+    let (noted, masks) = read_note(key, planned, &head.request)?;
+    if noted.len() != head.samples {
+        let (samples, bytes) = (head.samples, file.body().len());
+        return Err(Problem::Samples { samples, bytes }.at(result).into());
+    }
+    let objects = file.body().chunks_exact(size);
+    let masks = masks.chunks_exact(4 * planned.plan.params().n());
+    let each = noted.into_iter().zip(objects).zip(masks);
+    let each = each.map(|((noted, object), mask)| {
+        let (words, _) = mask.as_chunks();
+        Answer {
+            noted,
+            object: object.to_vec(),
+            mask: words.iter().map(|&word| u32::from_le_bytes(word)).collect(),
+        }
+    });
+    Ok(each.collect())
+}
+
 /// A decrypted answer.
 #[derive(Clone, Debug)]
 pub struct Opened {
@@ -476,46 +541,18 @@ pub fn decrypt(
     planned: &Planned<'_>,
     result: &Path,
 ) -> Result<Vec<Opened>, StepError> {
-    check_key(key, planned)?;
     let mut client = Client::with_keys(planned.plan.clone(), key.keys()?)?;
-    let (head, file) = read::<RequestHead>(result, Kind::Result)?;
-    let size = planned.result_bytes()?;
-    let sound = || {
-        planned.deployed.expect(&head.deployed)?;
-        same_key(&head.key, &key.head().key)?;
-        // It becomes part of a path.
-        if head.request.len() != 32 || !head.request.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Problem::Request);
-        }
-        if head.samples.checked_mul(size) != Some(file.body().len()) {
-            return Err(Problem::Samples {
-                samples: head.samples,
-                bytes: file.body().len(),
-            });
-        }
-        match note_path(key, &head.request).try_exists() {
-            Ok(true) => Ok(()),
-            _ => Err(Problem::Request),
-        }
-    };
-    sound().map_err(|problem| problem.at(result))?;
-    let (noted, masks) = read_note(key, planned, &head.request)?;
-    if noted.len() != head.samples {
-        let bytes = file.body().len();
-        let samples = head.samples;
-        return Err(Problem::Samples { samples, bytes }.at(result).into());
-    }
-    let mut opened = Vec::with_capacity(noted.len());
-    let each = file.body().chunks_exact(size);
-    let masks = masks.chunks_exact(4 * planned.plan.params().n());
-    for ((noted, bytes), mask) in noted.into_iter().zip(each).zip(masks) {
-        let (words, _) = mask.as_chunks();
-        let words = words.iter().map(|&word| u32::from_le_bytes(word)).collect();
-        let awaited = Encrypted::awaited(words);
+    let mut opened = Vec::new();
+    for Answer {
+        noted,
+        object,
+        mask,
+    } in answers(key, planned, result)?
+    {
         let start = Instant::now();
         let logits = match client.is_spent() {
             true => Err(ClientError::Spent),
-            false => client.decrypt(&awaited, bytes),
+            false => client.decrypt(&Encrypted::awaited(mask), &object),
         };
         if logits.as_ref().is_err_and(ClientError::spends_key) {
             let id = *key.id();
@@ -536,4 +573,90 @@ pub fn decrypt(
         });
     }
     Ok(opened)
+}
+
+/// What may be given to others of a sample's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PublishedLabel {
+    /// Index of the sample.
+    pub index: usize,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: PublishedOutcome,
+}
+
+/// A class, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum PublishedOutcome {
+    /// It was counted, and the result decrypted.
+    Label {
+        /// The class.
+        label: usize,
+    },
+    /// Nothing is given out.
+    Refused {
+        /// Why.
+        refused: String,
+    },
+}
+
+/// Classes that may be given to others than the holder of the key, whoever made the result:
+/// each is counted in the key's budget, durably, before it is decrypted. Nothing else of the
+/// result is decrypted.
+///
+/// # Errors
+/// [`StepError`]; [`StepError::OneLogit`] where a class is not a choice among logits.
+pub fn publish_labels(
+    key: &mut SealedKey,
+    planned: &Planned<'_>,
+    result: &Path,
+) -> Result<Vec<PublishedLabel>, StepError> {
+    let plan = &planned.plan;
+    let outputs = plan.model().outputs();
+    if outputs == 1 {
+        return Err(StepError::OneLogit);
+    }
+    let slots: Vec<usize> = (0..outputs).map(|k| plan.output_slot(k)).collect();
+    let mut published = Vec::new();
+    for answer in answers(key, planned, result)? {
+        let index = answer.noted.index;
+        let outcome = match label_of(key, answer, plan.output_scale(), &slots) {
+            Ok(label) => PublishedOutcome::Label { label },
+            Err(error) => PublishedOutcome::Refused {
+                refused: error.to_string(),
+            },
+        };
+        published.push(PublishedLabel { index, outcome });
+    }
+    Ok(published)
+}
+
+/// The class of an answer, counted.
+fn label_of(
+    key: &mut SealedKey,
+    answer: Answer,
+    scale: f64,
+    slots: &[usize],
+) -> Result<usize, PublishError<SealedError>> {
+    let params = key.params();
+    let limb = || vec![0; params.n()];
+    let ct = wire::read_ciphertext(params, &answer.object, [limb(), limb()])?;
+    let found = ct.scale();
+    let [mut c0, c1] = ct.into_parts();
+    kernel::add(&mut c0, &answer.mask, params.prime(0)?.modulus());
+    let ct = Ciphertext::new(params, 0, found, c0, c1)?;
+    let (secret, noise_key) = (key.secret()?, key.noise_key());
+    let (mut scratch, mut values) = (limb(), vec![0.0; params.n()]);
+    publish_label(
+        params,
+        &secret,
+        &noise_key,
+        key,
+        &ct,
+        (0, scale),
+        slots,
+        &mut scratch,
+        &mut values,
+    )
 }
