@@ -10,6 +10,7 @@ use he_core::ckks::publish::Allowance;
 use he_edge_tests::assert_one_sentence;
 use he_nn::bundled;
 use he_nn::model::{Model, Sample};
+use he_nn::plan::Packing;
 use host_runner::commands::{self, Arguments};
 use host_runner::files::{
     self, Cost, FileError, Opened, Passphrase, Planned, Problem, SealedError, SealedKey, StepError,
@@ -217,11 +218,13 @@ fn four_processes_and_two_directories() {
 struct Small {
     root: TempDir,
     model: &'static [u8],
+    packing: Packing,
 }
 
 impl Small {
-    fn new() -> Self {
+    fn new(packing: Packing) -> Self {
         let small = Self {
+            packing,
             root: tempfile::tempdir().unwrap(),
             model: bundled::model("pima-logreg").unwrap(),
         };
@@ -248,7 +251,7 @@ impl Small {
     }
 
     fn planned(&self) -> Planned<'static> {
-        Planned::new(None, Model::parse(self.model).unwrap()).unwrap()
+        Planned::new(None, Model::parse(self.model).unwrap(), self.packing).unwrap()
     }
 
     fn key(&self, name: &str) -> SealedKey {
@@ -319,42 +322,77 @@ fn body(bytes: &[u8]) -> usize {
     16 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize + 8
 }
 
+const BOTH: [Packing; 2] = [Packing::Latency, Packing::Batch];
+
 #[test]
 fn samples_out_of_range_are_left_out() {
-    let small = Small::new();
-    let mut rows = ROWS;
-    rows[1][5] = 9999.0;
-    let made = small.encrypt(&rows, "request").unwrap();
-    assert_eq!(made.samples, [0, 2]);
-    assert_eq!(made.refused.len(), 1);
-    assert_eq!(made.refused[0].index, 1);
-    small.evaluate("keys", "request", "result").unwrap();
-    let opened = small.decrypt("result").unwrap();
-    let indices: Vec<usize> = opened.iter().map(|opened| opened.index).collect();
-    assert_eq!(indices, [0, 2]);
-    for opened in opened {
-        let logits = opened.logits.unwrap();
-        assert!((logits[0] - opened.plain[0]).abs() < 0.05);
+    for packing in BOTH {
+        let small = Small::new(packing);
+        let mut rows = ROWS;
+        rows[1][5] = 1e9;
+        let made = small.encrypt(&rows, "request").unwrap();
+        assert_eq!(made.samples, [0, 2]);
+        assert_eq!(made.refused.len(), 1);
+        assert_eq!(made.refused[0].index, 1);
+        small.evaluate("keys", "request", "result").unwrap();
+        let opened = small.decrypt("result").unwrap();
+        let indices: Vec<usize> = opened.iter().map(|opened| opened.index).collect();
+        assert_eq!(indices, [0, 2]);
+        for opened in opened {
+            let logits = opened.logits.unwrap();
+            assert!((logits[0] - opened.plain[0]).abs() < 0.05);
+        }
+        let result = small.path("result");
+        let published = files::publish_labels(&mut small.key("keys"), &small.planned(), &result);
+        let is_expected = match packing {
+            Packing::Latency => matches!(published, Err(StepError::OneLogit)),
+            Packing::Batch => matches!(published, Err(StepError::Batch)),
+        };
+        assert!(is_expected, "{published:?}");
+        // Of nothing there is no request.
+        let none = small.encrypt(&[rows[1]], "none").unwrap_err();
+        let is_none = matches!(none, StepError::NoSample { count: 1, .. });
+        assert!(is_none && !small.path("none").exists(), "{none}");
     }
-    let published = files::publish_labels(
-        &mut small.key("keys"),
-        &small.planned(),
-        &small.path("result"),
-    );
-    assert!(matches!(published, Err(StepError::OneLogit)));
-    // Of nothing there is no request.
-    let none = small.encrypt(&[rows[1]], "none").unwrap_err();
-    assert!(
-        matches!(none, StepError::NoSample { count: 1, .. }),
-        "{none}"
-    );
-    assert!(!small.path("none").exists());
+}
+
+/// More samples than a batch has room for, the last ones alone in theirs.
+#[test]
+fn several_batches_come_back_in_order() {
+    let small = Small::new(Packing::Batch);
+    let row = |i: usize| {
+        let mut row = ROWS[i % ROWS.len()];
+        row[7] = 21.0 + (i % 50) as f32;
+        row
+    };
+    let count = small.planned().params().slots() + 5;
+    let rows: Vec<[f32; 8]> = (0..count).map(row).collect();
+    small.encrypt(&rows, "request").unwrap();
+    let made = small.evaluate("keys", "request", "result").unwrap();
+    assert_eq!(made.samples, count);
+    let opened = small.decrypt("result").unwrap();
+    assert_eq!(opened.len(), count);
+    let allowed = small.planned().logit_error().six_sigma;
+    for (opened, index) in opened.iter().zip(0..) {
+        assert_eq!(opened.index, index);
+        let logits = opened.logits.as_ref().unwrap();
+        assert!((logits[0] - opened.plain[0]).abs() <= allowed, "{index}");
+    }
+    // The results of one batch are not those of another.
+    let mut lie = fs::read(small.path("result")).unwrap();
+    let (start, end) = (body(&lie), lie.len() - 32);
+    let (one, other) = lie[start..end].split_at_mut((end - start) / 2);
+    one.swap_with_slice(other);
+    rehash(&mut lie);
+    fs::write(small.path("lie"), lie).unwrap();
+    let opened = small.decrypt("lie").unwrap();
+    assert!(opened.iter().all(|opened| opened.logits.is_err()));
 }
 
 /// One bit of any file, its end, its kind and its like of another key or model.
 #[test]
 fn damage_and_mismatches_are_named() {
-    let small = Small::new();
+    let small = Small::new(Packing::Latency);
     small.encrypt(&ROWS, "request").unwrap();
     small.evaluate("keys", "request", "result").unwrap();
     let step = |name: &str, file: &str| match name {
@@ -423,11 +461,15 @@ fn damage_and_mismatches_are_named() {
     let found = problem(small.evaluate("others", "request", "out"));
     assert!(matches!(found, Problem::Mismatch { what: "key", .. }));
     let model = bundled::model("mnist-mlp64").unwrap();
-    let planned = Planned::new(None, Model::parse(model).unwrap()).unwrap();
+    let planned = Planned::new(None, Model::parse(model).unwrap(), Packing::Latency).unwrap();
     let keys = small.path("keys/evaluator/evaluation.keys");
     let (request, out) = (small.path("request"), small.path("out"));
     let found = problem(files::evaluate(&keys, planned, &request, &out, &mut ()));
     assert!(matches!(found, Problem::Mismatch { what: "model", .. }));
+    let batches = Planned::new(None, Model::parse(small.model).unwrap(), Packing::Batch);
+    let batches = batches.unwrap();
+    let found = problem(files::evaluate(&keys, batches, &request, &out, &mut ()));
+    assert!(matches!(found, Problem::Mismatch { .. }), "{found:?}");
     // The note says what is accepted.
     let notes = small.path("keys/client/requests");
     let note = fs::read_dir(notes).unwrap().next().unwrap().unwrap().path();
@@ -448,8 +490,12 @@ fn damage_and_mismatches_are_named() {
 /// another, is refused, and the key with it, also in the next process.
 #[test]
 fn replayed_results_are_refused_and_retire_the_key() {
-    for swap_samples in [false, true] {
-        let small = Small::new();
+    for (packing, swap_samples) in [
+        (Packing::Latency, false),
+        (Packing::Latency, true),
+        (Packing::Batch, false),
+    ] {
+        let small = Small::new(packing);
         small.encrypt(&ROWS, "first").unwrap();
         small.encrypt(&ROWS, "second").unwrap();
         small.evaluate("keys", "first", "of first").unwrap();

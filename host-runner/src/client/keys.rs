@@ -120,31 +120,53 @@ impl Keys {
         Ok(bytes)
     }
 
-    /// An encrypted mask of level 0, uniform residues modulo the first prime in the NTT
-    /// domain, and what undoes it when it is added: their negatives.
+    /// An encrypted mask, uniform residues modulo every prime of a level in the NTT
+    /// domain, and what undoes it when it is added: their negatives, limb by limb.
     ///
     /// # Errors
     /// [`ClientError::Sealing`].
-    pub(super) fn mask(&mut self, scale: f64) -> Result<(Fresh, Zeroizing<Vec<u32>>), ClientError> {
+    pub(super) fn mask(
+        &mut self,
+        level: usize,
+        scale: f64,
+    ) -> Result<(Fresh, Zeroizing<Vec<u32>>), ClientError> {
         let params = self.params;
-        let modulus = params.prime(0).map_err(sealing("encryption"))?.modulus();
-        let mut fresh = self.encrypt(&[], &[], 0, scale)?;
-        // By rejection, from the generator of secrets.
-        let bits = modulus.bits();
-        let mut uniform = || loop {
-            let x = self.rng.next_u32() >> (32 - bits);
-            if x < modulus.value() {
-                return x;
+        let n = params.n();
+        let mut fresh = self.encrypt(&[], &[], level, scale)?;
+        let mut mask = Zeroizing::new(vec![0; fresh.c0.len()]);
+        let limbs = fresh.c0.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
+        for (i, (c0, mask)) in limbs.enumerate() {
+            let modulus = params.prime(i).map_err(sealing("encryption"))?.modulus();
+            // By rejection, from the generator of secrets.
+            let bits = modulus.bits();
+            let mut uniform = || loop {
+                let x = self.rng.next_u32() >> (32 - bits);
+                if x < modulus.value() {
+                    return x;
+                }
+            };
+            mask.fill_with(&mut uniform);
+            kernel::add(c0, mask, modulus);
+            for x in mask {
+                // Without a branch: 0 stays.
+                *x = (modulus.value() - *x) * u32::from(*x != 0);
             }
-        };
-        let mut mask: Zeroizing<Vec<u32>> =
-            Zeroizing::new((0..params.n()).map(|_| uniform()).collect());
-        kernel::add(&mut fresh.c0, &mask, modulus);
-        for x in mask.iter_mut() {
-            // Without a branch: 0 stays.
-            *x = (modulus.value() - *x) * u32::from(*x != 0);
         }
         Ok((fresh, mask))
+    }
+
+    /// Takes a mask off, by adding what undoes it.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`] where there are more limbs than primes.
+    pub(super) fn unmask(&self, c0: &mut [u32], mask: &[u32]) -> Result<(), ClientError> {
+        let n = self.params.n();
+        let limbs = c0.chunks_exact_mut(n).zip(mask.chunks_exact(n));
+        for (i, (c0, mask)) in limbs.enumerate() {
+            let prime = self.params.prime(i).map_err(sealing("decryption"))?;
+            kernel::add(c0, mask, prime.modulus());
+        }
+        Ok(())
     }
 
     /// Encrypts slots at a level and scale.

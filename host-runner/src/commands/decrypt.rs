@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output;
 use super::{Failure, KeyArguments, ModelFile};
-use crate::files::{self, Planned, PublishedLabel, PublishedOutcome, SealedKey};
+use crate::files::{self, Kind, Planned, PublishedLabel, PublishedOutcome, SealedKey};
 use crate::report::opened::OpenedReport;
 
 /// Arguments of `decrypt`.
@@ -39,7 +39,8 @@ pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
     let mut key = arguments.key.open()?;
-    let planned = Planned::new(Some(key.params()), model).map_err(file.failed())?;
+    let packing = files::packing_of(&arguments.result, Kind::Result)?;
+    let planned = Planned::new(Some(key.params()), model, packing).map_err(file.failed())?;
     if arguments.publish.is_some() {
         return publish(arguments, &mut key, &planned);
     }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use he_nn::plan::Packing;
 
 use super::output::{self, Bar};
-use super::{Failure, KeyArguments, ModelFile, SplitName, chosen, samples_for};
+use super::{Failure, KeyArguments, ModelFile, SplitName, chosen, packings, samples_for};
 use crate::files::{self, Planned};
 use crate::report::text::{bytes, facts};
 
@@ -30,6 +31,9 @@ pub struct EncryptArguments {
     /// First sample.
     #[arg(long, default_value_t = 0)]
     pub offset: usize,
+    /// How values are laid out.
+    #[arg(long, default_value = "latency", value_parser = packings())]
+    pub packing: Packing,
     /// Write the request to this file, for the evaluator.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -52,7 +56,8 @@ pub fn run(arguments: &EncryptArguments) -> Result<(), Failure> {
     let numbered = (offset..).zip(chosen);
     let numbered: Vec<_> = numbered.map(|(i, &(sample, y))| (i, sample, y)).collect();
     let key = arguments.key.open()?;
-    let planned = Planned::new(Some(key.params()), model).map_err(file.failed())?;
+    let planned =
+        Planned::new(Some(key.params()), model, arguments.packing).map_err(file.failed())?;
     let mut bar = Bar::default();
     let made = files::encrypt(&key, &planned, &numbered, &arguments.out, &mut bar)?;
     output::present(arguments.json.as_deref(), &made, || {

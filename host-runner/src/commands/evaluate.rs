@@ -7,7 +7,7 @@ use he_core::Params;
 
 use super::output::{self, Bar};
 use super::{Failure, ModelFile, parse_params};
-use crate::files::{self, Planned};
+use crate::files::{self, Kind, Planned};
 use crate::report::text::{bytes, facts};
 
 /// Arguments of `evaluate`.
@@ -39,7 +39,8 @@ pub struct EvaluateArguments {
 /// [`Failure`].
 pub fn run(arguments: &EvaluateArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
-    let planned = Planned::new(arguments.params, file.parse()?).map_err(file.failed())?;
+    let packing = files::packing_of(&arguments.keys, Kind::EvaluationKeys)?;
+    let planned = Planned::new(arguments.params, file.parse()?, packing).map_err(file.failed())?;
     let mut bar = Bar::default();
     let made = files::evaluate(
         &arguments.keys,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use he_core::Params;
 use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
+use he_nn::plan::Packing;
 
 use super::output;
-use super::{Failure, ModelFile, parse_params};
+use super::{Failure, ModelFile, packings, parse_params};
 use crate::files::{self, Cost, Passphrase, Planned};
 use crate::report::text::{bytes, facts};
 
@@ -22,6 +23,9 @@ pub struct KeygenArguments {
     /// The parameter set; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
+    /// How values are laid out.
+    #[arg(long, default_value = "latency", value_parser = packings())]
+    pub packing: Packing,
     /// How many results of this key may be published in all its life; what its holder
     /// decrypts for himself is not counted.
     #[arg(long, default_value_t = 0)]
@@ -44,7 +48,8 @@ pub struct KeygenArguments {
 /// [`Failure`].
 pub fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
-    let planned = Planned::new(arguments.params, file.parse()?).map_err(file.failed())?;
+    let planned =
+        Planned::new(arguments.params, file.parse()?, arguments.packing).map_err(file.failed())?;
     let allowance = Allowance::new(arguments.publications, arguments.statistical_bits);
     let allowance = allowance.map_err(Failure::Allowance)?;
     let passphrase = Passphrase::find(arguments.passphrase_file.as_deref(), true)?;

@@ -5,11 +5,9 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use he_core::Params;
-use he_nn::plan::Plan;
-use he_nn::program::Program;
+use he_nn::plan::Packing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Container, FileError, Kind, Problem, finish, start};
 use crate::client::printable;
@@ -27,28 +25,17 @@ pub struct Deployed {
     pub params: String,
     /// Its fingerprint.
     pub params_fingerprint: u32,
-    /// SHA-256 of the plan's program: order of work, forms, levels, scales and the
-    /// model's checksum.
+    /// How samples are laid out.
+    pub packing: Packing,
+    /// SHA-256 of the plan: order of work, forms, levels, scales and the model's checksum.
     pub plan: String,
 }
 
 impl Deployed {
-    /// Of a plan, whose program is this.
-    #[must_use]
-    pub fn of(plan: &Plan<'_>, program: &Program<Vec<u8>>) -> Self {
-        Self {
-            model: plan.model().name().to_owned(),
-            model_crc: plan.model().crc(),
-            params: planning::set_name(plan.params()),
-            params_fingerprint: plan.params().fingerprint(),
-            plan: hex(&Sha256::digest(program.bytes())),
-        }
-    }
-
     /// Checks that what a file is of is this.
     pub(crate) fn expect(&self, found: &Self) -> Result<(), Problem> {
         type Field = (&'static str, fn(&Deployed) -> String, &'static str);
-        let fields: [Field; 3] = [
+        let fields: [Field; 4] = [
             (
                 "model",
                 |d| named_by(&d.model, d.model_crc),
@@ -58,6 +45,11 @@ impl Deployed {
                 "parameter set",
                 |d| named_by(&d.params, d.params_fingerprint),
                 "name that set with --params",
+            ),
+            (
+                "packing",
+                |d| format!("{:?}", d.packing).to_lowercase(),
+                "name that packing with --packing",
             ),
             (
                 "plan",

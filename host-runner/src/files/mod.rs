@@ -6,6 +6,7 @@
 //! | here | the container that all of them are, and [`FileError`] |
 //! | `heads` | what heads say, and reading and writing files whole |
 //! | `passphrase` | [`Passphrase`], and where it comes from |
+//! | `planned` | [`Planned`], one sample at a time or batches |
 //! | `sealed` | [`SealedKey`]: a secret key and its budget |
 //! | `show` | [`show`], what a file holds |
 //! | `steps` | [`keygen`], [`encrypt`], [`evaluate`], [`decrypt`], [`publish_labels`] |
@@ -31,6 +32,7 @@
 
 mod heads;
 mod passphrase;
+mod planned;
 mod sealed;
 mod show;
 mod steps;
@@ -46,11 +48,12 @@ use sha2::{Digest, Sha256};
 
 pub use heads::{Deployed, KeysHead, RequestHead};
 pub use passphrase::{Passphrase, PassphraseError, VARIABLE};
+pub use planned::Planned;
 pub use sealed::{Cost, SealedError, SealedHead, SealedKey};
 pub use show::{Fact, Shown, show, shown};
 pub use steps::{
-    Evaluated, Generated, Opened, Planned, PublishedLabel, PublishedOutcome, RefusedSample,
-    Requested, StepError, decrypt, encrypt, evaluate, keygen, publish_labels,
+    Evaluated, Generated, Opened, PublishedLabel, PublishedOutcome, RefusedSample, Requested,
+    StepError, decrypt, encrypt, evaluate, keygen, packing_of, publish_labels,
 };
 
 /// First bytes of every file. The newline and the byte above 127 reveal a file that

@@ -150,6 +150,7 @@ fn of_deployed(deployed: &super::Deployed, key: &str) -> Vec<Fact> {
             format!("{} ({:08x})", deployed.model, deployed.model_crc),
         ),
         fact("parameter set", &deployed.params),
+        fact("packing", format!("{:?}", deployed.packing).to_lowercase()),
         fact("plan", &deployed.plan),
         fact("key", key),
     ]

@@ -7,8 +7,8 @@
 //! | `client/requests/ID.note` | what the client keeps of a request, sealed under its key | the client alone |
 //! | `evaluator/evaluation.keys` | switching keys | the evaluator |
 //!
-//! Plans are those of a stream ([`Target::STREAM`]), whose results are masked: an answer to
-//! one request, or to one of its samples, is noise for every other, and is refused. The
+//! Results are masked: an answer to one request, or to one of its units (a sample or a
+//! batch), is noise for every other, and is refused. The
 //! client's note has the masks, and what each sample gives in the clear. What the note says
 //! is sealed, and what the result file says of itself is not believed: it only finds the
 //! note.
@@ -25,21 +25,20 @@ use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::{Allowance, Budget, PublishError, publish_label};
 use he_core::ring::kernel;
 use he_core::wire;
-use he_nn::clear;
-use he_nn::model::{Model, Sample};
-use he_nn::plan::{Plan, Target, WeightMode};
-use he_nn::program::Program;
+use he_nn::model::Sample;
+use he_nn::plan::Packing;
 use he_nn::progress::Progress;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::heads::{check_writable, hex, read, unwritten, write};
+use super::planned::{AnyPlan, Planned};
 use super::{
     Cost, Deployed, FileError, KeysHead, Kind, Passphrase, Problem, RequestHead, SealedError,
     SealedKey, start,
 };
-use crate::client::{Client, ClientError, Encrypted};
-use crate::engine::{Engine, EngineError, ciphertext_bytes};
+use crate::client::ClientError;
+use crate::engine::EngineError;
 use crate::planning;
 use crate::service::ServiceError;
 
@@ -60,6 +59,9 @@ pub enum StepError {
         "labels of a network with one logit are not published over files: decrypt them for yourself, without --publish"
     )]
     OneLogit,
+    /// A class of a batch is a choice among ciphertexts.
+    #[error("labels of batches are not published over files: use --packing latency")]
+    Batch,
     /// Every sample was refused.
     #[error("all {count} samples were refused, the first, {index}, because {sentence}")]
     NoSample {
@@ -81,44 +83,6 @@ impl From<ClientError> for StepError {
 impl From<EngineError> for StepError {
     fn from(error: EngineError) -> Self {
         Self::Service(error.into())
-    }
-}
-
-/// A network planned for steps over files.
-#[derive(Debug)]
-pub struct Planned<'m> {
-    plan: Plan<'m>,
-    program: Program<Vec<u8>>,
-    deployed: Deployed,
-}
-
-impl<'m> Planned<'m> {
-    /// Plans a network, under a set that serves if none is named.
-    ///
-    /// # Errors
-    /// [`ServiceError::Plan`].
-    pub fn new(
-        params: Option<&'static he_core::Params>,
-        model: Model<'m>,
-    ) -> Result<Self, ServiceError> {
-        let plan = planning::plan(params, model, WeightMode::Plain, Target::STREAM)?;
-        let program = Program::of(&plan)?;
-        Ok(Self {
-            deployed: Deployed::of(&plan, &program),
-            plan,
-            program,
-        })
-    }
-
-    /// The plan.
-    #[must_use]
-    pub const fn plan(&self) -> &Plan<'m> {
-        &self.plan
-    }
-
-    /// Bytes of one result.
-    fn result_bytes(&self) -> Result<usize, EngineError> {
-        ciphertext_bytes(self.plan.params(), 0)
     }
 }
 
@@ -159,8 +123,8 @@ pub fn keygen(
             return Err(Problem::Exists.at(path).into());
         }
     }
-    let key = SealedKey::create(&secret, planned.plan.params(), allowance, passphrase, cost)?;
-    let mut sender = Client::with_keys(planned.plan.clone(), key.keys()?)?;
+    let key = SealedKey::create(&secret, planned.params(), allowance, passphrase, cost)?;
+    let mut sender = planned.sender(key.keys()?)?;
     let head = KeysHead {
         deployed: planned.deployed.clone(),
         key: key.head().key.clone(),
@@ -237,35 +201,35 @@ pub fn encrypt(
 ) -> Result<Requested, StepError> {
     check_key(key, planned)?;
     check_writable(out)?;
-    let params = planned.plan.params();
-    let mut client = Client::with_keys(planned.plan.clone(), key.keys()?)?;
-    let mut body = Vec::new();
-    let (mut noted, mut refused) = (Vec::new(), Vec::new());
-    let mut masks = Zeroizing::new(Vec::with_capacity(4 * params.n() * samples.len()));
-    progress.start(samples.len() as u64);
+    let mut sender = planned.sender(key.keys()?)?;
+    let (mut noted, mut fit, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for &(index, sample, label) in samples {
-        progress.advance(1);
-        let request = match client.encrypt(sample) {
-            Ok(request) => request,
-            Err(error) if error.is_of_sample() => {
-                let refused_sample = RefusedSample {
+        match planned.checked(sample) {
+            Ok(logits) => {
+                fit.push(sample);
+                noted.push(Noted {
                     index,
-                    refused: error.to_string(),
-                };
-                refused.push(refused_sample);
-                continue;
+                    label,
+                    logits,
+                });
             }
-            Err(error) => return Err(error.into()),
-        };
-        body.extend_from_slice(&request.bytes(params)?);
-        for word in request.mask().unwrap_or_default() {
+            Err(error) => refused.push(RefusedSample {
+                index,
+                refused: error.to_string(),
+            }),
+        }
+    }
+    let units = fit.chunks(planned.unit());
+    let mut body = Vec::new();
+    let mut masks = Zeroizing::new(Vec::with_capacity(4 * planned.mask_words() * units.len()));
+    progress.start(units.len() as u64);
+    for unit in units {
+        let (bytes, of_unit) = sender.encrypt(unit)?;
+        body.extend_from_slice(&bytes);
+        for word in of_unit.iter() {
             masks.extend_from_slice(&word.to_le_bytes());
         }
-        noted.push(Noted {
-            index,
-            label,
-            logits: clear::logits(planned.plan.model(), sample).map_err(ClientError::from)?,
-        });
+        progress.advance(1);
     }
     progress.finish();
     if let (true, Some(first)) = (noted.is_empty(), refused.first()) {
@@ -298,7 +262,7 @@ pub fn encrypt(
 
 /// Checks that a key is of the plan's set.
 fn check_key(key: &SealedKey, planned: &Planned<'_>) -> Result<(), FileError> {
-    let (theirs, ours) = (key.params(), planned.plan.params());
+    let (theirs, ours) = (key.params(), planned.params());
     if theirs.fingerprint() == ours.fingerprint() {
         return Ok(());
     }
@@ -371,7 +335,8 @@ fn read_note(
         let length = u32::from_le_bytes(*length) as usize;
         let (meta, masks) = rest.split_at_checked(length).ok_or(Problem::Note)?;
         let noted: Vec<Noted> = serde_json::from_slice(meta).map_err(|_| Problem::Note)?;
-        let of_masks = 4 * planned.plan.params().n() * noted.len();
+        let units = noted.len().div_ceil(planned.unit());
+        let of_masks = 4 * planned.mask_words() * units;
         if head.request != request || head.samples != noted.len() || masks.len() != of_masks {
             return Err(Problem::Note);
         }
@@ -395,6 +360,18 @@ pub struct Evaluated {
     pub seconds: f64,
 }
 
+/// How the samples of an evaluator's keys or of a result are laid out, by its own account:
+/// which plan it is checked against.
+///
+/// # Errors
+/// [`FileError`].
+pub fn packing_of(path: &Path, kind: Kind) -> Result<Packing, FileError> {
+    Ok(match kind {
+        Kind::EvaluationKeys => read::<KeysHead>(path, kind)?.0.deployed.packing,
+        _ => read::<RequestHead>(path, kind)?.0.deployed.packing,
+    })
+}
+
 /// Evaluates a request. It takes the evaluator's keys and the model, and no secret.
 ///
 /// # Errors
@@ -415,24 +392,22 @@ pub fn evaluate(
     let sound = || {
         expected.expect(&head.deployed)?;
         same_key(&head.key, &keys_head.key)?;
-        let body = file.body();
-        if head.samples == 0 || !body.len().is_multiple_of(head.samples) || body.is_empty() {
+        let (body, units) = (file.body(), head.samples.div_ceil(planned.unit()));
+        if units == 0 || !body.len().is_multiple_of(units) || body.is_empty() {
             return Err(Problem::Samples {
                 samples: head.samples,
                 bytes: body.len(),
             });
         }
-        Ok(body.chunks_exact(body.len() / head.samples))
+        Ok(body.chunks_exact(body.len() / units))
     };
-    let samples = sound().map_err(|problem| problem.at(request))?;
-    let model = Some(planned.plan.model());
-    let mut engine = Engine::new(planned.program, model, keys_file.body(), &[])?;
+    let units = sound().map_err(|problem| problem.at(request))?;
+    let mut evaluator = planned.evaluator(keys_file.body())?;
     let start = Instant::now();
     let mut results = Vec::new();
-    progress.start(head.samples as u64);
-    for sample in samples {
-        let (result, _) = engine.evaluate(sample)?;
-        results.extend_from_slice(&result);
+    progress.start(units.len() as u64);
+    for unit in units {
+        results.extend_from_slice(&evaluator.evaluate(unit)?);
         progress.advance(1);
     }
     progress.finish();
@@ -459,13 +434,13 @@ fn same_key(theirs: &str, ours: &str) -> Result<(), Problem> {
     })
 }
 
-/// A result that a note was found for.
+/// The results of a unit that a note was found for.
 struct Answer {
-    noted: Noted,
-    /// An object of [`wire`].
-    object: Vec<u8>,
-    /// What undoes its mask when it is added.
-    mask: Vec<u32>,
+    noted: Vec<Noted>,
+    /// Objects of [`wire`].
+    objects: Vec<u8>,
+    /// What undoes their masks when it is added.
+    masks: Zeroizing<Vec<u32>>,
 }
 
 /// Checks a result's file against the plan, the key and the note of its request.
@@ -488,7 +463,8 @@ fn answers(
             Ok(true) => {}
             _ => return Err(Problem::Request),
         }
-        match head.samples.checked_mul(size) == Some(file.body().len()) {
+        let units = head.samples.div_ceil(planned.unit());
+        match units.checked_mul(size) == Some(file.body().len()) {
             true => Ok(()),
             false => Err(Problem::Samples {
                 samples: head.samples,
@@ -497,20 +473,21 @@ fn answers(
         }
     };
     sound().map_err(|problem| problem.at(result))?;
-    let (noted, masks) = read_note(key, planned, &head.request)?;
+    let (mut noted, masks) = read_note(key, planned, &head.request)?;
     if noted.len() != head.samples {
         let (samples, bytes) = (head.samples, file.body().len());
         return Err(Problem::Samples { samples, bytes }.at(result).into());
     }
     let objects = file.body().chunks_exact(size);
-    let masks = masks.chunks_exact(4 * planned.plan.params().n());
-    let each = noted.into_iter().zip(objects).zip(masks);
-    let each = each.map(|((noted, object), mask)| {
-        let (words, _) = mask.as_chunks();
+    let masks = masks.chunks_exact(4 * planned.mask_words());
+    let each = objects.zip(masks).map(|(objects, masks)| {
+        let (words, _) = masks.as_chunks();
+        let words = words.iter().map(|&word| u32::from_le_bytes(word));
+        let count = noted.len().min(planned.unit());
         Answer {
-            noted,
-            object: object.to_vec(),
-            mask: words.iter().map(|&word| u32::from_le_bytes(word)).collect(),
+            noted: noted.drain(..count).collect(),
+            objects: objects.to_vec(),
+            masks: Zeroizing::new(words.collect()),
         }
     });
     Ok(each.collect())
@@ -541,36 +518,35 @@ pub fn decrypt(
     planned: &Planned<'_>,
     result: &Path,
 ) -> Result<Vec<Opened>, StepError> {
-    let mut client = Client::with_keys(planned.plan.clone(), key.keys()?)?;
+    let mut sender = planned.sender(key.keys()?)?;
     let mut opened = Vec::new();
-    for Answer {
-        noted,
-        object,
-        mask,
-    } in answers(key, planned, result)?
-    {
+    for unit in answers(key, planned, result)? {
         let start = Instant::now();
-        let logits = match client.is_spent() {
+        let count = unit.noted.len();
+        let logits = match key.head().retired {
             true => Err(ClientError::Spent),
-            false => client.decrypt(&Encrypted::awaited(mask), &object),
+            false => sender.decrypt(&unit.objects, &unit.masks, count),
         };
         if logits.as_ref().is_err_and(ClientError::spends_key) {
             let id = *key.id();
             key.retire(&id)?;
         }
-        let logits = match logits {
-            Err(error) if !error.is_of_sample() && !matches!(error, ClientError::Spent) => {
-                return Err(error.into());
+        let wall = start.elapsed() / count.max(1) as u32;
+        let logits: Vec<_> = match logits {
+            Ok(logits) => logits.into_iter().map(Ok).collect(),
+            Err(error) if error.is_of_sample() || matches!(error, ClientError::Spent) => {
+                vec![Err(error.to_string()); count]
             }
-            other => other.map_err(|error| error.to_string()),
+            Err(error) => return Err(error.into()),
         };
-        opened.push(Opened {
+        let each = unit.noted.into_iter().zip(logits);
+        opened.extend(each.map(|(noted, logits)| Opened {
             index: noted.index,
             label: noted.label,
             plain: noted.logits,
             logits,
-            wall: start.elapsed(),
-        });
+            wall,
+        }));
     }
     Ok(opened)
 }
@@ -612,7 +588,9 @@ pub fn publish_labels(
     planned: &Planned<'_>,
     result: &Path,
 ) -> Result<Vec<PublishedLabel>, StepError> {
-    let plan = &planned.plan;
+    let AnyPlan::Latency(plan, _) = &planned.plan else {
+        return Err(StepError::Batch);
+    };
     let outputs = plan.model().outputs();
     if outputs == 1 {
         return Err(StepError::OneLogit);
@@ -620,8 +598,9 @@ pub fn publish_labels(
     let slots: Vec<usize> = (0..outputs).map(|k| plan.output_slot(k)).collect();
     let mut published = Vec::new();
     for answer in answers(key, planned, result)? {
-        let index = answer.noted.index;
-        let outcome = match label_of(key, answer, plan.output_scale(), &slots) {
+        // Of one sample each.
+        let index = answer.noted.first().map_or(0, |noted| noted.index);
+        let outcome = match label_of(key, &answer, plan.output_scale(), &slots) {
             Ok(label) => PublishedOutcome::Label { label },
             Err(error) => PublishedOutcome::Refused {
                 refused: error.to_string(),
@@ -635,16 +614,16 @@ pub fn publish_labels(
 /// The class of an answer, counted.
 fn label_of(
     key: &mut SealedKey,
-    answer: Answer,
+    answer: &Answer,
     scale: f64,
     slots: &[usize],
 ) -> Result<usize, PublishError<SealedError>> {
     let params = key.params();
     let limb = || vec![0; params.n()];
-    let ct = wire::read_ciphertext(params, &answer.object, [limb(), limb()])?;
+    let ct = wire::read_ciphertext(params, &answer.objects, [limb(), limb()])?;
     let found = ct.scale();
     let [mut c0, c1] = ct.into_parts();
-    kernel::add(&mut c0, &answer.mask, params.prime(0)?.modulus());
+    kernel::add(&mut c0, &answer.masks, params.prime(0)?.modulus());
     let ct = Ciphertext::new(params, 0, found, c0, c1)?;
     let (secret, noise_key) = (key.secret()?, key.noise_key());
     let (mut scratch, mut values) = (limb(), vec![0.0; params.n()]);

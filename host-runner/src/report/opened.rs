@@ -61,12 +61,12 @@ impl OpenedReport {
         let flips = images.iter().filter_map(ImageReport::classified);
         let flips = flips.filter(|image| image.predicted != image.plain_predicted);
         Self {
-            model: planned.plan().model().name().to_owned(),
-            params: crate::planning::set_name(planned.plan().params()),
+            model: planned.model().name().to_owned(),
+            params: crate::planning::set_name(planned.params()),
             accuracy: share(|image| image.predicted),
             plain_accuracy: share(|image| image.plain_predicted),
             label_flips: flips.count(),
-            allowed_error: planned.plan().logit_error().six_sigma,
+            allowed_error: planned.logit_error().six_sigma,
             images,
         }
     }

@@ -312,7 +312,7 @@ pub(crate) fn files_of_steps() -> Vec<Vec<u8>> {
     let made = || -> Option<Vec<Vec<u8>>> {
         let folder = tempfile::tempdir().ok()?;
         let model = bundled::model("pima-logreg")?;
-        let planned = Planned::new(None, Model::parse(model).ok()?).ok()?;
+        let planned = Planned::new(None, Model::parse(model).ok()?, Packing::Latency).ok()?;
         let allowance = Allowance::new(3, 30).ok()?;
         let passphrase = Passphrase::new(b"x".to_vec()).ok()?;
         let made = files::keygen(folder.path(), &planned, allowance, &passphrase, Cost::LEAST);
