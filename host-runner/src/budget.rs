@@ -1,15 +1,8 @@
 //! What a key has published, kept in a file ([`he_core::ckks::publish`]).
 //!
-//! The file is JSON with a checksum. It is replaced as a whole: the new count is
-//! written beside it, synced, locked, renamed over it, and the directory is synced,
-//! all before a value is decrypted. So a crash leaves the old count (and nothing
-//! was published) or the new one.
-//!
-//! One process at a time holds it, by a lock on the file itself that lasts until
-//! the next version stands in its place, locked. Its directory is resolved when it
-//! is opened. A file under two names would be counted under each, so symbolic
-//! and hard links are refused, and before every count the file at the path must
-//! still be the one that is locked.
+//! The file is JSON with a checksum, held and replaced as a whole ([`crate::held`]), all
+//! before a value is decrypted. So a crash leaves the old count (and nothing was
+//! published) or the new one. One process at a time holds it, under one name.
 //!
 //! What this cannot see is an older copy of the file put back. Whoever can do
 //! that has the secret key's machine.
@@ -17,11 +10,14 @@
 use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-const VERSION: u32 = 1;
+use crate::held::{Held, HeldError};
+
+pub(crate) const VERSION: u32 = 1;
+
+/// What it is called in sentences.
+const WHAT: &str = "budget";
 
 /// Bytes that a budget never has.
 const MAX_BYTES: u64 = 4096;
@@ -29,30 +25,9 @@ const MAX_BYTES: u64 = 4096;
 /// Why a budget cannot be opened or spent.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetError {
-    /// The file system.
-    #[error("the budget {} cannot be {doing}: {error}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What was to be done with it.
-        doing: &'static str,
-        /// What it said.
-        error: io::Error,
-    },
-    /// Another process holds it.
-    #[error("the budget {} is in use by another process", .0.display())]
-    InUse(PathBuf),
-    /// The file has another name too, under which it could be counted again.
-    #[error("the budget {} is {what}: name the file itself, which must have one name", path.display())]
-    Link {
-        /// The path.
-        path: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
-    /// Something else stands where the file was when it was opened.
-    #[error("the budget {} has been replaced or removed while it was in use", .0.display())]
-    Replaced(PathBuf),
+    /// The file cannot be held or replaced.
+    #[error(transparent)]
+    Held(#[from] HeldError),
     /// It is not a budget, or not as it was written.
     #[error("the budget {} is damaged: {what}; without it nothing can be published under its key, make a new key", path.display())]
     Damaged {
@@ -82,12 +57,9 @@ pub enum BudgetError {
 /// The budget of one key in a file.
 #[derive(Debug)]
 pub struct FileBudget {
-    /// In a directory that is no link.
-    path: PathBuf,
     count: Count,
     allowance: Allowance,
-    /// The file at `path`, locked as long as this lives.
-    held: File,
+    held: Held,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,9 +83,8 @@ impl FileBudget {
     /// Makes the budget of a new key. There must be no file yet.
     ///
     /// # Errors
-    /// [`BudgetError::File`].
+    /// [`BudgetError::Held`].
     pub fn create(path: &Path, key: &KeyId, allowance: Allowance) -> Result<Self, BudgetError> {
-        let path = resolve(path)?;
         let count = Count {
             version: VERSION,
             key: hex(key),
@@ -121,9 +92,8 @@ impl FileBudget {
             statistical_bits: allowance.statistical_bits(),
             spent: 0,
         };
-        let held = store(&path, &count, true).map_err(|error| file(&path, "made", error))?;
+        let held = Held::create(WHAT, path, |_| stored(&count))?;
         Ok(Self {
-            path,
             count,
             allowance,
             held,
@@ -133,22 +103,15 @@ impl FileBudget {
     /// Opens the budget of a key.
     ///
     /// # Errors
-    /// [`BudgetError::File`], [`BudgetError::InUse`], [`BudgetError::Link`],
-    /// [`BudgetError::Replaced`] or [`BudgetError::Damaged`].
+    /// [`BudgetError::Held`] or [`BudgetError::Damaged`].
     pub fn open(path: &Path) -> Result<Self, BudgetError> {
-        let path = resolve(path)?;
-        let held = lock(&path)?;
-        let mut bytes = Vec::new();
-        (&held)
-            .take(MAX_BYTES)
-            .read_to_end(&mut bytes)
-            .map_err(|error| file(&path, "read", error))?;
+        let held = Held::open(WHAT, path)?;
+        let bytes = held.read(MAX_BYTES)?;
         let (count, allowance) = parse(&bytes).map_err(|what| BudgetError::Damaged {
-            path: path.clone(),
+            path: held.path().to_owned(),
             what,
         })?;
         Ok(Self {
-            path,
             count,
             allowance,
             held,
@@ -167,7 +130,7 @@ impl FileBudget {
             return Ok(());
         }
         Err(BudgetError::Key {
-            path: self.path.clone(),
+            path: self.held.path().to_owned(),
             expected: self.count.key.clone(),
             got,
         })
@@ -177,10 +140,7 @@ impl FileBudget {
     /// after the rename.
     fn count(&mut self, spent: u32) -> Result<(), BudgetError> {
         self.count.spent = spent;
-        check_held(&self.path, &self.held)?;
-        // Locked before it stands there; the old one is let go afterwards.
-        self.held = store(&self.path, &self.count, false)
-            .map_err(|error| file(&self.path, "written", error))?;
+        self.held.replace(|_| stored(&self.count))?;
         Ok(())
     }
 }
@@ -208,103 +168,8 @@ impl Budget for FileBudget {
     }
 }
 
-fn file(path: &Path, doing: &'static str, error: io::Error) -> BudgetError {
-    BudgetError::File {
-        path: path.to_owned(),
-        doing,
-        error,
-    }
-}
-
-fn hex(key: &KeyId) -> String {
+pub(crate) fn hex(key: &KeyId) -> String {
     key.0.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The path with its directory resolved, so that it names one place for good.
-fn resolve(path: &Path) -> Result<PathBuf, BudgetError> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let name = path.file_name().ok_or_else(|| {
-        let error = io::Error::from(io::ErrorKind::IsADirectory);
-        file(path, "found", error)
-    })?;
-    let folder = folder.canonicalize();
-    let folder = folder.map_err(|error| file(path, "found", error))?;
-    Ok(folder.join(name))
-}
-
-/// Opens the file at a path and locks it.
-fn lock(path: &Path) -> Result<File, BudgetError> {
-    // Before it is opened: opening a pipe would wait for its other end.
-    check_name(path)?;
-    let held = OpenOptions::new().read(true).write(true).open(path);
-    let held = held.map_err(|error| file(path, "read", error))?;
-    match held.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(BudgetError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => return Err(file(path, "locked", error)),
-    }
-    // Another process may have counted, and replaced it, since it was opened.
-    check_held(path, &held)?;
-    Ok(held)
-}
-
-/// Checks that a path is a file with no other name; what is known of it.
-fn check_name(path: &Path) -> Result<std::fs::Metadata, BudgetError> {
-    let found = std::fs::symlink_metadata(path).map_err(|error| file(path, "read", error))?;
-    let what = if found.is_symlink() {
-        "a symbolic link"
-    } else if !found.is_file() {
-        "no file"
-    } else if links(&found) > 1 {
-        // None is what another process has just replaced.
-        "a file with more names than this (hard links)"
-    } else {
-        return Ok(found);
-    };
-    Err(BudgetError::Link {
-        path: path.to_owned(),
-        what,
-    })
-}
-
-/// Checks that what stands at a path is the file that is held.
-fn check_held(path: &Path, held: &File) -> Result<(), BudgetError> {
-    let replaced = || BudgetError::Replaced(path.to_owned());
-    let found = check_name(path).map_err(|error| match error {
-        BudgetError::File { error, .. } if error.kind() == io::ErrorKind::NotFound => replaced(),
-        other => other,
-    })?;
-    let held = held.metadata().map_err(|error| file(path, "read", error))?;
-    if identity(&found) == identity(&held) {
-        Ok(())
-    } else {
-        Err(replaced())
-    }
-}
-
-#[cfg(unix)]
-fn links(found: &std::fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::nlink(found)
-}
-
-#[cfg(unix)]
-fn identity(found: &std::fs::Metadata) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    (found.dev(), found.ino())
-}
-
-/// Elsewhere the standard library tells neither.
-#[cfg(not(unix))]
-const fn links(_: &std::fs::Metadata) -> u64 {
-    1
-}
-
-#[cfg(not(unix))]
-const fn identity(_: &std::fs::Metadata) -> (u64, u64) {
-    (0, 0)
 }
 
 fn checksum(count: &Count) -> serde_json::Result<u32> {
@@ -347,32 +212,27 @@ fn parse(bytes: &[u8]) -> Result<(Count, Allowance), String> {
     Ok((count, allowance))
 }
 
-/// Replaces the file as a whole, durably; the new one, locked.
-fn store(path: &Path, count: &Count, new: bool) -> io::Result<File> {
+/// Key, publications spent and allowed, if that is a budget.
+pub(crate) fn described(bytes: &[u8]) -> Option<(String, u32, u32)> {
+    let (count, _) = parse(bytes).ok()?;
+    Some((count.key, count.spent, count.queries))
+}
+
+/// The file's content.
+fn stored(count: &Count) -> std::io::Result<Vec<u8>> {
     let stored = Stored {
         crc32: checksum(count)?,
         budget: count.clone(),
     };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer_pretty(&mut file, &stored)?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()?;
-    file.as_file().try_lock()?;
-    let held = if new {
-        file.persist_noclobber(path)?
-    } else {
-        file.persist(path)?
-    };
-    // The rename itself lies in the directory.
-    #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
-    Ok(held)
+    let mut bytes = serde_json::to_vec_pretty(&stored)?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::held::Problem;
     use he_core::ckks::encode::encode_in_place;
     use he_core::ckks::publish::{
         Expected, HonestEvaluator, HonestResult, NoiseKey, PublishError, publish_values,
@@ -380,6 +240,7 @@ mod tests {
     use he_core::ckks::{Ciphertext, Noise};
     use he_core::params::N4096_DEPTH3 as P;
     use he_core::rlwe::{self, SecretKey};
+    use std::io::Read;
 
     const KEY: KeyId = KeyId([0xab; 16]);
     const ALLOWANCE: Allowance = match Allowance::new(3, 30) {
@@ -414,12 +275,18 @@ mod tests {
         let (_folder, path) = folder();
         assert!(matches!(
             FileBudget::open(&path),
-            Err(BudgetError::File { doing: "read", .. })
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::System { doing: "read", .. },
+                ..
+            }))
         ));
         let mut budget = FileBudget::create(&path, &KEY, ALLOWANCE).unwrap();
         assert!(matches!(
             FileBudget::open(&path),
-            Err(BudgetError::InUse(_))
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::InUse,
+                ..
+            }))
         ));
         let foreign = budget.spend(&KeyId([1; 16])).unwrap_err();
         assert!(matches!(foreign, BudgetError::Key { .. }), "{foreign}");
@@ -427,7 +294,10 @@ mod tests {
         drop(budget);
         assert!(matches!(
             FileBudget::create(&path, &KEY, ALLOWANCE),
-            Err(BudgetError::File { doing: "made", .. })
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::System { doing: "made", .. },
+                ..
+            }))
         ));
     }
 
@@ -468,7 +338,7 @@ mod tests {
         for bad in changed {
             assert_ne!(bad, good);
             std::fs::write(&path, &bad).unwrap();
-            let refusal = FileBudget::open(&path).unwrap_err();
+            let refusal = opened(&path).unwrap_err();
             assert!(matches!(refusal, BudgetError::Damaged { .. }), "{bad}");
             // It quotes nothing that could steer a terminal.
             assert!(!refusal.to_string().contains(char::is_control));
@@ -488,7 +358,10 @@ mod tests {
         std::fs::rename(folder.path(), &away).unwrap();
         let refusal = budget.spend(&KEY).unwrap_err();
         std::fs::rename(&away, folder.path()).unwrap();
-        assert!(matches!(refusal, BudgetError::Replaced(_)), "{refusal}");
+        assert!(
+            matches!(&refusal, BudgetError::Held(held) if matches!(held.problem, Problem::Replaced)),
+            "{refusal}"
+        );
         assert_eq!(budget.spent(), 1);
         budget.spend(&KEY).unwrap();
         drop(budget);
@@ -517,7 +390,10 @@ mod tests {
         drop(FileBudget::create(&path, &KEY, ALLOWANCE).unwrap());
         let named = |name: &str| folder.path().join(name);
         let refused = |path: &Path| match FileBudget::open(path) {
-            Err(BudgetError::Link { what, .. }) => what,
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::Link(what),
+                ..
+            })) => what,
             other => unreachable!("{other:?}"),
         };
         symlink(&path, named("link.json")).unwrap();
@@ -532,7 +408,13 @@ mod tests {
         symlink(named("nothing"), named("dangling.json")).unwrap();
         for name in ["link.json", "dangling.json"] {
             let made = FileBudget::create(&named(name), &KEY, ALLOWANCE);
-            assert!(matches!(made, Err(BudgetError::File { doing: "made", .. })));
+            assert!(matches!(
+                made,
+                Err(BudgetError::Held(HeldError {
+                    problem: Problem::System { doing: "made", .. },
+                    ..
+                }))
+            ));
         }
 
         // A directory under another name is the same place: one process at a time,
@@ -542,16 +424,28 @@ mod tests {
         let mut budget = FileBudget::open(&there).unwrap();
         assert!(matches!(
             FileBudget::open(&path),
-            Err(BudgetError::InUse(_))
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::InUse,
+                ..
+            }))
         ));
         budget.spend(&KEY).unwrap();
         assert!(matches!(
             FileBudget::open(&path),
-            Err(BudgetError::InUse(_))
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::InUse,
+                ..
+            }))
         ));
         // What turns into a link while it is held is not counted on.
         std::fs::hard_link(&path, named("hard.json")).unwrap();
-        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Link { .. })));
+        assert!(matches!(
+            budget.spend(&KEY),
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::Link(_),
+                ..
+            }))
+        ));
         std::fs::remove_file(named("hard.json")).unwrap();
         drop(budget);
         assert_eq!(reopen(&path).spent(), 1);
@@ -565,9 +459,21 @@ mod tests {
         std::fs::copy(&path, &old).unwrap();
         budget.spend(&KEY).unwrap();
         std::fs::rename(&old, &path).unwrap();
-        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Replaced(_))));
+        assert!(matches!(
+            budget.spend(&KEY),
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::Replaced,
+                ..
+            }))
+        ));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(budget.spend(&KEY), Err(BudgetError::Replaced(_))));
+        assert!(matches!(
+            budget.spend(&KEY),
+            Err(BudgetError::Held(HeldError {
+                problem: Problem::Replaced,
+                ..
+            }))
+        ));
     }
 
     /// Names the budget that a process of the tests below spends from.
@@ -575,15 +481,25 @@ mod tests {
 
     /// Opens a budget that this process has let go of. A process that another test starts
     /// holds the lock, too, until it has become its own program.
-    fn reopen(path: &Path) -> FileBudget {
+    fn opened(path: &Path) -> Result<FileBudget, BudgetError> {
         let tries = (0..1000).map(|_| FileBudget::open(path)).find(|opened| {
-            let is_in_use = matches!(opened, Err(BudgetError::InUse(_)));
+            let is_in_use = matches!(
+                opened,
+                Err(BudgetError::Held(HeldError {
+                    problem: Problem::InUse,
+                    ..
+                }))
+            );
             if is_in_use {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             !is_in_use
         });
-        tries.unwrap().unwrap()
+        tries.unwrap()
+    }
+
+    fn reopen(path: &Path) -> FileBudget {
+        opened(path).unwrap()
     }
 
     fn child(path: &Path) -> std::process::Command {
@@ -604,7 +520,10 @@ mod tests {
             match FileBudget::open(&path).and_then(|mut budget| budget.spend(&KEY)) {
                 // Only now would something be decrypted.
                 Ok(()) => println!("published"),
-                Err(BudgetError::InUse(_) | BudgetError::Replaced(_)) => {}
+                Err(BudgetError::Held(HeldError {
+                    problem: Problem::InUse | Problem::Replaced,
+                    ..
+                })) => {}
                 Err(BudgetError::Spent { .. }) => break,
                 Err(error) => panic!("{error}"),
             }

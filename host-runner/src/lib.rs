@@ -11,6 +11,8 @@
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
 //! | [`report`] | what runs, plans and attacks gave, as text, JSON and a page |
 //! | [`budget`] | publications that are counted on disk |
+//! | [`files`] | keys, requests and results in files; what the steps over them do |
+//! | [`held`] | a file that one process holds, and replaces as a whole |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`commands`] | the command line |
@@ -24,6 +26,8 @@ pub mod device;
 pub mod encrypted_training;
 pub mod engine;
 pub mod evaluator;
+pub mod files;
+pub mod held;
 pub mod image;
 pub mod planning;
 pub mod report;

@@ -126,6 +126,13 @@ pub fn set(name: &str) -> Result<&'static Params, UnknownSet> {
     found.ok_or_else(|| UnknownSet { name: name.into() })
 }
 
+/// The set of a fingerprint, of all that networks are planned under.
+#[must_use]
+pub fn set_of(fingerprint: u32) -> Option<&'static Params> {
+    let mut sets = HOST_SETS.into_iter().chain(STREAM_SETS);
+    sets.find(|set| set.fingerprint() == fingerprint)
+}
+
 /// Plans a network for one sample: on a host under the set of [`HOST_SETS`] that takes
 /// the least time, as a small ring that serves may need many more products than the
 /// next; for a stream under the first of [`STREAM_SETS`] that serves; or under the set

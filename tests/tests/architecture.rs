@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "README.md",
     "docs/boards.md",
     "docs/figures.md",
+    "docs/files.md",
     "docs/networks.md",
     "docs/training.md",
     "firmware/README.md",

@@ -119,7 +119,7 @@ pub struct LogitError {
 }
 
 /// How values are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Packing {
     /// One sample in the slots of a ciphertext.

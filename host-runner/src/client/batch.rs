@@ -1,5 +1,6 @@
 //! The client of batches: one sample per slot, one ciphertext per value.
 
+use he_core::wire;
 use he_nn::clear;
 use he_nn::model::Sample;
 use he_nn::plan::batch::BatchPlan;
@@ -88,6 +89,54 @@ impl<'m> BatchClient<'m> {
         Ok(bytes)
     }
 
+    /// Encrypted masks of the results of a batch, one object per result, and what undoes
+    /// them: for an evaluator that is not this process, so that its results answer this
+    /// batch and no other.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`].
+    pub(crate) fn masks(&mut self) -> Result<(Vec<u8>, Zeroizing<Vec<u32>>), ClientError> {
+        let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
+        let (params, outputs) = (self.plan.params(), self.plan.model().outputs());
+        let words = outputs * (level + 1) * params.n();
+        let (mut bytes, mut masks) = (Vec::new(), Zeroizing::new(Vec::with_capacity(words)));
+        for _ in 0..outputs {
+            let (fresh, mask) = self.keys.mask(level, scale)?;
+            fresh.write(params, &mut bytes)?;
+            masks.extend_from_slice(&mask);
+        }
+        Ok((bytes, masks))
+    }
+
+    /// As [`Self::decrypt`], of results that have the masks of [`Self::masks`].
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub(crate) fn decrypt_masked(
+        &self,
+        bytes: &[u8],
+        masks: &[u32],
+        samples: usize,
+    ) -> Result<Vec<Vec<f64>>, ClientError> {
+        let params = self.plan.params();
+        let mut masks = masks.chunks_exact((self.plan.output_level() + 1) * params.n());
+        self.decrypt_by(bytes, samples, |object, level, scale| {
+            let limbs = || vec![0; (level + 1) * params.n()];
+            let read = wire::read_ciphertext(params, object, [limbs(), limbs()]);
+            let ct = read.map_err(|source| ClientError::Result {
+                device: IN_MEMORY.to_owned(),
+                source,
+            })?;
+            let found = ct.scale();
+            let [mut c0, c1] = ct.into_parts();
+            self.keys
+                .unmask(&mut c0, masks.next().unwrap_or_default())?;
+            let halves = (c0, c1);
+            self.keys
+                .decrypt_words(halves, found, level, scale, 0..samples, IN_MEMORY)
+        })
+    }
+
     /// Decrypts a result: the logits of each of the first `samples`.
     ///
     /// # Errors
@@ -118,7 +167,7 @@ impl<'m> BatchClient<'m> {
         &self,
         bytes: &[u8],
         samples: usize,
-        decrypt: impl Fn(&[u8], usize, f64) -> Result<Vec<f64>, ClientError>,
+        mut decrypt: impl FnMut(&[u8], usize, f64) -> Result<Vec<f64>, ClientError>,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
         let (params, outputs) = (self.plan.params(), self.plan.model().outputs());
         let most = self.plan.samples();

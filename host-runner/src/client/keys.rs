@@ -7,7 +7,7 @@ use he_core::ckks::decrypt::{Decrypted, decrypt};
 use he_core::ckks::encode::encode_complex;
 use he_core::ring::kernel;
 use he_core::rlwe::keys::switching_key_words;
-use he_core::rlwe::{self, SecretKey, SwitchKey, SwitchTarget};
+use he_core::rlwe::{self, KeySeed, SecretKey, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Object};
 use he_nn::message::SEED_BYTES;
 use rand_core::{Rng, SeedableRng};
@@ -41,7 +41,8 @@ impl Keys {
         Self::from_seed(params, &seed)
     }
 
-    /// As [`Self::new`], with all randomness from `seed`: for tests.
+    /// As [`Self::new`], with all randomness from `seed`: for tests. Whoever calls it twice
+    /// encrypts twice with the same randomness; a key that is kept is [`Self::derived`].
     ///
     /// # Errors
     /// [`ClientError::Sealing`].
@@ -50,6 +51,21 @@ impl Keys {
         let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
         let key =
             SecretKey::generate(params, storage, &mut rng).map_err(sealing("key generation"))?;
+        Ok(Self { params, key, rng })
+    }
+
+    /// The key of a seed that is kept, with fresh randomness to use it with: however often
+    /// it is derived, no two encryptions share any.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn derived(params: &'static Params, seed: &KeySeed) -> Result<Self, ClientError> {
+        let mut fresh = Zeroizing::new([0; 32]);
+        getrandom::fill(fresh.as_mut()).map_err(ClientError::Random)?;
+        let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
+        let key = SecretKey::generate(params, storage, &mut seed.key_rng())
+            .map_err(sealing("key generation"))?;
+        let rng = seed.encryption_rng(&fresh);
         Ok(Self { params, key, rng })
     }
 
@@ -104,31 +120,53 @@ impl Keys {
         Ok(bytes)
     }
 
-    /// An encrypted mask of level 0, uniform residues modulo the first prime in the NTT
-    /// domain, and what undoes it when it is added: their negatives.
+    /// An encrypted mask, uniform residues modulo every prime of a level in the NTT
+    /// domain, and what undoes it when it is added: their negatives, limb by limb.
     ///
     /// # Errors
     /// [`ClientError::Sealing`].
-    pub(super) fn mask(&mut self, scale: f64) -> Result<(Fresh, Zeroizing<Vec<u32>>), ClientError> {
+    pub(super) fn mask(
+        &mut self,
+        level: usize,
+        scale: f64,
+    ) -> Result<(Fresh, Zeroizing<Vec<u32>>), ClientError> {
         let params = self.params;
-        let modulus = params.prime(0).map_err(sealing("encryption"))?.modulus();
-        let mut fresh = self.encrypt(&[], &[], 0, scale)?;
-        // By rejection, from the generator of secrets.
-        let bits = modulus.bits();
-        let mut uniform = || loop {
-            let x = self.rng.next_u32() >> (32 - bits);
-            if x < modulus.value() {
-                return x;
+        let n = params.n();
+        let mut fresh = self.encrypt(&[], &[], level, scale)?;
+        let mut mask = Zeroizing::new(vec![0; fresh.c0.len()]);
+        let limbs = fresh.c0.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
+        for (i, (c0, mask)) in limbs.enumerate() {
+            let modulus = params.prime(i).map_err(sealing("encryption"))?.modulus();
+            // By rejection, from the generator of secrets.
+            let bits = modulus.bits();
+            let mut uniform = || loop {
+                let x = self.rng.next_u32() >> (32 - bits);
+                if x < modulus.value() {
+                    return x;
+                }
+            };
+            mask.fill_with(&mut uniform);
+            kernel::add(c0, mask, modulus);
+            for x in mask {
+                // Without a branch: 0 stays.
+                *x = (modulus.value() - *x) * u32::from(*x != 0);
             }
-        };
-        let mut mask: Zeroizing<Vec<u32>> =
-            Zeroizing::new((0..params.n()).map(|_| uniform()).collect());
-        kernel::add(&mut fresh.c0, &mask, modulus);
-        for x in mask.iter_mut() {
-            // Without a branch: 0 stays.
-            *x = (modulus.value() - *x) * u32::from(*x != 0);
         }
         Ok((fresh, mask))
+    }
+
+    /// Takes a mask off, by adding what undoes it.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealing`] where there are more limbs than primes.
+    pub(super) fn unmask(&self, c0: &mut [u32], mask: &[u32]) -> Result<(), ClientError> {
+        let n = self.params.n();
+        let limbs = c0.chunks_exact_mut(n).zip(mask.chunks_exact(n));
+        for (i, (c0, mask)) in limbs.enumerate() {
+            let prime = self.params.prime(i).map_err(sealing("decryption"))?;
+            kernel::add(c0, mask, prime.modulus());
+        }
+        Ok(())
     }
 
     /// Encrypts slots at a level and scale.

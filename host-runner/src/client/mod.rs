@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use he_core::Params;
 use he_core::ckks::Ciphertext;
-use he_core::ring::kernel;
 use he_core::rlwe::{KeyLimb, SwitchKey};
 use he_core::wire::{self, Object};
 use he_nn::clear;
@@ -156,6 +155,20 @@ impl std::fmt::Debug for Encrypted {
 }
 
 impl Encrypted {
+    /// What was kept of a request for its result: the mask ([`Self::into_mask`]).
+    pub(crate) fn awaited(mask: Vec<u32>) -> Self {
+        Self {
+            ciphertexts: Vec::new(),
+            mask: Some(Zeroizing::new(mask)),
+        }
+    }
+
+    /// What undoes the mask of the result when it is added: N residues, a secret towards
+    /// the evaluator. Nothing where the plan has no mask.
+    pub(crate) fn into_mask(self) -> Zeroizing<Vec<u32>> {
+        self.mask.unwrap_or_default()
+    }
+
     /// For an evaluator in memory: one object of [`he_core::wire`] after the other.
     ///
     /// # Errors
@@ -368,7 +381,7 @@ impl<'m> Client<'m> {
         }
         let mask = match self.plan.is_masked() {
             true => {
-                let (fresh, mask) = self.keys.mask(self.plan.output_scale())?;
+                let (fresh, mask) = self.keys.mask(0, self.plan.output_scale())?;
                 ciphertexts.push(fresh);
                 Some(mask)
             }
@@ -423,8 +436,7 @@ impl<'m> Client<'m> {
         device: &str,
     ) -> Result<Vec<f64>, ClientError> {
         if let Some(mask) = mask {
-            let prime = self.plan.params().prime(0).map_err(sealing("decryption"))?;
-            kernel::add(&mut c0, mask, prime.modulus());
+            self.keys.unmask(&mut c0, mask)?;
         }
         let (scale, slots) = (self.plan.output_scale(), self.output_slots());
         let answer = self
@@ -504,7 +516,7 @@ impl<'m> Client<'m> {
         }
         let inputs = self.plan.ciphertexts();
         // The mask is the client's.
-        let (fresh, mask) = self.keys.mask(self.plan.output_scale())?;
+        let (fresh, mask) = self.keys.mask(0, self.plan.output_scale())?;
         let fresh = fresh.packed(self.plan.params())?;
         let seal = |client: &mut Self, index| match index < inputs {
             true => seal(client, index),

@@ -3,27 +3,32 @@
 #[cfg(feature = "attack")]
 pub mod attack;
 pub mod bench;
+pub mod decrypt;
 pub mod demo;
+pub mod encrypt;
+pub mod evaluate;
 pub mod flash;
 pub mod import;
 pub mod infer;
+pub mod keygen;
 pub mod output;
 pub mod plan;
 #[cfg(feature = "attack")]
 pub mod report;
 pub mod sense;
 pub mod serve;
+pub mod show;
 pub mod train;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use he_core::Params;
 use he_nn::bundled;
 use he_nn::data::{DataError, DataSet, Samples, Split};
-use he_nn::model::{Input, Model, ModelError};
+use he_nn::model::{Input, Model, ModelError, Sample};
 use he_nn::plan::{Packing, PlanError, WeightMode};
 
 use crate::client::ClientError;
@@ -31,6 +36,7 @@ use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
 use crate::engine::EngineError;
 use crate::evaluator::EvaluatorError;
+use crate::files::{FileError, Passphrase, PassphraseError, SealedError, SealedKey, StepError};
 use crate::planning;
 use crate::sensor::SensorError;
 use crate::service::ServiceError;
@@ -55,6 +61,17 @@ pub enum Command {
     /// Everything about an inference that is decided before it runs; exit
     /// status 2, with the reason, where it does not fit.
     Plan(plan::PlanArguments),
+    /// Make a secret key, sealed by a passphrase, and what an evaluator needs, each in a
+    /// directory of its own.
+    Keygen(keygen::KeygenArguments),
+    /// Encrypt samples into a request for an evaluator.
+    Encrypt(encrypt::EncryptArguments),
+    /// Evaluate a request: opens no secret.
+    Evaluate(evaluate::EvaluateArguments),
+    /// Decrypt and check a result.
+    Decrypt(decrypt::DecryptArguments),
+    /// Say what a file of this project holds.
+    Show(show::ShowArguments),
     /// Train a bundled architecture (needs the feature `train`), or the regression
     /// on encrypted data.
     Train(train::TrainArguments),
@@ -114,6 +131,39 @@ fn samples_for(
         (None, DataSet::FashionMnist | DataSet::Pima) => Err(Failure::NoSamples {
             model: model.name().to_owned(),
         }),
+    }
+}
+
+/// The samples that are asked for.
+fn chosen<'s, 'd>(
+    all: &'s [(Sample<'d>, u8)],
+    offset: usize,
+    count: u32,
+) -> Result<&'s [(Sample<'d>, u8)], Failure> {
+    let end = offset.saturating_add(count as usize);
+    all.get(offset..end).ok_or(Failure::Range {
+        offset,
+        end,
+        available: all.len(),
+    })
+}
+
+/// A sealed key on the command line.
+#[derive(Debug, Args)]
+pub struct KeyArguments {
+    /// The sealed key, `secret.key`.
+    #[arg(long = "key", value_name = "FILE")]
+    pub file: PathBuf,
+    /// File whose first line is its passphrase; otherwise it is taken from the
+    /// environment variable HE_EDGE_PASSPHRASE, or asked for.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl KeyArguments {
+    fn open(&self) -> Result<SealedKey, Failure> {
+        let passphrase = Passphrase::find(self.passphrase_file.as_deref(), false)?;
+        Ok(SealedKey::open(&self.file, &passphrase)?)
     }
 }
 
@@ -312,6 +362,41 @@ pub enum Failure {
         /// The directory.
         directory: PathBuf,
     },
+    /// A step over files was not done.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// A sealed key is not opened.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// A file holds something else.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is no passphrase.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// Too few bits of statistical security.
+    #[error("a key that may publish so needs another --statistical-bits: {0}")]
+    Allowance(he_core::Error),
+    /// Results of which nothing is published.
+    #[error(
+        "of {count} of {of} results nothing was published, as the report says of each: make a new key, with more --publications"
+    )]
+    Unpublished {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+    },
+    /// Results that were refused.
+    #[error(
+        "{count} of {of} results were refused, as the report says of each, and the key is retired: find out what the evaluator did, and make a new key"
+    )]
+    Unanswered {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// A file cannot be written.
     #[error("{} cannot be written ({source}): name another file", path.display())]
     Write {
@@ -344,6 +429,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         None => demo::run(),
         Some(Command::Infer(arguments)) => infer::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
+        Some(Command::Keygen(arguments)) => keygen::run(&arguments),
+        Some(Command::Encrypt(arguments)) => encrypt::run(&arguments),
+        Some(Command::Evaluate(arguments)) => evaluate::run(&arguments),
+        Some(Command::Decrypt(arguments)) => decrypt::run(&arguments),
+        Some(Command::Show(arguments)) => show::run(&arguments),
         Some(Command::Train(arguments)) => train::run(&arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Sense(arguments)) => sense::run(&arguments),

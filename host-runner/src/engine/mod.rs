@@ -71,7 +71,7 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(he_core::Error) -> EngineErr
 }
 
 /// Names what was due.
-fn refused(what: &'static str) -> impl Fn(he_core::Error) -> EngineError {
+pub(crate) fn refused(what: &'static str) -> impl Fn(he_core::Error) -> EngineError {
     move |source| EngineError::Bytes { what, source }
 }
 

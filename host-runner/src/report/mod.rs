@@ -3,6 +3,7 @@
 pub mod infer;
 #[cfg(feature = "attack")]
 pub mod page;
+pub mod opened;
 pub mod plan;
 pub mod steps;
 pub mod text;

@@ -9,7 +9,7 @@ use he_nn::bundled;
 use he_nn::data;
 use he_nn::import::{self, InputKind};
 use he_nn::message::{Reply, SEED_BYTES, TimeUnit};
-use he_nn::model::Model;
+use he_nn::model::{Model, Sample};
 use he_nn::network::NetworkInput;
 use he_nn::plan::{Packing, Target, WeightMode};
 use he_nn::program::Program;
@@ -18,11 +18,13 @@ use host_runner::budget::FileBudget;
 use host_runner::client::{Client, ClientError, Encrypted, Keys, Sealed, Trace};
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::engine::Engine;
+use host_runner::files::{self, Cost, Passphrase, Planned, SealedKey};
 use host_runner::image::Image;
 use host_runner::planning;
 use host_runner::report::steps;
 use host_runner::report::timeline::{Timeline, TracedImage};
 use host_runner::service::{Deployment, ServiceError};
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -282,6 +284,52 @@ pub(crate) fn budgets() -> Vec<Vec<u8>> {
         Some(vec![file, [&numbers[..], &[0xab; 16]].concat()])
     };
     seeds().unwrap_or_default()
+}
+
+/// A file of keys, requests or results, or a model; and the same with the right hash.
+pub(crate) fn file(bytes: &[u8]) {
+    describe(bytes.to_vec());
+    if let Some((content, _)) = bytes.split_last_chunk::<32>() {
+        describe([content, &Sha256::digest(content)].concat());
+    }
+}
+
+fn describe(bytes: Vec<u8>) {
+    match files::shown(bytes) {
+        Ok(shown) => {
+            let values = shown.facts.iter().map(|fact| &fact.value);
+            assert!(
+                !values
+                    .chain([&shown.kind])
+                    .any(|v| v.contains(char::is_control))
+            );
+        }
+        Err(problem) => assert_one_sentence("a file", &problem),
+    }
+}
+
+pub(crate) fn files_of_steps() -> Vec<Vec<u8>> {
+    let made = || -> Option<Vec<Vec<u8>>> {
+        let folder = tempfile::tempdir().ok()?;
+        let model = bundled::model("pima-logreg")?;
+        let planned = Planned::new(None, Model::parse(model).ok()?, Packing::Latency).ok()?;
+        let allowance = Allowance::new(3, 30).ok()?;
+        let passphrase = Passphrase::new(b"x".to_vec()).ok()?;
+        let made = files::keygen(folder.path(), &planned, allowance, &passphrase, Cost::LEAST);
+        let made = made.ok()?;
+        let key = SealedKey::open(&made.secret, &passphrase).ok()?;
+        let request = folder.path().join("request");
+        let sample = [(0, Sample::Features(&[1.0; 8]), 0)];
+        files::encrypt(&key, &planned, &sample, &request, &mut ()).ok()?;
+        let read = |path: &PathBuf| fs::read(path).ok();
+        Some(vec![
+            read(&made.secret)?,
+            read(&made.evaluation)?,
+            read(&request)?,
+            model.to_vec(),
+        ])
+    };
+    made().unwrap_or_default()
 }
 
 /// What was recorded, as a service says it.

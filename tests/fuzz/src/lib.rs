@@ -128,6 +128,12 @@ pub const TARGETS: &[Target] = &[
         inputs_a_second: 2_000,
     },
     Target {
+        name: "files",
+        run: host_targets::file,
+        seeds: host_targets::files_of_steps,
+        inputs_a_second: 1_000,
+    },
+    Target {
         name: "timeline",
         run: host_targets::timeline,
         seeds: host_targets::spans,

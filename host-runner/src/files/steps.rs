@@ -1,0 +1,641 @@
+//! What `keygen`, `encrypt`, `evaluate` and `decrypt` do: an inference in steps over
+//! files, of processes that share nothing else.
+//!
+//! | in the directory | is | for |
+//! |---|---|---|
+//! | `client/secret.key` | the sealed key | the client alone |
+//! | `client/requests/ID.note` | what the client keeps of a request, sealed under its key | the client alone |
+//! | `evaluator/evaluation.keys` | switching keys | the evaluator |
+//!
+//! Results are masked: an answer to one request, or to one of its units (a sample or a
+//! batch), is noise for every other, and is refused. The
+//! client's note has the masks, and what each sample gives in the clear. What the note says
+//! is sealed, and what the result file says of itself is not believed: it only finds the
+//! note.
+//!
+//! A refused result retires the key, also for the next process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use he_core::ckks::Ciphertext;
+use he_core::ckks::publish::{Allowance, Budget, PublishError, publish_label};
+use he_core::ring::kernel;
+use he_core::wire;
+use he_nn::model::Sample;
+use he_nn::plan::Packing;
+use he_nn::progress::Progress;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::heads::{check_writable, hex, read, unwritten, write};
+use super::planned::{AnyPlan, Planned};
+use super::{
+    Cost, Deployed, FileError, KeysHead, Kind, Passphrase, Problem, RequestHead, SealedError,
+    SealedKey, start,
+};
+use crate::client::ClientError;
+use crate::engine::EngineError;
+use crate::planning;
+use crate::service::ServiceError;
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The sealed key.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
+    /// The network does not fit, or an evaluation failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// A class is the sign of one number.
+    #[error(
+        "labels of a network with one logit are not published over files: decrypt them for yourself, without --publish"
+    )]
+    OneLogit,
+    /// A class of a batch is a choice among ciphertexts.
+    #[error("labels of batches are not published over files: use --packing latency")]
+    Batch,
+    /// Every sample was refused.
+    #[error("all {count} samples were refused, the first, {index}, because {sentence}")]
+    NoSample {
+        /// How many.
+        count: usize,
+        /// The first.
+        index: usize,
+        /// Why.
+        sentence: String,
+    },
+}
+
+impl From<ClientError> for StepError {
+    fn from(error: ClientError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+impl From<EngineError> for StepError {
+    fn from(error: EngineError) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+/// What `keygen` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Generated {
+    /// What it is for.
+    pub deployed: Deployed,
+    /// Name of the key.
+    pub key: String,
+    /// The sealed key.
+    pub secret: PathBuf,
+    /// What the evaluator is given.
+    pub evaluation: PathBuf,
+    /// Its bytes.
+    pub evaluation_bytes: u64,
+}
+
+/// Makes a sealed key, and what an evaluator needs, in two directories.
+///
+/// # Errors
+/// [`StepError`].
+pub fn keygen(
+    directory: &Path,
+    planned: &Planned<'_>,
+    allowance: Allowance,
+    passphrase: &Passphrase,
+    cost: Cost,
+) -> Result<Generated, StepError> {
+    let (client, evaluator) = (directory.join("client"), directory.join("evaluator"));
+    for folder in [directory, &client, &evaluator] {
+        make_folder(folder, folder == client)?;
+    }
+    let (secret, evaluation) = (client.join("secret.key"), evaluator.join("evaluation.keys"));
+    // Not the keys of another secret key, either.
+    for path in [&secret, &evaluation] {
+        if path.symlink_metadata().is_ok() {
+            return Err(Problem::Exists.at(path).into());
+        }
+    }
+    let key = SealedKey::create(&secret, planned.params(), allowance, passphrase, cost)?;
+    let mut sender = planned.sender(key.keys()?)?;
+    let head = KeysHead {
+        deployed: planned.deployed.clone(),
+        key: key.head().key.clone(),
+    };
+    let keys = sender.switching_keys()?;
+    let evaluation_bytes = write(&evaluation, Kind::EvaluationKeys, &head, &keys, false)?;
+    Ok(Generated {
+        deployed: head.deployed,
+        key: head.key,
+        secret,
+        evaluation,
+        evaluation_bytes,
+    })
+}
+
+/// Makes a directory if there is none; a `private` one is its owner's alone.
+fn make_folder(path: &Path, private: bool) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    }
+    builder
+        .create(path)
+        .map_err(|error| unwritten(error).at(path))
+}
+
+/// What `encrypt` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Requested {
+    /// Name of the request.
+    pub request: String,
+    /// The request, for the evaluator.
+    pub file: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Indices of the samples in it.
+    pub samples: Vec<usize>,
+    /// Those that the plan has no room for.
+    pub refused: Vec<RefusedSample>,
+}
+
+/// A sample without a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedSample {
+    /// Its index.
+    pub index: usize,
+    /// Why.
+    pub refused: String,
+}
+
+/// What the client keeps of a sample.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Noted {
+    index: usize,
+    label: u8,
+    /// Its logits in the clear.
+    logits: Vec<f64>,
+}
+
+/// Encrypts samples, each with its index and label, into a request, and keeps a note of it
+/// beside the key. Samples that the plan has no room for are left out.
+///
+/// # Errors
+/// [`StepError`]; [`StepError::NoSample`] where none is left.
+pub fn encrypt(
+    key: &SealedKey,
+    planned: &Planned<'_>,
+    samples: &[(usize, Sample<'_>, u8)],
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Requested, StepError> {
+    check_key(key, planned)?;
+    check_writable(out)?;
+    let mut sender = planned.sender(key.keys()?)?;
+    let (mut noted, mut fit, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for &(index, sample, label) in samples {
+        match planned.checked(sample) {
+            Ok(logits) => {
+                fit.push(sample);
+                noted.push(Noted {
+                    index,
+                    label,
+                    logits,
+                });
+            }
+            Err(error) => refused.push(RefusedSample {
+                index,
+                refused: error.to_string(),
+            }),
+        }
+    }
+    let units = fit.chunks(planned.unit());
+    let mut body = Vec::new();
+    let mut masks = Zeroizing::new(Vec::with_capacity(4 * planned.mask_words() * units.len()));
+    progress.start(units.len() as u64);
+    for unit in units {
+        let (bytes, of_unit) = sender.encrypt(unit)?;
+        body.extend_from_slice(&bytes);
+        for word in of_unit.iter() {
+            masks.extend_from_slice(&word.to_le_bytes());
+        }
+        progress.advance(1);
+    }
+    progress.finish();
+    if let (true, Some(first)) = (noted.is_empty(), refused.first()) {
+        return Err(StepError::NoSample {
+            count: refused.len(),
+            index: first.index,
+            sentence: first.refused.clone(),
+        });
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(ClientError::Random)?;
+    let head = RequestHead {
+        deployed: planned.deployed.clone(),
+        key: key.head().key.clone(),
+        request: hex(&id),
+        samples: noted.len(),
+        nonce: None,
+    };
+    // The note first: a request without one can never be answered.
+    write_note(key, &head, &noted, &masks)?;
+    let bytes = write(out, Kind::Request, &head, &body, false)?;
+    Ok(Requested {
+        request: head.request,
+        file: out.to_owned(),
+        bytes,
+        samples: noted.iter().map(|noted| noted.index).collect(),
+        refused,
+    })
+}
+
+/// Checks that a key is of the plan's set.
+fn check_key(key: &SealedKey, planned: &Planned<'_>) -> Result<(), FileError> {
+    let (theirs, ours) = (key.params(), planned.params());
+    if theirs.fingerprint() == ours.fingerprint() {
+        return Ok(());
+    }
+    let mismatch = Problem::Mismatch {
+        what: "parameter set",
+        theirs: planning::set_name(theirs),
+        ours: planning::set_name(ours),
+        todo: "name that set with --params",
+    };
+    Err(mismatch.at(key.path()))
+}
+
+/// Where the note of a request lies: beside its key.
+fn note_path(key: &SealedKey, request: &str) -> PathBuf {
+    let folder = key.path().parent().unwrap_or(Path::new("."));
+    folder.join("requests").join(format!("{request}.note"))
+}
+
+fn write_note(
+    key: &SealedKey,
+    head: &RequestHead,
+    noted: &[Noted],
+    masks: &[u8],
+) -> Result<(), StepError> {
+    let path = note_path(key, &head.request);
+    make_folder(path.parent().unwrap_or(Path::new(".")), true)?;
+    let failed = |error| unwritten(error).at(&path);
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(ClientError::Random)?;
+    let head = RequestHead {
+        nonce: Some(nonce),
+        ..head.clone()
+    };
+    let meta = serde_json::to_vec(noted).map_err(|error| failed(error.into()))?;
+    let meta = Zeroizing::new(meta);
+    let mut plain = Zeroizing::new(Vec::with_capacity(4 + meta.len() + masks.len()));
+    plain.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    plain.extend_from_slice(&meta);
+    plain.extend_from_slice(masks);
+    let begin = start(Kind::Note, &head).map_err(failed)?;
+    let payload = Payload {
+        msg: &plain,
+        aad: &begin,
+    };
+    let body = XChaCha20Poly1305::new(key.notes().into())
+        .encrypt(&XNonce::from(nonce), payload)
+        .map_err(|_| failed(std::io::Error::other("sealing failed")))?;
+    write(&path, Kind::Note, &head, &body, true)?;
+    Ok(())
+}
+
+/// The note of a request: its samples and their masks.
+fn read_note(
+    key: &SealedKey,
+    planned: &Planned<'_>,
+    request: &str,
+) -> Result<(Vec<Noted>, Zeroizing<Vec<u8>>), FileError> {
+    let path = note_path(key, request);
+    let (head, container) = read::<RequestHead>(&path, Kind::Note)?;
+    let opened = || {
+        planned.deployed.expect(&head.deployed)?;
+        let payload = Payload {
+            msg: container.body(),
+            aad: container.before(),
+        };
+        let nonce = XNonce::from(head.nonce.unwrap_or_default());
+        let plain = XChaCha20Poly1305::new(key.notes().into()).decrypt(&nonce, payload);
+        let plain = Zeroizing::new(plain.map_err(|_| Problem::Note)?);
+        let (length, rest) = plain.split_first_chunk().ok_or(Problem::Note)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (meta, masks) = rest.split_at_checked(length).ok_or(Problem::Note)?;
+        let noted: Vec<Noted> = serde_json::from_slice(meta).map_err(|_| Problem::Note)?;
+        let units = noted.len().div_ceil(planned.unit());
+        let of_masks = 4 * planned.mask_words() * units;
+        if head.request != request || head.samples != noted.len() || masks.len() != of_masks {
+            return Err(Problem::Note);
+        }
+        Ok((noted, Zeroizing::new(masks.to_vec())))
+    };
+    opened().map_err(|problem| problem.at(&path))
+}
+
+/// What `evaluate` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluated {
+    /// Name of the request.
+    pub request: String,
+    /// The result, for the client.
+    pub file: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Samples in it.
+    pub samples: usize,
+    /// Seconds by the clock per sample, reading and keys apart.
+    pub seconds: f64,
+}
+
+/// How the samples of an evaluator's keys or of a result are laid out, by its own account:
+/// which plan it is checked against.
+///
+/// # Errors
+/// [`FileError`].
+pub fn packing_of(path: &Path, kind: Kind) -> Result<Packing, FileError> {
+    Ok(match kind {
+        Kind::EvaluationKeys => read::<KeysHead>(path, kind)?.0.deployed.packing,
+        _ => read::<RequestHead>(path, kind)?.0.deployed.packing,
+    })
+}
+
+/// Evaluates a request. It takes the evaluator's keys and the model, and no secret.
+///
+/// # Errors
+/// [`StepError`]; nothing is written then.
+pub fn evaluate(
+    keys: &Path,
+    planned: Planned<'_>,
+    request: &Path,
+    out: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Evaluated, StepError> {
+    check_writable(out)?;
+    let (keys_head, keys_file) = read::<KeysHead>(keys, Kind::EvaluationKeys)?;
+    let expected = &planned.deployed;
+    let of_keys = expected.expect(&keys_head.deployed);
+    of_keys.map_err(|problem| problem.at(keys))?;
+    let (head, file) = read::<RequestHead>(request, Kind::Request)?;
+    let sound = || {
+        expected.expect(&head.deployed)?;
+        same_key(&head.key, &keys_head.key)?;
+        let (body, units) = (file.body(), head.samples.div_ceil(planned.unit()));
+        if units == 0 || !body.len().is_multiple_of(units) || body.is_empty() {
+            return Err(Problem::Samples {
+                samples: head.samples,
+                bytes: body.len(),
+            });
+        }
+        Ok(body.chunks_exact(body.len() / units))
+    };
+    let units = sound().map_err(|problem| problem.at(request))?;
+    let mut evaluator = planned.evaluator(keys_file.body())?;
+    let start = Instant::now();
+    let mut results = Vec::new();
+    progress.start(units.len() as u64);
+    for unit in units {
+        results.extend_from_slice(&evaluator.evaluate(unit)?);
+        progress.advance(1);
+    }
+    progress.finish();
+    let seconds = start.elapsed().as_secs_f64() / head.samples as f64;
+    let bytes = write(out, Kind::Result, &head, &results, false)?;
+    Ok(Evaluated {
+        request: head.request,
+        file: out.to_owned(),
+        bytes,
+        samples: head.samples,
+        seconds,
+    })
+}
+
+fn same_key(theirs: &str, ours: &str) -> Result<(), Problem> {
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Problem::Mismatch {
+        what: "key",
+        theirs: crate::client::printable(theirs),
+        ours: crate::client::printable(ours),
+        todo: "take the files of one keygen",
+    })
+}
+
+/// The results of a unit that a note was found for.
+struct Answer {
+    noted: Vec<Noted>,
+    /// Objects of [`wire`].
+    objects: Vec<u8>,
+    /// What undoes their masks when it is added.
+    masks: Zeroizing<Vec<u32>>,
+}
+
+/// Checks a result's file against the plan, the key and the note of its request.
+fn answers(
+    key: &SealedKey,
+    planned: &Planned<'_>,
+    result: &Path,
+) -> Result<Vec<Answer>, StepError> {
+    check_key(key, planned)?;
+    let (head, file) = read::<RequestHead>(result, Kind::Result)?;
+    let size = planned.result_bytes()?;
+    let sound = || {
+        planned.deployed.expect(&head.deployed)?;
+        same_key(&head.key, &key.head().key)?;
+        // It becomes part of a path.
+        if head.request.len() != 32 || !head.request.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Problem::Request);
+        }
+        match note_path(key, &head.request).try_exists() {
+            Ok(true) => {}
+            _ => return Err(Problem::Request),
+        }
+        let units = head.samples.div_ceil(planned.unit());
+        match units.checked_mul(size) == Some(file.body().len()) {
+            true => Ok(()),
+            false => Err(Problem::Samples {
+                samples: head.samples,
+                bytes: file.body().len(),
+            }),
+        }
+    };
+    sound().map_err(|problem| problem.at(result))?;
+    let (mut noted, masks) = read_note(key, planned, &head.request)?;
+    if noted.len() != head.samples {
+        let (samples, bytes) = (head.samples, file.body().len());
+        return Err(Problem::Samples { samples, bytes }.at(result).into());
+    }
+    let objects = file.body().chunks_exact(size);
+    let masks = masks.chunks_exact(4 * planned.mask_words());
+    let each = objects.zip(masks).map(|(objects, masks)| {
+        let (words, _) = masks.as_chunks();
+        let words = words.iter().map(|&word| u32::from_le_bytes(word));
+        let count = noted.len().min(planned.unit());
+        Answer {
+            noted: noted.drain(..count).collect(),
+            objects: objects.to_vec(),
+            masks: Zeroizing::new(words.collect()),
+        }
+    });
+    Ok(each.collect())
+}
+
+/// A decrypted answer.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Index of the sample.
+    pub index: usize,
+    /// Its label.
+    pub label: u8,
+    /// Its logits in the clear.
+    pub plain: Vec<f64>,
+    /// The decrypted logits, or why there are none.
+    pub logits: Result<Vec<f64>, String>,
+    /// What its decryption took.
+    pub wall: Duration,
+}
+
+/// Decrypts a result. Where one is refused, the key is retired, durably, before anybody
+/// hears of it, and the samples after it have no answer.
+///
+/// # Errors
+/// [`StepError`].
+pub fn decrypt(
+    key: &mut SealedKey,
+    planned: &Planned<'_>,
+    result: &Path,
+) -> Result<Vec<Opened>, StepError> {
+    let mut sender = planned.sender(key.keys()?)?;
+    let mut opened = Vec::new();
+    for unit in answers(key, planned, result)? {
+        let start = Instant::now();
+        let count = unit.noted.len();
+        let logits = match key.head().retired {
+            true => Err(ClientError::Spent),
+            false => sender.decrypt(&unit.objects, &unit.masks, count),
+        };
+        if logits.as_ref().is_err_and(ClientError::spends_key) {
+            let id = *key.id();
+            key.retire(&id)?;
+        }
+        let wall = start.elapsed() / count.max(1) as u32;
+        let logits: Vec<_> = match logits {
+            Ok(logits) => logits.into_iter().map(Ok).collect(),
+            Err(error) if error.is_of_sample() || matches!(error, ClientError::Spent) => {
+                vec![Err(error.to_string()); count]
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let each = unit.noted.into_iter().zip(logits);
+        opened.extend(each.map(|(noted, logits)| Opened {
+            index: noted.index,
+            label: noted.label,
+            plain: noted.logits,
+            logits,
+            wall,
+        }));
+    }
+    Ok(opened)
+}
+
+/// What may be given to others of a sample's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PublishedLabel {
+    /// Index of the sample.
+    pub index: usize,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: PublishedOutcome,
+}
+
+/// A class, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum PublishedOutcome {
+    /// It was counted, and the result decrypted.
+    Label {
+        /// The class.
+        label: usize,
+    },
+    /// Nothing is given out.
+    Refused {
+        /// Why.
+        refused: String,
+    },
+}
+
+/// Classes that may be given to others than the holder of the key, whoever made the result:
+/// each is counted in the key's budget, durably, before it is decrypted. Nothing else of the
+/// result is decrypted.
+///
+/// # Errors
+/// [`StepError`]; [`StepError::OneLogit`] where a class is not a choice among logits.
+pub fn publish_labels(
+    key: &mut SealedKey,
+    planned: &Planned<'_>,
+    result: &Path,
+) -> Result<Vec<PublishedLabel>, StepError> {
+    let AnyPlan::Latency(plan, _) = &planned.plan else {
+        return Err(StepError::Batch);
+    };
+    let outputs = plan.model().outputs();
+    if outputs == 1 {
+        return Err(StepError::OneLogit);
+    }
+    let slots: Vec<usize> = (0..outputs).map(|k| plan.output_slot(k)).collect();
+    let mut published = Vec::new();
+    for answer in answers(key, planned, result)? {
+        // Of one sample each.
+        let index = answer.noted.first().map_or(0, |noted| noted.index);
+        let outcome = match label_of(key, &answer, plan.output_scale(), &slots) {
+            Ok(label) => PublishedOutcome::Label { label },
+            Err(error) => PublishedOutcome::Refused {
+                refused: error.to_string(),
+            },
+        };
+        published.push(PublishedLabel { index, outcome });
+    }
+    Ok(published)
+}
+
+/// The class of an answer, counted.
+fn label_of(
+    key: &mut SealedKey,
+    answer: &Answer,
+    scale: f64,
+    slots: &[usize],
+) -> Result<usize, PublishError<SealedError>> {
+    let params = key.params();
+    let limb = || vec![0; params.n()];
+    let ct = wire::read_ciphertext(params, &answer.objects, [limb(), limb()])?;
+    let found = ct.scale();
+    let [mut c0, c1] = ct.into_parts();
+    kernel::add(&mut c0, &answer.masks, params.prime(0)?.modulus());
+    let ct = Ciphertext::new(params, 0, found, c0, c1)?;
+    let (secret, noise_key) = (key.secret()?, key.noise_key());
+    let (mut scratch, mut values) = (limb(), vec![0.0; params.n()]);
+    publish_label(
+        params,
+        &secret,
+        &noise_key,
+        key,
+        &ct,
+        (0, scale),
+        slots,
+        &mut scratch,
+        &mut values,
+    )
+}

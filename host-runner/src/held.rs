@@ -1,0 +1,306 @@
+//! A file that one process holds, and replaces as a whole.
+//!
+//! The new content is written beside it, synced, locked and renamed over it, and the
+//! directory is synced. So a crash between any two system calls leaves the old content
+//! or the new one.
+//!
+//! The lock lies on the file itself and lasts until the next version stands in its
+//! place, locked. The directory is resolved when the file is opened. Under two names it
+//! could be replaced under one and kept under the other, so symbolic and hard links are
+//! refused, and before it is replaced, the file at the path must still be the one that
+//! is locked.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Why a file cannot be held or replaced.
+#[derive(Debug, thiserror::Error)]
+#[error("the {what} {} {problem}", path.display())]
+pub struct HeldError {
+    /// What it is, in a word.
+    pub what: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with a file that is to be held.
+#[derive(Debug)]
+pub enum Problem {
+    /// The file system does not do it.
+    System {
+        /// What was to be done.
+        doing: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+    /// Another process holds it.
+    InUse,
+    /// It has another name too, or is no file.
+    Link(&'static str),
+    /// Something else stands where it was when it was opened.
+    Replaced,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System { doing, error } => write!(f, "cannot be {doing}: {error}"),
+            Self::InUse => f.write_str("is in use by another process"),
+            Self::Link(what) => {
+                write!(
+                    f,
+                    "is {what}: name the file itself, which must have one name"
+                )
+            }
+            Self::Replaced => f.write_str("has been replaced or removed while it was in use"),
+        }
+    }
+}
+
+/// What tells a file from a copy of it: number and birth of its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Number of the inode; a number is given again once it is free.
+    pub inode: u64,
+    /// Nanoseconds from 1970 to its birth; 0 where the file system does not say.
+    pub born: u64,
+}
+
+impl Identity {
+    /// Of an open file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(file: &File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        let born = found.created().ok();
+        let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Self {
+            inode: inode(&found),
+            born: born.map_or(0, |time| time.as_nanos() as u64),
+        })
+    }
+}
+
+/// A file that is held.
+#[derive(Debug)]
+pub struct Held {
+    what: &'static str,
+    /// In a directory that is no link.
+    path: PathBuf,
+    /// The file at `path`, locked as long as this lives.
+    file: File,
+}
+
+impl Held {
+    /// Makes a file that there must not be yet, with what `content` makes for the file
+    /// that it will be. Nobody else may read it.
+    ///
+    /// # Errors
+    /// [`HeldError`].
+    pub fn create(
+        what: &'static str,
+        path: &Path,
+        content: impl FnOnce(&File) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, HeldError> {
+        let path = resolve(what, path)?;
+        let file =
+            store(&path, content, true).map_err(|error| system(what, &path, "made", error))?;
+        Ok(Self { what, path, file })
+    }
+
+    /// Opens a file and locks it.
+    ///
+    /// # Errors
+    /// [`HeldError`].
+    pub fn open(what: &'static str, path: &Path) -> Result<Self, HeldError> {
+        let path = resolve(what, path)?;
+        // Before it is opened: opening a pipe would wait for its other end.
+        check_name(what, &path)?;
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(|error| system(what, &path, "read", error))?;
+        let problem = match file.try_lock() {
+            Ok(()) => None,
+            Err(TryLockError::WouldBlock) => Some(Problem::InUse),
+            Err(TryLockError::Error(error)) => Some(Problem::System {
+                doing: "locked",
+                error,
+            }),
+        };
+        if let Some(problem) = problem {
+            return Err(HeldError {
+                what,
+                path,
+                problem,
+            });
+        }
+        let held = Self { what, path, file };
+        // Another process may have replaced it since it was opened.
+        held.check()?;
+        Ok(held)
+    }
+
+    /// The file's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its first bytes, `most` at most.
+    ///
+    /// # Errors
+    /// [`HeldError`].
+    pub fn read(&self, most: u64) -> Result<Vec<u8>, HeldError> {
+        let mut bytes = Vec::new();
+        let read = (&self.file).take(most).read_to_end(&mut bytes);
+        read.map_err(|error| system(self.what, &self.path, "read", error))?;
+        Ok(bytes)
+    }
+
+    /// Replaces it by what `content` makes for the file that it will be. When this
+    /// returns, that is durable; where it fails, it may be so or not.
+    ///
+    /// # Errors
+    /// [`HeldError`].
+    pub fn replace(
+        &mut self,
+        content: impl FnOnce(&File) -> io::Result<Vec<u8>>,
+    ) -> Result<(), HeldError> {
+        self.check()?;
+        // Locked before it stands there; the old one is let go afterwards.
+        self.file = store(&self.path, content, false)
+            .map_err(|error| system(self.what, &self.path, "written", error))?;
+        Ok(())
+    }
+
+    /// Checks that what stands at the path is the file that is held.
+    fn check(&self) -> Result<(), HeldError> {
+        let replaced = || HeldError {
+            what: self.what,
+            path: self.path.clone(),
+            problem: Problem::Replaced,
+        };
+        let found = check_name(self.what, &self.path).map_err(|error| match error.problem {
+            Problem::System { error, .. } if error.kind() == io::ErrorKind::NotFound => replaced(),
+            _ => error,
+        })?;
+        let held = self.file.metadata();
+        let held = held.map_err(|error| system(self.what, &self.path, "read", error))?;
+        if same(&found, &held) {
+            Ok(())
+        } else {
+            Err(replaced())
+        }
+    }
+}
+
+fn system(what: &'static str, path: &Path, doing: &'static str, error: io::Error) -> HeldError {
+    HeldError {
+        what,
+        path: path.to_owned(),
+        problem: Problem::System { doing, error },
+    }
+}
+
+/// The path with its directory resolved, so that it names one place for good.
+fn resolve(what: &'static str, path: &Path) -> Result<PathBuf, HeldError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().ok_or_else(|| {
+        let error = io::Error::from(io::ErrorKind::IsADirectory);
+        system(what, path, "found", error)
+    })?;
+    let folder = folder.canonicalize();
+    let folder = folder.map_err(|error| system(what, path, "found", error))?;
+    Ok(folder.join(name))
+}
+
+/// Checks that a path is a file with no other name; what is known of it.
+fn check_name(what: &'static str, path: &Path) -> Result<Metadata, HeldError> {
+    let found = std::fs::symlink_metadata(path);
+    let found = found.map_err(|error| system(what, path, "read", error))?;
+    let link = if found.is_symlink() {
+        "a symbolic link"
+    } else if !found.is_file() {
+        "no file"
+    } else if links(&found) > 1 {
+        // None is what another process has just replaced.
+        "a file with more names than this (hard links)"
+    } else {
+        return Ok(found);
+    };
+    Err(HeldError {
+        what,
+        path: path.to_owned(),
+        problem: Problem::Link(link),
+    })
+}
+
+#[cfg(unix)]
+fn links(found: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(found)
+}
+
+#[cfg(unix)]
+fn inode(found: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(found)
+}
+
+#[cfg(unix)]
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Elsewhere the standard library tells none of the three.
+#[cfg(not(unix))]
+const fn links(_: &Metadata) -> u64 {
+    1
+}
+
+#[cfg(not(unix))]
+const fn inode(_: &Metadata) -> u64 {
+    0
+}
+
+#[cfg(not(unix))]
+const fn same(_: &Metadata, _: &Metadata) -> bool {
+    true
+}
+
+/// Replaces the file as a whole, durably; the new one, locked. A temporary file is its
+/// owner's alone.
+fn store(
+    path: &Path,
+    content: impl FnOnce(&File) -> io::Result<Vec<u8>>,
+    new: bool,
+) -> io::Result<File> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let content = content(file.as_file())?;
+    file.write_all(&content)?;
+    file.as_file().sync_all()?;
+    file.as_file().try_lock()?;
+    let file = if new {
+        file.persist_noclobber(path)?
+    } else {
+        file.persist(path)?
+    };
+    // The rename itself lies in the directory.
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    Ok(file)
+}

@@ -1,0 +1,122 @@
+//! What the decryption of a result gave.
+
+use he_nn::clear;
+use serde::Serialize;
+
+use super::infer::{Classified, ImageReport, Outcome};
+use super::text::facts;
+use crate::files::{Opened, Planned};
+
+/// What `decrypt --json` writes.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpenedReport {
+    /// The model.
+    pub model: String,
+    /// The parameter set.
+    pub params: String,
+    /// Per sample, as `infer` has them; `seconds` are those of its decryption.
+    pub images: Vec<ImageReport>,
+    /// Share of answered samples classified right.
+    pub accuracy: f64,
+    /// Share of them classified right in the clear.
+    pub plain_accuracy: f64,
+    /// Those whose label differs between the two.
+    pub label_flips: usize,
+    /// What the plan says of the largest logit error.
+    pub allowed_error: f64,
+}
+
+impl OpenedReport {
+    /// Of the answers to a request.
+    #[must_use]
+    pub fn of(planned: &Planned<'_>, opened: Vec<Opened>) -> Self {
+        let images = opened.into_iter().map(|opened| ImageReport {
+            index: opened.index,
+            label: opened.label,
+            outcome: match opened.logits {
+                Err(refused) => Outcome::Refused { refused },
+                Ok(logits) => {
+                    let errors = logits.iter().zip(&opened.plain);
+                    let errors = errors.map(|(a, b)| (a - b).abs());
+                    Outcome::Classified(Classified {
+                        predicted: clear::class(&logits),
+                        plain_predicted: clear::class(&opened.plain),
+                        max_logit_error: errors.fold(0.0, f64::max),
+                        logits,
+                        seconds: opened.wall.as_secs_f64(),
+                    })
+                }
+            },
+        });
+        let images: Vec<ImageReport> = images.collect();
+        let share = |right: fn(&Classified) -> usize| {
+            let classified = images.iter().filter_map(|image| {
+                let label = usize::from(image.label);
+                Some(right(image.classified()?) == label)
+            });
+            let answered: Vec<bool> = classified.collect();
+            let count = answered.iter().filter(|&&right| right).count();
+            count as f64 / answered.len().max(1) as f64
+        };
+        let flips = images.iter().filter_map(ImageReport::classified);
+        let flips = flips.filter(|image| image.predicted != image.plain_predicted);
+        Self {
+            model: planned.model().name().to_owned(),
+            params: crate::planning::set_name(planned.params()),
+            accuracy: share(|image| image.predicted),
+            plain_accuracy: share(|image| image.plain_predicted),
+            label_flips: flips.count(),
+            allowed_error: planned.logit_error().six_sigma,
+            images,
+        }
+    }
+
+    /// Samples whose logits differ from those in the clear by more than the plan says:
+    /// index and error.
+    pub fn beyond_plan(&self) -> impl Iterator<Item = (usize, f64)> {
+        self.images.iter().filter_map(|image| {
+            let error = image.classified()?.max_logit_error;
+            (error > self.allowed_error).then_some((image.index, error))
+        })
+    }
+
+    /// Samples without an answer.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        let refused = self.images.iter().filter(|i| i.classified().is_none());
+        refused.count()
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for image in &self.images {
+            out.push_str(&match &image.outcome {
+                Outcome::Refused { refused } => {
+                    format!("sample {} was refused: {refused}\n", image.index)
+                }
+                Outcome::Classified(found) => format!(
+                    "sample {}: class {}, in the clear {}, label {}\n",
+                    image.index, found.predicted, found.plain_predicted, image.label
+                ),
+            });
+        }
+        let percent = |x: f64| format!("{:.2} %", 100.0 * x);
+        let errors = self.images.iter().filter_map(ImageReport::classified);
+        let error = errors.map(|i| i.max_logit_error).fold(0.0, f64::max);
+        let rows = [
+            ("model", self.model.clone()),
+            ("samples", self.images.len().to_string()),
+            ("refused", self.refused().to_string()),
+            ("accuracy, encrypted", percent(self.accuracy)),
+            ("accuracy, in the clear", percent(self.plain_accuracy)),
+            ("labels changed by encryption", self.label_flips.to_string()),
+            (
+                "largest logit error",
+                format!("{error:.4}, by the plan {:.4}", self.allowed_error),
+            ),
+        ];
+        format!("{out}{}", facts(&rows))
+    }
+}
