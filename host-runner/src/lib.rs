@@ -11,6 +11,7 @@
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
 //! | [`report`] | what runs and plans gave, as text and JSON |
 //! | [`budget`] | publications that are counted on disk |
+//! | [`receipts`] | digests of answers, by which others evaluate again |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`commands`] | the command line |
@@ -26,6 +27,7 @@ pub mod engine;
 pub mod evaluator;
 pub mod image;
 pub mod planning;
+pub mod receipts;
 pub mod report;
 pub mod sensor;
 pub mod service;
