@@ -13,6 +13,7 @@
 //! | [`budget`] | publications that are counted on disk |
 //! | [`files`] | keys, requests and results in files; what the steps over them do |
 //! | [`held`] | a file that one process holds, and replaces as a whole |
+//! | [`receipts`] | digests of answers, by which others evaluate again |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`commands`] | the command line |
@@ -30,6 +31,7 @@ pub mod files;
 pub mod held;
 pub mod image;
 pub mod planning;
+pub mod receipts;
 pub mod report;
 pub mod sensor;
 pub mod service;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "attack")]
 pub mod attack;
+pub mod audit;
 pub mod bench;
 pub mod decrypt;
 pub mod demo;
@@ -20,7 +21,6 @@ pub mod serve;
 pub mod show;
 pub mod train;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -28,6 +28,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use he_core::Params;
 use he_nn::bundled;
 use he_nn::data::{DataError, DataSet, Samples, Split};
+use he_nn::files;
 use he_nn::model::{Input, Model, ModelError, Sample};
 use he_nn::plan::{Packing, PlanError, WeightMode};
 
@@ -58,6 +59,8 @@ pub struct Arguments {
 pub enum Command {
     /// Remote encrypted inference.
     Infer(infer::InferArguments),
+    /// Evaluate answers again, from their receipts, and compare them to the bit.
+    Audit(audit::AuditArguments),
     /// Everything about an inference that is decided before it runs; exit
     /// status 2, with the reason, where it does not fit.
     Plan(plan::PlanArguments),
@@ -245,6 +248,34 @@ pub enum Failure {
         /// Of how many.
         of: usize,
     },
+    /// Answers that were not published.
+    #[error("{count} of {of} answers were not published: {sentence}")]
+    Unpublished {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// Why the first was not.
+        sentence: String,
+    },
+    /// Publication that could not be allowed.
+    #[error("--statistical-bits: {0}")]
+    Allowance(he_core::Error),
+    /// A receipt that cannot be read or written.
+    #[error(transparent)]
+    Receipt(#[from] crate::receipts::ReceiptError),
+    /// Answers that evaluation does not give.
+    #[error(
+        "{forged} of {of} answers are not what their requests evaluate to, and {failed} could not be evaluated: whoever gave them did not do the work, or changed it"
+    )]
+    Forged {
+        /// How many are another result.
+        forged: usize,
+        /// How many are unknown.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Logits further from those in the clear than the plan says.
     #[error(
         "the logits of {count} samples differ from those in the clear by more than the plan's {allowed:.4}, that of sample {index} by {error:.4}: the evaluator may have changed them, or the sample is unlike the training data"
@@ -374,19 +405,6 @@ pub enum Failure {
     /// There is no passphrase.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
-    /// Too few bits of statistical security.
-    #[error("a key that may publish so needs another --statistical-bits: {0}")]
-    Allowance(he_core::Error),
-    /// Results of which nothing is published.
-    #[error(
-        "of {count} of {of} results nothing was published, as the report says of each: make a new key, with more --publications"
-    )]
-    Unpublished {
-        /// How many.
-        count: usize,
-        /// Of how many.
-        of: usize,
-    },
     /// Results that were refused.
     #[error(
         "{count} of {of} results were refused, as the report says of each, and the key is retired: find out what the evaluator did, and make a new key"
@@ -414,7 +432,11 @@ impl Failure {
         match self {
             Self::Plan { .. } | Self::Unplanned { .. } => 2,
             Self::Evaluator(EvaluatorError::Plan(_)) => 2,
-            Self::Service(ServiceError::Plan(_) | ServiceError::Unserved { .. }) => 2,
+            Self::Service(
+                ServiceError::Plan(_)
+                | ServiceError::Unserved { .. }
+                | ServiceError::Publication(_),
+            ) => 2,
             _ => 1,
         }
     }
@@ -428,6 +450,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         None => demo::run(),
         Some(Command::Infer(arguments)) => infer::run(&arguments),
+        Some(Command::Audit(arguments)) => audit::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Keygen(arguments)) => keygen::run(&arguments),
         Some(Command::Encrypt(arguments)) => encrypt::run(&arguments),
@@ -446,6 +469,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }
+
+/// Bytes that no model of the format has: sixteen of the largest layers.
+const MAX_MODEL_BYTES: u64 = 1 << 32;
 
 /// The model of the firmware where none is named.
 const DEFAULT_MODEL: &str = "mnist-mlp64";
@@ -473,7 +499,7 @@ impl ModelFile {
             });
         }
         let path = PathBuf::from(&name);
-        match fs::read(&path) {
+        match files::read(&path, MAX_MODEL_BYTES) {
             Ok(bytes) => Ok(Self {
                 bytes,
                 name,

@@ -1,9 +1,9 @@
 //! Reports of runs and plans: for people as text, for programs as JSON.
 
 pub mod infer;
+pub mod opened;
 #[cfg(feature = "attack")]
 pub mod page;
-pub mod opened;
 pub mod plan;
 pub mod steps;
 pub mod text;
