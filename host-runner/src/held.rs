@@ -2,7 +2,8 @@
 //!
 //! The new content is written beside it, synced, locked and renamed over it, and the
 //! directory is synced. So a crash between any two system calls leaves the old content
-//! or the new one.
+//! or the new one. What it may also leave beside it, a new version that did not come into
+//! its place, is removed when the file is opened next, and not opened itself.
 //!
 //! The lock lies on the file itself and lasts until the next version stands in its
 //! place, locked. The directory is resolved when the file is opened. Under two names it
@@ -122,6 +123,13 @@ impl Held {
         let path = resolve(what, path)?;
         // Before it is opened: opening a pipe would wait for its other end.
         check_name(what, &path)?;
+        if is_left_over(&path, None) {
+            return Err(HeldError {
+                what,
+                path,
+                problem: Problem::Link("what a process left behind that was ended"),
+            });
+        }
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| system(what, &path, "read", error))?;
         let problem = match file.try_lock() {
@@ -142,6 +150,8 @@ impl Held {
         let held = Self { what, path, file };
         // Another process may have replaced it since it was opened.
         held.check()?;
+        // Who replaces it holds the lock: what lies there is nobody's.
+        remove_left_overs(&held.path);
         Ok(held)
     }
 
@@ -281,15 +291,49 @@ const fn same(_: &Metadata, _: &Metadata) -> bool {
     true
 }
 
-/// Replaces the file as a whole, durably; the new one, locked. A temporary file is its
-/// owner's alone.
+/// Around the name of a file in that of its next version.
+const BEFORE: &str = ".";
+const AFTER: &str = ".next";
+
+/// Whether a path is a version of a file that did not come into its place: of the file
+/// called so, if a name is given.
+fn is_left_over(path: &Path, name: Option<&str>) -> bool {
+    let found = path.file_name().unwrap_or_default().to_string_lossy();
+    let found = found.strip_prefix(BEFORE);
+    let Some(found) = found.and_then(|found| found.strip_suffix(AFTER)) else {
+        return false;
+    };
+    // What follows the name has no dot: `.key.new.x.next` is none of `key`.
+    let of = found.rsplit_once('.').map(|(name, _)| name);
+    name.is_none_or(|name| of == Some(name))
+}
+
+/// Removes such versions, as far as that is possible.
+fn remove_left_overs(path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(entries) = path.parent().and_then(|folder| folder.read_dir().ok()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if is_left_over(&entry.path(), Some(&name)) {
+            // Where it stays, it is still not opened.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Replaces the file as a whole, durably; the new one, locked. It is its owner's alone.
 fn store(
     path: &Path,
     content: impl FnOnce(&File) -> io::Result<Vec<u8>>,
     new: bool,
 ) -> io::Result<File> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut file = tempfile::Builder::new()
+        .prefix(&format!("{BEFORE}{name}."))
+        .suffix(AFTER)
+        .tempfile_in(folder)?;
     let content = content(file.as_file())?;
     file.write_all(&content)?;
     file.as_file().sync_all()?;
@@ -303,4 +347,41 @@ fn store(
     #[cfg(unix)]
     File::open(folder)?.sync_all()?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What another file's next version is called is left alone, and so is everything else.
+    #[test]
+    fn only_next_versions_of_the_file_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        drop(Held::create("key", &path, |_| Ok(vec![1])).unwrap());
+        for name in [
+            ".key.ab.next",
+            ".key.new.ab.next",
+            ".keys.ab.next",
+            "key.ab.next",
+        ] {
+            std::fs::write(folder.path().join(name), [2]).unwrap();
+        }
+        let opened = (0..1000).find_map(|_| {
+            let opened = Held::open("key", &path);
+            // A process that another test starts may hold the lock for a moment.
+            std::thread::sleep(std::time::Duration::from_millis(
+                u64::from(opened.is_err()) * 5,
+            ));
+            opened.ok()
+        });
+        assert_eq!(opened.unwrap().read(9).unwrap(), [1]);
+        let left = std::fs::read_dir(folder.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [".key.new.ab.next", ".keys.ab.next", "key", "key.ab.next"]
+        );
+    }
 }

@@ -196,7 +196,7 @@ fn four_processes_and_two_directories() {
     let model = model.to_str().unwrap().to_owned();
     for (file, kind, fact) in [
         (&key, "a sealed secret key", "3 of 3 spent"),
-        (&keys, "keys of an evaluator", "seeded, level"),
+        (&keys, "an evaluator's file of keys", "seeded, level"),
         (&sent, "a request", "mnist-mlp64"),
         (&received, "a result", "5 of two parts, level 0"),
         (&note, "a client's note of a request", "sealed"),

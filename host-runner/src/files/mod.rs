@@ -107,7 +107,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SealedKey => "a sealed secret key",
-            Self::EvaluationKeys => "keys of an evaluator",
+            Self::EvaluationKeys => "an evaluator's file of keys",
             Self::Request => "a request",
             Self::Result => "a result",
             Self::Note => "a client's note of a request",

@@ -23,7 +23,10 @@
 //! What puts inode and birth back too: an older state of the whole file system (a
 //! snapshot, a disk image, a virtual machine), or whoever may write to the disk below the
 //! file system or set the clock to the tick and meet a free inode. Two machines that run
-//! from one image both have the key. Where a file system does not tell births, inodes
+//! from one image both have the key. A process that is killed in the middle leaves the next
+//! version beside the file, which is removed at the next opening ([`crate::held`]); whoever
+//! kills it, takes that version away before and swaps the two later has two counts, and so
+//! has whoever links the old version in the moment between its check and its end. Where a file system does not tell births, inodes
 //! alone are compared, whose numbers are given again. Whoever can do that has the key
 //! holder's machine; who must stand it needs a counter outside of it, in hardware.
 //!

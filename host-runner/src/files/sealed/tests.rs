@@ -412,6 +412,13 @@ fn a_process_killed_at_any_moment_has_counted_what_it_published() {
     assert!(published > 0 && spent > 0);
 }
 
+/// What lies beside a key.
+fn beside(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|found| found != path).collect()
+}
+
 /// System calls of opening, counting and publishing; those that a machine does not have
 /// are left out (`?`).
 const CALLS: [&str; 16] = [
@@ -446,7 +453,8 @@ fn a_process_killed_before_every_system_call_has_counted_what_it_published() {
         return;
     }
     let (_folder, path) = made(1_000_000);
-    let (mut published, mut spent, mut kills, mut both) = (0, 0, 0, [false; 2]);
+    let (mut published, mut spent, mut kills, mut left) = (0, 0, 0, 0);
+    let mut both = [false; 2];
     for call in CALLS {
         for nth in 1.. {
             let output = Command::new("strace")
@@ -467,7 +475,14 @@ fn a_process_killed_before_every_system_call_has_counted_what_it_published() {
                 .unwrap();
             published += publications(&output.stdout);
             let before = spent;
+            // What it left behind is no second key, and goes.
+            for version in beside(&path) {
+                let refused = refusal(&version);
+                assert!(matches!(refused, SealedError::Held(_)), "{refused}");
+                left += 1;
+            }
             spent = reopen(&path).head().spent;
+            assert!(beside(&path).is_empty(), "{call} {nth}");
             assert!(published <= spent, "{call} {nth}: {published} of {spent}");
             assert!(spent - before <= 1, "{call} {nth}");
             if output.status.success() {
@@ -479,6 +494,10 @@ fn a_process_killed_before_every_system_call_has_counted_what_it_published() {
     }
     // Before the count and after it.
     assert!(kills > 40 && both == [true; 2], "{kills} kills, {both:?}");
+    assert!(
+        left > 0,
+        "no kill came between a new version and its renaming"
+    );
 }
 
 #[test]
