@@ -662,13 +662,23 @@ mod tests {
 
     #[test]
     fn a_header_that_claims_too_much_is_only_cut_short() {
-        let mut bytes = images(1);
-        bytes[4..8].fill(0xff);
-        let error = parse_bytes(&bytes, &labels(&[0])).unwrap_err();
+        let claiming = |count: u32| {
+            let mut bytes = images(1);
+            bytes[4..8].copy_from_slice(&count.to_be_bytes());
+            parse_bytes(&bytes, &labels(&[0])).unwrap_err()
+        };
+        let most = claiming(MAX_SAMPLES);
         assert!(
-            matches!(error, DataError::CutShort { got: 800, .. }),
-            "{error}"
+            matches!(most, DataError::CutShort { got: 800, .. }),
+            "{most}"
         );
+        for count in [MAX_SAMPLES + 1, u32::MAX] {
+            let error = claiming(count);
+            assert!(
+                matches!(error, DataError::Many { got, .. } if got == count),
+                "{error}"
+            );
+        }
     }
 
     #[test]
