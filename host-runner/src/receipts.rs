@@ -442,3 +442,71 @@ fn set(name: &str) -> Option<&'static Params> {
     all.copied()
         .find(|params| planning::set_name(params) == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_that_of_other_programs_and_is_read_as_it_is_written() {
+        // `printf abc | sha256sum`.
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let digest = Digest::of(b"abc");
+        assert_eq!(digest.to_string(), known);
+        assert_eq!(Digest::try_from(known.to_owned()), Ok(digest));
+        for wrong in [
+            "",
+            &known[1..],
+            &known.to_uppercase(),
+            &known.replace('b', "g"),
+        ] {
+            assert!(Digest::try_from(wrong.to_owned()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_are_no_receipts_is_refused_by_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("receipts");
+        let digest = Digest::of(b"");
+        let of_image = |version| OfImage {
+            index: 7,
+            receipt: Receipt {
+                version,
+                params: "n4096-depth3".to_owned(),
+                program: digest,
+                model: None,
+                weights: Some(digest),
+                keys: digest,
+                input: digest,
+                output: digest,
+            },
+        };
+        let sound = lines(&[of_image(VERSION), of_image(VERSION)]).unwrap();
+        fs::write(&path, &sound).unwrap();
+        assert_eq!(read(&path).unwrap(), [of_image(VERSION), of_image(VERSION)]);
+        fs::write(&path, "").unwrap();
+        assert!(matches!(read(&path), Err(ReceiptError::Empty(_))));
+        let later = lines(&[of_image(VERSION + 1)]).unwrap();
+        for wrong in [
+            later.as_str(),
+            "{}\n",
+            "\u{fffd}\n",
+            &sound[..sound.len() / 4],
+        ] {
+            let text = lines(&[of_image(VERSION)]).unwrap() + wrong;
+            fs::write(&path, text).unwrap();
+            let refusal = read(&path).unwrap_err();
+            assert!(
+                matches!(refusal, ReceiptError::Line { line: 2, .. }),
+                "{refusal}"
+            );
+        }
+        // What is named and not there.
+        let model = he_nn::bundled::model("mnist-mlp64").unwrap();
+        let parsed = Model::parse(model).unwrap();
+        let mut auditor = Auditor::new(folder.path(), parsed, model);
+        let refusal = auditor.audit(&of_image(VERSION).receipt).unwrap_err();
+        assert!(matches!(refusal, ReceiptError::File { .. }), "{refusal}");
+    }
+}

@@ -8,6 +8,7 @@ use he_nn::bundled;
 use he_nn::model::{Input, Model, Sample};
 use he_nn::plan::{Packing, WeightMode};
 use host_runner::budget::{BudgetError, FileBudget};
+use host_runner::client::ClientError;
 use host_runner::client::publication::{Form, PublicationError, Published, Terms};
 use host_runner::device::log::LogSink;
 use host_runner::device::{Device, Opening};
@@ -173,6 +174,25 @@ fn values_beyond_the_room_beside_the_noise_are_not_published() {
         );
     }
     assert_eq!(service.publications(), Some((2, 0)));
+}
+
+/// At the wide scale of what is published an input beyond the encoder's range is refused
+/// like any other, and the others of its batch are published.
+#[test]
+fn inputs_beyond_the_encoder_do_not_end_a_run() {
+    let mut rows = rows(1500);
+    for row in rows.iter_mut().skip(1) {
+        row[5] = 99999.0;
+    }
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    let mut service = open("pima-logreg", Packing::Batch, terms(Form::Values, 1)).unwrap();
+    let mut answers = service.infer(&samples, &mut ()).unwrap().into_iter();
+    let first = answers.next().unwrap().unwrap();
+    assert!(matches!(first.handed_on.published, Some(Ok(_))));
+    for answer in answers {
+        let refusal = answer.unwrap_err();
+        assert!(matches!(refusal, ClientError::Sample(_)), "{refusal}");
+    }
 }
 
 /// With the worst case, which the noise must hide, and what would help.

@@ -148,6 +148,7 @@ impl Lab {
         assert!(d.fill() < 0.5, "the test's values are too large");
         let tolerance = x.bound() / scale + 1e-12 * largest(&x.values);
         assert!((d.noise().bound * scale / x.bound() - 1.0).abs() < 1e-12);
+        assert!((d.noise().sigma * scale / x.ct.noise().sigma - 1.0).abs() < 1e-12);
         assert!(largest(&x.values) <= x.magnitude() * (1.0 + 1e-9));
         // A bound that nothing can exceed would test nothing.
         assert!(tolerance < 0.02, "tolerance {tolerance}");

@@ -955,8 +955,10 @@ mod tests {
             &flood,
             1,
         ));
+        // In the lower half of its bits and in the upper.
         let near = f64::from_bits(SCALE.to_bits() + 1);
         all.push(first(&N64, 2, parts(), near, &flood, 1));
+        all.push(first(&N64, 2, parts(), 2.0 * SCALE, &flood, 1));
         all.push(first(
             &N64,
             2,
@@ -980,6 +982,16 @@ mod tests {
         all.push(key.stream(&N64, &three, SCALE, &flood).next_u64());
         let different: std::collections::BTreeSet<u64> = all.iter().copied().collect();
         assert_eq!(different.len(), all.len());
+    }
+
+    /// Its memory, which outlives it here, holds nothing of it.
+    #[test]
+    fn a_noise_key_is_erased_when_it_is_dropped() {
+        let mut key = core::mem::ManuallyDrop::new(NoiseKey::new([7; 32]));
+        assert!(key.0.starts_with(&[7; 32]));
+        // SAFETY: it is dropped once, and what is looked at afterwards are bytes.
+        unsafe { core::mem::ManuallyDrop::drop(&mut key) };
+        assert_eq!(key.0, [0; 64]);
     }
 
     /// The noise is made for the error and the rounding of the exact result, however

@@ -6,7 +6,7 @@
 //! is enough that all slots do.
 
 use super::batch::BatchPlan;
-use super::{Form, LinearMap, Plan, Step};
+use super::{ENCODED_LOG2, Form, LinearMap, Plan, Step};
 use he_core::params::Params;
 
 /// Of half the modulus, what values may take: the rest is for errors.
@@ -177,10 +177,13 @@ fn beside_rows(map: &LinearMap<'_>, period: usize, slots: usize, inputs: &[f64])
 }
 
 impl BatchPlan<'_> {
-    /// How large inputs may be, as the first layer sees them.
+    /// How large inputs may be, as the first layer sees them: of the modulus, and of what
+    /// is encoded.
     #[must_use]
     pub fn input_limit(&self) -> f64 {
-        room(self.params(), self.input_level(), self.input_scale())
+        let scale = self.input_scale();
+        let encoded = libm::exp2(ENCODED_LOG2) / scale;
+        libm::fmin(room(self.params(), self.input_level(), scale), encoded)
     }
 
     /// How large the results of a layer may be.
