@@ -29,12 +29,13 @@ use rand_core::{Rng, SeedableRng};
 use crate::attack::{Attack, AttackError, Case, Control, Must, Outcome};
 use crate::record::Finding;
 use crate::stats::{Estimate, wilson};
-use crate::target::{Answers, Grants, Rows, Target, View};
+use crate::target::{Access, Answers, Grants, Rows, Target, View};
 
 use stand_in::{Flaw, StandIn};
 
-/// Evaluations whose bytes are in memory at once.
+/// Evaluations whose bytes are in memory at once, and those of which only numbers are.
 const BATCH: usize = 16;
+const BATCH_OF_NUMBERS: usize = 512;
 
 /// What an attacker concludes from evaluations: it learns on some whose bit it knows,
 /// and then scores others. Positive speaks for 1.
@@ -79,9 +80,13 @@ fn play(
 ) -> Result<Vec<(&'static str, Estimate)>, AttackError> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut right = vec![0; distinguishers.len()];
+    let batch = match asked.contains(Access::Ciphertexts) {
+        true => BATCH,
+        false => BATCH_OF_NUMBERS,
+    };
     for (count, known) in [(trials.known, true), (trials.guessed, false)] {
         let bits: Vec<bool> = (0..count).map(|_| rng.next_u32() & 1 == 1).collect();
-        for part in bits.chunks(BATCH) {
+        for part in bits.chunks(batch) {
             let rows: Vec<usize> = part.iter().map(|&bit| usize::from(bit)).collect();
             let answers = target.observe(&pair.inputs.select(&rows), asked)?;
             for (index, &bit) in part.iter().enumerate() {

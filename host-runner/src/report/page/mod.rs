@@ -205,7 +205,7 @@ fn about(table: Table) -> (&'static str, &'static str) {
             "The paper gives neither widths nor numbers of samples. Its membership rows come out \
              with a threshold of .5 on 100 members and 100 others, nearly all of whom are called \
              members; ours is fixed on shadow models, and members and others are drawn from one \
-             pool. Its five points between the networks in extraction do not appear.",
+             pool.",
         ),
         paper::SHIN_1 => (
             "The network for MNIST, parameters",
