@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Parser;
-use host_runner::commands::{self, Arguments};
+use host_runner::commands::{self, Arguments, output};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -34,8 +34,7 @@ fn usage(error: &clap::Error) -> String {
     format!("{reason}; see `he-edge --help`")
 }
 
-#[expect(clippy::print_stderr, reason = "this is where errors are printed")]
 fn report(error: &dyn Display, status: u8) -> ExitCode {
-    eprintln!("he-edge: {error}");
+    output::say(format_args!("he-edge: {error}"));
     ExitCode::from(status)
 }

@@ -14,7 +14,7 @@ use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 
-use crate::client::{BatchClient, Bytes, Client, ClientError, Inference};
+use crate::client::{self, BatchClient, Bytes, Client, ClientError, Inference};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Connection, Device, DeviceError, Opening, Transport};
 use crate::engine::batch::BatchEngine;
@@ -47,6 +47,9 @@ pub enum ServiceError {
     /// A board nobody knows.
     #[error(transparent)]
     Board(#[from] boards::UnknownBoard),
+    /// The process is to end.
+    #[error("interrupted: run again")]
+    Interrupted,
     /// A way of running that there is not.
     #[error("there is no {what}: use {instead}")]
     Unserved {
@@ -55,6 +58,29 @@ pub enum ServiceError {
         /// What there is.
         instead: &'static str,
     },
+}
+
+impl ServiceError {
+    /// Whether the link or the device behind it failed for now.
+    #[must_use]
+    pub const fn is_of_link(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_of_link(),
+            Self::Device(error) => error.is_of_link(),
+            _ => false,
+        }
+    }
+
+    /// Whether the device has to be opened again.
+    #[must_use]
+    pub const fn is_of_absence(&self) -> bool {
+        match self {
+            Self::Client(ClientError::Device(error)) | Self::Device(error) => error.is_of_absence(),
+            // It closes the connection, too.
+            Self::Client(error) => error.is_busy(),
+            _ => false,
+        }
+    }
 }
 
 /// What a service evaluates, and how.
@@ -98,6 +124,24 @@ pub trait Service {
         samples: &[Sample<'_>],
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError>;
+
+    /// Whether a link lies in between, whose faults pass.
+    fn is_linked(&self) -> bool {
+        false
+    }
+
+    /// Whether the same samples may be answered when they are tried again.
+    fn may_recover(&self, error: &ServiceError) -> bool {
+        self.is_linked() && error.is_of_link()
+    }
+
+    /// Opens the device again.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; where nothing is opened, nothing is done.
+    fn reopen(&mut self) -> Result<(), ServiceError> {
+        Ok(())
+    }
 }
 
 /// What became of a sample.
@@ -117,8 +161,19 @@ pub struct Request<'a> {
     pub trace: bool,
     /// Share of the answers of a device that are evaluated again, from 0 to 1.
     pub audit: f64,
+    /// How long a device may take.
+    pub limits: Limits,
     /// How a device is opened.
     pub opening: Opening<'a>,
+}
+
+/// How long a device may take; what serves where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// For one message.
+    pub patience: Option<Duration>,
+    /// For a whole inference.
+    pub deadline: Option<Duration>,
 }
 
 /// Opens a service for a network.
@@ -136,7 +191,8 @@ pub fn open<'m>(
         packing,
         trace,
         audit,
-        opening,
+        limits,
+        mut opening,
     } = request;
     match (packing, device) {
         (Packing::Batch, _) if trace => Err(ServiceError::Unserved {
@@ -162,23 +218,38 @@ pub fn open<'m>(
         (Packing::Latency, Device::InProcess) => {
             // What is traced is the session of a board, in a thread of this process.
             let plan = planning::plan(params, model, weights, Target::STREAM)?;
-            let link = evaluator::in_process(&plan)?;
-            let link: Box<dyn Transport> = Box::new(link);
-            Ok(Box::new(Remote::new(
-                plan,
-                Connection::new(link),
-                trace,
-                audit,
-            )?))
+            let of_plan = plan.clone();
+            let open = move || {
+                let link: Box<dyn Transport> = Box::new(evaluator::in_process(&of_plan)?);
+                Ok(Connection::new(link))
+            };
+            let mut remote = Remote::new(plan, open()?, trace, audit)?.reopened_by(open);
+            remote.limit(limits);
+            Ok(Box::new(remote))
         }
         (Packing::Latency, _) => {
             let (target, link) = opening.begin(device)?;
             let plan = planning::plan(params, model, weights, target)?;
+            let image = match link {
+                Some(_) => None,
+                None => Some(opening.build(device, plan.params(), weights, trace)?),
+            };
+            let reach = opening.reach(device, image);
             let link = match link {
                 Some(link) => link,
-                None => opening.start(device, plan.params(), weights, trace)?,
+                None => reach.open()?,
             };
-            Ok(Box::new(Remote::new(plan, link, trace, audit)?))
+            let limits = Limits {
+                deadline: limits.deadline.or(match device {
+                    Device::Serial { baud, .. } => Some(client::deadline(&plan, *baud)),
+                    _ => None,
+                }),
+                ..limits
+            };
+            let remote = Remote::new(plan, link, trace, audit)?;
+            let mut remote = remote.reopened_by(move || Ok(reach.open()?));
+            remote.limit(limits);
+            Ok(Box::new(remote))
         }
     }
 }
@@ -294,16 +365,10 @@ impl Service for InMemory<'_> {
     fn infer(
         &mut self,
         samples: &[Sample<'_>],
-        progress: &mut dyn Progress,
+        _: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
-        progress.start(samples.len() as u64);
-        let mut answers = Vec::with_capacity(samples.len());
-        for &sample in samples {
-            let answer = self.answer(sample);
-            answers.push(of_sample(answer)?);
-            progress.advance(1);
-        }
-        Ok(answers)
+        let answers = samples.iter().map(|&sample| of_sample(self.answer(sample)));
+        answers.collect()
     }
 }
 
@@ -482,7 +547,13 @@ pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
     audit: f64,
     /// With the client's keys, once it is needed.
     engine: Option<Engine>,
+    open: Option<Opener<'m, T>>,
+    /// Something came from the device at some time.
+    is_heard: bool,
 }
+
+/// Opens a device again.
+type Opener<'m, T> = Box<dyn FnMut() -> Result<Connection<T>, ServiceError> + 'm>;
 
 impl<'m, T: Transport> Remote<'m, T> {
     /// Makes keys for an evaluator that has the plan. A share `audit` of its answers is
@@ -505,7 +576,30 @@ impl<'m, T: Transport> Remote<'m, T> {
             deployment,
             audit,
             engine: None,
+            open: None,
+            is_heard: false,
         })
+    }
+
+    /// With a way to open the device again after it failed. Keys are sent with every
+    /// sample, so it needs nothing else.
+    #[must_use]
+    pub fn reopened_by(
+        mut self,
+        open: impl FnMut() -> Result<Connection<T>, ServiceError> + 'm,
+    ) -> Self {
+        self.open = Some(Box::new(open));
+        self
+    }
+
+    /// Changes how long the device may take.
+    pub fn limit(&mut self, limits: Limits) {
+        if let Some(patience) = limits.patience {
+            self.client.set_patience(patience);
+        }
+        if let Some(deadline) = limits.deadline {
+            self.client.set_deadline(deadline);
+        }
     }
 
     /// One sample, from its encryption to its logits.
@@ -559,11 +653,27 @@ impl<T: Transport> Service for Remote<'_, T> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         let mut answers = Vec::with_capacity(samples.len());
-        for (done, &sample) in samples.iter().enumerate() {
-            progress.note(&format!("sample {} of {}", done + 1, samples.len()));
+        for &sample in samples {
             let answer = self.answer(sample, progress);
+            self.is_heard |= self.link.traffic().down > 0;
             answers.push(of_sample(answer)?);
         }
         Ok(answers)
+    }
+
+    fn is_linked(&self) -> bool {
+        true
+    }
+
+    /// Who has never said anything is not there.
+    fn may_recover(&self, error: &ServiceError) -> bool {
+        error.is_of_link() && (self.is_heard || !error.is_of_absence())
+    }
+
+    fn reopen(&mut self) -> Result<(), ServiceError> {
+        if let Some(open) = &mut self.open {
+            self.link = open()?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,212 @@
+//! Processes that are killed at any moment lose no finished image: `infer --resume` goes
+//! on, and a client goes on with a server that comes back.
+//!
+//! With HE_EDGE_LONG at two hundred moments.
+#![cfg(unix)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
+use he_edge_tests::assert_one_sentence;
+use he_edge_tests::command::binary;
+use he_nn::model::{Input, Model};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const MODEL: &str = "pima-logreg";
+
+const IMAGES: usize = 50;
+
+/// No run takes longer.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A table of rows like those of training.
+fn table(directory: &Path) {
+    let model = Model::parse(he_nn::bundled::model(MODEL).unwrap()).unwrap();
+    let Input::Features { means, deviations } = model.input() else {
+        panic!("{MODEL} takes features");
+    };
+    let features: Vec<(f32, f32)> = means.iter().zip(deviations.iter()).collect();
+    let mut text = String::new();
+    for at in 0..4 * IMAGES {
+        for (of, (mean, deviation)) in features.iter().enumerate() {
+            let away = ((at * 7 + of * 3) % 23) as f32 / 11.0 - 1.0;
+            text.push_str(&format!("{},", mean + away * deviation));
+        }
+        text.push_str(&format!("{}\n", at % 2));
+    }
+    fs::write(directory.join("pima-indians-diabetes.csv"), text).unwrap();
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Its status and what it said on standard error.
+    fn end(&mut self) -> (ExitStatus, String) {
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begin.elapsed() < LIMIT, "it does not end");
+            thread::sleep(Duration::from_millis(5));
+        };
+        let mut said = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            stderr.read_to_string(&mut said).unwrap();
+        }
+        (status, said)
+    }
+}
+
+/// A server at an address, and the address it got.
+fn serve(address: &str) -> (Process, String) {
+    let child = Command::new(binary())
+        .args(["serve", "--model", MODEL, "--listen", address])
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut process = Process(child.unwrap());
+    let mut stderr = BufReader::new(process.0.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let address = line.split_whitespace().last().unwrap_or_default();
+    assert!(line.contains(" at "), "{line}");
+    (process, address.to_owned())
+}
+
+fn infer(address: &str, directory: &Path, more: &[&str]) -> Process {
+    let child = Command::new(binary())
+        .args(["infer", "--model", MODEL, "--split", "train"])
+        .args(["--count", &IMAGES.to_string()])
+        .args(["--device", &format!("tcp:{address}")])
+        .arg("--data")
+        .arg(directory)
+        .args(["--resume", "ledger", "--json", "out.json"])
+        .args(more)
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    Process(child.unwrap())
+}
+
+/// The document of a run, whose images are there once, and right.
+fn document(directory: &Path) -> Value {
+    let text = fs::read_to_string(directory.join("out.json")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let images = document["images"].as_array().unwrap();
+    let indices: BTreeSet<u64> = images
+        .iter()
+        .map(|i| i["index"].as_u64().unwrap())
+        .collect();
+    assert_eq!(indices.len(), images.len(), "answered twice");
+    for image in images {
+        assert_eq!(image["predicted"], image["plain_predicted"], "{image}");
+    }
+    let ledger = fs::read_to_string(directory.join("ledger")).unwrap();
+    assert_eq!(ledger.lines().count(), 1 + images.len());
+    document
+}
+
+#[test]
+fn kills_at_any_moment_cost_no_image() {
+    let moments = match std::env::var_os("HE_EDGE_LONG") {
+        Some(_) => 200,
+        None => 20,
+    };
+    let mut rng = ChaCha8Rng::from_seed([5; 32]);
+    let directory = TempDir::new().unwrap();
+    table(directory.path());
+    let (mut server, address) = serve("127.0.0.1:0");
+    let (mut kills, mut runs, mut retries) = ([0, 0], 0, 0);
+    let mut client = infer(&address, directory.path(), &[]);
+    while kills[0] + kills[1] < moments || runs == 0 {
+        let moment = Duration::from_millis(rng.next_u64() % 400);
+        let begin = Instant::now();
+        while begin.elapsed() < moment && client.0.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if client.0.try_wait().unwrap().is_some() {
+            let (status, said) = client.end();
+            assert!(status.success(), "{said}");
+            let document = document(directory.path());
+            assert_eq!(document["images"].as_array().unwrap().len(), IMAGES);
+            assert_eq!(document["unfinished"], 0);
+            retries += document["retries"].as_u64().unwrap();
+            runs += 1;
+            fs::remove_file(directory.path().join("ledger")).unwrap();
+            fs::remove_file(directory.path().join("out.json")).unwrap();
+            client = infer(&address, directory.path(), &[]);
+        } else if kills[0] + kills[1] < moments {
+            let which = (rng.next_u64() % 2) as usize;
+            kills[which] += 1;
+            if which == 0 {
+                drop(client);
+                client = infer(&address, directory.path(), &[]);
+            } else {
+                drop(server);
+                server = serve(&address).0;
+            }
+        }
+    }
+    let [clients, servers] = kills;
+    println!(
+        "{runs} runs of {IMAGES} through {clients} kills of the client and {servers} of the server, tried again {retries} times"
+    );
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_is_finished() {
+    let directory = TempDir::new().unwrap();
+    table(directory.path());
+    let (mut server, address) = serve("127.0.0.1:0");
+    let mut client = infer(&address, directory.path(), &[]);
+    let ledger = directory.path().join("ledger");
+    let begin = Instant::now();
+    while fs::read(&ledger).map_or(0, |text| text.iter().filter(|&&b| b == b'\n').count()) < 4 {
+        assert!(begin.elapsed() < LIMIT);
+        thread::sleep(Duration::from_millis(1));
+    }
+    client.signal("TERM");
+    let (status, said) = client.end();
+    let partial = document(directory.path());
+    let finished = partial["images"].as_array().unwrap().len();
+    if finished < IMAGES {
+        assert_eq!(status.code(), Some(1), "{said}");
+        let sentence = said.trim_end().strip_prefix("he-edge: ").unwrap();
+        assert_one_sentence("interrupted", &sentence);
+        assert!(sentence.contains("goes on from ledger"), "{sentence}");
+        assert!(
+            sentence.contains(&format!("{finished} of {IMAGES}")),
+            "{sentence}"
+        );
+        assert_eq!(partial["unfinished"], IMAGES - finished);
+    }
+    let (status, said) = infer(&address, directory.path(), &[]).end();
+    assert!(status.success(), "{said}");
+    assert_eq!(document(directory.path())["unfinished"], 0);
+    // A server that is told to end does so, and that is no failure.
+    server.signal("TERM");
+    assert!(server.end().0.success());
+}
