@@ -9,7 +9,7 @@ use he_core::ckks::decrypt::decrypt;
 use he_core::rlwe::{SecretKey, expand_c1};
 use he_core::wire;
 use he_nn::link::DELIMITER;
-use he_nn::message::{CHUNK_COEFFS, Fault, Memory, TimeUnit};
+use he_nn::message::{self, CHUNK_COEFFS, Fault, Memory, TimeUnit};
 use he_nn::sensor::{
     ENTROPY_BYTES, MAX_VALUES, Platform, Refusal, Reply, Request, SENSOR_VERSION, Sensor, Times,
     absorb, arena_words, value_bytes,
@@ -29,6 +29,14 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Why there is no ciphertext. One sentence each; what to do is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
+    /// The device runs something else.
+    #[error(
+        "{device} is an evaluator and no sensor: use `he-edge infer` with it, or put the sensor's firmware on it"
+    )]
+    Evaluator {
+        /// The device.
+        device: String,
+    },
     /// The link failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -212,6 +220,14 @@ impl<T: Transport> Line<T> {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let card = link.receive_frame(left, |frame| {
+                // It reads the greeting as its own, of another version.
+                if let Ok(message::Reply::Refused(message::Refusal::Version { .. })) =
+                    frame.decode()
+                    && frame.decode::<Reply<'_>>().is_err()
+                {
+                    let device = device.clone();
+                    return Ok(Err(SensorError::Evaluator { device }));
+                }
                 Ok(match frame.decode()? {
                     Reply::Hello(card) => Ok((card.params, printable(card.board), card.unit)),
                     other => Err(unexpected(&device, "a greeting", &other)),
@@ -235,10 +251,11 @@ impl<T: Transport> Line<T> {
                     });
                 }
                 Ok(Err(
-                    error @ SensorError::Refused {
+                    error @ (SensorError::Evaluator { .. }
+                    | SensorError::Refused {
                         reason: RefusalSentence(Refusal::Version { .. }),
                         ..
-                    },
+                    }),
                 )) => return Err(error),
                 // Replies to what went before, whole or cut off.
                 Ok(Err(_)) | Err(DeviceError::Link { .. }) if !left.is_zero() => {}

@@ -4,9 +4,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use assert_cmd::Command;

@@ -35,7 +35,7 @@ pub struct InferArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
-    /// The parameter set; one that serves if left out.
+    /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
     /// Directory of the IDX files or the table, or of several data sets, of which
@@ -46,10 +46,10 @@ pub struct InferArguments {
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitName,
     /// How many images.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// First image.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub offset: usize,
     /// How the evaluator holds its weights.
     #[arg(long, default_value = "plain", value_parser = weight_modes())]
@@ -65,7 +65,7 @@ pub struct InferArguments {
     pub trace: Option<PathBuf>,
     /// Share of a device's answers that are evaluated again here and compared to the
     /// bit, from 0 to 1. In process nothing is in between.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, value_parser = share)]
     pub audit: f64,
     /// Keep what is finished in this file, and go on where it stopped: one line per image,
     /// with its logits. It belongs to this model, data, weights, packing and kind of
@@ -73,14 +73,14 @@ pub struct InferArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "trace")]
     pub resume: Option<PathBuf>,
     /// How often an image, or a batch, is tried again after a fault of the link.
-    #[arg(long, value_name = "TIMES", default_value_t = Retries::DEFAULT_LIMIT)]
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true, default_value_t = Retries::DEFAULT_LIMIT)]
     pub retries: u32,
     /// Longest silence of a device within an inference; 60 if left out.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub patience: Option<Duration>,
     /// Longest time for a whole inference on a device; if left out, ten minutes and four
     /// times what its bytes take on the line.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub deadline: Option<Duration>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]

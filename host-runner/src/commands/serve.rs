@@ -29,17 +29,17 @@ pub struct ServeArguments {
     /// model its shape and ranges are read.
     #[arg(long, default_value = "plain", value_parser = weight_modes())]
     pub weights: WeightMode,
-    /// The parameter set; one that serves if left out.
+    /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
     /// How many clients it serves at once; one more is told that it is busy.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub clients: u16,
     /// Longest silence of a client.
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "120", value_parser = seconds)]
     pub idle: Duration,
     /// Longest session of a client, which may connect again.
-    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "3600", value_parser = seconds)]
     pub session: Duration,
 }
 

@@ -41,6 +41,9 @@ const START: Duration = Duration::from_secs(20);
 /// What the serial port carries once the mailbox holds something. Any byte will do.
 const WAKE: [u8; 1] = [0];
 
+/// Longest path of a local socket: 108 bytes with the end, 104 on some systems.
+const LONGEST_PATH: usize = 103;
+
 /// Pause between two looks at a full mailbox. The credit window keeps it from
 /// filling up.
 const FULL_PAUSE: Duration = Duration::from_micros(500);
@@ -99,6 +102,10 @@ impl Emulator {
             source,
         };
         let directory = Directory::new().map_err(failed)?;
+        let longest = directory.0.join("memory");
+        if longest.as_os_str().len() > LONGEST_PATH {
+            return Err(DeviceError::TemporaryPath { path: longest });
+        }
         // Before QEMU, so that no moment leaves anything behind.
         let watch = Watch::start(&directory.0);
         let ports = Ports {
@@ -358,7 +365,9 @@ impl Process {
         ports: &Ports,
         mut watch: Option<Watch>,
     ) -> Result<Self, DeviceError> {
-        let socket = |id: &str, path: &Path| format!("socket,id={id},path={}", path.display());
+        // QEMU ends a value at a comma, and takes two for one.
+        let escaped = |path: &Path| path.display().to_string().replace(',', ",,");
+        let socket = |id: &str, path: &Path| format!("socket,id={id},path={}", escaped(path));
         let mut command = Command::new(PROGRAM);
         command
             .args(["-M", machine, "-display", "none", "-monitor", "none"])
@@ -374,7 +383,7 @@ impl Process {
         if let Some((path, bytes)) = &ports.memory {
             command.arg("-object").arg(format!(
                 "memory-backend-file,id=memory,size={bytes},share=on,mem-path={}",
-                path.display()
+                escaped(path)
             ));
             command.args(["-machine", "memory-backend=memory"]);
         }

@@ -253,6 +253,14 @@ pub enum DeviceError {
         /// The name that was given.
         board: String,
     },
+    /// The directory of temporary files has too long a name.
+    #[error(
+        "the path {} is too long for a local socket: name a shorter directory in TMPDIR", path.display()
+    )]
+    TemporaryPath {
+        /// The path.
+        path: PathBuf,
+    },
     /// The image for the log cannot be read.
     #[error("{} cannot be read as a firmware image ({reason}): build it again", path.display())]
     Image {
