@@ -16,6 +16,7 @@ use he_nn::sensor::{
 };
 
 use crate::client::{Sealed, printable};
+use crate::device::connection::GREETING_PAUSE;
 use crate::device::server::serve_frames;
 use crate::device::{Connection, DeviceError, Duplex, Transport, duplex};
 use crate::planning::DEFAULT_SET as PARAMS;
@@ -212,14 +213,20 @@ impl<T: Transport> Line<T> {
     /// [`SensorError`].
     pub fn open(mut link: Connection<T>) -> Result<Self, SensorError> {
         let device = link.transport().name();
-        link.send_raw(&[DELIMITER])?;
-        link.send_message(&Request::Hello {
-            version: SENSOR_VERSION,
-        })?;
-        let end = Instant::now() + HELLO_PATIENCE;
+        let mut due = Instant::now();
+        let end = due + HELLO_PATIENCE;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let card = link.receive_frame(left, |frame| {
+            let now = Instant::now();
+            let left = end.saturating_duration_since(now);
+            if now >= due {
+                due = now + GREETING_PAUSE;
+                link.send_raw(&[DELIMITER])?;
+                link.send_message(&Request::Hello {
+                    version: SENSOR_VERSION,
+                })?;
+            }
+            let until = due.saturating_duration_since(now).min(left);
+            let card = link.receive_frame(until, |frame| {
                 // It reads the greeting as its own, of another version.
                 if let Ok(message::Reply::Refused(message::Refusal::Version { .. })) =
                     frame.decode()
@@ -258,7 +265,12 @@ impl<T: Transport> Line<T> {
                     }),
                 )) => return Err(error),
                 // Replies to what went before, whole or cut off.
-                Ok(Err(_)) | Err(DeviceError::Link { .. }) if !left.is_zero() => {}
+                Ok(Err(_)) | Err(DeviceError::Link { .. } | DeviceError::Timeout { .. })
+                    if !left.is_zero() => {}
+                Err(DeviceError::Timeout { device, .. }) => {
+                    let timeout = HELLO_PATIENCE;
+                    return Err(DeviceError::Timeout { device, timeout }.into());
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(error) => return Err(error.into()),
             }

@@ -44,8 +44,8 @@ pub const FAULTS: [Fault; 7] = [
 /// Frames that are kept for replays, each way.
 const KEPT: usize = 1024;
 
-/// Most frames have a delay below this; one in eight has four times as much as is waited
-/// for in [`Faults::patience`].
+/// Most delays are below this, in milliseconds; one in eight is four times as long as the
+/// client waits.
 const SHORT_MS: u64 = 4;
 
 struct State {

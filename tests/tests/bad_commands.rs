@@ -17,11 +17,11 @@ type Case = (&'static [&'static str], &'static str);
 /// In a directory with `empty` and `text` (files), `folder` and `torn.hemodel`.
 const CASES: &[Case] = &[
     // Commands and options.
-    (&["infr"], "'infer' exists"),
+    (&["infr"], "exists: 'infer'"),
     (&["severe"], "'serve'"),
     (&["--nonsense"], "--nonsense"),
     (&["infer", "extra"], "see `he-edge infer --help`"),
-    (&["infer", "--cuont", "3"], "'--count' exists"),
+    (&["infer", "--cuont", "3"], "exists: '--count'"),
     (&["plan", "--nonsense"], "see `he-edge plan --help`"),
     (&["train"], "--data"),
     (&["import"], "<FILE>"),
@@ -197,7 +197,7 @@ fn every_bad_input_ends_in_a_sentence_and_leaves_nothing() {
     fs::write(here.join("torn.hemodel"), &model[..30_000]).unwrap();
     fs::create_dir(here.join("folder")).unwrap();
     fs::create_dir(here.join("locked")).unwrap();
-    fs::set_permissions(here.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(here.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
     let names = |directory: &Path| {
         let found = fs::read_dir(directory).unwrap();
         let mut names: Vec<_> = found.map(|entry| entry.unwrap().file_name()).collect();

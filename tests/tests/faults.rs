@@ -90,6 +90,7 @@ fn remote(address: SocketAddr, faults: &Faults) -> Remote<'static, impl Transpor
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "figures of the run")]
 fn no_fault_of_a_link_costs_a_result() {
     let (count, wanted) = match is_long() {
         true => (1000, 10_000),

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use he_edge_tests::{Reference, assert_one_sentence};
 use he_nn::program::Program;
@@ -39,7 +39,6 @@ fn eight_clients_one_silent_and_one_hostile() {
     let (address, _visits) = serve(Limits::default());
     let done = AtomicBool::new(false);
     let silent = TcpStream::connect(address).unwrap();
-    let begin = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
             // Nonsense, frames that begin well, and floods, as long as the others are there.
@@ -78,7 +77,6 @@ fn eight_clients_one_silent_and_one_hostile() {
         done.store(true, Ordering::Relaxed);
         assert!(ended.iter().all(Result::is_ok));
     });
-    println!("{} inferences in {:?}", 6 * EACH, begin.elapsed());
     drop(silent);
 }
 

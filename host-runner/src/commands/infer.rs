@@ -334,8 +334,13 @@ fn carry_out(
     let mut run = Run::new(&deployment);
     let mut due: BTreeMap<usize, (Sample<'_>, u8)> =
         (offset..).zip(samples.iter().copied()).collect();
+    // What an earlier run took counts, too.
+    let mut before = Duration::ZERO;
     for entry in finished {
         if due.remove(&entry.index).is_some() {
+            if let Ok((classified, _)) = &entry.answer {
+                before += Duration::try_from_secs_f64(classified.seconds).unwrap_or_default();
+            }
             run.add(entry);
         }
     }
@@ -378,7 +383,7 @@ fn carry_out(
         samples.len(),
         device,
         file.name().to_owned(),
-        start.elapsed(),
+        before + start.elapsed(),
         cpu,
     );
     Ok((report, ended))

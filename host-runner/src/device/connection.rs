@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Pause after which a greeting is repeated. A line may lose the first: to boot text, or
 /// to a glitch as it opens.
-const GREETING_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const GREETING_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes taken from a transport at once.
 const READ_BYTES: usize = 4096;
