@@ -542,7 +542,8 @@ impl Service for Batches<'_> {
 /// for, one is found with a probability of `1 - (1 - share)^k`.
 pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
     client: Client<'m>,
-    link: Connection<T>,
+    /// Nothing after a device could not be opened again.
+    link: Option<Connection<T>>,
     deployment: Deployment,
     audit: f64,
     /// With the client's keys, once it is needed.
@@ -572,7 +573,7 @@ impl<'m, T: Transport> Remote<'m, T> {
         client.set_tracing(trace);
         Ok(Self {
             client,
-            link,
+            link: Some(link),
             deployment,
             audit,
             engine: None,
@@ -612,10 +613,14 @@ impl<'m, T: Transport> Remote<'m, T> {
             self.client.renew()?;
             self.engine = None;
         }
+        if self.link.is_none() {
+            self.reopen()?;
+        }
+        let Some(link) = &mut self.link else {
+            return Err(ServiceError::Interrupted);
+        };
         let request = self.client.encrypt(sample)?;
-        let (inference, result) =
-            self.client
-                .infer_encrypted(&mut self.link, &request, progress)?;
+        let (inference, result) = self.client.infer_encrypted(link, &request, progress)?;
         // Chosen after the answer has come.
         let mut chosen = [0; 8];
         getrandom::fill(&mut chosen).map_err(ClientError::Random)?;
@@ -635,7 +640,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             })
         } else {
             Err(ClientError::Audit {
-                device: self.link.transport().name(),
+                device: link.transport().name(),
             })
         };
         Ok(self.client.noted(audited)?)
@@ -655,7 +660,8 @@ impl<T: Transport> Service for Remote<'_, T> {
         let mut answers = Vec::with_capacity(samples.len());
         for &sample in samples {
             let answer = self.answer(sample, progress);
-            self.is_heard |= self.link.traffic().down > 0;
+            let link = self.link.as_ref();
+            self.is_heard |= link.is_some_and(|link| link.traffic().down > 0);
             answers.push(of_sample(answer)?);
         }
         Ok(answers)
@@ -672,7 +678,9 @@ impl<T: Transport> Service for Remote<'_, T> {
 
     fn reopen(&mut self) -> Result<(), ServiceError> {
         if let Some(open) = &mut self.open {
-            self.link = open()?;
+            // A serial port opens once only.
+            self.link = None;
+            self.link = Some(open()?);
         }
         Ok(())
     }

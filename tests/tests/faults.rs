@@ -1,10 +1,10 @@
 //! Faults of a link cost time, never results: a seeded proxy flips, drops, doubles,
-//! delays, cuts, replays and swaps frames of inferences through TCP, and every sample is
-//! answered once, and right.
+//! delays, cuts, replays and swaps frames of inferences through TCP and a pseudo terminal, and
+//! every sample is answered once, and right.
 //!
 //! With HE_EDGE_LONG a thousand inferences under ten thousand faults.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use he_nn::model::{Input, Model, Sample};
 use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
 use host_runner::device::stream::{Stream, connect};
-use host_runner::device::{Connection, Transport};
+use host_runner::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
 use host_runner::drive::{Retries, drive};
 use host_runner::evaluator::{self, Held};
 use host_runner::planning;
-use host_runner::service::{Limits, Remote, Service, ServiceError};
+use host_runner::service::{Answer, Limits, Remote, Service, ServiceError};
 
 const MODEL: &str = "pima-logreg";
 
@@ -73,13 +73,14 @@ fn serve() -> SocketAddr {
     listening.recv().unwrap()
 }
 
-type Link = Connection<Faulty<Stream<std::net::TcpStream>>>;
-
-fn remote(address: SocketAddr, faults: &Faults) -> Remote<'static, impl Transport + use<>> {
+/// A client of a device that `open` opens, with faults in between.
+fn remote<T: Transport + 'static>(
+    open: impl Fn() -> Result<T, DeviceError> + 'static,
+    faults: &Faults,
+) -> Remote<'static, Faulty<T>> {
     let faults = faults.clone();
-    let open = move || -> Result<Link, ServiceError> {
-        let stream = connect(&address.to_string())?;
-        Ok(Connection::new(faults.over(stream)))
+    let open = move || -> Result<Connection<Faulty<T>>, ServiceError> {
+        Ok(Connection::new(faults.over(open()?)))
     };
     let mut remote = Remote::new(plan(), open().unwrap(), false, 0.0).unwrap();
     remote.limit(Limits {
@@ -89,24 +90,28 @@ fn remote(address: SocketAddr, faults: &Faults) -> Remote<'static, impl Transpor
     remote.reopened_by(open)
 }
 
-#[test]
+/// To an evaluator behind TCP.
+fn tcp(address: SocketAddr) -> impl Fn() -> Result<Stream<TcpStream>, DeviceError> + Clone {
+    move || connect(&address.to_string())
+}
+
+/// Has samples answered under faults, of which there are as many as wanted at least.
 #[expect(clippy::print_stdout, reason = "figures of the run")]
-fn no_fault_of_a_link_costs_a_result() {
-    let (count, wanted) = match is_long() {
-        true => (1000, 10_000),
-        false => (24, 150),
-    };
+fn drive_through<T: Transport + 'static>(
+    open: impl Fn() -> Result<T, DeviceError> + Clone + 'static,
+    count: usize,
+    wanted: u64,
+) {
     let start = Instant::now();
-    let address = serve();
     let faults = Faults::new(1, PATIENCE);
     let rows = rows(count);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     // The frames of another session, with keys of its own, are there to be replayed.
-    let mut other = remote(address, &faults);
+    let mut other = remote(open.clone(), &faults);
     assert!(other.infer(&samples[..1], &mut ()).unwrap()[0].is_ok());
     drop(other);
 
-    let mut service = remote(address, &faults);
+    let mut service = remote(open, &faults);
     assert!(service.infer(&samples[..1], &mut ()).unwrap()[0].is_ok());
     faults.set(ONE_IN);
     let retries = Retries {
@@ -117,7 +122,7 @@ fn no_fault_of_a_link_costs_a_result() {
     let allowed = service.deployment().logit_error.six_sigma;
     let mut answered = vec![0; count];
     let mut tried = 0;
-    let take = |index: usize, answer: host_runner::service::Answer, again: u64| {
+    let take = |index: usize, answer: Answer, again: u64| {
         let inference = answer.unwrap_or_else(|error| panic!("sample {index} is lost: {error}"));
         let plain = clear::logits(&model(), samples[index]).unwrap();
         for (encrypted, plain) in inference.logits.iter().zip(&plain) {
@@ -134,29 +139,97 @@ fn no_fault_of_a_link_costs_a_result() {
     drive(&mut service, &samples, retries, &mut (), take).unwrap();
     assert!(answered.iter().all(|&times| times == 1), "{answered:?}");
     let counts = faults.counts();
+    let kinds = FAULTS.iter().zip(counts);
+    let kinds: Vec<_> = kinds
+        .map(|(fault, count)| format!("{fault:?} {count}"))
+        .collect();
     println!(
         "{count} inferences under {} faults ({}), tried again {tried} times: {:.0} s",
         faults.total(),
-        FAULTS
-            .iter()
-            .zip(counts)
-            .map(|(fault, count)| format!("{fault:?} {count}"))
-            .collect::<Vec<_>>()
-            .join(", "),
+        kinds.join(", "),
         start.elapsed().as_secs_f64()
     );
-    assert!(faults.total() >= wanted, "only {counts:?}");
     // Of every kind, and they were felt.
-    for (fault, count) in FAULTS.iter().zip(counts) {
-        assert!(count > 0, "{fault:?} never happened");
-    }
+    assert!(faults.total() >= wanted, "only {kinds:?}");
+    assert!(counts.iter().all(|&count| count > 0), "{kinds:?}");
     assert!(tried as usize > count);
+}
+
+#[test]
+fn no_fault_of_a_link_costs_a_result() {
+    let (count, wanted) = match is_long() {
+        true => (1000, 10_000),
+        false => (24, 150),
+    };
+    drive_through(tcp(serve()), count, wanted);
+}
+
+/// A board at the end of a serial line: the evaluator behind a pseudo terminal.
+#[cfg(unix)]
+mod serial {
+    use std::io::{ErrorKind, Read, Write};
+
+    use host_runner::device::serial::Serial;
+    use serialport::{SerialPort, TTYPort};
+
+    use super::*;
+
+    /// The board's end.
+    struct Port(TTYPort);
+
+    impl Port {
+        fn failed(&self, source: std::io::Error) -> DeviceError {
+            DeviceError::Transfer {
+                device: self.name(),
+                source,
+            }
+        }
+    }
+
+    impl Transport for Port {
+        fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+            self.0.write_all(bytes).map_err(|error| self.failed(error))
+        }
+
+        fn receive(
+            &mut self,
+            buffer: &mut [u8],
+            _: Option<Duration>,
+        ) -> Result<usize, DeviceError> {
+            loop {
+                match self.0.read(buffer) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    result => return result.map_err(|error| self.failed(error)),
+                }
+            }
+        }
+
+        fn name(&self) -> String {
+            "the client".to_owned()
+        }
+    }
+
+    #[test]
+    fn no_fault_of_a_serial_line_costs_a_result() {
+        let (mut board, line) = TTYPort::pair().unwrap();
+        board.set_timeout(Duration::from_secs(600)).unwrap();
+        let path = line.name().unwrap();
+        thread::spawn(move || {
+            let program = Program::of(&plan()).unwrap();
+            evaluator::evaluate(&program, model(), &mut Port(board))
+        });
+        let count = if is_long() { 100 } else { 12 };
+        let open = move || Serial::open(&path, DEFAULT_BAUD);
+        drive_through(open, count, 5 * count as u64);
+        // It stays plugged in meanwhile.
+        drop(line);
+    }
 }
 
 #[test]
 fn a_fault_that_stays_ends_in_a_sentence_and_keeps_what_is_finished() {
     let faults = Faults::new(2, PATIENCE);
-    let mut service = remote(serve(), &faults);
+    let mut service = remote(tcp(serve()), &faults);
     let rows = rows(5);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     let mut taken = Vec::new();
