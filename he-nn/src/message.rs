@@ -209,6 +209,10 @@ pub enum Refusal {
     Model,
     /// The evaluator was built without a tracer.
     NoTracer,
+    /// The evaluator serves as many clients as it may. A board serves one and never says
+    /// so.
+    #[cfg(feature = "std")]
+    Busy,
 }
 
 /// Why an evaluator stopped, sent by firmware just before it restarts.

@@ -170,7 +170,7 @@ impl Budget for FileBudget {
 
 /// The budget of a key in a file; or in memory, of a key that ends with the process.
 #[derive(Debug)]
-pub enum Ledger {
+pub enum KeyBudget {
     /// In a file.
     File(FileBudget),
     /// In memory.
@@ -182,7 +182,7 @@ pub enum Ledger {
     },
 }
 
-impl Ledger {
+impl KeyBudget {
     /// The budget of a new key: in a file, where one is named, which there must not be
     /// yet.
     ///
@@ -212,7 +212,7 @@ impl Ledger {
     }
 }
 
-impl Budget for Ledger {
+impl Budget for KeyBudget {
     type Error = BudgetError;
 
     fn allowance(&self) -> Allowance {

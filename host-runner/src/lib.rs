@@ -3,6 +3,9 @@
 //! | module | holds |
 //! |---|---|
 //! | [`service`] | one trait over everything that classifies samples |
+//! | [`drive`] | samples through a service, tried again after faults |
+//! | [`ledger`] | what is finished of a run, on disk |
+//! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`client`] | the side of the key |
 //! | [`engine`] | the evaluator in memory |
 //! | [`evaluator`] | the session of a board, in a thread or behind TCP |
@@ -24,12 +27,15 @@ pub mod budget;
 pub mod client;
 pub mod commands;
 pub mod device;
+pub mod drive;
 pub mod encrypted_training;
 pub mod engine;
 pub mod evaluator;
 pub mod files;
 pub mod held;
 pub mod image;
+pub mod interrupt;
+pub mod ledger;
 pub mod planning;
 pub mod receipts;
 pub mod report;

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser;
-use host_runner::commands::{self, Arguments};
+use clap::{CommandFactory, Parser};
+use host_runner::commands::{self, Arguments, output};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -20,22 +20,29 @@ fn main() -> ExitCode {
 }
 
 /// What is wrong with the command line, in one sentence: clap says it in the
-/// lines before the first empty one, and ends with status 2, which here means
-/// that a model does not fit.
+/// lines before the first empty one, gives advice in later ones, and ends with status 2,
+/// which here means that a model does not fit.
 fn usage(error: &clap::Error) -> String {
     let text = error.to_string();
-    let reason: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.is_empty())
-        .collect();
+    let lines = || text.lines().map(str::trim);
+    let reason: Vec<&str> = lines().take_while(|line| !line.is_empty()).collect();
     let reason = reason.join(" ");
     let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
-    format!("{reason}; see `he-edge --help`")
+    let advice: Vec<&str> = lines()
+        .filter_map(|line| line.strip_prefix("tip: "))
+        .collect();
+    let advice = match advice[..] {
+        [] => String::new(),
+        _ => format!(" ({})", advice.join("; ")),
+    };
+    let command = Arguments::command();
+    let given = std::env::args().nth(1);
+    let known = given.filter(|name| command.find_subcommand(name).is_some());
+    let known = known.map_or_else(String::new, |name| format!(" {name}"));
+    format!("{reason}{advice}; see `he-edge{known} --help`")
 }
 
-#[expect(clippy::print_stderr, reason = "this is where errors are printed")]
 fn report(error: &dyn Display, status: u8) -> ExitCode {
-    eprintln!("he-edge: {error}");
+    output::say(format_args!("he-edge: {error}"));
     ExitCode::from(status)
 }

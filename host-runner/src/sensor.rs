@@ -9,13 +9,14 @@ use he_core::ckks::decrypt::decrypt;
 use he_core::rlwe::{SecretKey, expand_c1};
 use he_core::wire;
 use he_nn::link::DELIMITER;
-use he_nn::message::{CHUNK_COEFFS, Fault, Memory, TimeUnit};
+use he_nn::message::{self, CHUNK_COEFFS, Fault, Memory, TimeUnit};
 use he_nn::sensor::{
     ENTROPY_BYTES, MAX_VALUES, Platform, Refusal, Reply, Request, SENSOR_VERSION, Sensor, Times,
     absorb, arena_words, value_bytes,
 };
 
 use crate::client::{Sealed, printable};
+use crate::device::connection::GREETING_PAUSE;
 use crate::device::server::serve_frames;
 use crate::device::{Connection, DeviceError, Duplex, Transport, duplex};
 use crate::planning::DEFAULT_SET as PARAMS;
@@ -29,6 +30,14 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Why there is no ciphertext. One sentence each; what to do is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
+    /// The device runs something else.
+    #[error(
+        "{device} is an evaluator and no sensor: use `he-edge infer` with it, or put the sensor's firmware on it"
+    )]
+    Evaluator {
+        /// The device.
+        device: String,
+    },
     /// The link failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -204,14 +213,28 @@ impl<T: Transport> Line<T> {
     /// [`SensorError`].
     pub fn open(mut link: Connection<T>) -> Result<Self, SensorError> {
         let device = link.transport().name();
-        link.send_raw(&[DELIMITER])?;
-        link.send_message(&Request::Hello {
-            version: SENSOR_VERSION,
-        })?;
-        let end = Instant::now() + HELLO_PATIENCE;
+        let mut due = Instant::now();
+        let end = due + HELLO_PATIENCE;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let card = link.receive_frame(left, |frame| {
+            let now = Instant::now();
+            let left = end.saturating_duration_since(now);
+            if now >= due {
+                due = now + GREETING_PAUSE;
+                link.send_raw(&[DELIMITER])?;
+                link.send_message(&Request::Hello {
+                    version: SENSOR_VERSION,
+                })?;
+            }
+            let until = due.saturating_duration_since(now).min(left);
+            let card = link.receive_frame(until, |frame| {
+                // It reads the greeting as its own, of another version.
+                if let Ok(message::Reply::Refused(message::Refusal::Version { .. })) =
+                    frame.decode()
+                    && frame.decode::<Reply<'_>>().is_err()
+                {
+                    let device = device.clone();
+                    return Ok(Err(SensorError::Evaluator { device }));
+                }
                 Ok(match frame.decode()? {
                     Reply::Hello(card) => Ok((card.params, printable(card.board), card.unit)),
                     other => Err(unexpected(&device, "a greeting", &other)),
@@ -235,13 +258,19 @@ impl<T: Transport> Line<T> {
                     });
                 }
                 Ok(Err(
-                    error @ SensorError::Refused {
+                    error @ (SensorError::Evaluator { .. }
+                    | SensorError::Refused {
                         reason: RefusalSentence(Refusal::Version { .. }),
                         ..
-                    },
+                    }),
                 )) => return Err(error),
                 // Replies to what went before, whole or cut off.
-                Ok(Err(_)) | Err(DeviceError::Link { .. }) if !left.is_zero() => {}
+                Ok(Err(_)) | Err(DeviceError::Link { .. } | DeviceError::Timeout { .. })
+                    if !left.is_zero() => {}
+                Err(DeviceError::Timeout { device, .. }) => {
+                    let timeout = HELLO_PATIENCE;
+                    return Err(DeviceError::Timeout { device, timeout }.into());
+                }
                 Ok(Err(error)) => return Err(error),
                 Err(error) => return Err(error.into()),
             }

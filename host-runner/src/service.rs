@@ -15,7 +15,7 @@ use he_nn::program::Program;
 use he_nn::progress::Progress;
 
 use crate::client::publication::{self, Form, PublicationError, Terms};
-use crate::client::{BatchClient, Bytes, Client, ClientError, HandedOn, Inference};
+use crate::client::{self, BatchClient, Bytes, Client, ClientError, HandedOn, Inference};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Connection, Device, DeviceError, Opening, Transport};
 use crate::engine::batch::BatchEngine;
@@ -52,6 +52,9 @@ pub enum ServiceError {
     /// A board nobody knows.
     #[error(transparent)]
     Board(#[from] boards::UnknownBoard),
+    /// The process is to end.
+    #[error("interrupted: run again")]
+    Interrupted,
     /// A way of running that there is not.
     #[error("there is no {what}: use {instead}")]
     Unserved {
@@ -60,6 +63,29 @@ pub enum ServiceError {
         /// What there is.
         instead: &'static str,
     },
+}
+
+impl ServiceError {
+    /// Whether the link or the device behind it failed for now.
+    #[must_use]
+    pub const fn is_of_link(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_of_link(),
+            Self::Device(error) => error.is_of_link(),
+            _ => false,
+        }
+    }
+
+    /// Whether the device has to be opened again.
+    #[must_use]
+    pub const fn is_of_absence(&self) -> bool {
+        match self {
+            Self::Client(ClientError::Device(error)) | Self::Device(error) => error.is_of_absence(),
+            // It closes the connection, too.
+            Self::Client(error) => error.is_busy(),
+            _ => false,
+        }
+    }
 }
 
 /// What a service evaluates, and how.
@@ -107,6 +133,24 @@ pub trait Service {
     /// Publications that are allowed and those that have been counted, where something is
     /// published.
     fn publications(&self) -> Option<(u32, u32)>;
+
+    /// Whether a link lies in between, whose faults pass.
+    fn is_linked(&self) -> bool {
+        false
+    }
+
+    /// Whether the same samples may be answered when they are tried again.
+    fn may_recover(&self, error: &ServiceError) -> bool {
+        self.is_linked() && error.is_of_link()
+    }
+
+    /// Opens the device again.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; where nothing is opened, nothing is done.
+    fn reopen(&mut self) -> Result<(), ServiceError> {
+        Ok(())
+    }
 }
 
 /// What became of a sample.
@@ -130,8 +174,19 @@ pub struct Request<'a> {
     pub publish: Option<Terms>,
     /// What writes receipts of the answers.
     pub receipts: Option<Recorder>,
+    /// How long a device may take.
+    pub limits: Limits,
     /// How a device is opened.
     pub opening: Opening<'a>,
+}
+
+/// How long a device may take; what serves where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// For one message.
+    pub patience: Option<Duration>,
+    /// For a whole inference.
+    pub deadline: Option<Duration>,
 }
 
 /// Opens a service for a network.
@@ -151,7 +206,8 @@ pub fn open<'m>(
         audit,
         publish,
         receipts,
-        opening,
+        limits,
+        mut opening,
     } = request;
     let of_values = publish
         .as_ref()
@@ -203,20 +259,38 @@ pub fn open<'m>(
         (Packing::Latency, Device::InProcess) => {
             // What is traced is the session of a board, in a thread of this process.
             let plan = planning::plan(params, model, weights, Target::STREAM)?;
-            let link = evaluator::in_process(&plan)?;
-            let link: Box<dyn Transport> = Box::new(link);
-            let service = Remote::new(plan, Connection::new(link), trace, audit)?;
-            Ok(Box::new(service.handing_on(publish, receipts)?))
+            let of_plan = plan.clone();
+            let open = move || {
+                let link: Box<dyn Transport> = Box::new(evaluator::in_process(&of_plan)?);
+                Ok(Connection::new(link))
+            };
+            let mut remote = Remote::new(plan, open()?, trace, audit)?.reopened_by(open);
+            remote.limit(limits);
+            Ok(Box::new(remote.handing_on(publish, receipts)?))
         }
         (Packing::Latency, _) => {
             let (target, link) = opening.begin(device)?;
             let plan = planning::plan(params, model, weights, target)?;
+            let image = match link {
+                Some(_) => None,
+                None => Some(opening.build(device, plan.params(), weights, trace)?),
+            };
+            let reach = opening.reach(device, image);
             let link = match link {
                 Some(link) => link,
-                None => opening.start(device, plan.params(), weights, trace)?,
+                None => reach.open()?,
             };
-            let service = Remote::new(plan, link, trace, audit)?;
-            Ok(Box::new(service.handing_on(publish, receipts)?))
+            let limits = Limits {
+                deadline: limits.deadline.or(match device {
+                    Device::Serial { baud, .. } => Some(client::deadline(&plan, *baud)),
+                    _ => None,
+                }),
+                ..limits
+            };
+            let remote = Remote::new(plan, link, trace, audit)?;
+            let mut remote = remote.reopened_by(move || Ok(reach.open()?));
+            remote.limit(limits);
+            Ok(Box::new(remote.handing_on(publish, receipts)?))
         }
     }
 }
@@ -395,16 +469,10 @@ impl Service for InMemory<'_> {
     fn infer(
         &mut self,
         samples: &[Sample<'_>],
-        progress: &mut dyn Progress,
+        _: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
-        progress.start(samples.len() as u64);
-        let mut answers = Vec::with_capacity(samples.len());
-        for &sample in samples {
-            let answer = self.answer(sample);
-            answers.push(of_sample(answer)?);
-            progress.advance(1);
-        }
-        Ok(answers)
+        let answers = samples.iter().map(|&sample| of_sample(self.answer(sample)));
+        answers.collect()
     }
 
     fn publications(&self) -> Option<(u32, u32)> {
@@ -602,12 +670,19 @@ impl Service for Batches<'_> {
 /// for, one is found with a probability of `1 - (1 - share)^k`.
 pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
     client: Client<'m>,
-    link: Connection<T>,
+    /// Nothing after a device could not be opened again.
+    link: Option<Connection<T>>,
     deployment: Deployment,
     audit: f64,
     /// With the client's keys, once it is needed.
     engine: Option<Engine>,
+    open: Option<Opener<'m, T>>,
+    /// Something came from the device at some time.
+    is_heard: bool,
 }
+
+/// Opens a device again.
+type Opener<'m, T> = Box<dyn FnMut() -> Result<Connection<T>, ServiceError> + 'm>;
 
 impl<'m, T: Transport> Remote<'m, T> {
     /// Makes keys for an evaluator that has the plan. A share `audit` of its answers is
@@ -626,10 +701,12 @@ impl<'m, T: Transport> Remote<'m, T> {
         client.set_tracing(trace);
         Ok(Self {
             client,
-            link,
+            link: Some(link),
             deployment,
             audit,
             engine: None,
+            open: None,
+            is_heard: false,
         })
     }
 
@@ -646,6 +723,27 @@ impl<'m, T: Transport> Remote<'m, T> {
         Ok(self)
     }
 
+    /// With a way to open the device again after it failed. Keys are sent with every
+    /// sample, so it needs nothing else.
+    #[must_use]
+    pub fn reopened_by(
+        mut self,
+        open: impl FnMut() -> Result<Connection<T>, ServiceError> + 'm,
+    ) -> Self {
+        self.open = Some(Box::new(open));
+        self
+    }
+
+    /// Changes how long the device may take.
+    pub fn limit(&mut self, limits: Limits) {
+        if let Some(patience) = limits.patience {
+            self.client.set_patience(patience);
+        }
+        if let Some(deadline) = limits.deadline {
+            self.client.set_deadline(deadline);
+        }
+    }
+
     /// One sample, from its encryption to its logits.
     fn answer(
         &mut self,
@@ -656,10 +754,14 @@ impl<'m, T: Transport> Remote<'m, T> {
             self.client.renew()?;
             self.engine = None;
         }
+        if self.link.is_none() {
+            self.reopen()?;
+        }
+        let Some(link) = &mut self.link else {
+            return Err(ServiceError::Interrupted);
+        };
         let request = self.client.encrypt(sample)?;
-        let (inference, result) =
-            self.client
-                .infer_encrypted(&mut self.link, &request, progress)?;
+        let (inference, result) = self.client.infer_encrypted(link, &request, progress)?;
         // Chosen after the answer has come.
         let mut chosen = [0; 8];
         getrandom::fill(&mut chosen).map_err(ClientError::Random)?;
@@ -684,7 +786,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             })
         } else {
             Err(ClientError::Audit {
-                device: self.link.transport().name(),
+                device: link.transport().name(),
             })
         };
         Ok(self.client.noted(audited)?)
@@ -702,9 +804,10 @@ impl<T: Transport> Service for Remote<'_, T> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         let mut answers = Vec::with_capacity(samples.len());
-        for (done, &sample) in samples.iter().enumerate() {
-            progress.note(&format!("sample {} of {}", done + 1, samples.len()));
+        for &sample in samples {
             let answer = self.answer(sample, progress);
+            let link = self.link.as_ref();
+            self.is_heard |= link.is_some_and(|link| link.traffic().down > 0);
             answers.push(of_sample(answer)?);
         }
         Ok(answers)
@@ -712,5 +815,23 @@ impl<T: Transport> Service for Remote<'_, T> {
 
     fn publications(&self) -> Option<(u32, u32)> {
         self.client.publications()
+    }
+
+    fn is_linked(&self) -> bool {
+        true
+    }
+
+    /// Who has never said anything is not there.
+    fn may_recover(&self, error: &ServiceError) -> bool {
+        error.is_of_link() && (self.is_heard || !error.is_of_absence())
+    }
+
+    fn reopen(&mut self) -> Result<(), ServiceError> {
+        if let Some(open) = &mut self.open {
+            // A serial port opens once only.
+            self.link = None;
+            self.link = Some(open()?);
+        }
+        Ok(())
     }
 }

@@ -20,6 +20,8 @@ use host_runner::device::{Connection, Duplex};
 use host_runner::evaluator;
 use host_runner::planning::{self, DEFAULT_SET};
 
+pub mod command;
+pub mod faults;
 pub mod golden;
 pub mod mangler;
 pub mod networks;

@@ -372,7 +372,10 @@ fn serve(case: &Case, plan: &Plan<'_>) -> SocketAddr {
             Held::Plain(&program, model)
         };
         let listening = |address| tell.send(address).unwrap();
-        evaluator::listen("127.0.0.1:0", held, listening, |ended| ended.unwrap()).map(|_| ())
+        let limits = evaluator::Limits::default();
+        evaluator::listen("127.0.0.1:0", held, limits, listening, |visit| {
+            visit.ended.unwrap()
+        })
     });
     listening.recv().unwrap()
 }

@@ -4,13 +4,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use assert_cmd::Command;
 use he_edge_tests::assert_one_sentence;
+use he_edge_tests::command::binary;
 use he_edge_tests::networks::{CUBIC, Part, image, network};
 use he_nn::import::schema::{
     DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto,
@@ -23,28 +23,6 @@ use tempfile::TempDir;
 
 /// No call may take longer.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Builds the command as its users get it. Cargo gives a test the binaries of
-/// its own package only; where it is built already this takes a moment.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let output = std::process::Command::new(env!("CARGO"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--release", "--quiet", "--package", "host-runner"])
-            .args(["--bin", "he-edge", "--message-format", "json"])
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "he-edge does not build");
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let executable = messages.lines().find_map(|line| {
-            let message: Value = serde_json::from_str(line).unwrap();
-            Some(PathBuf::from(message["executable"].as_str()?))
-        });
-        executable.unwrap()
-    })
-}
 
 fn he_edge(arguments: &[&str]) -> Output {
     Command::new(binary())
@@ -240,6 +218,85 @@ fn infer_as_json() {
     let names: Vec<&str> = stages.iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["layer 0: 784-64", "square 1", "layer 2: 64-10"]);
     assert!(stages.iter().all(|stage| stage["instructions"].is_null()));
+}
+
+/// A run in steps is the run in one.
+#[test]
+fn a_run_goes_on_where_it_stopped() {
+    let directory = TempDir::new().unwrap();
+    let ledger = path(&directory, "ledger");
+    let run = |more: &[&str]| {
+        let all = [&["infer", "--json", "-", "--resume", &ledger], more].concat();
+        json(&all)
+    };
+    let first = run(&["--count", "3"]);
+    let lines = |count: usize| {
+        let text = fs::read_to_string(&ledger).unwrap();
+        assert_eq!(text.lines().count(), count, "{text}");
+    };
+    lines(4);
+    let all = run(&["--count", "5"]);
+    lines(6);
+    let images = |document: &Value| document["images"].as_array().unwrap().clone();
+    let of = |image: &Value| (image["index"].clone(), image["predicted"].clone());
+    assert_eq!(images(&all).len(), 5);
+    for (before, now) in images(&first).iter().zip(&images(&all)) {
+        assert_eq!(of(before), of(now));
+    }
+    assert_eq!(
+        (&all["retries"], &all["unfinished"]),
+        (&0.into(), &0.into())
+    );
+    // All of it is there: nothing is encrypted again.
+    let again = run(&["--count", "5"]);
+    assert_eq!(images(&again), images(&run(&["--count", "5"])));
+    lines(6);
+    // The first bytes are those of the keys, which the ledger has.
+    assert_eq!(again["bytes_up"], all["bytes_up"]);
+    for (what, other) in [
+        ("model", &["--model", "mnist-cnn"][..]),
+        ("packing", &["--packing", "batch"]),
+        ("weights", &["--weights", "encrypted"]),
+        ("audit", &["--audit", "0.5"]),
+    ] {
+        let other = [&["infer", "--count", "1", "--resume", &ledger], other].concat();
+        let sentence = fails(1, &other);
+        assert!(sentence.contains(&format!("whose {what}")), "{sentence}");
+    }
+    let sentence = fails(1, &["infer", "--resume", &path(&directory, "no/ledger")]);
+    assert!(sentence.contains("no/ledger"), "{sentence}");
+    lines(6);
+}
+
+/// A minute of work is not lost with its output.
+#[test]
+fn outputs_are_checked_before_the_work() {
+    let directory = TempDir::new().unwrap();
+    let nowhere = path(&directory, "no/file");
+    let folder = path(&directory, "");
+    for file in [&nowhere, &folder] {
+        for arguments in [
+            &["infer", "--count", "1", "--json", file][..],
+            &["infer", "--count", "1", "--trace", file],
+            &["bench", "--json", file],
+            &["sense", "--device", "/dev/no-such-port", "--json", file],
+            &["train", "mnist-mlp64", "--data", "/no-data", "--out", file],
+            &[
+                "import",
+                "/no-file.onnx",
+                "--data",
+                "/no-data",
+                "--out",
+                file,
+            ],
+        ] {
+            let sentence = fails(1, arguments);
+            let known = sentence.contains(file.trim_end_matches('/'));
+            assert!(known, "{arguments:?}: {sentence}");
+        }
+    }
+    // Nothing is left beside them.
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -10,9 +10,8 @@ use he_nn::plan::{Packing, WeightMode};
 use host_runner::budget::{BudgetError, FileBudget};
 use host_runner::client::ClientError;
 use host_runner::client::publication::{Form, PublicationError, Published, Terms};
-use host_runner::device::log::LogSink;
 use host_runner::device::{Device, Opening};
-use host_runner::service::{self, Request, Service, ServiceError};
+use host_runner::service::{self, Limits, Request, Service, ServiceError};
 
 fn terms(form: Form, queries: u32) -> Terms {
     Terms {
@@ -28,7 +27,6 @@ fn model(name: &str) -> Model<'static> {
 }
 
 fn open(name: &str, packing: Packing, publish: Terms) -> Result<Box<dyn Service>, ServiceError> {
-    let log: LogSink = Box::new(|_| ());
     let request = Request {
         device: &Device::InProcess,
         params: None,
@@ -38,9 +36,10 @@ fn open(name: &str, packing: Packing, publish: Terms) -> Result<Box<dyn Service>
         audit: 0.0,
         publish: Some(publish),
         receipts: None,
+        limits: Limits::default(),
         opening: Opening {
             model: None,
-            log,
+            log: || Box::new(|_| ()),
             progress: &mut (),
         },
     };

@@ -129,6 +129,13 @@ impl Samples {
     ///
     /// [`DataError`], with the file that is missing or wrong.
     pub fn load(set: DataSet, directory: &Path, split: Split) -> Result<Self, DataError> {
+        // One that cannot be read does not look empty.
+        if let Err(source) = std::fs::read_dir(directory) {
+            return Err(DataError::Directory {
+                directory: directory.into(),
+                source,
+            });
+        }
         match set {
             DataSet::Mnist | DataSet::FashionMnist => Ok(Self::Images(load(directory, split)?)),
             DataSet::Pima => {
@@ -166,6 +173,14 @@ pub enum DataError {
         split: Split,
         /// Its usual name.
         name: String,
+    },
+    /// There is no such directory, or it is not to be looked into.
+    #[error("the directory {} cannot be looked into ({source}); name one that is there and that you may read", directory.display())]
+    Directory {
+        /// Which directory.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The operating system refused.
     #[error("{} cannot be read ({source}); check that it is a readable file", file.display())]

@@ -50,6 +50,8 @@ pub(super) struct Terms {
     pub model_name: String,
     pub model_crc: u32,
     pub patience: Duration,
+    /// For the whole inference.
+    pub deadline: Duration,
     pub tracing: bool,
 }
 
@@ -71,14 +73,19 @@ impl Terms {
             plan: self.plan,
             trace: self.tracing,
         })?;
-        self.await_readiness(link, &device)?;
+        let clock = Clock {
+            patience: self.patience,
+            end: start + self.deadline,
+            limit: self.deadline,
+        };
+        self.await_readiness(link, &clock, &device)?;
 
         progress.start(total);
         let mut keys_up = 0;
         let mut in_flight = 0;
         while let Some((request, is_key)) = uploads.next()? {
             if in_flight == window {
-                link.receive(self.patience, |reply| match reply {
+                clock.receive(link, |reply| match reply {
                     Reply::Ack => Ok(()),
                     other => Err(out_of_turn(&device, "an acknowledgement", &other)),
                 })??;
@@ -95,11 +102,11 @@ impl Terms {
             }
             in_flight += 1;
         }
-        let (halves, done) = self.collect(link, &device, in_flight)?;
+        let (halves, done) = self.collect(link, &clock, &device, in_flight)?;
         let after = link.traffic();
         let wall = start.elapsed();
         let trace = match self.tracing {
-            true => Some(self.fetch_trace(link, &device)?),
+            true => Some(self.fetch_trace(link, &clock, &device)?),
             false => None,
         };
         let [c0, c1] = halves.words;
@@ -177,14 +184,14 @@ impl Terms {
     fn await_readiness<T: Transport>(
         &self,
         link: &mut Connection<T>,
+        clock: &Clock,
         device: &str,
     ) -> Result<(), ClientError> {
         let end = Instant::now() + self.patience;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let ready = link.receive(left, |reply| match reply {
+            let ready = clock.receive(link, |reply| match reply {
                 Reply::Ready => Ok(true),
-                Reply::Hello(_) if !left.is_zero() => Ok(false),
+                Reply::Hello(_) if Instant::now() < end => Ok(false),
                 other => Err(out_of_turn(device, "readiness", &other)),
             })??;
             if ready {
@@ -197,6 +204,7 @@ impl Terms {
     fn collect<T: Transport>(
         &self,
         link: &mut Connection<T>,
+        clock: &Clock,
         device: &str,
         mut in_flight: usize,
     ) -> Result<(ResultHalves, Done), ClientError> {
@@ -207,7 +215,7 @@ impl Terms {
         // Of level 0.
         let expected = params.n();
         loop {
-            let event = link.receive(self.patience, |reply| match reply {
+            let event = clock.receive(link, |reply| match reply {
                 Reply::Ack if in_flight > 0 => {
                     in_flight -= 1;
                     Ok(None)
@@ -258,12 +266,13 @@ impl Terms {
     fn fetch_trace<T: Transport>(
         &self,
         link: &mut Connection<T>,
+        clock: &Clock,
         device: &str,
     ) -> Result<Trace, ClientError> {
         link.send(&Request::Trace)?;
         let mut trace = Trace::default();
         loop {
-            let end = link.receive(self.patience, |reply| match reply {
+            let end = clock.receive(link, |reply| match reply {
                 Reply::Span(span) if trace.spans.len() < MAX_SPANS => {
                     trace.spans.push(span);
                     Ok(None)
@@ -276,6 +285,36 @@ impl Terms {
                 trace.own = own;
                 return Ok(trace);
             }
+        }
+    }
+}
+
+/// How long is waited: for one message, and for the whole inference. An evaluator that
+/// acknowledges a chunk just before patience ends would hold a client for a day.
+struct Clock {
+    patience: Duration,
+    end: Instant,
+    limit: Duration,
+}
+
+impl Clock {
+    /// Waits for one reply and hands it to `take`.
+    fn receive<T: Transport, R>(
+        &self,
+        link: &mut Connection<T>,
+        take: impl FnOnce(Reply<'_>) -> R,
+    ) -> Result<R, ClientError> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        let late = |link: &Connection<T>| ClientError::Deadline {
+            device: link.transport().name(),
+            limit: self.limit,
+        };
+        if left.is_zero() {
+            return Err(late(link));
+        }
+        match link.receive(self.patience.min(left), take) {
+            Err(DeviceError::Timeout { .. }) if left < self.patience => Err(late(link)),
+            received => Ok(received?),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Why a client has no result, in sentences.
 
+use std::time::Duration;
+
 use he_nn::clear::SampleError;
 use he_nn::message::{Fault, Item, Refusal, Reply};
 use he_nn::model::ModelError;
 use he_nn::plan::PlanError;
 
 use super::publication::PublicationError;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, Seconds};
 use crate::receipts::ReceiptError;
 
 /// Why there is no result. One sentence each; what to do is in it.
@@ -103,6 +105,17 @@ pub enum ClientError {
         /// Largest coefficient, in per cent of half the modulus.
         percent: f64,
     },
+    /// The inference took too long as a whole.
+    #[error(
+        "{device} did not finish the inference within {}, though it kept talking: allow more with --deadline, or reset it",
+        Seconds(*limit)
+    )]
+    Deadline {
+        /// The evaluator.
+        device: String,
+        /// How long the whole may take.
+        limit: Duration,
+    },
     /// The sample does not fit the network, or the plan has no room for its values.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -179,6 +192,35 @@ impl ClientError {
         )
     }
 
+    /// Whether it is a result that a line may have mixed up, with frames of another.
+    #[must_use]
+    pub const fn may_be_of_link(&self) -> bool {
+        matches!(self, Self::Wrapped { .. } | Self::Result { .. })
+    }
+
+    /// Whether the link or the device behind it failed, so that the same request may be
+    /// answered when it is made again.
+    #[must_use]
+    pub const fn is_of_link(&self) -> bool {
+        match self {
+            Self::Device(error) => error.is_of_link(),
+            Self::Refused { reason, .. } => reason.is_of_link(),
+            Self::Crashed { .. } | Self::OutOfTurn { .. } | Self::Deadline { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is the evaluator's refusal of one client more.
+    pub(crate) const fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                reason: RefusalSentence(Refusal::Busy),
+                ..
+            }
+        )
+    }
+
     /// Whether the evaluator learns from it what it should not: that a result which it
     /// made was not accepted.
     #[must_use]
@@ -193,6 +235,23 @@ impl ClientError {
 /// A refusal as a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusalSentence(pub Refusal);
+
+impl RefusalSentence {
+    /// Whether the link may be to blame for it, or the moment.
+    const fn is_of_link(self) -> bool {
+        match self.0 {
+            Refusal::Frame { .. }
+            | Refusal::NotExpected
+            | Refusal::Order { .. }
+            | Refusal::ChunkLength { .. }
+            | Refusal::Residue { .. }
+            | Refusal::Busy => true,
+            Refusal::Version { .. } | Refusal::Plan { .. } | Refusal::Model | Refusal::NoTracer => {
+                false
+            }
+        }
+    }
+}
 
 impl std::fmt::Display for RefusalSentence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -235,6 +294,9 @@ impl std::fmt::Display for RefusalSentence {
                 "coefficient {index} of {} is not below its prime; run again",
                 Place(item)
             ),
+            Refusal::Busy => f.write_str(
+                "it serves as many clients as it may; try again later, or have it allow more with --clients",
+            ),
             Refusal::NoTracer => f.write_str(
                 "it was built without a tracer; build its firmware with the feature `trace`, or leave --trace out",
             ),
@@ -269,7 +331,15 @@ pub(crate) fn printable(text: &str) -> String {
     const LONGEST: usize = 80;
     let visible = text.chars().take(LONGEST);
     visible
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| match c {
+            // These turn text around or hide in it.
+            '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => '?',
+            c if c.is_control() => '?',
+            c => c,
+        })
         .collect()
 }
 

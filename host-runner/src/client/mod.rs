@@ -40,7 +40,7 @@ pub use error::{ClientError, RefusalSentence};
 pub use keys::{Fresh, Keys};
 pub use packed::Sealed;
 
-use crate::device::{Connection, DeviceError, Transport};
+use crate::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
 use crate::engine::latency::wanted_keys;
 use crate::engine::object_bytes;
 use crate::receipts::{Receipt, Recorder};
@@ -54,6 +54,20 @@ const IN_MEMORY: &str = "the evaluator";
 /// Above this share of the modulus a result counts as wrapped around: values
 /// within the plan's ranges reach a quarter of it.
 const WRAPPED: f64 = 0.5;
+
+/// What an inference may take beside the bytes, at the most: the largest bundled network
+/// takes a board a minute.
+const COMPUTING: Duration = Duration::from_secs(600);
+
+/// How long a whole inference may take over a line of so many bits per second: four times
+/// what its bytes take, ten bits each, and ten minutes.
+#[must_use]
+pub fn deadline(plan: &Plan<'_>, baud: u32) -> Duration {
+    let payload = plan.payload();
+    let bytes = payload.inputs + payload.factors + payload.keys;
+    let bits = 10.0 * bytes as f64;
+    COMPUTING + Duration::from_secs_f64(4.0 * bits / f64::from(baud.max(1)))
+}
 
 /// Bytes on the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,6 +157,7 @@ pub struct Client<'m> {
     factors: Option<Vec<Fresh>>,
     streamed: Option<Streamed>,
     patience: Duration,
+    deadline: Duration,
     tracing: bool,
     /// A result was refused.
     spent: bool,
@@ -224,6 +239,7 @@ impl<'m> Client<'m> {
     pub fn with_keys(plan: Plan<'m>, keys: Keys) -> Result<Self, ClientError> {
         Ok(Self {
             program: Program::of(&plan)?,
+            deadline: deadline(&plan, DEFAULT_BAUD),
             plan,
             keys,
             switching: None,
@@ -301,6 +317,12 @@ impl<'m> Client<'m> {
     /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
     pub const fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
+    }
+
+    /// Changes how long a whole inference may take; [`deadline`] at the usual rate at
+    /// first.
+    pub const fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
     }
 
     /// From now on has every inference traced, or not; not at first.
@@ -631,6 +653,7 @@ impl<'m> Client<'m> {
             model_name: self.plan.model().name().to_owned(),
             model_crc: self.program.model_crc(),
             patience: self.patience,
+            deadline: self.deadline,
             tracing: self.tracing,
         };
         let mut upload = UploadOfSample {

@@ -19,7 +19,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{ClientError, Keys};
-use crate::budget::{BudgetError, Ledger};
+use crate::budget::{BudgetError, KeyBudget};
 
 /// What is published of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -129,7 +129,7 @@ pub struct Publisher {
     terms: Terms,
     noise_key: NoiseKey,
     id: KeyId,
-    ledger: Ledger,
+    ledger: KeyBudget,
     renewed: bool,
 }
 
@@ -149,7 +149,7 @@ impl Publisher {
         let noise_key = NoiseKey::new(*seed);
         let id = noise_key.id(params, &keys.key);
         let id = id.map_err(PublicationError::Refused)?;
-        let ledger = Ledger::create(terms.budget.as_deref(), &id, terms.allowance);
+        let ledger = KeyBudget::create(terms.budget.as_deref(), &id, terms.allowance);
         Ok(Self {
             ledger: ledger.map_err(PublicationError::Budget)?,
             terms,

@@ -5,8 +5,9 @@ use he_nn::bundled;
 use he_nn::data::SIDE;
 use he_nn::plan::{Target, WeightMode};
 
+use super::infer::{self, Work};
 use super::output::{self, Bar};
-use super::{Failure, ModelFile, infer};
+use super::{Failure, ModelFile};
 use crate::planning;
 use crate::report::infer::ImageReport;
 use crate::report::text::{self, bytes};
@@ -31,9 +32,7 @@ pub fn run() -> Result<(), Failure> {
     let samples: Vec<_> = digits.samples().collect();
     let report = infer::classify(
         &mut service,
-        &file,
-        (0, &samples),
-        "inproc".to_owned(),
+        Work::of(&file, &samples, "inproc"),
         &mut Bar::default(),
         &mut Timeline::default(),
     )?;

@@ -60,11 +60,9 @@ pub fn run(arguments: &ImportArguments) -> Result<(), Failure> {
         stem[..stem.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
     });
     let kind = arguments.input.into();
+    output::check(Some(&arguments.out))?;
     let imported = import::import(&arguments.file, &name, kind, &arguments.data)?;
-    std::fs::write(&arguments.out, &imported.file).map_err(|source| Failure::Write {
-        path: arguments.out.clone(),
-        source,
-    })?;
+    output::write_bytes(&arguments.out, &imported.file)?;
     let mut text = format!(
         "{:.2} % right on {} test samples ({:.2} % on {} training samples), 8-bit weights\n",
         100.0 * imported.test.accuracy(),

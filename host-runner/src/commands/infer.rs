@@ -1,7 +1,8 @@
 //! `he-edge infer`: remote encrypted inference.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -19,10 +20,13 @@ use super::{
 use crate::client::publication::{Form, Terms};
 use crate::device::log::LogSink;
 use crate::device::{Device, Opening};
+use crate::drive::{Retries, drive};
+use crate::interrupt;
+use crate::ledger::{self, Ledger};
 use crate::receipts::{self, Recorder, Uploads};
-use crate::report::infer::{InferReport, Run};
+use crate::report::infer::{Entry, InferReport, Run};
 use crate::report::timeline::{Timeline, TracedImage};
-use crate::service::{self, Service};
+use crate::service::{self, Deployment, Limits, Service};
 
 /// Samples of the smallest batch that is planned, N = 4096.
 const SMALLEST_BATCH: u32 = 2048;
@@ -38,7 +42,7 @@ pub struct InferArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
-    /// The parameter set; one that serves if left out.
+    /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
     /// Directory of the IDX files or the table, or of several data sets, of which
@@ -49,10 +53,10 @@ pub struct InferArguments {
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitName,
     /// How many images.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
     /// First image.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub offset: usize,
     /// How the evaluator holds its weights.
     #[arg(long, default_value = "plain", value_parser = weight_modes())]
@@ -68,7 +72,7 @@ pub struct InferArguments {
     pub trace: Option<PathBuf>,
     /// Share of a device's answers that are evaluated again here and compared to the
     /// bit, from 0 to 1. In process nothing is in between.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, value_parser = share)]
     pub audit: f64,
     /// What others may have of the answers.
     #[command(flatten)]
@@ -81,6 +85,22 @@ pub struct InferArguments {
     /// them, each under its digest.
     #[arg(long, value_name = "DIR", requires = "receipts")]
     pub uploads: Option<PathBuf>,
+    /// Keep what is finished in this file, and go on where it stopped: one line per image,
+    /// with its logits. It belongs to this model, data, weights, packing and kind of
+    /// device. What is published is not kept: a budget belongs to a key, which ends with
+    /// its process.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "publish"])]
+    pub resume: Option<PathBuf>,
+    /// How often an image, or a batch, is tried again after a fault of the link.
+    #[arg(long, value_name = "TIMES", allow_negative_numbers = true, default_value_t = Retries::DEFAULT_LIMIT)]
+    pub retries: u32,
+    /// Longest silence of a device within an inference; 60 if left out.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    pub patience: Option<Duration>,
+    /// Longest time for a whole inference on a device; if left out, ten minutes and four
+    /// times what its bytes take on the line.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
+    pub deadline: Option<Duration>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -142,6 +162,12 @@ impl Publication {
     }
 }
 
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "a time is a number of seconds above 0".to_owned())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -161,16 +187,25 @@ fn trace_path(name: &str) -> Result<PathBuf, String> {
 }
 
 /// Takes a board's log, and writes it to standard error if it is to be shown.
-#[expect(
-    clippy::print_stderr,
-    reason = "the log goes where the user asked for it"
-)]
 pub(super) fn log_sink(show: bool) -> LogSink {
     Box::new(move |line| {
         if show {
-            eprintln!("board {} {} {}", line.time, line.level, line.message);
+            output::say(format_args!(
+                "board {} {} {}",
+                line.time, line.level, line.message
+            ));
         }
     })
+}
+
+/// Drops a board's log.
+pub(super) fn no_log() -> LogSink {
+    log_sink(false)
+}
+
+/// Shows a board's log on standard error.
+fn shown_log() -> LogSink {
+    log_sink(true)
 }
 
 /// Runs `infer`.
@@ -189,10 +224,16 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         end,
         available: all.len(),
     })?;
+    output::check(arguments.json.as_deref())?;
+    if let Some(path) = &arguments.trace {
+        output::check(Some(path))?;
+        output::check(Some(&path.with_extension("svg")))?;
+    }
+    interrupt::watch().map_err(Failure::Signals)?;
     let mut bar = Bar::default();
     let opening = Opening {
         model: file.built_from(),
-        log: log_sink(arguments.log),
+        log: if arguments.log { shown_log } else { no_log },
         progress: &mut bar,
     };
     let request = service::Request {
@@ -212,30 +253,86 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
                 Some(Recorder::new(file.bytes(), uploads))
             }
         },
+        limits: Limits {
+            patience: arguments.patience,
+            deadline: arguments.deadline,
+        },
         opening,
     };
     let mut service = service::open(model, request).map_err(file.failed())?;
+    let mut work = Work {
+        file: &file,
+        offset,
+        samples: chosen,
+        device: arguments.device.to_string(),
+        retries: Retries::of(arguments.retries),
+        ledger: None,
+        finished: Vec::new(),
+    };
+    if let Some(path) = &arguments.resume {
+        let terms = terms(arguments, &file, &all, service.deployment());
+        let (ledger, finished) = Ledger::open(path, &terms)?;
+        work.ledger = Some(ledger);
+        work.finished = finished;
+    }
     let mut timeline = Timeline::default();
-    let report = classify(
-        &mut *service,
-        &file,
-        (offset, chosen),
-        arguments.device.to_string(),
-        &mut bar,
-        &mut timeline,
-    )?;
-    if let Some(path) = &arguments.trace {
-        write_timeline(path, &timeline)?;
+    let (report, ended) = carry_out(&mut *service, work, &mut bar, &mut timeline)?;
+    if report.images.is_empty() {
+        return ended;
     }
-    if let Some(path) = &arguments.receipts {
-        let lines = receipts::lines(&report.receipts).map_err(|error| Failure::Write {
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        output::write(path, &lines)?;
+    let written = match &arguments.trace {
+        Some(path) => write_timeline(path, &timeline),
+        None => Ok(()),
+    };
+    let receipts = match &arguments.receipts {
+        Some(path) => write_receipts(path, &report.receipts),
+        None => Ok(()),
+    };
+    let written = written.and(receipts);
+    let presented = output::present(arguments.json.as_deref(), &report, || report.text());
+    match ended {
+        Ok(()) => written.and(presented).and_then(|()| verdict(&report)),
+        Err(failure) => Err(Failure::Early {
+            failure: Box::new(failure),
+            finished: report.images.len(),
+            of: count,
+            resume: arguments.resume.clone(),
+        }),
     }
-    output::present(arguments.json.as_deref(), &report, || report.text())?;
-    verdict(&report)
+}
+
+/// Writes receipts, one line each.
+fn write_receipts(path: &Path, receipts: &[receipts::OfImage]) -> Result<(), Failure> {
+    let lines = receipts::lines(receipts).map_err(|error| Failure::Write {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    output::write(path, &lines)
+}
+
+/// What a run is known by.
+fn terms(
+    arguments: &InferArguments,
+    file: &ModelFile,
+    all: &[(Sample<'_>, u8)],
+    deployment: &Deployment,
+) -> ledger::Terms {
+    let device = match &arguments.device {
+        Device::Tcp { .. } => "tcp".to_owned(),
+        Device::Serial { .. } => "serial".to_owned(),
+        in_process_or_emulated => in_process_or_emulated.to_string(),
+    };
+    ledger::Terms {
+        ledger: ledger::Terms::VERSION,
+        model: file.name().to_owned(),
+        model_sha256: ledger::digest(file.bytes()),
+        data_sha256: ledger::digest_of(all),
+        weights: arguments.weights,
+        packing: arguments.packing,
+        params: deployment.params.fingerprint(),
+        device,
+        audit: arguments.audit,
+    }
 }
 
 /// Whether the work was done: every sample answered, and each as the plan says.
@@ -270,55 +367,141 @@ fn verdict(report: &InferReport) -> Result<(), Failure> {
     }
 }
 
-/// Has samples classified, in runs of as many as the service takes, and reports on it.
+/// What is to be classified, and how.
+pub(super) struct Work<'a> {
+    /// The model.
+    pub(super) file: &'a ModelFile,
+    /// Index of the first sample.
+    pub(super) offset: usize,
+    /// The samples, with their labels.
+    pub(super) samples: &'a [(Sample<'a>, u8)],
+    /// What the report calls the device.
+    pub(super) device: String,
+    /// What is done about faults.
+    pub(super) retries: Retries,
+    /// Where finished images are kept.
+    pub(super) ledger: Option<Ledger>,
+    /// Images that an earlier run finished, of any range.
+    pub(super) finished: Vec<Entry>,
+}
+
+impl<'a> Work<'a> {
+    /// Samples from the first, without a ledger.
+    pub(super) fn of(file: &'a ModelFile, samples: &'a [(Sample<'a>, u8)], device: &str) -> Self {
+        Self {
+            file,
+            offset: 0,
+            samples,
+            device: device.to_owned(),
+            retries: Retries::default(),
+            ledger: None,
+            finished: Vec::new(),
+        }
+    }
+}
+
+/// Has samples classified and reports on it.
 ///
 /// # Errors
 /// [`Failure`] of the first that fails.
 pub(super) fn classify(
     service: &mut dyn Service,
-    file: &ModelFile,
-    (offset, samples): (usize, &[(Sample<'_>, u8)]),
-    device: String,
+    work: Work<'_>,
     bar: &mut dyn Progress,
     timeline: &mut Timeline,
 ) -> Result<InferReport, Failure> {
+    let (report, ended) = carry_out(service, work, bar, timeline)?;
+    ended.map(|()| report)
+}
+
+/// Has samples classified and reports on those that were, and on what ended the run.
+///
+/// # Errors
+/// [`Failure`] where nothing can begin.
+fn carry_out(
+    service: &mut dyn Service,
+    work: Work<'_>,
+    bar: &mut dyn Progress,
+    timeline: &mut Timeline,
+) -> Result<(InferReport, Result<(), Failure>), Failure> {
+    let Work {
+        file,
+        offset,
+        samples,
+        device,
+        retries,
+        mut ledger,
+        finished,
+    } = work;
     let model = file.parse()?;
     let deployment = service.deployment().clone();
     timeline.of(&deployment);
     let mut run = Run::new(&deployment);
+    let mut due: BTreeMap<usize, (Sample<'_>, u8)> =
+        (offset..).zip(samples.iter().copied()).collect();
+    // What an earlier run took counts, too.
+    let mut before = Duration::ZERO;
+    for entry in finished {
+        if due.remove(&entry.index).is_some() {
+            if let Ok((classified, _)) = &entry.answer {
+                before += Duration::try_from_secs_f64(classified.seconds).unwrap_or_default();
+            }
+            run.add(entry);
+        }
+    }
     let start = Instant::now();
-    let alone: Vec<Sample<'_>> = samples.iter().map(|&(sample, _)| sample).collect();
-    let answers = service.infer(&alone, bar).map_err(file.failed())?;
-    let wall = start.elapsed();
-    for ((index, &(sample, label)), answer) in (offset..).zip(samples).zip(answers) {
-        run.add(&model, (index, sample, label), &answer)
-            .map_err(|source| Failure::Model {
-                name: file.name().to_owned(),
-                source,
-            })?;
-        let Ok(inference) = answer else {
-            continue;
+    let alone: Vec<Sample<'_>> = due.values().map(|&(sample, _)| sample).collect();
+    let due: Vec<_> = due.into_iter().collect();
+    let ended = drive(service, &alone, retries, bar, |at, answer, tried| {
+        let Some(&(index, (sample, label))) = due.get(at) else {
+            return Ok(());
         };
-        if let Some(trace) = inference.trace {
+        let entry = Entry::of(&model, (index, sample, label), &answer, tried);
+        let entry = entry.map_err(|source| Failure::Model {
+            name: file.name().to_owned(),
+            source,
+        })?;
+        if let Some(ledger) = &mut ledger {
+            ledger.append(&entry)?;
+        }
+        run.add(entry);
+        if let Ok(inference) = answer
+            && let Some(trace) = inference.trace
+        {
             timeline.board.clone_from(&inference.board);
             timeline.unit = inference.unit;
             timeline.images.push(TracedImage { index, trace });
         }
-    }
+        Ok(())
+    });
     bar.finish();
+    let ended = match ledger {
+        Some(mut ledger) => ended.and(ledger.sync().map_err(Failure::from)),
+        None => ended,
+    };
+    let ended = ended.map_err(|failure| match failure {
+        Failure::Service(error) => file.failed()(error),
+        other => other,
+    });
     let cpu = ProcessTime::now().as_duration();
-    let published = service.publications();
-    Ok(run.report(device, file.name().to_owned(), (wall, cpu), published))
+    let report = run.report(
+        samples.len(),
+        device,
+        file.name().to_owned(),
+        (before + start.elapsed(), cpu),
+        service.publications(),
+    );
+    Ok((report, ended))
 }
 
 /// Writes a timeline and its picture.
 fn write_timeline(path: &Path, timeline: &Timeline) -> Result<(), Failure> {
     let write = |path: &Path, text: std::io::Result<String>| {
-        text.and_then(|text| std::fs::write(path, text))
-            .map_err(|source| Failure::Write {
-                path: path.into(),
-                source,
-            })
+        let text = text.map_err(|source| Failure::Write {
+            path: path.into(),
+            source,
+        })?;
+        output::write(path, &text)
     };
     write(path, timeline.json().map_err(Into::into))?;
     let picture = timeline

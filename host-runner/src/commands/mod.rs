@@ -415,6 +415,30 @@ pub enum Failure {
         /// Of how many.
         of: usize,
     },
+    /// The run ended before all images were done.
+    #[error(
+        "{failure}; {finished} of {of} images are finished and stand in the outputs: {}",
+        match resume {
+            Some(path) => format!("the same command goes on from {}", path.display()),
+            None => "with --resume FILE a run can be gone on with".to_owned(),
+        }
+    )]
+    Early {
+        /// What ended it.
+        failure: Box<Self>,
+        /// Images that are finished.
+        finished: usize,
+        /// Images that were asked for.
+        of: usize,
+        /// The ledger.
+        resume: Option<PathBuf>,
+    },
+    /// A ledger of finished images.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
+    /// Signals cannot be watched for.
+    #[error("the system does not tell of signals ({0}): run again")]
+    Signals(std::io::Error),
     /// A file cannot be written.
     #[error("{} cannot be written ({source}): name another file", path.display())]
     Write {

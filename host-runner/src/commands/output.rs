@@ -1,5 +1,6 @@
 //! Standard output, files and bars.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,43 @@ use super::Failure;
 /// The name of standard output where a file is due.
 const STANDARD_OUTPUT: &str = "-";
 
+/// Checks that a file can be written, before the work whose result goes there.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub fn check(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path.filter(|path| *path != Path::new(STANDARD_OUTPUT)) else {
+        return Ok(());
+    };
+    let failed = |source| Failure::Write {
+        path: path.into(),
+        source,
+    };
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(failed(io::ErrorKind::IsADirectory.into())),
+        // Replaced as a whole, but what its owner has locked stays.
+        Ok(found) if found.is_file() && found.permissions().readonly() => {
+            Err(failed(io::ErrorKind::PermissionDenied.into()))
+        }
+        // A pipe or a device is opened when there is something to write.
+        Ok(found) if !found.is_file() => Ok(()),
+        _ => new_file(path).map(|_| ()).map_err(failed),
+    }
+}
+
+/// A file beside `path` that is to replace it.
+fn new_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    // As other new files have them.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(directory)
+}
+
 /// Presents a report: as JSON where a file is named for it, and as text unless the
 /// JSON went to standard output.
 ///
@@ -23,13 +61,13 @@ pub fn present(
     report: &impl Serialize,
     text: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
-    if let Some(path) = json {
-        write_json(path, report)?;
-        if path == Path::new(STANDARD_OUTPUT) {
-            return Ok(());
-        }
-    }
-    print(&text())
+    let written = match json {
+        Some(path) if path == Path::new(STANDARD_OUTPUT) => return write_json(path, report),
+        Some(path) => write_json(path, report),
+        None => Ok(()),
+    };
+    // The work is not lost with the file.
+    print(&text()).and(written)
 }
 
 /// Writes `value` as one line of JSON to a file or to standard output.
@@ -50,6 +88,14 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if path == Path::new(STANDARD_OUTPUT) {
         return print(text);
     }
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes bytes to a file, as a whole.
+///
+/// # Errors
+/// [`Failure::Write`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |source| Failure::Write {
         path: path.into(),
         source,
@@ -57,18 +103,10 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     let whole = path.is_file() || !path.exists();
     if !whole {
         // A pipe or a device is written to as it is.
-        return fs::write(path, text).map_err(failed);
+        return fs::write(path, bytes).map_err(failed);
     }
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // As other new files have them.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(directory).map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
+    let mut file = new_file(path).map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
 }
@@ -88,6 +126,12 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a line to standard error. Where nobody reads it any more there is nobody to
+/// tell, and what was being done goes on.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// A bar on standard error; nothing where that is not a terminal.
 #[derive(Debug)]
 pub struct Bar(ProgressBar);
@@ -104,6 +148,7 @@ impl Default for Bar {
 impl Progress for Bar {
     fn start(&mut self, steps: u64) {
         self.0.set_length(steps);
+        self.0.set_position(0);
     }
 
     fn advance(&mut self, steps: u64) {

@@ -21,7 +21,7 @@ pub struct PlanArguments {
     /// The board; this host if left out.
     #[arg(long)]
     pub board: Option<String>,
-    /// The parameter set; one that serves if left out.
+    /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
     /// How the evaluator holds its weights.

@@ -174,6 +174,7 @@ fn pixels(digits: &[Image], first: usize) -> Vec<f32> {
 /// # Errors
 /// [`Failure`].
 pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
+    output::check(arguments.json.as_deref())?;
     let report = sense(arguments)?;
     output::present(arguments.json.as_deref(), &report, || text(&report))
 }

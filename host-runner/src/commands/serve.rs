@@ -1,14 +1,20 @@
 //! `he-edge serve`: an evaluator behind TCP.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use clap::Args;
 use he_core::Params;
-
 use he_nn::plan::{Target, WeightMode};
 use he_nn::program::Program;
 
+use super::infer::seconds;
+use super::output::say;
 use super::{Failure, ModelFile, parse_params, weight_modes};
-use crate::evaluator::{self, Held};
+use crate::evaluator::{self, Held, Limits, Visit};
+use crate::interrupt;
 use crate::planning;
+use crate::report::text::bytes;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -23,19 +29,31 @@ pub struct ServeArguments {
     /// model its shape and ranges are read.
     #[arg(long, default_value = "plain", value_parser = weight_modes())]
     pub weights: WeightMode,
-    /// The parameter set; one that serves if left out.
+    /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
+    /// How many clients it serves at once; one more is told that it is busy.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub clients: u16,
+    /// Longest silence of a client.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "120", value_parser = seconds)]
+    pub idle: Duration,
+    /// Longest session of a client, which may connect again.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "3600", value_parser = seconds)]
+    pub session: Duration,
 }
 
-/// Serves one client after the other until it is interrupted.
+/// What is said where others can reach the evaluator.
+const UNPROTECTED: &str = "this address can be reached from other machines, and the channel is neither \
+authenticated nor encrypted: whoever reaches it can have the model evaluated, and whoever is on the \
+way sees ciphertexts and the keys of the evaluator, which show no data, and can change or drop \
+what is sent; use a tunnel, such as ssh -L, for anything but a trusted network (mutual TLS is not \
+there yet)";
+
+/// Serves clients, several at once, until it is interrupted.
 ///
 /// # Errors
 /// [`Failure`].
-#[expect(
-    clippy::print_stderr,
-    reason = "a server says what it does on standard error"
-)]
 pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
@@ -46,14 +64,47 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
         WeightMode::Plain => Held::Plain(&program, model),
         WeightMode::Encrypted => Held::Encrypted(&program),
     };
-    match evaluator::listen(
-        &arguments.listen,
-        held,
-        |address| eprintln!("evaluating {} at {address}", model.name()),
-        |ended| {
-            if let Err(error) = ended {
-                eprintln!("he-edge: {error}");
+    let limits = Limits {
+        clients: arguments.clients.into(),
+        idle: arguments.idle,
+        session: arguments.session,
+    };
+    interrupt::watch().map_err(Failure::Signals)?;
+    let listening = |address: SocketAddr| {
+        if !address.ip().is_loopback() {
+            say(format_args!("he-edge: {UNPROTECTED}"));
+        }
+        let each = bytes(evaluator::client_bytes(&program) as u64);
+        say(format_args!(
+            "for {} clients at once, {each} of memory each; evaluating {} at {address}",
+            limits.clients,
+            model.name()
+        ));
+    };
+    evaluator::listen(&arguments.listen, held, limits, listening, |visit| {
+        let Visit {
+            client,
+            inferences,
+            received,
+            sent,
+            time,
+            ended,
+        } = visit;
+        match ended {
+            Err(error) if time.is_zero() => say(format_args!("he-edge: {error}")),
+            ended => {
+                let why = ended
+                    .err()
+                    .map_or_else(String::new, |error| format!("; {error}"));
+                say(format_args!(
+                    "{client}: {inferences} inferences, {} received, {} sent, {:.1} s{why}",
+                    bytes(received),
+                    bytes(sent),
+                    time.as_secs_f64()
+                ));
             }
-        },
-    )? {}
+        }
+    })?;
+    say("interrupted: no client is left");
+    Ok(())
 }

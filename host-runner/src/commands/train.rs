@@ -68,6 +68,7 @@ fn run_encrypted(arguments: &TrainArguments) -> Result<(), Failure> {
         Mode::Refresh
     };
     let directory = DataSet::Pima.locate(&arguments.data);
+    check(arguments)?;
     let trained = encrypted_training::train(&directory, mode, arguments.epochs)?;
     write_model(&arguments.out, &trained.file)?;
     output::present(arguments.json.as_deref(), &trained.report, || {
@@ -173,11 +174,14 @@ fn seconds(time: Duration) -> String {
     format!("{:.3} s", time.as_secs_f64())
 }
 
+/// Checks that the outputs can be written, before minutes of training.
+fn check(arguments: &TrainArguments) -> Result<(), Failure> {
+    output::check(Some(&arguments.out))?;
+    output::check(arguments.json.as_deref())
+}
+
 fn write_model(path: &Path, file: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, file).map_err(|source| Failure::Write {
-        path: path.into(),
-        source,
-    })
+    output::write_bytes(path, file)
 }
 
 #[cfg(feature = "train")]
@@ -185,6 +189,7 @@ fn run_plain(arguments: &TrainArguments) -> Result<(), Failure> {
     use he_nn::train;
 
     let mut bar = output::Bar::default();
+    check(arguments)?;
     let trained = train::train(&arguments.architecture, &arguments.data, &mut bar)?;
     write_model(&arguments.out, &trained.file)?;
     let report = trained.report;

@@ -8,6 +8,7 @@ use he_nn::message::{Card, Fault, PROTOCOL_VERSION, Refusal, Reply, Request};
 use serde::Serialize;
 
 use super::{DeviceError, Transport};
+use crate::interrupt;
 
 /// Which way bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,13 @@ pub struct Traffic {
 }
 
 type Recorder = Box<dyn FnMut(Direction, &[u8]) + Send>;
+
+/// Longest wait for bytes between two looks at the wish to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Pause after which a greeting is repeated. A line may lose the first: to boot text, or
+/// to a glitch as it opens.
+pub(crate) const GREETING_PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes taken from a transport at once.
 const READ_BYTES: usize = 4096;
@@ -137,6 +145,10 @@ impl<T: Transport> Connection<T> {
         timeout: Duration,
         decode: impl FnOnce(Frame<'_>) -> Result<R, LinkError>,
     ) -> Result<R, DeviceError> {
+        if interrupt::wished() {
+            let device = self.transport.name();
+            return Err(DeviceError::Interrupted { device });
+        }
         let end = Instant::now() + timeout;
         let mut last_look = true;
         loop {
@@ -157,10 +169,16 @@ impl<T: Transport> Connection<T> {
             }
             let got = match self
                 .transport
-                .receive(self.incoming.as_mut_slice(), Some(left))
+                .receive(self.incoming.as_mut_slice(), Some(left.min(LOOK)))
             {
                 Ok(got) => got,
                 Err(DeviceError::Timeout { device, .. }) => {
+                    if interrupt::wished() {
+                        return Err(DeviceError::Interrupted { device });
+                    }
+                    if left > LOOK {
+                        continue;
+                    }
                     return Err(DeviceError::Timeout { device, timeout });
                 }
                 Err(error) => return Err(error),
@@ -177,35 +195,47 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Opens the conversation, or brings both sides back in step: whatever the
-    /// evaluator was in the middle of hearing or saying is skipped.
+    /// evaluator was in the middle of hearing or saying is skipped. The greeting begins
+    /// with a delimiter, and is repeated about every second.
     ///
     /// Instead of a card, `take` gets the refusal of the version; or, where
     /// time runs out, the last reply that tells why no greeting comes: that
     /// the evaluator fails as it starts, or has no usable model.
     ///
     /// # Errors
-    /// As [`Self::receive`].
+    /// As [`Self::receive`]; [`DeviceError::Damaged`] where frames came and none was
+    /// whole.
     pub fn hello<R>(
         &mut self,
         timeout: Duration,
         take: impl FnOnce(Result<Card<'_>, Reply<'_>>) -> R,
     ) -> Result<R, DeviceError> {
         let end = Instant::now() + timeout;
-        self.send_raw(&[DELIMITER])?;
-        self.send(&Request::Hello {
-            version: PROTOCOL_VERSION,
-        })?;
+        let pause = GREETING_PAUSE.min(timeout / 4);
+        let mut due = Instant::now();
+        let (mut whole, mut damaged) = (false, 0);
         // Of the replies to what went before, none looks like one to this.
         let mut take = Some(take);
         let mut trouble = None;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = end.saturating_duration_since(now);
             if left.is_zero() {
                 break;
             }
-            let answer = self.receive(left, |reply| match reply {
+            if now >= due {
+                due = now + pause;
+                self.send_raw(&[DELIMITER])?;
+                self.send(&Request::Hello {
+                    version: PROTOCOL_VERSION,
+                })?;
+            }
+            let until = due.saturating_duration_since(now).min(left);
+            let answer = self.receive(until, |reply| match reply {
                 Reply::Hello(card) => take.take().map(|take| take(Ok(card))),
-                Reply::Refused(Refusal::Version { .. }) => take.take().map(|take| take(Err(reply))),
+                Reply::Refused(Refusal::Version { .. } | Refusal::Busy) => {
+                    take.take().map(|take| take(Err(reply)))
+                }
                 _ => {
                     // An evaluator that restarts may still come to answer.
                     trouble = Trouble::of(&reply).or(trouble.take());
@@ -214,13 +244,19 @@ impl<T: Transport> Connection<T> {
             });
             match answer {
                 Ok(Some(answer)) => return Ok(answer),
-                Ok(None) | Err(DeviceError::Link { .. }) => {}
-                Err(DeviceError::Timeout { .. }) => break,
+                Ok(None) => whole = true,
+                Err(DeviceError::Link { .. }) => damaged += 1,
+                Err(DeviceError::Timeout { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         match trouble.zip(take) {
             Some((trouble, take)) => Ok(take(Err(trouble.reply()))),
+            None if damaged > 0 && !whole => Err(DeviceError::Damaged {
+                device: self.transport.name(),
+                frames: damaged,
+                timeout,
+            }),
             None => Err(self.timed_out(timeout)),
         }
     }

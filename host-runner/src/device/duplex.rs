@@ -189,7 +189,7 @@ mod tests {
         let error = b.receive(&mut buffer, Some(timeout)).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the in-process evaluator did not answer within 0.005 s: check that it runs the \
+            "the in-process evaluator did not answer within 5 ms: check that it runs the \
              evaluator, or reset it"
         );
         a.send(b"end").unwrap();

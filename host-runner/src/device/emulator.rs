@@ -12,9 +12,11 @@
 //! are read all the time, so the board never waits for a reader.
 
 use std::fs::{DirBuilder, File};
+use std::io::Write;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +29,7 @@ use he_nn::mailbox;
 use super::log::{self, LogSink};
 use super::stream::Stream;
 use super::{DeviceError, Transport};
+use crate::client::printable;
 use he_nn::boards;
 
 const PROGRAM: &str = "qemu-system-arm";
@@ -37,6 +40,9 @@ const START: Duration = Duration::from_secs(20);
 
 /// What the serial port carries once the mailbox holds something. Any byte will do.
 const WAKE: [u8; 1] = [0];
+
+/// Longest path of a local socket: 108 bytes with the end, 104 on some systems.
+const LONGEST_PATH: usize = 103;
 
 /// Pause between two looks at a full mailbox. The credit window keeps it from
 /// filling up.
@@ -96,6 +102,12 @@ impl Emulator {
             source,
         };
         let directory = Directory::new().map_err(failed)?;
+        let longest = directory.0.join("memory");
+        if longest.as_os_str().len() > LONGEST_PATH {
+            return Err(DeviceError::TemporaryPath { path: longest });
+        }
+        // Before QEMU, so that no moment leaves anything behind.
+        let watch = Watch::start(&directory.0);
         let ports = Ports {
             link: directory.0.join("link"),
             log: directory.0.join("log"),
@@ -108,7 +120,7 @@ impl Emulator {
             None => None,
         };
 
-        let mut process = Process::start(machine.name, image, &ports)?;
+        let mut process = Process::start(machine.name, image, &ports, watch)?;
         let ended = |reason| DeviceError::EmulatorEnded {
             board: board.into(),
             reason,
@@ -319,12 +331,43 @@ struct Process {
     /// Ends QEMU when this process ends without doing so. Dropped first.
     watch: Option<Watch>,
     child: Child,
-    words: Arc<Mutex<String>>,
+    words: Arc<Mutex<Words>>,
+}
+
+/// The end of what QEMU wrote to standard error: one that complains without end must not
+/// fill this process's memory.
+#[derive(Debug, Default)]
+struct Words(Vec<u8>);
+
+impl Words {
+    /// Bytes that are kept at least, once there were as many.
+    const KEPT: usize = 4096;
+
+    fn push(&mut self, said: &[u8]) {
+        self.0.extend_from_slice(said);
+        if self.0.len() > 2 * Self::KEPT {
+            self.0.drain(..self.0.len() - Self::KEPT);
+        }
+    }
+
+    /// The last line that says something.
+    fn last(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let line = text.lines().rev().find(|line| !line.trim().is_empty());
+        printable(line.unwrap_or("it said nothing").trim())
+    }
 }
 
 impl Process {
-    fn start(machine: &str, image: &Path, ports: &Ports) -> Result<Self, DeviceError> {
-        let socket = |id: &str, path: &Path| format!("socket,id={id},path={}", path.display());
+    fn start(
+        machine: &str,
+        image: &Path,
+        ports: &Ports,
+        mut watch: Option<Watch>,
+    ) -> Result<Self, DeviceError> {
+        // QEMU ends a value at a comma, and takes two for one.
+        let escaped = |path: &Path| path.display().to_string().replace(',', ",,");
+        let socket = |id: &str, path: &Path| format!("socket,id={id},path={}", escaped(path));
         let mut command = Command::new(PROGRAM);
         command
             .args(["-M", machine, "-display", "none", "-monitor", "none"])
@@ -340,7 +383,7 @@ impl Process {
         if let Some((path, bytes)) = &ports.memory {
             command.arg("-object").arg(format!(
                 "memory-backend-file,id=memory,size={bytes},share=on,mem-path={}",
-                path.display()
+                escaped(path)
             ));
             command.args(["-machine", "memory-backend=memory"]);
         }
@@ -350,6 +393,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C is for this process, which ends QEMU when it is done with it.
+            .process_group(0)
             .spawn();
         let mut child = match spawned {
             Ok(child) => child,
@@ -366,21 +411,23 @@ impl Process {
                 });
             }
         };
-        let words = Arc::<Mutex<String>>::default();
+        let words = Arc::<Mutex<Words>>::default();
         if let Some(mut stderr) = child.stderr.take() {
             let words = words.clone();
             thread::spawn(move || {
                 let mut buffer = [0; 1024];
                 while let Ok(count @ 1..) = stderr.read(&mut buffer) {
-                    let text = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default());
+                    let said = buffer.get(..count).unwrap_or_default();
                     words
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .push_str(&text);
+                        .push(said);
                 }
             });
         }
-        let watch = Watch::start(child.id());
+        if let Some(watch) = &mut watch {
+            watch.also_ends(child.id());
+        }
         Ok(Self {
             watch,
             child,
@@ -419,9 +466,8 @@ impl Process {
     }
 
     fn last_words(&self) -> String {
-        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = words.lines().rev().find(|line| !line.trim().is_empty());
-        line.unwrap_or("it said nothing").trim().into()
+        let words = self.words.lock();
+        words.unwrap_or_else(PoisonError::into_inner).last()
     }
 
     fn has_ended(&mut self) -> bool {
@@ -443,20 +489,35 @@ impl Drop for Process {
     }
 }
 
-/// A shell that waits for the end of this process, and then ends QEMU: QEMU
-/// itself goes on without anybody at its ports. Not having it is no failure.
+/// A shell that waits for the end of this process, however it comes, and then ends QEMU
+/// and removes its directory: QEMU itself goes on without anybody at its ports. Not
+/// having it is no failure.
 #[derive(Debug)]
 struct Watch(Child);
 
 impl Watch {
-    fn start(process: u32) -> Option<Self> {
+    fn start(directory: &Path) -> Option<Self> {
+        // Reads the number of QEMU's process, if it comes to that, and then to the end.
+        const SCRIPT: &str =
+            "read -r qemu; read -r _; [ -n \"$qemu\" ] && kill -9 \"$qemu\"; rm -rf -- \"$1\"";
         let spawned = Command::new("sh")
-            .args(["-c", "read _; kill -9 \"$1\"", "sh", &process.to_string()])
+            .args(["-c", SCRIPT, "sh"])
+            .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Out of reach of a terminal's Ctrl-C.
+            .process_group(0)
             .spawn();
         spawned.ok().map(Self)
+    }
+
+    /// Tells it of QEMU.
+    fn also_ends(&mut self, process: u32) {
+        if let Some(input) = &mut self.0.stdin {
+            // A shell that is gone watches nothing.
+            let _ = writeln!(input, "{process}");
+        }
     }
 }
 
@@ -495,6 +556,32 @@ mod tests {
                 .write_all_at(&[taken.wrapping_add(1)], mailbox::DRAINED as u64)
                 .unwrap();
         }
+    }
+
+    #[test]
+    fn last_words_are_bounded_and_printable() {
+        let mut words = Words::default();
+        assert_eq!(words.last(), "it said nothing");
+        for number in 0..10_000 {
+            words.push(format!("warning {number}\n").as_bytes());
+            assert!(words.0.len() <= 2 * Words::KEPT + 32);
+        }
+        words.push(b"the \x1b[2J end \xff\n\n");
+        assert_eq!(words.last(), "the ?[2J end \u{fffd}");
+    }
+
+    #[test]
+    fn a_process_that_is_gone_leaves_no_directory() {
+        let directory = Directory::new().unwrap();
+        let mut qemu = Command::new("sleep").arg("60").spawn().unwrap();
+        let mut watch = Watch::start(&directory.0).unwrap();
+        watch.also_ends(qemu.id());
+        assert!(qemu.try_wait().unwrap().is_none());
+        // What the system does to a process that is killed.
+        drop(watch.0.stdin.take());
+        assert!(watch.0.wait().is_ok());
+        assert!(!directory.0.exists());
+        assert!(!qemu.wait().unwrap().success());
     }
 
     #[test]

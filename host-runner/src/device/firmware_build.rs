@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -77,6 +77,14 @@ pub enum FirmwareError {
     /// No linker can link for the board.
     #[error("no linker for the board was found: run tests/setup, or install `lld`")]
     NoLinker,
+    /// There is no cargo.
+    #[error(
+        "cargo was not found, which builds the firmware for {board}: install Rust from https://rustup.rs, or put cargo on the PATH"
+    )]
+    NoCargo {
+        /// The board.
+        board: String,
+    },
     /// Cargo could not be run or failed.
     #[error("the firmware for {board} does not build ({reason}): run `{command}` to see all of it")]
     Failed {
@@ -179,9 +187,12 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
     // Held to the end. Builds wait for each other anyway, and every one leaves its
     // result under the same name: another thread or process would copy this one's.
     let _lock = lock(&images).map_err(|error| failed(error.to_string(), &command))?;
-    let output = command
-        .output()
-        .map_err(|error| failed(error.to_string(), &command))?;
+    let output = command.output().map_err(|error| match error.kind() {
+        ErrorKind::NotFound => FirmwareError::NoCargo {
+            board: options.board.to_owned(),
+        },
+        _ => failed(error.to_string(), &command),
+    })?;
     if !output.status.success() {
         return Err(failed(
             first_error(&String::from_utf8_lossy(&output.stderr)),

@@ -37,7 +37,7 @@ use he_nn::link::LinkError;
 pub use connection::{Connection, Direction, Traffic};
 pub use duplex::{Duplex, duplex};
 pub use he_nn::boards::DEFAULT_BOARD;
-pub use opening::{Link, Opening};
+pub use opening::{Link, Opening, Reach};
 pub use server::serve;
 
 /// Rate of a serial port where none is given.
@@ -138,6 +138,20 @@ impl fmt::Display for Device {
     }
 }
 
+/// A time for a sentence: seconds, three digits of them at most.
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        match seconds {
+            0.0..0.1 => write!(f, "{} ms", (1e3 * seconds).round()),
+            0.1..10.0 => write!(f, "{} s", (10.0 * seconds).round() / 10.0),
+            _ => write!(f, "{} s", seconds.round()),
+        }
+    }
+}
+
 /// Why a device could not be used. Each is one sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -149,8 +163,16 @@ pub enum DeviceError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A port without a server.
+    #[error(
+        "nobody listens at tcp:{address}: start an evaluator there, with `he-edge serve --listen {address}`"
+    )]
+    NobodyListens {
+        /// Host and port.
+        address: String,
+    },
     /// Nothing came in time.
-    #[error("{device} did not answer within {} s: check that it runs the evaluator, or reset it", timeout.as_secs_f64())]
+    #[error("{device} did not answer within {}: check that it runs the evaluator, or reset it", Seconds(*timeout))]
     Timeout {
         /// Its name.
         device: String,
@@ -183,6 +205,25 @@ pub enum DeviceError {
         /// What is wrong with the frame.
         source: LinkError,
     },
+    /// Frames came, and none of them whole.
+    #[error(
+        "{device} sent {frames} damaged frames within {} and none that was whole: check the line, its rate and the cable",
+        Seconds(*timeout)
+    )]
+    Damaged {
+        /// Its name.
+        device: String,
+        /// How many came.
+        frames: u32,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
+    /// The process is to end.
+    #[error("interrupted while {device} was at work: run again")]
+    Interrupted {
+        /// Its name.
+        device: String,
+    },
     /// The emulator is not installed.
     #[error(
         "{program} is not installed: install it with `apt install {package}` or your system's equivalent"
@@ -212,6 +253,14 @@ pub enum DeviceError {
         /// The name that was given.
         board: String,
     },
+    /// The directory of temporary files has too long a name.
+    #[error(
+        "the path {} is too long for a local socket: name a shorter directory in TMPDIR", path.display()
+    )]
+    TemporaryPath {
+        /// The path.
+        path: PathBuf,
+    },
     /// The image for the log cannot be read.
     #[error("{} cannot be read as a firmware image ({reason}): build it again", path.display())]
     Image {
@@ -220,6 +269,28 @@ pub enum DeviceError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl DeviceError {
+    /// Whether the link or the device failed for now: it may work when it is tried again.
+    #[must_use]
+    pub const fn is_of_link(&self) -> bool {
+        matches!(self, Self::Link { .. } | Self::Damaged { .. }) || self.is_of_absence()
+    }
+
+    /// Whether the device has to be opened again.
+    #[must_use]
+    pub const fn is_of_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::Absent { .. }
+                | Self::NobodyListens { .. }
+                | Self::Timeout { .. }
+                | Self::Closed { .. }
+                | Self::Transfer { .. }
+                | Self::EmulatorEnded { .. }
+        )
+    }
 }
 
 /// Bytes to and from a device. A transport knows nothing of frames.

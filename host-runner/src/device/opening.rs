@@ -23,8 +23,8 @@ pub struct Opening<'a> {
     /// The model file that firmware is built with, `None` for the one that it takes by
     /// itself.
     pub model: Option<PathBuf>,
-    /// Takes the board's log.
-    pub log: LogSink,
+    /// Makes what takes the board's log, each time that it starts.
+    pub log: fn() -> LogSink,
     /// Is told that firmware is being built.
     pub progress: &'a mut dyn Progress,
 }
@@ -38,16 +38,12 @@ impl Opening<'_> {
     /// # Errors
     /// [`ServiceError`].
     pub fn begin(&self, device: &Device) -> Result<(Target, Option<Link>), ServiceError> {
-        let transport: Box<dyn Transport> = match device {
+        match device {
             Device::InProcess => return Ok((Target::STREAM, None)),
-            Device::Emulator { board } => {
-                let known = emulated(board)?;
-                return Ok((known.target(), None));
-            }
-            Device::Tcp { address } => Box::new(stream::connect(address)?),
-            Device::Serial { path, baud } => Box::new(Serial::open(path, *baud)?),
-        };
-        let mut link = Connection::new(transport);
+            Device::Emulator { board } => return Ok((emulated(board)?.target(), None)),
+            Device::Tcp { .. } | Device::Serial { .. } => {}
+        }
+        let mut link = self.reach(device, None).open()?;
         if !matches!(device, Device::Serial { .. }) {
             return Ok((Target::STREAM, Some(link)));
         }
@@ -59,17 +55,27 @@ impl Opening<'_> {
         Ok((target, Some(link)))
     }
 
-    /// Builds the firmware for an emulated board and starts it.
+    /// How a device is reached, an emulated one with an image in it.
+    #[must_use]
+    pub fn reach(&self, device: &Device, image: Option<PathBuf>) -> Reach {
+        Reach {
+            device: device.clone(),
+            image,
+            log: self.log,
+        }
+    }
+
+    /// Builds the firmware for an emulated board.
     ///
     /// # Errors
     /// [`ServiceError`].
-    pub fn start(
-        self,
+    pub fn build(
+        &mut self,
         device: &Device,
         params: &'static Params,
         weights: WeightMode,
         trace: bool,
-    ) -> Result<Link, ServiceError> {
+    ) -> Result<PathBuf, ServiceError> {
         let Device::Emulator { board } = device else {
             return Err(DeviceError::UnknownBoard {
                 board: device.to_string(),
@@ -92,7 +98,36 @@ impl Opening<'_> {
         self.progress.note("building the firmware");
         let image = firmware_build::build(&options)?;
         self.progress.finish();
-        let transport: Box<dyn Transport> = Box::new(Emulator::start(board, &image, self.log)?);
+        Ok(image)
+    }
+}
+
+/// How a device is reached: what opening it again takes.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    device: Device,
+    image: Option<PathBuf>,
+    log: fn() -> LogSink,
+}
+
+impl Reach {
+    /// Connects to the device, or starts it.
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub fn open(&self) -> Result<Link, DeviceError> {
+        let transport: Box<dyn Transport> = match (&self.device, &self.image) {
+            (Device::Tcp { address }, _) => Box::new(stream::connect(address)?),
+            (Device::Serial { path, baud }, _) => Box::new(Serial::open(path, *baud)?),
+            (Device::Emulator { board }, Some(image)) => {
+                Box::new(Emulator::start(board, image, (self.log)())?)
+            }
+            (Device::InProcess | Device::Emulator { .. }, _) => {
+                return Err(DeviceError::UnknownBoard {
+                    board: self.device.to_string(),
+                });
+            }
+        };
         Ok(Connection::new(transport))
     }
 }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{DeviceError, Transport};
 
@@ -107,14 +107,31 @@ pub fn connect(address: &str) -> Result<Stream<TcpStream>, DeviceError> {
             Err(error) => last = error,
         }
     }
-    Err(absent(last))
+    Err(match last.kind() {
+        ErrorKind::ConnectionRefused => DeviceError::NobodyListens {
+            address: address.to_owned(),
+        },
+        _ => absent(last),
+    })
 }
 
 impl<S: Socket> Transport for Stream<S> {
     fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
-        self.socket
-            .write_all(bytes)
-            .map_err(|error| self.failed(error, PATIENCE))
+        // The system's limit is for one write, which may take a single byte.
+        let end = Instant::now() + PATIENCE;
+        let mut left = bytes;
+        while !left.is_empty() {
+            match self.socket.write(left) {
+                Ok(0) => return Err(self.closed()),
+                Ok(count) => left = left.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(error, PATIENCE)),
+            }
+            if !left.is_empty() && Instant::now() > end {
+                return Err(self.failed(ErrorKind::TimedOut.into(), PATIENCE));
+            }
+        }
+        Ok(())
     }
 
     fn receive(
@@ -181,11 +198,12 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error = connect(&address).unwrap_err();
-        assert!(matches!(error, DeviceError::Absent { .. }));
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("tcp:{address} cannot be opened ("))
+        assert!(matches!(error, DeviceError::NobodyListens { .. }));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "nobody listens at tcp:{address}: start an evaluator there, with `he-edge serve --listen {address}`"
+            )
         );
     }
 }

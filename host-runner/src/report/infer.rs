@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use he_core::Params;
 use he_nn::clear;
-use he_nn::message::{Memory, TimeUnit};
+use he_nn::message::{Memory, Stage, TimeUnit};
 use he_nn::model::{Model, ModelError, Sample};
 use he_nn::plan::{Packing, WeightMode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::publication::Published;
-use crate::receipts::OfImage;
+use crate::receipts::{OfImage, Receipt};
 
 use super::text::{bytes, facts, grouped, table};
 use crate::service::{Answer, Deployment};
@@ -56,7 +56,7 @@ impl ParamsReport {
 }
 
 /// One image.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ImageReport {
     /// Its index in the split.
     pub index: usize,
@@ -68,7 +68,7 @@ pub struct ImageReport {
 }
 
 /// What became of an image.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Outcome {
     /// It was classified.
@@ -81,7 +81,7 @@ pub enum Outcome {
 }
 
 /// A result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classified {
     /// Class of the decrypted logits.
     pub predicted: usize,
@@ -112,6 +112,106 @@ impl ImageReport {
             Outcome::Classified(_) => None,
             Outcome::Refused { refused } => Some(refused),
         }
+    }
+}
+
+/// What an image's inference took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Bytes to the evaluator.
+    pub bytes_up: u64,
+    /// Bytes from it.
+    pub bytes_down: u64,
+    /// Of `bytes_up`, what keys took.
+    pub key_bytes_up: u64,
+    /// The evaluator's memory.
+    pub memory: Memory,
+    /// Unit of the stages' times.
+    pub unit: TimeUnit,
+    /// Time per step.
+    pub stages: Vec<Stage>,
+    /// Processor time of an evaluator in this process.
+    pub cpu: Option<Duration>,
+    /// Whether the answer was evaluated again.
+    pub audited: bool,
+}
+
+/// A finished image: what the report takes, and one line of a ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its index in the split.
+    pub index: usize,
+    /// Its label.
+    pub label: u8,
+    /// Its result and what it took, or why it was refused.
+    pub answer: Result<(Classified, Figures), String>,
+    /// How often it was tried again.
+    pub retries: u64,
+    /// What was published of it, or why nothing was, where something is published. No
+    /// ledger has it: a budget belongs to a key, which ends with its process.
+    #[serde(skip)]
+    pub published: Option<Result<Published, String>>,
+    /// Its receipt, where receipts are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
+}
+
+impl Entry {
+    /// A sample's answer, beside the same network in the clear.
+    ///
+    /// # Errors
+    /// [`ModelError`] where the sample does not fit the network.
+    pub fn of(
+        model: &Model<'_>,
+        (index, sample, label): (usize, Sample<'_>, u8),
+        answer: &Answer,
+        retries: u64,
+    ) -> Result<Self, ModelError> {
+        let inference = match answer {
+            Ok(inference) => inference,
+            Err(error) => {
+                return Ok(Self {
+                    index,
+                    label,
+                    answer: Err(error.to_string()),
+                    retries,
+                    published: None,
+                    receipt: None,
+                });
+            }
+        };
+        let plain = clear::logits(model, sample)?;
+        let errors = inference.logits.iter().zip(&plain);
+        let errors = errors.map(|(a, b)| (a - b).abs());
+        let classified = Classified {
+            predicted: inference.label(),
+            plain_predicted: clear::class(&plain),
+            max_logit_error: errors.fold(0.0, f64::max),
+            logits: inference.logits.clone(),
+            seconds: inference.wall.as_secs_f64(),
+        };
+        let figures = Figures {
+            bytes_up: inference.bytes.up,
+            bytes_down: inference.bytes.down,
+            key_bytes_up: inference.bytes.keys_up,
+            memory: inference.memory,
+            unit: inference.unit,
+            stages: inference.stages.clone(),
+            cpu: inference.cpu,
+            audited: inference.audited,
+        };
+        Ok(Self {
+            index,
+            label,
+            answer: Ok((classified, figures)),
+            retries,
+            published: inference
+                .handed_on
+                .published
+                .as_ref()
+                .map(|published| published.as_ref().map_err(ToString::to_string).cloned()),
+            receipt: inference.handed_on.receipt.clone(),
+        })
     }
 }
 
@@ -243,9 +343,10 @@ pub struct InferReport {
     pub wall_seconds: f64,
     /// Processor seconds of this process over the whole run, keys and set-up included.
     pub cpu_seconds: f64,
-    /// Images that were tried again after a fault of the link.
+    /// How often images were tried again after a fault of the link; a batch counts as
+    /// its images.
     pub retries: u64,
-    /// Images without an answer, refused ones apart.
+    /// Images without an answer because the run ended early, refused ones apart.
     pub unfinished: u64,
     /// Answers that were evaluated again and found equal to the bit.
     pub audited: u64,
@@ -275,6 +376,7 @@ pub struct Run<'d> {
     published: Vec<PublishedAnswer>,
     unpublished: Vec<Unpublished>,
     receipts: Vec<OfImage>,
+    retries: u64,
 }
 
 impl<'d> Run<'d> {
@@ -295,87 +397,70 @@ impl<'d> Run<'d> {
             published: Vec::new(),
             unpublished: Vec::new(),
             receipts: Vec::new(),
+            retries: 0,
         }
     }
 
-    /// Adds a sample's answer, beside the same network in the clear.
-    ///
-    /// # Errors
-    /// [`ModelError`] where the sample does not fit the network.
-    pub fn add(
-        &mut self,
-        model: &Model<'_>,
-        (index, sample, label): (usize, Sample<'_>, u8),
-        answer: &Answer,
-    ) -> Result<(), ModelError> {
-        let inference = match answer {
-            Ok(inference) => inference,
-            Err(error) => {
-                let refused = error.to_string();
-                self.images.push(ImageReport {
-                    index,
-                    label,
-                    outcome: Outcome::Refused { refused },
-                });
-                return Ok(());
-            }
+    /// Adds a finished image.
+    pub fn add(&mut self, entry: Entry) {
+        self.retries += entry.retries;
+        let (outcome, figures) = match entry.answer {
+            Ok((classified, figures)) => (Outcome::Classified(classified), Some(figures)),
+            Err(refused) => (Outcome::Refused { refused }, None),
         };
-        let plain = clear::logits(model, sample)?;
-        let errors = inference.logits.iter().zip(&plain);
-        let errors = errors.map(|(a, b)| (a - b).abs());
+        let index = entry.index;
         self.images.push(ImageReport {
             index,
-            label,
-            outcome: Outcome::Classified(Classified {
-                predicted: inference.label(),
-                plain_predicted: clear::class(&plain),
-                max_logit_error: errors.fold(0.0, f64::max),
-                logits: inference.logits.clone(),
-                seconds: inference.wall.as_secs_f64(),
-            }),
+            label: entry.label,
+            outcome,
         });
-        self.audited += u64::from(inference.audited);
-        match &inference.handed_on.published {
+        match entry.published {
             None => {}
-            Some(Ok(published)) => self.published.push(PublishedAnswer {
-                index,
-                published: published.clone(),
-            }),
-            Some(Err(error)) => self.unpublished.push(Unpublished {
-                index,
-                why: error.to_string(),
-            }),
+            Some(Ok(published)) => self.published.push(PublishedAnswer { index, published }),
+            Some(Err(why)) => self.unpublished.push(Unpublished { index, why }),
         }
-        if let Some(receipt) = inference.handed_on.receipt.clone() {
+        if let Some(receipt) = entry.receipt {
             self.receipts.push(OfImage { index, receipt });
         }
-        self.up += inference.bytes.up;
-        self.down += inference.bytes.down;
-        self.keys_up += inference.bytes.keys_up;
+        let Some(figures) = figures else {
+            return;
+        };
+        self.audited += u64::from(figures.audited);
+        self.up += figures.bytes_up;
+        self.down += figures.bytes_down;
+        self.keys_up += figures.key_bytes_up;
         let memory = &mut self.memory;
-        memory.static_bytes = memory.static_bytes.max(inference.memory.static_bytes);
-        let stack = inference.memory.stack_peak_bytes;
+        memory.static_bytes = memory.static_bytes.max(figures.memory.static_bytes);
+        let stack = figures.memory.stack_peak_bytes;
         memory.stack_peak_bytes = memory.stack_peak_bytes.max(stack);
-        self.unit = inference.unit;
-        self.cpu = self.cpu.zip(inference.cpu).map(|(sum, cpu)| sum + cpu);
-        for stage in &inference.stages {
+        self.unit = figures.unit;
+        self.cpu = self.cpu.zip(figures.cpu).map(|(sum, cpu)| sum + cpu);
+        for stage in &figures.stages {
             if let Some(sum) = self.stages.get_mut(usize::from(stage.step)) {
                 *sum = sum.saturating_add(stage.time);
             }
         }
-        Ok(())
     }
 
-    /// The report. `wall` is the time of the whole run, `cpu` that of the process;
-    /// `publications` those that are allowed and counted.
+    /// Images that are finished.
+    #[must_use]
+    pub fn finished(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The report on what is finished, of `due` images. `wall` is the time of the whole
+    /// run, `cpu` that of the process; `publications` those that are allowed and counted.
     #[must_use]
     pub fn report(
-        self,
+        mut self,
+        due: usize,
         device: String,
         model: String,
         (wall, cpu): (Duration, Duration),
         publications: Option<(u32, u32)>,
     ) -> InferReport {
+        self.images.sort_by_key(|image| image.index);
+        self.receipts.sort_by_key(|receipt| receipt.index);
         let classified = || {
             let images = self.images.iter();
             images.filter_map(|image| Some((usize::from(image.label), image.classified()?)))
@@ -431,8 +516,8 @@ impl<'d> Run<'d> {
             },
             wall_seconds: wall.as_secs_f64() / count as f64,
             cpu_seconds: cpu.as_secs_f64(),
-            retries: 0,
-            unfinished: 0,
+            retries: self.retries,
+            unfinished: due.saturating_sub(self.images.len()) as u64,
             audited: self.audited,
             published: publications.map(|(allowed, spent)| PublishedReport {
                 allowed,
@@ -525,6 +610,14 @@ impl InferReport {
                 format!("{:.3}", self.wall_seconds),
             ),
         ];
+        for (what, count) in [
+            ("tried again", self.retries),
+            ("unfinished", self.unfinished),
+        ] {
+            if count > 0 {
+                rows.push((what, count.to_string()));
+            }
+        }
         if let Some(count) = e.instructions {
             rows.push(("instructions per image", grouped(count)));
         }

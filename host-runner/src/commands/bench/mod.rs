@@ -13,7 +13,7 @@ use serde::Serialize;
 use he_nn::plan::{Packing, WeightMode};
 use he_nn::{boards, bundled};
 
-use super::infer;
+use super::infer::{self, Work};
 use super::output::{self, Bar};
 use super::sense::{SenseArguments, SenseReport, sense};
 use super::{Failure, ModelFile, parse_device};
@@ -143,6 +143,7 @@ const MODEL: &str = "mnist-mlp64";
 /// # Errors
 /// [`Failure`].
 pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
+    output::check(arguments.json.as_deref())?;
     let device = arguments.device.to_string();
     let report = match &arguments.device {
         Device::InProcess => BenchReport {
@@ -217,18 +218,17 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         audit: 0.0,
         publish: None,
         receipts: None,
+        limits: service::Limits::default(),
         opening: Opening {
             model: file.built_from(),
-            log: infer::log_sink(false),
+            log: infer::no_log,
             progress: &mut bar,
         },
     };
     let mut service = service::open(file.parse()?, request).map_err(file.failed())?;
     infer::classify(
         &mut *service,
-        &file,
-        (0, &samples),
-        device.to_owned(),
+        Work::of(&file, &samples, device),
         &mut bar,
         &mut Timeline::default(),
     )

@@ -1,0 +1,257 @@
+//! Faults of a link cost time, never results: a seeded proxy flips, drops, doubles,
+//! delays, cuts, replays and swaps frames of inferences through TCP and a pseudo terminal, and
+//! every sample is answered once, and right.
+//!
+//! With HE_EDGE_LONG a thousand inferences under ten thousand faults.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use he_edge_tests::faults::{FAULTS, Faults, Faulty};
+use he_nn::clear;
+use he_nn::model::{Input, Model, Sample};
+use he_nn::plan::{Plan, Target, WeightMode};
+use he_nn::program::Program;
+use host_runner::device::stream::{Stream, connect};
+use host_runner::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
+use host_runner::drive::{Retries, drive};
+use host_runner::evaluator::{self, Held};
+use host_runner::planning;
+use host_runner::service::{Answer, Limits, Remote, Service, ServiceError};
+
+const MODEL: &str = "pima-logreg";
+
+/// For a message. One that is lost costs as much.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// One frame in so many is damaged, so that an inference meets several faults until it is
+/// answered.
+const ONE_IN: u32 = 110;
+
+fn is_long() -> bool {
+    std::env::var_os("HE_EDGE_LONG").is_some()
+}
+
+fn model() -> Model<'static> {
+    Model::parse(he_nn::bundled::model(MODEL).unwrap()).unwrap()
+}
+
+fn plan() -> Plan<'static> {
+    planning::plan(None, model(), WeightMode::Plain, Target::STREAM).unwrap()
+}
+
+/// Rows within the ranges of training, each another.
+fn rows(count: usize) -> Vec<Vec<f32>> {
+    let model = model();
+    let Input::Features { means, deviations } = model.input() else {
+        panic!("{MODEL} takes features");
+    };
+    let features: Vec<(f32, f32)> = means.iter().zip(deviations.iter()).collect();
+    let row = |at: usize| {
+        let feature = |(of, &(mean, deviation)): (usize, &(f32, f32))| {
+            let away = ((at * 7 + of * 3) % 23) as f32 / 11.0 - 1.0;
+            mean + away * deviation
+        };
+        features.iter().enumerate().map(feature).collect()
+    };
+    (0..count).map(row).collect()
+}
+
+/// An evaluator behind TCP, in a thread that ends with the process.
+fn serve() -> SocketAddr {
+    let (tell, listening) = mpsc::channel();
+    thread::spawn(move || {
+        let program = Program::of(&plan()).unwrap();
+        let held = Held::Plain(&program, model());
+        let listening = |address| tell.send(address).unwrap();
+        // How sessions end is the faults' doing.
+        let limits = evaluator::Limits::default();
+        evaluator::listen("127.0.0.1:0", held, limits, listening, |_| ())
+    });
+    listening.recv().unwrap()
+}
+
+/// A client of a device that `open` opens, with faults in between.
+fn remote<T: Transport + 'static>(
+    open: impl Fn() -> Result<T, DeviceError> + 'static,
+    faults: &Faults,
+) -> Remote<'static, Faulty<T>> {
+    let faults = faults.clone();
+    let open = move || -> Result<Connection<Faulty<T>>, ServiceError> {
+        Ok(Connection::new(faults.over(open()?)))
+    };
+    let mut remote = Remote::new(plan(), open().unwrap(), false, 0.0).unwrap();
+    remote.limit(Limits {
+        patience: Some(PATIENCE),
+        ..Limits::default()
+    });
+    remote.reopened_by(open)
+}
+
+/// To an evaluator behind TCP.
+fn tcp(address: SocketAddr) -> impl Fn() -> Result<Stream<TcpStream>, DeviceError> + Clone {
+    move || connect(&address.to_string())
+}
+
+/// Has samples answered under faults, of which there are as many as wanted at least.
+#[expect(clippy::print_stdout, reason = "figures of the run")]
+fn drive_through<T: Transport + 'static>(
+    open: impl Fn() -> Result<T, DeviceError> + Clone + 'static,
+    count: usize,
+    wanted: u64,
+) {
+    let start = Instant::now();
+    let faults = Faults::new(1, PATIENCE);
+    let rows = rows(count);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    // The frames of another session, with keys of its own, are there to be replayed.
+    let mut other = remote(open.clone(), &faults);
+    assert!(other.infer(&samples[..1], &mut ()).unwrap()[0].is_ok());
+    drop(other);
+
+    let mut service = remote(open, &faults);
+    assert!(service.infer(&samples[..1], &mut ()).unwrap()[0].is_ok());
+    faults.set(ONE_IN);
+    let retries = Retries {
+        limit: 1000,
+        first: Duration::from_millis(1),
+        longest: Duration::from_millis(20),
+    };
+    let allowed = service.deployment().logit_error.six_sigma;
+    let mut answered = vec![0; count];
+    let mut tried = 0;
+    let take = |index: usize, answer: Answer, again: u64| {
+        let inference = answer.unwrap_or_else(|error| panic!("sample {index} is lost: {error}"));
+        let plain = clear::logits(&model(), samples[index]).unwrap();
+        for (encrypted, plain) in inference.logits.iter().zip(&plain) {
+            let error = (encrypted - plain).abs();
+            assert!(
+                error <= allowed,
+                "sample {index} is wrong: {encrypted}, not {plain}"
+            );
+        }
+        answered[index] += 1;
+        tried += again;
+        Ok::<(), ServiceError>(())
+    };
+    drive(&mut service, &samples, retries, &mut (), take).unwrap();
+    assert!(answered.iter().all(|&times| times == 1), "{answered:?}");
+    let counts = faults.counts();
+    let kinds = FAULTS.iter().zip(counts);
+    let kinds: Vec<_> = kinds
+        .map(|(fault, count)| format!("{fault:?} {count}"))
+        .collect();
+    println!(
+        "{count} inferences under {} faults ({}), tried again {tried} times: {:.0} s",
+        faults.total(),
+        kinds.join(", "),
+        start.elapsed().as_secs_f64()
+    );
+    // Of every kind, and they were felt.
+    assert!(faults.total() >= wanted, "only {kinds:?}");
+    assert!(counts.iter().all(|&count| count > 0), "{kinds:?}");
+    assert!(tried as usize > count);
+}
+
+#[test]
+fn no_fault_of_a_link_costs_a_result() {
+    let (count, wanted) = match is_long() {
+        true => (1000, 10_000),
+        false => (24, 150),
+    };
+    drive_through(tcp(serve()), count, wanted);
+}
+
+/// A board at the end of a serial line: the evaluator behind a pseudo terminal.
+#[cfg(unix)]
+mod serial {
+    use std::io::{ErrorKind, Read, Write};
+
+    use host_runner::device::serial::Serial;
+    use serialport::{SerialPort, TTYPort};
+
+    use super::*;
+
+    /// The board's end.
+    struct Port(TTYPort);
+
+    impl Port {
+        fn failed(&self, source: std::io::Error) -> DeviceError {
+            DeviceError::Transfer {
+                device: self.name(),
+                source,
+            }
+        }
+    }
+
+    impl Transport for Port {
+        fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
+            self.0.write_all(bytes).map_err(|error| self.failed(error))
+        }
+
+        fn receive(
+            &mut self,
+            buffer: &mut [u8],
+            _: Option<Duration>,
+        ) -> Result<usize, DeviceError> {
+            loop {
+                match self.0.read(buffer) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    result => return result.map_err(|error| self.failed(error)),
+                }
+            }
+        }
+
+        fn name(&self) -> String {
+            "the client".to_owned()
+        }
+    }
+
+    #[test]
+    fn no_fault_of_a_serial_line_costs_a_result() {
+        let (mut board, line) = TTYPort::pair().unwrap();
+        board.set_timeout(Duration::from_secs(600)).unwrap();
+        let path = line.name().unwrap();
+        thread::spawn(move || {
+            let program = Program::of(&plan()).unwrap();
+            evaluator::evaluate(&program, model(), &mut Port(board))
+        });
+        let count = if is_long() { 100 } else { 12 };
+        let open = move || Serial::open(&path, DEFAULT_BAUD);
+        drive_through(open, count, 5 * count as u64);
+        // It stays plugged in meanwhile.
+        drop(line);
+    }
+}
+
+#[test]
+fn a_fault_that_stays_ends_in_a_sentence_and_keeps_what_is_finished() {
+    let faults = Faults::new(2, PATIENCE);
+    let mut service = remote(tcp(serve()), &faults);
+    let rows = rows(5);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    let mut taken = Vec::new();
+    let retries = Retries {
+        limit: 3,
+        first: Duration::from_millis(1),
+        longest: Duration::from_millis(2),
+    };
+    let error = drive(
+        &mut service,
+        &samples,
+        retries,
+        &mut (),
+        |index, answer, _| {
+            assert!(answer.is_ok());
+            taken.push(index);
+            if index == 2 {
+                faults.set(1);
+            }
+            Ok::<(), ServiceError>(())
+        },
+    );
+    he_edge_tests::assert_one_sentence("a line that fails for good", &error.unwrap_err());
+    assert_eq!(taken, [0, 1, 2]);
+}
