@@ -269,6 +269,14 @@ impl Case<'_, '_> {
         alone && self.run.scale == Scale::Quick
     }
 
+    /// Whether it is a quick run on an encrypted target, of whatever weights: attacks
+    /// of thousands of queries per sample then take one sample.
+    #[must_use]
+    pub fn one_sample(&self) -> bool {
+        let clear = self.target.about().evaluation == Evaluation::Clear;
+        !clear && self.run.scale == Scale::Quick
+    }
+
     /// Does one step of work and records its findings, unless they are recorded
     /// already. `params` are a JSON object's members, see [`params`].
     ///

@@ -60,7 +60,10 @@ impl Attack for Differences {
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
             let sparing = case.sparing();
-            let count = if sparing { 1 } else { case.run.by_scale(3, 10) };
+            let count = match case.one_sample() {
+                true => 1,
+                false => case.run.by_scale(3, 10),
+            };
             let originals = victims(case, count)?;
             let descent = Descent {
                 iterations: case.run.by_scale(DESCENT.iterations, 30),

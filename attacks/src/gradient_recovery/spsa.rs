@@ -71,8 +71,11 @@ impl Attack for Spsa {
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
-            let sparing = case.sparing();
-            let originals = victims(case, if sparing { 1 } else { case.run.by_scale(3, 10) })?;
+            let count = match case.one_sample() {
+                true => 1,
+                false => case.run.by_scale(3, 10),
+            };
+            let originals = victims(case, count)?;
             let descent = Descent {
                 iterations: case.run.by_scale(DESCENT.iterations, 500),
                 ..DESCENT
