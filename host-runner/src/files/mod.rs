@@ -8,7 +8,7 @@
 //! | `passphrase` | [`Passphrase`], and where it comes from |
 //! | `planned` | [`Planned`], one sample at a time or batches |
 //! | `sealed` | [`SealedKey`]: a secret key and its budget |
-//! | `show` | [`show`], what a file holds |
+//! | `show` | [`show()`], what a file holds |
 //! | `steps` | [`keygen`], [`encrypt`], [`evaluate`], [`decrypt`], [`publish_labels`] |
 //!
 //! # The container, version 1

@@ -8,10 +8,9 @@
 //! | `evaluator/evaluation.keys` | switching keys | the evaluator |
 //!
 //! Results are masked: an answer to one request, or to one of its units (a sample or a
-//! batch), is noise for every other, and is refused. The
-//! client's note has the masks, and what each sample gives in the clear. What the note says
-//! is sealed, and what the result file says of itself is not believed: it only finds the
-//! note.
+//! batch), is noise for every other, and is refused. The client's note has the masks, and
+//! what each sample gives in the clear. What the note says is sealed, and what the result
+//! file says of itself is not believed: it only finds the note.
 //!
 //! A refused result retires the key, also for the next process.
 
