@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::network::NetworkError;
 use crate::paper::Table;
 use crate::record::{Finding, Picture, RecordError, Recorder, Scale, Step};
-use crate::target::{Denied, Grants, Target, TargetError, View};
+use crate::target::{Denied, Deploy, Evaluation, Grants, Target, TargetError, View};
 use crate::trainer::TrainerError;
 
 /// An attack.
@@ -166,14 +166,30 @@ pub struct Context<'c> {
     targets: &'c mut [Box<dyn Target>],
     /// The data sets.
     pub data: &'c [Data],
+    /// Deploys what an attack trains to attack it, where encryption is at hand.
+    pub deploy: Option<&'c dyn Deploy>,
     /// The run.
     pub run: Run<'c>,
 }
 
 impl<'c> Context<'c> {
-    /// Targets and data of a run.
+    /// Targets and data of a run, without encryption for targets that attacks train.
     pub const fn new(targets: &'c mut [Box<dyn Target>], data: &'c [Data], run: Run<'c>) -> Self {
-        Self { targets, data, run }
+        Self {
+            targets,
+            data,
+            deploy: None,
+            run,
+        }
+    }
+
+    /// The same with encryption for targets that attacks train.
+    #[must_use]
+    pub fn deploying(self, deploy: &'c dyn Deploy) -> Self {
+        Self {
+            deploy: Some(deploy),
+            ..self
+        }
     }
 
     /// Works on every target that has its data here. Where a target does not grant
@@ -245,6 +261,14 @@ pub struct Case<'t, 'c> {
 }
 
 impl Case<'_, '_> {
+    /// Whether to ask for little: in a quick run, of a target with encrypted weights,
+    /// which evaluates every query alone.
+    #[must_use]
+    pub fn sparing(&self) -> bool {
+        let alone = self.target.about().evaluation == Evaluation::EncryptedWeights;
+        alone && self.run.scale == Scale::Quick
+    }
+
     /// Does one step of work and records its findings, unless they are recorded
     /// already. `params` are a JSON object's members, see [`params`].
     ///

@@ -28,11 +28,14 @@
 pub mod attack;
 pub mod evasion;
 pub mod extraction;
+pub mod game;
+pub mod gradient_recovery;
 pub mod membership;
 pub mod network;
 pub mod paper;
 pub mod plain;
 pub mod random;
+pub mod reconstruction;
 pub mod record;
 pub mod stats;
 pub mod synthetic;
@@ -40,7 +43,7 @@ pub mod target;
 pub mod trainer;
 
 pub use attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome, Run};
-pub use target::{Access, Denied, Grants, Target, TargetError, View};
+pub use target::{Access, Denied, Deploy, Grants, Made, Target, TargetError, View};
 
 /// Every attack.
 pub const ATTACKS: &[&dyn Attack] = &[
@@ -55,6 +58,14 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &extraction::surrogate::FromLabels,
     &extraction::surrogate::FromLogits,
     &extraction::exact::Exact,
+    &reconstruction::generator::InverseGenerator,
+    &reconstruction::class_inversion::ClassInversion,
+    &gradient_recovery::white_box::WhiteBox,
+    &gradient_recovery::differences::Differences,
+    &gradient_recovery::spsa::Spsa,
+    &game::ciphertexts::Ciphertexts,
+    &game::timing::Timing,
+    &game::published::Published,
 ];
 
 /// The attack of this name.

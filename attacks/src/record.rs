@@ -204,6 +204,13 @@ impl Finding {
         self
     }
 
+    /// With a sentence on how to read it, whatever the verdict.
+    #[must_use]
+    pub fn remark(mut self, remark: &str) -> Self {
+        self.reason = Some(remark.to_owned());
+        self
+    }
+
     /// With the verdict that the interval gives where an attack drives the value
     /// below what it is without one.
     #[must_use]

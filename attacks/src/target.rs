@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use he_nn::network::Network;
+
 use crate::network::Differentiable;
 
 /// One thing that an attacker may see.
@@ -244,6 +246,26 @@ impl Rows {
         &self.values[index * self.width..(index + 1) * self.width]
     }
 
+    /// Rows of one width after another: a request of many costs an encrypted target as
+    /// much as one of few.
+    #[must_use]
+    pub fn joined(parts: &[&Self]) -> Self {
+        let values = parts.iter().flat_map(|rows| &rows.values);
+        Self {
+            width: parts.first().map_or(0, |rows| rows.width),
+            values: values.copied().collect(),
+        }
+    }
+
+    /// The rows before one, and the others from it on; all before it if it is not there.
+    #[must_use]
+    pub fn split_at(&self, row: usize) -> [Self; 2] {
+        let (before, after) = self
+            .values
+            .split_at(self.values.len().min(row * self.width));
+        [before, after].map(|values| Self::new(self.width, values.to_vec()))
+    }
+
     /// Some of the rows, in this order.
     ///
     /// # Panics
@@ -366,6 +388,35 @@ pub trait Target {
             target: self.about().name.clone(),
         }))
     }
+}
+
+/// A network that an attack made, to be deployed.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'m> {
+    /// Its name.
+    pub name: &'m str,
+    /// Name of the [`crate::Data`] that it was trained for.
+    pub dataset: &'m str,
+    /// The network, with weights of 8 bits and for images.
+    pub network: &'m Network<i8>,
+    /// What it was trained on, pixels from 0 to 1: the ranges of a deployment are
+    /// measured on it.
+    pub samples: &'m Rows,
+}
+
+/// Puts a network that an attack made behind encryption. This crate has no encryption;
+/// whoever runs it does.
+pub trait Deploy {
+    /// The network as a target with encrypted inputs, and encrypted weights if
+    /// `evaluation` says so.
+    ///
+    /// # Errors
+    /// [`TargetError::Failed`] where there is no such deployment of it.
+    fn deploy(
+        &self,
+        made: Made<'_>,
+        evaluation: Evaluation,
+    ) -> Result<Box<dyn Target>, TargetError>;
 }
 
 /// A target as one attack sees it.

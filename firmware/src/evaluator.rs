@@ -8,7 +8,7 @@ use he_core::params::N4096_DEPTH3 as PARAMS;
 use he_core::params::N8192_DEPTH5 as PARAMS;
 use he_nn::message::{Refusal, Reply, Request};
 use he_nn::program::Program;
-use he_nn::session::Platform;
+use he_nn::session::{ChunkBuffer, EMPTY_CHUNK, Platform};
 
 use crate::tracer::{self, Tracer};
 
@@ -52,7 +52,9 @@ fn session(arena: &'static mut [u32]) -> Option<Session> {
     let program = cortex_m::singleton!(
         : Option<Program<&'static [u8]>> = Program::parse(&PARAMS, &PROGRAM[..])
     )?;
-    Session::new(program.as_ref()?, weights()?, arena, tracer::tracer()?).ok()
+    let chunk = cortex_m::singleton!(: ChunkBuffer = EMPTY_CHUNK)?;
+    let tracer = tracer::tracer()?;
+    Session::new(program.as_ref()?, weights()?, arena, chunk, tracer).ok()
 }
 
 /// The arena; a set that does not fit its memory is a link error. The section is

@@ -27,6 +27,21 @@ const SCALE: f64 = (1u64 << 20) as f64;
 /// Ten classes.
 const CANDIDATES: [usize; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
+/// The threat model has the figures that are found here.
+fn documented(sentence: &str) {
+    let text = include_str!("../../SECURITY.md");
+    println!("{sentence}");
+    assert!(
+        text.contains(sentence),
+        "SECURITY.md does not say: {sentence}"
+    );
+}
+
+/// With a comma before the last three digits.
+fn grouped(count: usize) -> String {
+    format!("{},{:03}", count / 1000, count % 1000)
+}
+
 fn key() -> (Vec<i8>, SecretKey<Vec<u32>>) {
     let mut rng = ChaCha20Rng::from_seed([21; 32]);
     let s: Vec<i8> = (0..N).map(|_| sample::ternary(&mut rng) as i8).collect();
@@ -188,7 +203,10 @@ fn uncounted_labels_give_the_key_away() {
         Some(positive == negative)
     });
     let right = check(&found, &s);
-    println!("{right} of {N} coefficients from {answers} labels");
+    let (right_, n, answers) = (grouped(right), grouped(N), grouped(answers));
+    documented(&format!(
+        "| {right_} of {n} coefficients from {answers} labels |"
+    ));
     assert!(right >= 4090);
 }
 
@@ -220,7 +238,8 @@ fn acceptance_without_renewal_gives_the_whole_key_away() {
     let (found, answers) = recover(beside_the_limit(), |_, _, ct| {
         Some(unretired_refusal(&key, ct))
     });
-    println!("{N} coefficients from {answers} answers");
+    let (n, answers) = (grouped(N), grouped(answers));
+    documented(&format!("| all {n} coefficients from {answers} answers |"));
     assert_eq!(check(&found, &s), N);
 }
 
@@ -241,7 +260,7 @@ fn acceptance_ends_with_the_first_refusal() {
     });
     assert_eq!(refusals, 1);
     let known = check(&found, &s);
-    println!("{known} coefficients from {answers} answers, then the key is retired");
+    documented(&format!("| {known} of them from {answers} answers |"));
     assert!(known <= answers && answers < 40);
 }
 
@@ -258,5 +277,6 @@ fn answers_end_with_the_budget() {
             Err(error) => assert_eq!(error, PublishError::Budget("used up")),
         }
     }
+    documented(&format!("the labels of the budget, {labels} of 100"));
     assert_eq!(labels, 100);
 }

@@ -86,7 +86,7 @@ const MPS2_AN386: Board = Board {
     ram_bytes: 512 * 1024,
     external_bytes: 0,
     stack_bytes: 32 * 1024,
-    fixed_bytes: 24 * 1024,
+    fixed_bytes: 28 * 1024,
     prices: Prices::ARMV7E_M,
 };
 
@@ -119,7 +119,7 @@ pub const BOARDS: &[Board] = &[
         flash_bytes: 1 << 20,
         ram_bytes: 256 * 1024,
         stack_bytes: 16 * 1024,
-        fixed_bytes: 20 * 1024,
+        fixed_bytes: 24 * 1024,
         ..MPS2_AN386
     },
     Board {
@@ -133,7 +133,7 @@ pub const BOARDS: &[Board] = &[
         ram_bytes: 640 * 1024,
         external_bytes: 0,
         stack_bytes: 128 * 1024,
-        fixed_bytes: 20 * 1024,
+        fixed_bytes: 24 * 1024,
         prices: Prices::ARMV7E_M,
     },
     Board {
@@ -147,7 +147,7 @@ pub const BOARDS: &[Board] = &[
         ram_bytes: 520 * 1024,
         external_bytes: 0,
         stack_bytes: 32 * 1024,
-        fixed_bytes: 20 * 1024,
+        fixed_bytes: 24 * 1024,
         prices: Prices::ARMV7E_M,
     },
 ];

@@ -30,6 +30,8 @@ pub mod bundled;
 pub mod clear;
 #[cfg(feature = "std")]
 pub mod data;
+#[cfg(feature = "std")]
+pub mod files;
 #[cfg(feature = "import")]
 pub mod import;
 #[cfg(feature = "std")]

@@ -103,6 +103,10 @@ struct Head {
     steps: heapless::Vec<StepHead, MAX_STEPS>,
 }
 
+/// Words that no polynomial works in, a gibibyte: the other parts of an arena have no more
+/// than 2^29.1 words, whatever their bytes say, so that with these a size fits 32 bits.
+const MAX_POLYNOMIAL_WORDS: u32 = 1 << 28;
+
 /// The program of a plan, in bytes that somebody holds.
 #[derive(Clone, Debug)]
 pub struct Program<B> {
@@ -302,7 +306,8 @@ impl<B: AsRef<[u8]>> Program<B> {
         let sound = rest.len() == expected
             && head.params == params.fingerprint()
             && usize::from(head.level) <= params.max_level()
-            && head.register_level <= head.level;
+            && head.register_level <= head.level
+            && head.polynomial_words <= MAX_POLYNOMIAL_WORDS;
         let start = body.len() - rest.len();
         let program = Self {
             params,
@@ -806,6 +811,43 @@ mod tests {
         let most = MAX_DEGREE as u16 + 1;
         assert!(with_coefficients(most).is_some());
         assert!(with_coefficients(most + 1).is_none());
+    }
+
+    /// A device multiplies in 32 bits, and a file may say anything.
+    #[test]
+    fn no_arena_is_larger_than_32_bits_count() {
+        use he_core::params::SETS;
+
+        let of = |planned: Result<(Plan<'_>, Program<Vec<u8>>), PlanError>| planned.unwrap().1;
+        let program = with_program(&N4096_DEPTH3, WeightMode::Encrypted, 0, (0.01, 0.5), of);
+        let with_words = |words: u32| {
+            let mut head = program.head.clone();
+            head.polynomial_words = words;
+            let mut bytes = postcard::to_stdvec(&head).unwrap();
+            let rest = &program.bytes()[program.start..];
+            bytes.extend(&rest[..rest.len() - CRC_BYTES]);
+            let crc = CRC.checksum(&bytes);
+            bytes.extend(crc.to_le_bytes());
+            Program::parse(&N4096_DEPTH3, bytes)
+        };
+        assert!(with_words(MAX_POLYNOMIAL_WORDS).is_some());
+        assert!(with_words(MAX_POLYNOMIAL_WORDS + 1).is_none());
+        assert!(with_words(u32::MAX).is_none());
+        // The largest of every other field.
+        for params in SETS {
+            let limbs = (params.max_level() as u64 + 1) * params.n() as u64;
+            let work = workspace_words(params, params.max_level()) as u64;
+            let words = 3 * limbs
+                + 2 * u64::from(u8::MAX) * limbs
+                + work
+                + 2 * CHUNK_COEFFS as u64
+                + u64::from(MAX_POLYNOMIAL_WORDS);
+            assert!(
+                words * size_of::<u32>() as u64 <= u64::from(u32::MAX),
+                "{}",
+                params.name()
+            );
+        }
     }
 
     #[test]

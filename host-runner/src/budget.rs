@@ -168,6 +168,86 @@ impl Budget for FileBudget {
     }
 }
 
+/// The budget of a key in a file; or in memory, of a key that ends with the process.
+#[derive(Debug)]
+pub enum Ledger {
+    /// In a file.
+    File(FileBudget),
+    /// In memory.
+    Memory {
+        /// What the key may publish.
+        allowance: Allowance,
+        /// What it has published.
+        spent: u32,
+    },
+}
+
+impl Ledger {
+    /// The budget of a new key: in a file, where one is named, which there must not be
+    /// yet.
+    ///
+    /// # Errors
+    /// As [`FileBudget::create`].
+    pub fn create(
+        path: Option<&Path>,
+        key: &KeyId,
+        allowance: Allowance,
+    ) -> Result<Self, BudgetError> {
+        Ok(match path {
+            Some(path) => Self::File(FileBudget::create(path, key, allowance)?),
+            None => Self::Memory {
+                allowance,
+                spent: 0,
+            },
+        })
+    }
+
+    /// Publications that have been counted.
+    #[must_use]
+    pub const fn spent(&self) -> u32 {
+        match self {
+            Self::File(budget) => budget.spent(),
+            Self::Memory { spent, .. } => *spent,
+        }
+    }
+}
+
+impl Budget for Ledger {
+    type Error = BudgetError;
+
+    fn allowance(&self) -> Allowance {
+        match self {
+            Self::File(budget) => budget.allowance(),
+            Self::Memory { allowance, .. } => *allowance,
+        }
+    }
+
+    fn spend(&mut self, key: &KeyId) -> Result<(), BudgetError> {
+        match self {
+            Self::File(budget) => budget.spend(key),
+            Self::Memory { allowance, spent } if *spent >= allowance.queries() => {
+                Err(BudgetError::Spent {
+                    allowed: allowance.queries(),
+                })
+            }
+            Self::Memory { spent, .. } => {
+                *spent += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn retire(&mut self, key: &KeyId) -> Result<(), BudgetError> {
+        match self {
+            Self::File(budget) => budget.retire(key),
+            Self::Memory { allowance, spent } => {
+                *spent = allowance.queries();
+                Ok(())
+            }
+        }
+    }
+}
+
 pub(crate) fn hex(key: &KeyId) -> String {
     key.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }

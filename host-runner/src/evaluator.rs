@@ -11,7 +11,7 @@ use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Model, ModelError};
 use he_nn::plan::{Plan, PlanError, WeightMode};
 use he_nn::program::Program;
-use he_nn::session::{Encrypted, Platform, Session, WeightSource};
+use he_nn::session::{EMPTY_CHUNK, Encrypted, Platform, Session, WeightSource};
 use he_nn::trace::Ring;
 
 use crate::device::stream::Stream;
@@ -145,11 +145,12 @@ pub fn evaluate<T: Transport, B: AsRef<[u8]>, W: WeightSource>(
     transport: &mut T,
 ) -> Result<(), EvaluatorError> {
     let mut arena = vec![0; program.arena_words()];
+    let mut chunk = EMPTY_CHUNK;
     let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
     let waited = Arc::new(AtomicU64::new(0));
     let mut host = Host::new(&arena, &waited);
     let mut session: Session<'_, B, W, _> =
-        Session::new(program, weights, &mut arena, ring.as_mut())?;
+        Session::new(program, weights, &mut arena, &mut chunk, ring.as_mut())?;
     let mut transport = Timed { transport, waited };
     serve(&mut transport, |request, mut reply| match request {
         Ok(request) => session.handle(request, &mut host, &mut reply),

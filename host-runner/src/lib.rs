@@ -9,10 +9,11 @@
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
-//! | [`report`] | what runs and plans gave, as text and JSON |
+//! | [`report`] | what runs, plans and attacks gave, as text, JSON and a page |
 //! | [`budget`] | publications that are counted on disk |
 //! | [`files`] | keys, requests and results in files; what the steps over them do |
 //! | [`held`] | a file that one process holds, and replaces as a whole |
+//! | [`receipts`] | digests of answers, by which others evaluate again |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`commands`] | the command line |
@@ -30,6 +31,7 @@ pub mod files;
 pub mod held;
 pub mod image;
 pub mod planning;
+pub mod receipts;
 pub mod report;
 pub mod sensor;
 pub mod service;

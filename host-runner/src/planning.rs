@@ -188,6 +188,37 @@ pub fn batch_plan<'m>(
     }
 }
 
+/// Plans a network for batches whose values are published, under the first of
+/// [`HOST_SETS`], or the set that is named, for which `serves`; or the widest that there
+/// is, where it is for none.
+///
+/// # Errors
+/// [`PlanError`] of the last set that was tried, where none has a plan.
+pub fn wide_batch_plan<'m>(
+    params: Option<&'static Params>,
+    model: Model<'m>,
+    serves: impl Fn(&BatchPlan<'m>) -> bool,
+) -> Result<BatchPlan<'m>, PlanError> {
+    let under = |params| {
+        let mut row = vec![0.0; Plan::buffer_len(&model)];
+        let mut scratch = row.clone();
+        BatchPlan::wide(params, model, &mut row, &mut scratch)
+    };
+    let mut best = None;
+    let mut failed = PlanError::Depth {
+        needed: 1,
+        available: 0,
+    };
+    for params in params.map_or(HOST_SETS.to_vec(), |named| vec![named]) {
+        match under(params) {
+            Ok(plan) if serves(&plan) => return Ok(plan),
+            Ok(plan) => best = Some(plan),
+            Err(error) => failed = error,
+        }
+    }
+    best.ok_or(failed)
+}
+
 /// Why batches do not take encrypted weights: each would be a ciphertext of its own.
 #[must_use]
 pub fn encrypted_batch(model: &Model<'_>) -> PlanError {

@@ -14,13 +14,15 @@ use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 
-use crate::client::{BatchClient, Bytes, Client, ClientError, Inference};
+use crate::client::publication::{self, Form, PublicationError, Terms};
+use crate::client::{BatchClient, Bytes, Client, ClientError, HandedOn, Inference};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Connection, Device, DeviceError, Opening, Transport};
 use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, Times, batch, latency};
 use crate::evaluator::{self, EvaluatorError};
 use crate::planning;
+use crate::receipts::Recorder;
 use crate::report::steps::{self, StepInfo};
 
 /// Why there is no inference.
@@ -44,6 +46,9 @@ pub enum ServiceError {
     /// The firmware does not build.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
+    /// Nothing can be published.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
     /// A board nobody knows.
     #[error(transparent)]
     Board(#[from] boards::UnknownBoard),
@@ -98,6 +103,10 @@ pub trait Service {
         samples: &[Sample<'_>],
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError>;
+
+    /// Publications that are allowed and those that have been counted, where something is
+    /// published.
+    fn publications(&self) -> Option<(u32, u32)>;
 }
 
 /// What became of a sample.
@@ -117,6 +126,10 @@ pub struct Request<'a> {
     pub trace: bool,
     /// Share of the answers of a device that are evaluated again, from 0 to 1.
     pub audit: f64,
+    /// What is published of the answers.
+    pub publish: Option<Terms>,
+    /// What writes receipts of the answers.
+    pub receipts: Option<Recorder>,
     /// How a device is opened.
     pub opening: Opening<'a>,
 }
@@ -136,9 +149,25 @@ pub fn open<'m>(
         packing,
         trace,
         audit,
+        publish,
+        receipts,
         opening,
     } = request;
+    let of_values = publish
+        .as_ref()
+        .is_some_and(|terms| terms.form == Form::Values);
     match (packing, device) {
+        // A liar's values would be the key, whatever else is checked.
+        (_, device) if of_values && (trace || !matches!(device, Device::InProcess)) => {
+            Err(ServiceError::Unserved {
+                what: "publication of values that somebody else has computed, as those of a crafted result are the key",
+                instead: "--publish labels, or --device inproc without --trace",
+            })
+        }
+        (Packing::Batch, _) if receipts.is_some() => Err(ServiceError::Unserved {
+            what: "receipt of a batch",
+            instead: "--packing latency",
+        }),
         (Packing::Batch, _) if trace => Err(ServiceError::Unserved {
             what: "trace of batches",
             instead: "--packing latency",
@@ -147,9 +176,15 @@ pub fn open<'m>(
             if weights == WeightMode::Encrypted {
                 return Err(planning::encrypted_batch(&model).into());
             }
-            Ok(Box::new(Batches::new(planning::batch_plan(
-                params, model,
-            )?)?))
+            let plan = match &publish {
+                Some(terms) if of_values => publishable(params, model, terms)?,
+                _ => planning::batch_plan(params, model)?,
+            };
+            if publish.is_some() && !of_values && model.outputs() > 1 {
+                let logits = model.outputs();
+                return Err(PublicationError::Logits { logits }.into());
+            }
+            Ok(Box::new(Batches::new(plan)?.publishing(publish)?))
         }
         (Packing::Batch, _) => Err(ServiceError::Unserved {
             what: "batch packing on a device",
@@ -157,19 +192,21 @@ pub fn open<'m>(
         }),
         (Packing::Latency, Device::InProcess) if !trace => {
             let plan = planning::plan(params, model, weights, Target::Host)?;
-            Ok(Box::new(InMemory::new(plan)?))
+            if let Some(terms) = &publish
+                && of_values
+            {
+                return Err(no_values(&plan, terms));
+            }
+            let service = InMemory::new(plan)?;
+            Ok(Box::new(service.handing_on(publish, receipts)?))
         }
         (Packing::Latency, Device::InProcess) => {
             // What is traced is the session of a board, in a thread of this process.
             let plan = planning::plan(params, model, weights, Target::STREAM)?;
             let link = evaluator::in_process(&plan)?;
             let link: Box<dyn Transport> = Box::new(link);
-            Ok(Box::new(Remote::new(
-                plan,
-                Connection::new(link),
-                trace,
-                audit,
-            )?))
+            let service = Remote::new(plan, Connection::new(link), trace, audit)?;
+            Ok(Box::new(service.handing_on(publish, receipts)?))
         }
         (Packing::Latency, _) => {
             let (target, link) = opening.begin(device)?;
@@ -178,8 +215,56 @@ pub fn open<'m>(
                 Some(link) => link,
                 None => opening.start(device, plan.params(), weights, trace)?,
             };
-            Ok(Box::new(Remote::new(plan, link, trace, audit)?))
+            let service = Remote::new(plan, link, trace, audit)?;
+            Ok(Box::new(service.handing_on(publish, receipts)?))
         }
+    }
+}
+
+/// Has a client publish labels and write receipts, as far as that is asked for.
+fn hand_on(
+    client: &mut Client<'_>,
+    publish: Option<Terms>,
+    receipts: Option<Recorder>,
+) -> Result<(), ClientError> {
+    if let Some(recorder) = receipts {
+        client.record_by(recorder);
+    }
+    publish.map_or(Ok(()), |terms| client.publish_by(terms))
+}
+
+/// The plan of batches whose values can be published.
+fn publishable<'m>(
+    params: Option<&'static Params>,
+    model: Model<'m>,
+    terms: &Terms,
+) -> Result<BatchPlan<'m>, ServiceError> {
+    let check = |plan: &BatchPlan<'m>| {
+        let range = model.layers().last().map_or(0.0, |view| view.layer.range());
+        let place = (plan.output_level(), plan.output_scale());
+        let expected =
+            publication::expected(plan.logit_error(), place, range, terms.precision_bits);
+        let error = plan.logit_error();
+        publication::check_values(plan.params(), error, &expected, &terms.allowance)
+    };
+    let plan = planning::wide_batch_plan(params, model, |plan| check(plan).is_ok())?;
+    check(&plan)?;
+    Ok(plan)
+}
+
+/// Why the values of single samples are not published.
+fn no_values(plan: &Plan<'_>, terms: &Terms) -> ServiceError {
+    let last = plan.model().layers().last();
+    let range = last.map_or(0.0, |view| view.layer.range());
+    let (error, place) = (plan.logit_error(), (0, plan.output_scale()));
+    let expected = publication::expected(error, place, range, terms.precision_bits);
+    match publication::check_values(plan.params(), error, &expected, &terms.allowance) {
+        Err(error) => error.into(),
+        // Beside the logits are sums of which the plan has no bound.
+        Ok(_) => ServiceError::Unserved {
+            what: "publication of values of single samples",
+            instead: "--packing batch",
+        },
     }
 }
 
@@ -217,6 +302,19 @@ impl<'m> InMemory<'m> {
         })
     }
 
+    /// From now on has labels published and receipts written, as far as that is asked for.
+    ///
+    /// # Errors
+    /// As [`Client::publish_by`].
+    pub fn handing_on(
+        mut self,
+        publish: Option<Terms>,
+        receipts: Option<Recorder>,
+    ) -> Result<Self, ServiceError> {
+        hand_on(&mut self.client, publish, receipts)?;
+        Ok(self)
+    }
+
     /// One sample, from its encryption to its logits.
     fn answer(&mut self, sample: Sample<'_>) -> Result<Inference, ServiceError> {
         if self.client.is_spent() {
@@ -230,6 +328,8 @@ impl<'m> InMemory<'m> {
         let (result, times) = self.engine.evaluate(&input)?;
         let cpu = cpu.elapsed();
         let logits = self.client.decrypt(&request, &result)?;
+        let wall = start.elapsed();
+        let handed_on = self.client.hand_on(&request, &result)?;
         let keys_up = std::mem::take(&mut self.keys);
         Ok(Inference {
             logits,
@@ -243,9 +343,10 @@ impl<'m> InMemory<'m> {
             memory: self.memory,
             stages: stages(&times, 1),
             trace: None,
-            wall: start.elapsed(),
+            wall,
             cpu: Some(cpu),
             audited: false,
+            handed_on,
         })
     }
 }
@@ -304,6 +405,10 @@ impl Service for InMemory<'_> {
             progress.advance(1);
         }
         Ok(answers)
+    }
+
+    fn publications(&self) -> Option<(u32, u32)> {
+        self.client.publications()
     }
 }
 
@@ -366,6 +471,17 @@ impl<'m> Batches<'m> {
 }
 
 impl Batches<'_> {
+    /// From now on publishes, if that is asked for.
+    ///
+    /// # Errors
+    /// As [`BatchClient::publish_by`].
+    pub fn publishing(mut self, publish: Option<Terms>) -> Result<Self, ServiceError> {
+        if let Some(terms) = publish {
+            self.client.publish_by(terms)?;
+        }
+        Ok(self)
+    }
+
     /// A batch of samples that the plan has room for.
     fn batch(
         &mut self,
@@ -392,9 +508,10 @@ impl Batches<'_> {
         };
         let count = batch.len() as u64;
         let wall = start.elapsed() / count as u32;
+        let published = self.client.publish(&result, &logits)?;
         let stages = stages(&times, count);
         let mut answers = Vec::with_capacity(batch.len());
-        for (index, logits) in (0..).zip(logits) {
+        for ((index, logits), published) in (0..).zip(logits).zip(published) {
             let keys_up = std::mem::take(&mut self.keys);
             // What does not divide evenly belongs to the first.
             let share =
@@ -414,6 +531,10 @@ impl Batches<'_> {
                 wall,
                 cpu: Some(cpu / count as u32),
                 audited: false,
+                handed_on: HandedOn {
+                    published,
+                    receipt: None,
+                },
             }));
         }
         Ok(answers)
@@ -422,7 +543,7 @@ impl Batches<'_> {
     /// Draws new keys.
     fn renew(&mut self) -> Result<(), ServiceError> {
         let plan = self.client.plan().clone();
-        self.client = BatchClient::new(plan.clone())?;
+        self.client.renew()?;
         let keys = self.client.switching_keys()?;
         self.keys = keys.len() as u64;
         self.engine = BatchEngine::new(plan, &keys)?;
@@ -467,6 +588,10 @@ impl Service for Batches<'_> {
         // As many as fit came back.
         Ok(filled.flatten().collect())
     }
+
+    fn publications(&self) -> Option<(u32, u32)> {
+        self.client.publications()
+    }
 }
 
 /// An evaluator at the other end of a link.
@@ -508,6 +633,19 @@ impl<'m, T: Transport> Remote<'m, T> {
         })
     }
 
+    /// As [`InMemory::handing_on`].
+    ///
+    /// # Errors
+    /// As [`Client::publish_by`].
+    pub fn handing_on(
+        mut self,
+        publish: Option<Terms>,
+        receipts: Option<Recorder>,
+    ) -> Result<Self, ServiceError> {
+        hand_on(&mut self.client, publish, receipts)?;
+        Ok(self)
+    }
+
     /// One sample, from its encryption to its logits.
     fn answer(
         &mut self,
@@ -527,7 +665,11 @@ impl<'m, T: Transport> Remote<'m, T> {
         getrandom::fill(&mut chosen).map_err(ClientError::Random)?;
         let chosen = u64::from_le_bytes(chosen) as f64 / u64::MAX as f64;
         if chosen >= self.audit {
-            return Ok(inference);
+            let handed_on = self.client.hand_on(&request, &result)?;
+            return Ok(Inference {
+                handed_on,
+                ..inference
+            });
         }
         let engine = match &mut self.engine {
             Some(engine) => engine,
@@ -537,6 +679,7 @@ impl<'m, T: Transport> Remote<'m, T> {
         let audited = if expected == result {
             Ok(Inference {
                 audited: true,
+                handed_on: self.client.hand_on(&request, &result)?,
                 ..inference
             })
         } else {
@@ -565,5 +708,9 @@ impl<T: Transport> Service for Remote<'_, T> {
             answers.push(of_sample(answer)?);
         }
         Ok(answers)
+    }
+
+    fn publications(&self) -> Option<(u32, u32)> {
+        self.client.publications()
     }
 }

@@ -11,7 +11,7 @@ use he_nn::message::{CHUNK_COEFFS, Item, Reply, Request, SEED_BYTES};
 use he_nn::plan::{Op, Plan, WeightMode};
 use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
-use he_nn::session::{Encrypted, Session, WeightSource};
+use he_nn::session::{EMPTY_CHUNK, Encrypted, Session, WeightSource};
 use he_nn::trace::Off;
 use host_runner::client::{Client, Keys};
 use host_runner::engine::Engine;
@@ -169,8 +169,9 @@ impl<'b> Objects<'b> {
         weights: W,
         arena: &mut [u32],
     ) -> Words {
+        let mut chunk = EMPTY_CHUNK;
         let mut session: Session<'_, _, W, Off> =
-            Session::new(program, weights, arena, Off).unwrap();
+            Session::new(program, weights, arena, &mut chunk, Off).unwrap();
         let mut words = None;
         let mut packed = Vec::new();
         let mut ask = |request: Request<'_>| {

@@ -494,7 +494,7 @@ fn what_has_no_plan_is_refused_by_name() {
     for command in [small, emulated] {
         let sentence = fails(2, &[&command[..], &encrypted].concat());
         assert!(
-            sentence.contains("282624 bytes") && sentence.contains("221184"),
+            sentence.contains("282624 bytes") && sentence.contains("217088"),
             "{sentence}"
         );
     }
@@ -1002,4 +1002,74 @@ mod serial {
         let sentence = fails(1, &["infer", "--device", &device, "--count", "1"]);
         assert!(sentence.contains("did not answer"), "{sentence}");
     }
+}
+
+/// What others may have: labels apart from the rest of the report, and receipts that
+/// somebody else audits.
+#[test]
+fn labels_are_published_and_receipts_audited() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (budget, receipts, uploads) = (path("budget"), path("receipts"), path("uploads"));
+    let text = succeeds(&[
+        "infer",
+        "--count",
+        "2",
+        "--publish",
+        "labels",
+        "--budget",
+        &budget,
+        "--receipts",
+        &receipts,
+        "--uploads",
+        &uploads,
+        "--json",
+        "-",
+    ]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let published = &report["published"];
+    assert_eq!(
+        (&published["allowed"], &published["spent"]),
+        (&2.into(), &2.into())
+    );
+    for (answer, image) in published["answers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(report["images"].as_array().unwrap())
+    {
+        assert_eq!(answer["label"], image["predicted"]);
+        assert_eq!(answer.as_object().unwrap().len(), 2, "an index and a label");
+    }
+    let audited = succeeds(&["audit", &receipts, "--uploads", &uploads, "--json", "-"]);
+    let audited: Value = serde_json::from_str(&audited).unwrap();
+    assert_eq!(audited["reproduced"], 2);
+    // Another output.
+    let lines = fs::read_to_string(&receipts).unwrap();
+    let mut forged: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    forged["output"] = "0".repeat(64).into();
+    fs::write(&receipts, forged.to_string()).unwrap();
+    let output = he_edge(&["audit", &receipts, "--uploads", &uploads]);
+    assert_eq!(output.status.code(), Some(1));
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        sentence.contains("1 of 1 answers are not what"),
+        "{sentence}"
+    );
+    // The budget is of a key that is gone.
+    let refusal = fails(1, &["infer", "--publish", "labels", "--budget", &budget]);
+    assert!(refusal.contains("cannot be made"), "{refusal}");
+    let refusal = fails(2, &["infer", "--publish", "values"]);
+    assert!(refusal.contains("worst case"), "{refusal}");
+    let refusal = fails(
+        2,
+        &[
+            "infer",
+            "--publish",
+            "values",
+            "--device",
+            "tcp:localhost:1",
+        ],
+    );
+    assert!(refusal.contains("--publish labels"), "{refusal}");
 }

@@ -30,8 +30,10 @@ use host_runner::planning::{self, DEFAULT_SET, N8192_NETWORK};
 
 const WEIGHTS: [WeightMode; 2] = [WeightMode::Plain, WeightMode::Encrypted];
 
-/// Its activation is no polynomial.
-const IN_THE_CLEAR: &str = "mnist-mlp64-relu";
+/// Whether a network is for the clear alone: its activation is no polynomial.
+fn is_in_the_clear(name: &str) -> bool {
+    name.ends_with("-relu")
+}
 
 /// Of 5x5 with stride 2 on 12x12: one place before and two behind.
 const SAME: Padding = Padding::same(
@@ -123,7 +125,7 @@ fn cases() -> Vec<Case> {
 /// would be a ciphertext of its own, and where a board's memory ends.
 fn may_refuse(case: &Case, device: Device, error: &PlanError) -> bool {
     match error {
-        PlanError::Relu { layer: 1 } => case.name == IN_THE_CLEAR,
+        PlanError::Relu { .. } => is_in_the_clear(case.name),
         PlanError::EncryptedBatch { .. } => device == Device::Batches,
         PlanError::Memory { needed, available } => {
             matches!(device, Device::Board(_)) && needed > available
@@ -203,7 +205,7 @@ fn an_engine_with_the_program_of_a_board_gives_the_words_of_its_session() {
     let cases = cases();
     let work: Vec<_> = cases
         .iter()
-        .filter(|case| case.name != IN_THE_CLEAR)
+        .filter(|case| !is_in_the_clear(case.name))
         .flat_map(|case| WEIGHTS.map(|weights| (case, weights)))
         .collect();
     let compared = on_two_threads(&work, |&(case, weights)| {
@@ -544,11 +546,10 @@ mod on_boards {
         ("drawn-cubic", WeightMode::Plain, "mps2-an500"),
     ];
 
-    /// At most, instructions on the default board. With encrypted weights 148 million are
-    /// wanted; the mask that binds an answer to its request costs 0.3 million.
+    /// At most, instructions on the default board.
     const MOST: [(WeightMode, u64); 2] = [
         (WeightMode::Plain, 136_000_000),
-        (WeightMode::Encrypted, 148_500_000),
+        (WeightMode::Encrypted, 148_000_000),
     ];
 
     /// Arena of the reference network with plain weights.
@@ -677,7 +678,7 @@ mod on_boards {
             "{what}: {fixed} bytes beside the arena"
         );
         let peak = memory.stack_peak_bytes as usize;
-        assert!(peak <= board.stack_bytes / 8 * 5, "{what}: {memory:?}");
+        assert!(peak <= board.stack_bytes / 2, "{what}: {memory:?}");
         assert!(
             memory.static_bytes as usize + board.stack_bytes
                 <= board.ram_bytes + board.external_bytes,

@@ -1,9 +1,11 @@
 //! What an evaluator that lies gets past the client, and what not: an answer of another
-//! request, and an answer that was shifted a little.
+//! request, and an answer that was shifted a little; and what a receipt of it shows
+//! somebody else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use he_core::ckks::publish::Allowance;
 use he_core::wire::{pack, unpack};
 use he_edge_tests::Reference;
 use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies};
@@ -11,8 +13,10 @@ use he_nn::bundled;
 use he_nn::message::{CHUNK_COEFFS, Reply};
 use he_nn::model::Sample;
 use host_runner::client::ClientError;
+use host_runner::client::publication::{Form, PublicationError, Published, Terms};
 use host_runner::device::Connection;
 use host_runner::evaluator;
+use host_runner::receipts::{Auditor, Receipt, ReceiptError, Recorder, Uploads, Verdict};
 use host_runner::service::{Remote, Service};
 
 /// Clients that an old answer is given to.
@@ -152,4 +156,98 @@ fn an_answer_that_was_shifted_is_found_by_an_audit_alone() {
     for (honest, shifted) in honest.iter().zip(shifted) {
         assert!(((shifted - honest).abs() - SHIFT).abs() < bound);
     }
+}
+
+/// Whoever has input, keys and model sees that an answer is not that of its request, with
+/// no secret, and an object that is another is not taken for it.
+#[test]
+fn a_receipt_shows_that_an_answer_was_forged() {
+    let reference = Reference::new();
+    let digits = bundled::digits().unwrap();
+    let file = bundled::model("mnist-mlp64").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (mangler, control) = Mangler::new(evaluator::in_process(&reference.plan).unwrap());
+    let uploads = Uploads::new(Some(folder.path())).unwrap();
+    let link = Connection::new(mangler);
+    let remote = Remote::new(reference.plan.clone(), link, false, 0.0).unwrap();
+    let mut remote = remote
+        .handing_on(None, Some(Recorder::new(file, uploads)))
+        .unwrap();
+    let mut receipt = |image: usize| -> Receipt {
+        let sample = Sample::from(&digits.images[image]);
+        let answer = remote.infer(&[sample], &mut ()).unwrap().remove(0).unwrap();
+        answer.handed_on.receipt.unwrap()
+    };
+    let honest = receipt(0);
+    down(&control, shift(&reference, 0.25));
+    let forged = receipt(1);
+    control.set(Damage::default());
+    let after = receipt(2);
+    let mut auditor = Auditor::new(folder.path(), *reference.plan.model(), file);
+    for (receipt, verdict) in [
+        (&honest, Verdict::Reproduced),
+        (&forged, Verdict::Forged),
+        (&after, Verdict::Reproduced),
+    ] {
+        assert_eq!(auditor.audit(receipt).unwrap(), verdict);
+    }
+    // Of another model, and with objects that are not those named.
+    let mut other = file.to_vec();
+    *other.last_mut().unwrap() ^= 1;
+    let mut stranger = Auditor::new(folder.path(), *reference.plan.model(), &other);
+    let refusal = stranger.audit(&honest).unwrap_err();
+    assert!(matches!(refusal, ReceiptError::Model { .. }), "{refusal}");
+    let objects: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    // Program, keys, three inputs.
+    assert_eq!(objects.len(), 5);
+    for object in objects {
+        let path = object.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let mut auditor = Auditor::new(folder.path(), *reference.plan.model(), file);
+    let refusal = auditor.audit(&honest).unwrap_err();
+    assert!(matches!(refusal, ReceiptError::Object { .. }), "{refusal}");
+}
+
+/// A result that was refused ends the key, its budget, and what is published under it.
+#[test]
+fn after_a_refused_result_nothing_is_published() {
+    let reference = Reference::new();
+    let digits = bundled::digits().unwrap();
+    let (mangler, control) = Mangler::new(evaluator::in_process(&reference.plan).unwrap());
+    let terms = Terms {
+        form: Form::Labels,
+        allowance: Allowance::new(5, 30).unwrap(),
+        budget: None,
+        precision_bits: 0.0,
+    };
+    let link = Connection::new(mangler);
+    let remote = Remote::new(reference.plan.clone(), link, false, 0.0).unwrap();
+    let mut remote = remote.handing_on(Some(terms), None).unwrap();
+    let sample = Sample::from(&digits.images[0]);
+    let mut infer = || {
+        let answer = remote.infer(&[sample], &mut ()).unwrap().remove(0);
+        (answer, remote.publications())
+    };
+    let (first, count) = infer();
+    let first = first.unwrap();
+    let label = first.label();
+    let published = first.handed_on.published.unwrap().unwrap();
+    assert_eq!(published, Published::Label { label });
+    assert_eq!(count, Some((5, 1)));
+    // Half the modulus away.
+    let prime = reference.plan.params().prime(0).unwrap().modulus().value();
+    let half = f64::from(prime / 2) / reference.plan.output_scale();
+    down(&control, shift(&reference, half));
+    let (refused, _) = infer();
+    assert!(refused.is_err_and(|error| error.spends_key()));
+    control.set(Damage::default());
+    let (after, count) = infer();
+    let after = after.unwrap();
+    assert_eq!(after.label(), label, "the client has its answer");
+    let refusal = after.handed_on.published.unwrap().unwrap_err();
+    assert!(matches!(refusal, PublicationError::Renewed), "{refusal}");
+    assert_eq!(count, Some((5, 5)), "retired");
 }

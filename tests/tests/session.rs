@@ -18,7 +18,7 @@ use he_nn::plan::{Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 use he_nn::schedule::{Cursor, Upload};
-use he_nn::session::{Encrypted, Session, WeightSource};
+use he_nn::session::{EMPTY_CHUNK, Encrypted, Session, WeightSource};
 use he_nn::trace::Off;
 use host_runner::client::{Client, Keys};
 use host_runner::device::{Connection, Direction};
@@ -64,7 +64,8 @@ const SEED: Request<'_> = Request::Seed {
 fn wrong_requests_are_refused_and_the_next_inference_begins() {
     let program = program();
     let mut arena = vec![0; program.arena_words()];
-    let mut session = Tested::new(&program, Encrypted, &mut arena, Off).unwrap();
+    let mut chunk = EMPTY_CHUNK;
+    let mut session = Tested::new(&program, Encrypted, &mut arena, &mut chunk, Off).unwrap();
     let plan = program.fingerprint();
     let begin = Request::Begin { plan, trace: false };
     let width = PARAMS.prime(0).unwrap().modulus().bits();
@@ -175,7 +176,8 @@ fn messages(program: &Program<Vec<u8>>) -> BTreeMap<usize, usize> {
 fn an_inference_that_breaks_off_anywhere_is_followed_by_another() {
     let program = program();
     let mut arena = vec![0; program.arena_words()];
-    let mut session = Tested::new(&program, Encrypted, &mut arena, Off).unwrap();
+    let mut chunk = EMPTY_CHUNK;
+    let mut session = Tested::new(&program, Encrypted, &mut arena, &mut chunk, Off).unwrap();
     let begin = Request::Begin {
         plan: program.fingerprint(),
         trace: false,
@@ -224,7 +226,8 @@ fn what_is_too_large_is_refused_with_its_figures() {
     let program = program();
     let needed = 4 * program.arena_words();
     let mut arena = vec![0; program.arena_words() - 1];
-    let error = Tested::new(&program, Encrypted, &mut arena, Off).unwrap_err();
+    let mut chunk = EMPTY_CHUNK;
+    let error = Tested::new(&program, Encrypted, &mut arena, &mut chunk, Off).unwrap_err();
     let short = PlanError::Memory {
         needed,
         available: needed - 4,

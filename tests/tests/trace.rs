@@ -10,7 +10,7 @@ use he_nn::model::Model;
 use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
-use he_nn::session::Session;
+use he_nn::session::{EMPTY_CHUNK, Session};
 use he_nn::trace::{Off, Place, Ring, SpanKind, Tracer};
 use host_runner::client::Inference;
 use host_runner::device::Connection;
@@ -141,6 +141,7 @@ fn a_session_without_a_tracer_says_so() {
     let Reference { model, plan, .. } = Reference::new();
     let program = Program::of(&plan).unwrap();
     let mut arena = vec![0; program.arena_words()];
+    let mut chunk = EMPTY_CHUNK;
     let begin = |trace| Request::Begin {
         plan: program.fingerprint(),
         trace,
@@ -149,14 +150,14 @@ fn a_session_without_a_tracer_says_so() {
     let no_tracer = said(Reply::Refused(Refusal::NoTracer));
 
     let mut session: Session<'_, _, _, Off> =
-        Session::new(&program, model, &mut arena, Off).unwrap();
+        Session::new(&program, model, &mut arena, &mut chunk, Off).unwrap();
     assert_eq!(ask(&mut session, Request::Trace), no_tracer);
     assert_eq!(ask(&mut session, begin(true)), no_tracer);
     assert_eq!(ask(&mut session, begin(false)), said(Reply::Ready));
 
     let mut ring = Ring::<4>::new();
     let mut session: Session<'_, _, _, &mut Ring<4>> =
-        Session::new(&program, model, &mut arena, &mut ring).unwrap();
+        Session::new(&program, model, &mut arena, &mut chunk, &mut ring).unwrap();
     let nothing = said(Reply::Traced { dropped: 0, own: 0 });
     assert_eq!(ask(&mut session, Request::Trace), nothing);
     assert_eq!(ask(&mut session, begin(true)), said(Reply::Ready));

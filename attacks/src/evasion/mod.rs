@@ -197,13 +197,16 @@ impl Seen {
         labels: &[u8],
         eps: f64,
     ) -> Result<Self, AttackError> {
-        let clean = agreement(&case.target.labels(images)?, labels);
-        let noisy = case.target.labels(&noise(images, eps, case.run.seed))?;
-        let found = case.target.labels(examples)?;
+        let noisy = noise(images, eps, case.run.seed);
+        let all = Rows::joined(&[images, &noisy, examples]);
+        let answers = case.target.labels(&all)?;
+        let (clean, others) = answers.split_at(images.len());
+        let (noisy, found) = others.split_at(images.len());
+        let (clean, found) = (agreement(clean, labels), found.to_vec());
         let clear = classes(&network.evaluate(examples, BATCH)?);
         Ok(Self {
             clean,
-            noisy: agreement(&noisy, labels),
+            noisy: agreement(noisy, labels),
             flips: found.iter().zip(&clear).filter(|(a, b)| a != b).count(),
             found,
             classes: case.target.about().classes,

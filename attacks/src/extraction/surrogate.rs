@@ -188,13 +188,18 @@ fn moved(network: &Differentiable, images: &Rows, labels: &[u8]) -> Result<Rows,
 fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result<(), AttackError> {
     context.each_target(attack, |case| {
         let test = &case.data.test;
-        let kept = (test.images.len() / 2).min(2000);
+        let kept = (test.images.len() / 2).min(if case.sparing() { 300 } else { 2000 });
         let (judge, natural) = test.images.split_at(kept);
         let (judge, natural) = (Rows::images(judge), Rows::images(natural));
         let budgets = case
             .run
             .by_scale(&[100, 500, 2000][..], &[100, 300, 1000, 3000, 8000]);
-        for (queries, name) in Queries::ALL {
+        let (budgets, kinds) = match case.sparing() {
+            true => (&[500][..], &Queries::ALL[..1]),
+            false => (budgets, &Queries::ALL[..]),
+        };
+        let mut truth = None;
+        for &(queries, name) in kinds {
             // No further than the attacker's images reach, so that curves compare.
             let within = natural.len().max(100);
             for &budget in budgets.iter().filter(|&&budget| budget <= within) {
@@ -211,7 +216,9 @@ fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result
                     seed: case.run.seed,
                     broken: false,
                 };
-                case.step(of_step, |case| judged(case, method, &natural, &judge))?;
+                case.step(of_step, |case| {
+                    judged(case, method, &natural, &judge, &mut truth)
+                })?;
             }
         }
         Ok(())
@@ -223,6 +230,7 @@ fn judged(
     method: Method,
     natural: &Rows,
     judge: &Rows,
+    truth: &mut Option<Said>,
 ) -> Result<Vec<Finding>, AttackError> {
     let before = case.target.queries();
     let network = method.extract(&mut case.target, natural)?;
@@ -234,14 +242,25 @@ fn judged(
         Activation::Relu => "Black-Box",
         Activation::Polynomial => "Poly-HE",
     };
-    let (labels, difference) = if method.logits {
-        let truth = case.target.scores(judge)?;
-        let pairs = found.values().iter().zip(truth.values());
-        let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        (classes(&truth), Some(largest))
-    } else {
-        (case.target.labels(judge)?, None)
+    // What the surrogate is judged by is asked for once, and by no attacker.
+    let truth = match truth {
+        Some(truth) => truth,
+        none => {
+            let honest = Method {
+                broken: false,
+                ..method
+            };
+            none.insert(honest.ask(&mut case.target, judge)?)
+        }
     };
+    let difference = match truth {
+        Said::Labels(_) => None,
+        Said::Logits(rows) => {
+            let pairs = found.values().iter().zip(rows.values());
+            Some(pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
+        }
+    };
+    let labels = truth.labels();
     let majority = majority(&labels);
     let exactly = |value: f64| Estimate {
         value,

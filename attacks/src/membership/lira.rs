@@ -15,6 +15,7 @@ use super::{
 };
 use crate::attack::{Attack, AttackError, Context, Control, params};
 use crate::paper::Table;
+use crate::record::Picture;
 use crate::target::{Grants, Rows};
 
 /// Fewest models for variances per sample.
@@ -145,10 +146,9 @@ impl Attack for Lira {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
-        each_subject(self, context, |case, subject| {
+        each_subject(self, context, |case, subject, trained| {
             let shadows = case.run.by_scale(16, 64);
             let masks = subject.masks(shadows);
-            let mut trained = None;
             for (mode, name) in [(Mode::Online, "online"), (Mode::Offline, "offline")] {
                 let of_step = params([
                     ("mode", name.into()),
@@ -157,9 +157,9 @@ impl Attack for Lira {
                 ]);
                 case.step(of_step, |case| {
                     if trained.is_none() {
-                        trained = Some(shadow_margins(subject, &masks)?);
+                        *trained = Some(shadow_margins(subject, &masks)?);
                     }
-                    let Some((all, blind)) = &trained else {
+                    let Some((all, blind)) = &*trained else {
                         return Ok(Vec::new());
                     };
                     let models = Models {
@@ -172,6 +172,16 @@ impl Attack for Lira {
                     let found = Scored::of(&found, &subject.members);
                     let baselines = Baselines::new(subject, &logits, blind);
                     let shadow = models.judged(mode);
+                    let picture = Picture::Curves {
+                        x: "false positive rate".into(),
+                        y: "true positive rate".into(),
+                        logarithmic: true,
+                        curves: vec![(format!("LiRA, {name}"), found.roc())],
+                    };
+                    let about = case.target.about();
+                    let title = format!("{}-{name}-{}", self.name(), about.name);
+                    let title = format!("{title}-{}", case.data.name);
+                    case.run.picture(&title, &picture)?;
                     Ok(findings(&found, &shadow, baselines, subject.seed))
                 })?;
             }

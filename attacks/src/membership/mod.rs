@@ -13,8 +13,9 @@
 //! stand two baselines: `gap` calls a member what the target classifies rightly, and
 //! `blind` asks another network and never the target.
 //!
-//! These targets are evaluated in the clear. An attack on decrypted scores does not
-//! depend on encryption other than by its noise.
+//! Every target is attacked in the clear, and those with squares behind encryption too
+//! where the run can deploy them ([`crate::Deploy`]). An attack on decrypted scores does
+//! not depend on encryption other than by its noise, so what it gains should not either.
 
 pub mod lira;
 pub mod rmia;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chacha20::ChaCha8Rng;
 use he_nn::data::{CLASSES, Dataset};
+use he_nn::network::Network;
 use rand_core::SeedableRng;
 
 use crate::attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome};
@@ -35,7 +37,7 @@ use crate::record::{Finding, Scale};
 use crate::stats::{RESAMPLES, auc, auc_estimate, bootstrap, rate_above, threshold_at};
 use crate::synthetic;
 use crate::target::{
-    About, Access, Activation, Answers, Evaluation, Grants, Rows, Target, TargetError,
+    About, Access, Activation, Answers, Deploy, Evaluation, Grants, Made, Rows, Target, TargetError,
 };
 use crate::trainer::{Goal, Training, train};
 
@@ -154,12 +156,11 @@ impl Setting {
             .collect()
     }
 
-    /// The network that is deployed after training on these samples, with weights of
-    /// 8 bits.
+    /// A network trained on these samples, as it is deployed: with weights of 8 bits.
     ///
     /// # Errors
     /// The trainer's.
-    fn trained(&self, samples: &Samples, seed: u64) -> Result<Differentiable, AttackError> {
+    fn network(&self, samples: &Samples, seed: u64) -> Result<Network<i8>, AttackError> {
         let network = Differentiable::one_hidden(self.hidden, self.activation, seed)?;
         let training = Training {
             epochs: self.epochs,
@@ -169,7 +170,15 @@ impl Setting {
         };
         let goal = Goal::Labels(&samples.labels);
         train(&network, &samples.inputs, goal, &training, &mut ())?;
-        let network = network.to_network(self.name)?.quantized();
+        Ok(network.to_network(self.name)?.quantized())
+    }
+
+    /// The same, to evaluate it in the clear.
+    ///
+    /// # Errors
+    /// The trainer's.
+    fn trained(&self, samples: &Samples, seed: u64) -> Result<Differentiable, AttackError> {
+        let network = self.network(samples, seed)?;
         Ok(Differentiable::from_network(&network)?)
     }
 
@@ -277,41 +286,103 @@ impl Subject {
         masks.collect()
     }
 
-    fn target(&self, dataset: &str) -> Trained {
+    /// The target in the clear.
+    fn target(&self, dataset: &str) -> Trained<'static> {
+        self.target_of(dataset, Evaluation::Clear, None)
+    }
+
+    fn target_of<'d>(
+        &self,
+        dataset: &str,
+        evaluation: Evaluation,
+        deploy: Option<&'d dyn Deploy>,
+    ) -> Trained<'d> {
         let kind = match self.setting.activation {
             Activation::Polynomial => "square",
             Activation::Relu => "relu",
         };
+        let where_to = match evaluation {
+            Evaluation::Clear => "",
+            Evaluation::Encrypted => ", encrypted",
+            Evaluation::EncryptedWeights => ", encrypted-weights",
+        };
         let about = About {
-            name: format!("{} {kind}", self.setting.name),
+            name: format!("{} {kind}{where_to}", self.setting.name),
             dataset: dataset.to_owned(),
             inputs: self.pool.inputs.width(),
             classes: CLASSES,
             activation: self.setting.activation,
-            evaluation: Evaluation::Clear,
+            evaluation,
         };
         Trained {
             about,
             members: self.pool.masked(&self.members),
             setting: self.setting,
             seed: seed_of(self.seed, TARGET),
+            deploy,
             network: None,
+            answered: Vec::new(),
+        }
+    }
+
+    /// How the target is evaluated: with squares behind encryption too, where that can
+    /// be had. With encrypted weights every sample is evaluated alone, so that in a quick
+    /// run only the smaller pool is.
+    fn evaluations(&self, encrypted: bool, scale: Scale) -> &'static [Evaluation] {
+        const ALL: &[Evaluation] = &[
+            Evaluation::Clear,
+            Evaluation::Encrypted,
+            Evaluation::EncryptedWeights,
+        ];
+        if !encrypted || self.setting.activation == Activation::Relu {
+            &ALL[..1]
+        } else if scale == Scale::Quick && self.pool.len() > SMALL {
+            &ALL[..2]
+        } else {
+            ALL
         }
     }
 }
 
+/// Samples of a pool that encrypted weights are quick enough for.
+const SMALL: usize = 1000;
+
+/// Batches of which an attacker keeps the answers.
+const KEPT: usize = 2;
+
 /// The target of a [`Subject`]. It is trained when it is first asked, so that a run
 /// that goes on after an interruption trains none in vain.
-#[derive(Debug)]
-struct Trained {
+struct Trained<'d> {
     about: About,
     members: Samples,
     setting: Setting,
     seed: u64,
-    network: Option<Plain>,
+    deploy: Option<&'d dyn Deploy>,
+    network: Option<Box<dyn Target>>,
+    /// Queries and scores: whoever asks the same again has the answer already.
+    answered: Vec<(Rows, Rows)>,
 }
 
-impl Target for Trained {
+impl Trained<'_> {
+    fn deployed(&self) -> Result<Box<dyn Target>, AttackError> {
+        let About { name, dataset, .. } = &self.about;
+        let network = self.setting.network(&self.members, self.seed)?;
+        if let (Some(deploy), true) = (self.deploy, self.about.evaluation != Evaluation::Clear) {
+            let made = Made {
+                name: self.setting.name,
+                dataset,
+                network: &network,
+                samples: &self.members.inputs,
+            };
+            return Ok(deploy.deploy(made, self.about.evaluation)?);
+        }
+        let network = Differentiable::from_network(&network)?;
+        let plain = Plain::new(name, dataset, self.setting.activation, network);
+        Ok(Box::new(plain))
+    }
+}
+
+impl Target for Trained<'_> {
     fn about(&self) -> &About {
         &self.about
     }
@@ -321,29 +392,42 @@ impl Target for Trained {
     }
 
     fn observe(&mut self, queries: &Rows, asked: Grants) -> Result<Answers, TargetError> {
+        let known = self.answered.iter().find(|(asked, _)| asked == queries);
+        if let (Some((_, scores)), ACCESS) = (known, asked) {
+            return Ok(Answers {
+                scores: scores.clone(),
+                ..Answers::default()
+            });
+        }
         if self.network.is_none() {
-            let network = self.setting.trained(&self.members, self.seed);
-            let network = network.map_err(|source| TargetError::Failed {
+            let network = self.deployed().map_err(|source| TargetError::Failed {
                 target: self.about.name.clone(),
                 source: source.into(),
             })?;
-            let About { name, dataset, .. } = &self.about;
-            self.network = Some(Plain::new(name, dataset, self.setting.activation, network));
+            self.network = Some(network);
         }
-        match &mut self.network {
-            Some(network) => network.observe(queries, asked),
-            None => Ok(Answers::default()),
+        let Some(network) = &mut self.network else {
+            return Ok(Answers::default());
+        };
+        let answers = network.observe(queries, asked)?;
+        if asked == ACCESS {
+            self.answered.truncate(KEPT - 1);
+            let answered = (queries.clone(), answers.scores.clone());
+            self.answered.insert(0, answered);
         }
+        Ok(answers)
     }
 }
 
 /// Works on every target that these attacks train, and on one that gives labels alone.
-fn each_subject(
+/// `T` is what the attacker trains against a subject, however it is evaluated.
+fn each_subject<T>(
     attack: &dyn Attack,
     context: &mut Context<'_>,
-    mut work: impl FnMut(&mut Case<'_, '_>, &Subject) -> Result<(), AttackError>,
+    mut work: impl FnMut(&mut Case<'_, '_>, &Subject, &mut Option<T>) -> Result<(), AttackError>,
 ) -> Result<(), AttackError> {
     let (all, seed): (&[Data], u64) = (context.data, context.run.seed);
+    let (deploy, scale) = (context.deploy, context.run.scale);
     for data in all {
         for setting in Setting::all(context.run.scale) {
             let subject = Subject::new(setting, &data.train, seed);
@@ -353,10 +437,15 @@ fn each_subject(
                     what: format!("8 training images of {} at least", data.name),
                 });
             }
-            let mut target = subject.target(&data.name);
-            context.own_target(attack, &mut target, data, |case| work(case, &subject))?;
+            let mut trained = None;
+            for &evaluation in subject.evaluations(deploy.is_some(), scale) {
+                let mut target = subject.target_of(&data.name, evaluation, deploy);
+                let mut work = |case: &mut Case<'_, '_>| work(case, &subject, &mut trained);
+                context.own_target(attack, &mut target, data, &mut work)?;
+            }
             let mut labels = Only::labels(subject.target(&data.name));
-            context.own_target(attack, &mut labels, data, |case| work(case, &subject))?;
+            let mut work = |case: &mut Case<'_, '_>| work(case, &subject, &mut trained);
+            context.own_target(attack, &mut labels, data, &mut work)?;
         }
     }
     Ok(())
@@ -427,6 +516,24 @@ impl Scored {
     #[must_use]
     pub fn auc(&self) -> f64 {
         auc(&self.members, &self.others)
+    }
+
+    /// The ROC curve: false positive rate and true positive rate at every threshold.
+    #[must_use]
+    pub fn roc(&self) -> Vec<(f64, f64)> {
+        let mut all: Vec<(f64, bool)> = self.members.iter().map(|&s| (s, true)).collect();
+        all.extend(self.others.iter().map(|&s| (s, false)));
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let (mut hits, mut alarms) = (0usize, 0usize);
+        let rate = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+        let (members, others) = (self.members.len(), self.others.len());
+        let tied = all.chunk_by(|a, b| a.0 == b.0).map(|tied| {
+            let found = tied.iter().filter(|(_, member)| *member).count();
+            hits += found;
+            alarms += tied.len() - found;
+            (rate(alarms, others), rate(hits, members))
+        });
+        std::iter::once((0.0, 0.0)).chain(tied).collect()
     }
 
     /// The threshold above which calling a member is right most often.

@@ -107,8 +107,7 @@ impl Attack for Rmia {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
-        each_subject(self, context, |case, subject| {
-            let mut trained = None;
+        each_subject(self, context, |case, subject, trained| {
             for count in [1, 2, 4] {
                 let of_step = params([
                     ("references", count.into()),
@@ -127,9 +126,9 @@ impl Attack for Rmia {
                                 .shadows(&subject.shadow, &masks, subject.seed)?;
                         let [own, population] = [&subject.shadow, &subject.population]
                             .map(|samples| shadow[0].evaluate(&samples.inputs, super::BATCH));
-                        trained = Some((references, own?, population?, masks));
+                        *trained = Some((references, own?, population?, masks));
                     }
-                    let Some((references, own, population, masks)) = &trained else {
+                    let Some((references, own, population, masks)) = &*trained else {
                         return Ok(Vec::new());
                     };
                     let scores = references.scores(count, &subject.shadow, own, population)?;

@@ -30,6 +30,9 @@ const ATTACK_MODEL: u64 = 500;
 #[derive(Clone, Copy, Debug)]
 pub struct Shadow;
 
+/// Logits of shadow models on their samples, and those of one of them on the pool.
+type Trained = Option<(Vec<Rows>, Rows)>;
+
 /// What the attack models see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outputs {
@@ -169,12 +172,13 @@ impl Attack for Shadow {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
-        each_subject(self, context, |case, subject| {
-            for (share, column) in [(1.0, "base"), (0.5, "half"), (0.2, "20 %")] {
+        each_subject(self, context, |case, subject, all| {
+            let of_shares: &mut [Trained; 3] = all.get_or_insert_with(Default::default);
+            let shares = [(1.0, "base"), (0.5, "half"), (0.2, "20 %")];
+            for ((share, column), trained) in shares.into_iter().zip(of_shares) {
                 let count = (subject.shadow.len() as f64 * share) as usize;
                 let samples = subject.shadow.first(count.max(2));
                 let masks = subject.masks_over(samples.len(), 8);
-                let mut trained: Option<(Vec<Rows>, Rows)> = None;
                 for (shadows, outputs, name) in [2, 4, 8].into_iter().flat_map(|count| {
                     [
                         (count, Outputs::Logits, "logits"),
@@ -192,9 +196,9 @@ impl Attack for Shadow {
                             let networks =
                                 subject.setting.shadows(&samples, &masks, subject.seed)?;
                             let blind = networks[0].evaluate(&subject.pool.inputs, super::BATCH)?;
-                            trained = Some((logits_of(&networks, &samples.inputs)?, blind));
+                            *trained = Some((logits_of(&networks, &samples.inputs)?, blind));
                         }
-                        let Some((all, blind)) = &trained else {
+                        let Some((all, blind)) = &*trained else {
                             return Ok(Vec::new());
                         };
                         let known: Vec<(Rows, &[u8], &[bool])> = all[..shadows]

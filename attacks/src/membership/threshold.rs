@@ -74,9 +74,8 @@ impl Attack for Threshold {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
-        each_subject(self, context, |case, subject| {
+        each_subject(self, context, |case, subject, shadows| {
             let masks = subject.masks(SHADOWS);
-            let mut shadows = None;
             for (signal, name) in Signal::ALL {
                 let of_step = params([
                     ("signal", name.into()),
@@ -89,9 +88,9 @@ impl Attack for Threshold {
                         let networks = subject.setting.shadows(samples, &masks, subject.seed)?;
                         let own = logits_of(&networks, &samples.inputs)?;
                         let blind = networks[0].evaluate(&subject.pool.inputs, super::BATCH)?;
-                        shadows = Some((own, blind));
+                        *shadows = Some((own, blind));
                     }
-                    let Some((own, blind)) = &shadows else {
+                    let Some((own, blind)) = &*shadows else {
                         return Ok(Vec::new());
                     };
                     let logits = case.target.scores(&subject.pool.inputs)?;
@@ -168,6 +167,16 @@ mod tests {
         let as_f32 = scores.iter().map(|s| 1.0f32 / (1.0 + (-s).exp() as f32));
         assert!(as_f32.into_iter().all(|p| p == 1.0));
         assert_eq!(scores, Signal::Margin.of(&logits, &[0, 0]));
+    }
+
+    #[test]
+    fn a_roc_goes_through_every_threshold_once() {
+        let scored = Scored {
+            members: vec![3.0, 2.0],
+            others: vec![2.0, 1.0],
+        };
+        let curve = [(0.0, 0.0), (0.0, 0.5), (0.5, 1.0), (1.0, 1.0)];
+        assert_eq!(scored.roc(), curve);
     }
 
     #[test]

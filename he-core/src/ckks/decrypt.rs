@@ -146,11 +146,17 @@ pub(super) fn check_answer<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
 }
 
 /// The index, among `candidates`, all below `N / 2`, of the slot with the largest
-/// real part; the first of equals. The running time does not depend on the values.
+/// real part, the first of equals; of a single candidate, 1 where its real part is
+/// positive and 0 otherwise. The running time does not depend on the values.
 #[cfg(feature = "publish")]
 pub(super) fn label(result: &Decrypted<'_>, candidates: &[usize]) -> usize {
-    let (mut best, mut label) = (f64::NEG_INFINITY, 0);
-    for (i, &slot) in candidates.iter().enumerate() {
+    // A single one competes with zero, which is class 0.
+    let (mut best, first) = match candidates.len() {
+        1 => (0.0, 1),
+        _ => (f64::NEG_INFINITY, 0),
+    };
+    let mut label = 0;
+    for (i, &slot) in (first..).zip(candidates) {
         let value = result.slot(slot).unwrap_or(f64::NEG_INFINITY);
         let larger = core::hint::black_box(u64::from(value > best)).wrapping_neg();
         best = f64::from_bits((value.to_bits() & larger) | (best.to_bits() & !larger));

@@ -544,8 +544,9 @@ where
 }
 
 /// Decrypts `ct`, which may come from anybody, and gives out the index, among
-/// `candidates`, of the slot with the largest real part, the first of equals. The
-/// running time does not depend on the values. Everything is checked first, then
+/// `candidates`, of the slot with the largest real part, the first of equals; of a
+/// single candidate, 1 where its real part is positive and 0 otherwise. The running
+/// time does not depend on the values. Everything is checked first, then
 /// the budget is spent, and only then the key is used. Memory as for
 /// [`super::decrypt()`]; `slots` is erased.
 ///
@@ -607,6 +608,16 @@ fn check_candidates(params: &Params, candidates: &[usize]) -> Result<()> {
 /// Whether `x < limit`; what is not a number is not.
 fn below(x: f64, limit: f64) -> bool {
     x < limit
+}
+
+/// The bits after the binary point that [`publish_values`] would leave of a result:
+/// for who wants to know before there is one.
+///
+/// # Errors
+/// [`Error::NoiseBound`], [`Error::Headroom`]; [`Error::Precision`] where it is less
+/// than `expected` asks for; [`Error::Level`].
+pub fn precision(params: &Params, expected: &Expected, allowance: &Allowance) -> Result<f64> {
+    plan(params, expected, allowance).map(|(_, bits)| bits)
 }
 
 /// The noise for a result, and the bits after the binary point that it leaves.
@@ -1025,6 +1036,8 @@ mod tests {
         let ct = lab.encrypt(&values());
         let left = lab.publish(&ct, &expected()).unwrap().1;
         let mut request = expected();
+        let foretold = precision(&N64, &request, &lab.budget.allowance);
+        assert_eq!(foretold, Ok(left));
         request.precision_bits = left + 0.5;
         let refusal = lab.publish(&ct, &request).unwrap_err();
         let asked = request.precision_bits;
@@ -1143,6 +1156,9 @@ mod tests {
         // Of the same budget as values.
         lab.publish(&ct, &expected()).unwrap();
         assert_eq!(lab.budget.spent, 4);
+        lab.budget.spent = 2;
+        assert_eq!(lab.label(&ct, &[9]), Ok(1), "positive");
+        assert_eq!(lab.label(&ct, &[3]), Ok(0), "negative");
         let end = lab.label(&ct, &[0, 1]);
         assert_eq!(end, Err(PublishError::Budget("used up")));
         assert_eq!(format!("{:?}", lab.noise_key), "NoiseKey(..)");

@@ -11,11 +11,12 @@
 pub mod table;
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     io::Read,
     path::{Path, PathBuf},
 };
 
+use crate::files;
 use crate::model::Sample;
 
 use self::table::{SPLIT_SEED, Table, TableError};
@@ -259,6 +260,19 @@ pub enum DataError {
         /// Its value.
         label: u8,
     },
+    /// More than are read.
+    #[error(
+        "the header of {} asks for {got} samples and at most {most} are read; give a smaller data set",
+        file.display()
+    )]
+    Many {
+        /// Which file.
+        file: PathBuf,
+        /// As its header says.
+        got: u32,
+        /// How many there may be.
+        most: u32,
+    },
     /// No images.
     #[error("{} holds no images; give a data set with at least one", file.display())]
     Empty {
@@ -328,20 +342,18 @@ fn find(directory: &Path, split: Split, kind: &str, idx: &str) -> Result<PathBuf
 fn assemble(images: Source<'_>, labels: Source<'_>) -> Result<Dataset, DataError> {
     let (images_file, labels_file) = (images.file, labels.file);
     let images = read_images(images)?;
-    let labels = read_labels(labels)?;
     if images.is_empty() {
         return Err(DataError::Empty {
             file: images_file.into(),
         });
     }
-    if images.len() != labels.len() {
-        return Err(DataError::Counts {
-            images_file: images_file.into(),
-            images: images.len(),
-            labels_file: labels_file.into(),
-            labels: labels.len(),
-        });
-    }
+    // Of which as many are read as there are images, whatever their header says.
+    let labels = read_labels(labels, images.len(), |labels| DataError::Counts {
+        images_file: images_file.into(),
+        images: images.len(),
+        labels_file: labels_file.into(),
+        labels,
+    })?;
     Ok(Dataset { images, labels })
 }
 
@@ -356,13 +368,37 @@ fn read_images(mut source: Source<'_>) -> Result<Vec<Image>, DataError> {
             columns,
         });
     }
-    let pixels = source.rest(16, u64::from(count) * PIXELS as u64)?;
-    Ok(pixels.as_chunks::<PIXELS>().0.to_vec())
+    // A few bytes of gzip are a thousand of these.
+    if count > MAX_SAMPLES {
+        return Err(DataError::Many {
+            file: source.file.into(),
+            got: count,
+            most: MAX_SAMPLES,
+        });
+    }
+    let expected = 16 + u64::from(count) * PIXELS as u64;
+    let mut images = Vec::new();
+    let mut left = count as usize;
+    while left > 0 {
+        let some = left.min(BLOCK);
+        let pixels = source.read((some * PIXELS) as u64, expected)?;
+        images.extend_from_slice(pixels.as_chunks::<PIXELS>().0);
+        left -= some;
+    }
+    source.rest(expected, 0)?;
+    Ok(images)
 }
 
-fn read_labels(mut source: Source<'_>) -> Result<Vec<u8>, DataError> {
+fn read_labels(
+    mut source: Source<'_>,
+    images: usize,
+    disagreement: impl FnOnce(usize) -> DataError,
+) -> Result<Vec<u8>, DataError> {
     source.magic(LABELS_MAGIC, 8)?;
     let count = source.word(8)?;
+    if count as usize != images {
+        return Err(disagreement(count as usize));
+    }
     let labels = source.rest(8, u64::from(count))?;
     match labels
         .iter()
@@ -377,6 +413,15 @@ fn read_labels(mut source: Source<'_>) -> Result<Vec<u8>, DataError> {
     }
 }
 
+/// Samples that a data set never has: 822 MB of images.
+const MAX_SAMPLES: u32 = 1 << 20;
+
+/// Bytes of a file of so many.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Images that are read at a time.
+const BLOCK: usize = 1 << 12;
+
 /// A file being read, compressed or not.
 struct Source<'a> {
     file: &'a Path,
@@ -387,7 +432,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn open(file: &'a Path) -> Result<Self, DataError> {
-        let opened = fs::File::open(file).map_err(|source| DataError::Read {
+        let opened = files::open(file, MAX_FILE_BYTES).map_err(|source| DataError::Read {
             file: file.into(),
             source,
         })?;
@@ -472,6 +517,7 @@ impl<'a> Source<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
 
     use super::*;
@@ -616,13 +662,23 @@ mod tests {
 
     #[test]
     fn a_header_that_claims_too_much_is_only_cut_short() {
-        let mut bytes = images(1);
-        bytes[4..8].fill(0xff);
-        let error = parse_bytes(&bytes, &labels(&[0])).unwrap_err();
+        let claiming = |count: u32| {
+            let mut bytes = images(1);
+            bytes[4..8].copy_from_slice(&count.to_be_bytes());
+            parse_bytes(&bytes, &labels(&[0])).unwrap_err()
+        };
+        let most = claiming(MAX_SAMPLES);
         assert!(
-            matches!(error, DataError::CutShort { got: 800, .. }),
-            "{error}"
+            matches!(most, DataError::CutShort { got: 800, .. }),
+            "{most}"
         );
+        for count in [MAX_SAMPLES + 1, u32::MAX] {
+            let error = claiming(count);
+            assert!(
+                matches!(error, DataError::Many { got, .. } if got == count),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::files;
 use crate::model::Sample;
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -87,6 +88,9 @@ pub enum TableError {
     },
 }
 
+/// Bytes of a table, a million rows of them.
+const MAX_BYTES: u64 = 1 << 27;
+
 impl Table {
     /// Loads the table in a directory.
     ///
@@ -104,12 +108,12 @@ impl Table {
             file: file.clone(),
             source,
         };
+        let opened = files::open(&file, MAX_BYTES).map_err(|error| csv_error(error.into()))?;
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
             .trim(csv::Trim::All)
-            .from_path(&file)
-            .map_err(csv_error)?;
+            .from_reader(opened);
         let mut table = Self {
             rows: Vec::new(),
             labels: Vec::new(),

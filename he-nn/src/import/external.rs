@@ -6,9 +6,14 @@ use std::path::{Component, Path, PathBuf};
 
 use super::schema::{GraphProto, TensorProto};
 use super::{ImportError, printable};
+use crate::files;
 
-/// Most bytes of such a file: far more than a network of the format has.
-const MAX_BYTES: u64 = 1 << 30;
+/// Most bytes of all numbers together, and of a file with them: more than a network of
+/// the format has.
+const MAX_BYTES: usize = 1 << 30;
+
+/// Bytes of the largest number that there is a type for.
+const NUMBER_BYTES: usize = 8;
 
 /// Where the numbers of a tensor are.
 struct Place<'t> {
@@ -55,7 +60,9 @@ impl<'t> Place<'t> {
 
 /// Puts numbers that are in other files into the graph.
 pub(super) fn inline(graph: &mut GraphProto, directory: &Path) -> Result<(), ImportError> {
-    let mut files: HashMap<PathBuf, Vec<u8>> = HashMap::new();
+    let mut opened: HashMap<PathBuf, Vec<u8>> = HashMap::new();
+    // Every tensor may name the same bytes.
+    let mut left = MAX_BYTES;
     for tensor in &mut graph.initializer {
         if tensor.data_location != 1 {
             continue;
@@ -66,15 +73,16 @@ pub(super) fn inline(graph: &mut GraphProto, directory: &Path) -> Result<(), Imp
         };
         let place = Place::of(tensor).map_err(unusable)?;
         let file = directory.join(place.location);
-        if !files.contains_key(&file) {
-            let bytes = read(&file).map_err(|source| ImportError::External {
-                name: printable(&tensor.name),
-                file: printable(place.location),
-                source,
-            })?;
-            files.insert(file.clone(), bytes);
+        if !opened.contains_key(&file) {
+            let bytes =
+                files::read(&file, MAX_BYTES as u64).map_err(|source| ImportError::External {
+                    name: printable(&tensor.name),
+                    file: printable(place.location),
+                    source,
+                })?;
+            opened.insert(file.clone(), bytes);
         }
-        let bytes = files.get(&file).map_or(&[][..], Vec::as_slice);
+        let bytes = opened.get(&file).map_or(&[][..], Vec::as_slice);
         let end = match place.length {
             Some(length) => place.offset.checked_add(length),
             None => Some(bytes.len()),
@@ -88,18 +96,22 @@ pub(super) fn inline(graph: &mut GraphProto, directory: &Path) -> Result<(), Imp
                 bytes.len()
             ))
         })?;
+        let most = tensor.dims.iter().try_fold(NUMBER_BYTES, |bytes, dim| {
+            bytes.checked_mul(usize::try_from(*dim).ok()?)
+        });
+        if most.is_none_or(|most| numbers.len() > most) {
+            return Err(unusable(format!(
+                "{} bytes of numbers are more than its shape has; export the model again",
+                numbers.len()
+            )));
+        }
+        left = left.checked_sub(numbers.len()).ok_or_else(|| {
+            unusable(format!(
+                "with it the numbers of the file are more than {MAX_BYTES} bytes; export a smaller network"
+            ))
+        })?;
         tensor.raw_data = numbers.to_vec();
         tensor.data_location = 0;
     }
     Ok(())
-}
-
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    let length = std::fs::metadata(file)?.len();
-    if length > MAX_BYTES {
-        return Err(std::io::Error::other(format!(
-            "it has {length} bytes, and at most {MAX_BYTES} are read"
-        )));
-    }
-    std::fs::read(file)
 }

@@ -26,7 +26,12 @@ use prost::Message;
 use crate::clear::{self, Calibrated};
 use crate::data::table::{SPLIT_SEED, Table, TableError};
 use crate::data::{self, DataError, DataSet, Split};
+use crate::files;
 use crate::network::Network;
+
+/// Bytes that an ONNX file of a network of the format never has; a protobuf message has no
+/// more than twice as many.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What the input of an imported network stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +159,7 @@ pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>
 /// # Errors
 /// [`ImportError`].
 pub fn read(file: &Path, name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
-    let bytes = std::fs::read(file).map_err(|source| ImportError::Read {
+    let bytes = files::read(file, MAX_BYTES).map_err(|source| ImportError::Read {
         file: file.into(),
         source,
     })?;

@@ -23,7 +23,10 @@ use he_core::params::Params;
 pub const MIN_SCALE_LOG2: f64 = 22.0;
 
 /// Scale of the encrypted inputs, as bits.
-const INPUT_SCALE_LOG2: f64 = 22.0;
+const INPUT_SCALE_LOG2: i32 = 22;
+
+/// The largest that [`BatchPlan::wide`] tries: an input of 2^6 is encoded in 60 bits.
+const WIDE_SCALE_LOG2: i32 = 54;
 
 /// Passes of sums of small integers' products that take as long as one of a product.
 const INTEGER_PRODUCTS_PER_PASS: usize = 12;
@@ -62,6 +65,8 @@ pub struct BatchPlan<'m> {
     params: &'static Params,
     model: Model<'m>,
     level: usize,
+    /// Of the inputs.
+    scale_log2: i32,
     steps: heapless::Vec<BatchStep, { super::MAX_STEPS }>,
     error: LogitError,
     headroom_bits: f64,
@@ -82,6 +87,48 @@ impl<'m> BatchPlan<'m> {
         row: &mut [f64],
         scratch: &mut [f64],
     ) -> Result<Self, PlanError> {
+        let norms = Self::norms(&model, row, scratch)?;
+        let mut last = Err(PlanError::Depth {
+            needed: 1,
+            available: 0,
+        });
+        for level in 0..=params.max_level() {
+            last = Self::from_level(params, model, (level, INPUT_SCALE_LOG2), &norms);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+
+    /// As [`Self::new`], from the highest level and with the largest scale that fits: for
+    /// results whose values are to be flooded with noise, which take the room that this
+    /// leaves above their errors. An activation rescales to the scale of [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn wide(
+        params: &'static Params,
+        model: Model<'m>,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<Self, PlanError> {
+        let norms = Self::norms(&model, row, scratch)?;
+        let mut scale = WIDE_SCALE_LOG2;
+        loop {
+            let planned = Self::from_level(params, model, (params.max_level(), scale), &norms);
+            if planned.is_ok() || scale == INPUT_SCALE_LOG2 {
+                return planned;
+            }
+            scale -= 1;
+        }
+    }
+
+    fn norms(
+        model: &Model<'_>,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<AllNorms, PlanError> {
         let mut norms = AllNorms::new();
         for view in model.layers() {
             let map = LinearMap::new(view);
@@ -100,29 +147,19 @@ impl<'m> BatchPlan<'m> {
             // A model has no more layers than there is room.
             let _ = norms.push(of_layer);
         }
-        let mut last = Err(PlanError::Depth {
-            needed: 1,
-            available: 0,
-        });
-        for level in 0..=params.max_level() {
-            last = Self::from_level(params, model, level, &norms);
-            if last.is_ok() {
-                break;
-            }
-        }
-        last
+        Ok(norms)
     }
 
     fn from_level(
         params: &'static Params,
         model: Model<'m>,
-        start: usize,
+        (start, scale_log2): (usize, i32),
         norms: &AllNorms,
     ) -> Result<Self, PlanError> {
         let prime = |i: usize| super::prime_value(params, i);
         let min_scale = libm::exp2(MIN_SCALE_LOG2);
         let mut steps = heapless::Vec::new();
-        let (mut level, mut scale) = (start, libm::exp2(INPUT_SCALE_LOG2));
+        let (mut level, mut scale) = (start, libm::ldexp(1.0, scale_log2));
         let mut headroom = f64::INFINITY;
         let mut state = State::fresh(params, model.input());
         let mut domain = 0.0;
@@ -221,6 +258,7 @@ impl<'m> BatchPlan<'m> {
             params,
             model,
             level: start,
+            scale_log2,
             steps,
             error,
             headroom_bits: headroom,
@@ -260,7 +298,7 @@ impl<'m> BatchPlan<'m> {
     /// Scale of the inputs.
     #[must_use]
     pub fn input_scale(&self) -> f64 {
-        libm::exp2(INPUT_SCALE_LOG2)
+        libm::ldexp(1.0, self.scale_log2)
     }
 
     /// Level of the result.

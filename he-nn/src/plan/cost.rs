@@ -62,7 +62,7 @@ impl Prices {
         coefficient: 52,
         encode: 100,
         product: 14,
-        term: 200,
+        term: 70,
     };
 }
 

@@ -212,7 +212,7 @@ impl<'m> LinearMap<'m> {
         };
         let mut taken = 0;
         for input in 0..self.inputs() {
-            for_each_taker(first, input, |_| taken += 1);
+            for_each_taker(first, input, |_, _| taken += 1);
         }
         taken * self.outputs()
     }
@@ -361,16 +361,26 @@ fn merged_weight<T: Precision>(
         return T::ZERO;
     };
     let mut sum = T::ZERO;
-    for_each_taker(&first.view, input, |middle| {
-        sum = sum + first.at(middle, input) * merged_weight(&next, rest, output, middle);
+    for_each_taker(&first.view, input, |middle, weight| {
+        // Two layers are the common case, and spared a call per term.
+        let behind = match rest {
+            [] => next.at(output, middle),
+            _ => merged_weight(&next, rest, output, middle),
+        };
+        sum = sum + first.weight(weight) * behind;
     });
     sum
 }
 
-/// Calls `take` with every output of a layer that takes an input.
-fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize)) {
+/// Calls `take` with every output of a layer that takes an input, and the index of the
+/// weight by which it does. A place is divided once, not per output.
+fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize, usize)) {
+    if input >= view.input.values() {
+        return;
+    }
+    let fan_in = view.layer.fan_in(view.input);
     let Layer::Conv2d { kernel, .. } = view.layer else {
-        (0..view.output.values()).for_each(take);
+        (0..view.output.values()).for_each(|output| take(output, output * fan_in + input));
         return;
     };
     let (width, height) = (
@@ -380,7 +390,7 @@ fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize
     let (Some(x), Some(rest)) = (input.checked_rem(width), input.checked_div(width)) else {
         return;
     };
-    let Some(y) = rest.checked_rem(height) else {
+    let (Some(y), Some(plane)) = (rest.checked_rem(height), rest.checked_div(height)) else {
         return;
     };
     // Windows along an axis that have the place under them.
@@ -397,10 +407,20 @@ fn for_each_taker(view: &LayerView<'_>, input: usize, mut take: impl FnMut(usize
         usize::from(view.output.width),
         usize::from(view.output.height),
     );
+    let (kernel_height, kernel_width) = (usize::from(kernel.height), usize::from(kernel.width));
+    // Of a window that has the place under it, the tap that takes it: both from the
+    // first row and column of the padding.
+    let (y_padded, x_padded) = (y + usize::from(top), x + usize::from(left));
+    let down = windows(y, top, kernel.height, view.output.height);
+    let across = windows(x, left, kernel.width, view.output.width);
     for channel in 0..usize::from(view.output.channels) {
-        for row in windows(y, top, kernel.height, view.output.height) {
-            for column in windows(x, left, kernel.width, view.output.width) {
-                take((channel * rows + row) * columns + column);
+        let weights = channel * fan_in + plane * kernel_height * kernel_width;
+        for row in down.clone() {
+            let outputs = (channel * rows + row) * columns;
+            let taps = weights + y_padded.wrapping_sub(row * stride) * kernel_width;
+            for column in across.clone() {
+                let tap = taps + x_padded.wrapping_sub(column * stride);
+                take(outputs + column, tap);
             }
         }
     }
@@ -483,7 +503,7 @@ mod tests {
     use std::vec::Vec;
 
     #[test]
-    fn takers_of_an_input_are_the_outputs_that_tap_it() {
+    fn takers_of_an_input_are_the_outputs_that_tap_it_by_their_weight() {
         let kernel = Kernel {
             out_channels: 3,
             height: 3,
@@ -534,11 +554,15 @@ mod tests {
         ] {
             for input in 0..view.input.values() {
                 let mut found = Vec::new();
-                for_each_taker(&view, input, |output| found.push(output));
-                let tapped =
-                    (0..view.output.values()).filter(|&o| taps(&view).tap(input, o).is_some());
+                for_each_taker(&view, input, |output, weight| found.push((output, weight)));
+                let tapped = (0..view.output.values()).filter_map(|output| {
+                    let tap = taps(&view).tap(input, output)?;
+                    let row = channel(&view, output) * view.layer.fan_in(view.input);
+                    Some((output, row + tap))
+                });
                 assert_eq!(found, tapped.collect::<Vec<_>>(), "{input}");
             }
+            for_each_taker(&view, view.input.values(), |_, _| panic!("no such input"));
         }
     }
 

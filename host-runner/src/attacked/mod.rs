@@ -12,8 +12,9 @@ use attacks::network::Differentiable;
 use attacks::target::{
     About, Access, Activation, Answers, Clock, Denied, Evaluation, Exchange, Grants, Rows, Time,
 };
-use attacks::{Target, TargetError};
-use he_nn::model::Model;
+use attacks::{Deploy, Made, Target, TargetError};
+use he_nn::clear::{self, Calibrated};
+use he_nn::model::{Model, ModelError, Sample};
 use he_nn::plan::{Target as PlanTarget, WeightMode};
 
 use crate::client::{BatchClient, Client};
@@ -22,16 +23,25 @@ use crate::engine::batch::BatchEngine;
 use crate::planning;
 use crate::service::{ServiceError, engine_of};
 
+/// Queries from which on a batch is quicker, however few of its slots they fill: it takes
+/// as long as 54 queries alone for `mnist-mlp64` and 65 for `fashion-cryptonets`.
+const WORTH_A_BATCH: usize = 60;
+
 /// An evaluator in this process, in batches where that is possible.
 pub struct Deployment {
     about: About,
     grants: Grants,
     network: Option<Differentiable>,
+    model: Model<'static>,
+    weights: WeightMode,
     /// One sample at a time: for what is asked of each alone, and for encrypted weights.
-    alone: Alone,
+    /// Made when it is first asked, as most attacks take one of the two ways.
+    alone: Option<Alone>,
     /// As many samples at a time as there are slots.
-    batches: Option<(BatchClient<'static>, BatchEngine<'static>)>,
+    batches: Option<Batches>,
 }
+
+type Batches = (BatchClient<'static>, BatchEngine<'static>);
 
 struct Alone {
     client: Client<'static>,
@@ -49,19 +59,12 @@ impl Deployment {
         dataset: &str,
         weights: WeightMode,
     ) -> Result<Self, ServiceError> {
-        let plan = planning::plan(None, model, weights, PlanTarget::Host)?;
-        let mut client = Client::new(plan)?;
-        let (engine, _) = engine_of(&mut client)?;
+        // What does not fit is refused now, and not in the middle of an attack.
+        planning::plan(None, model, weights, PlanTarget::Host)?;
         let encrypted = weights == WeightMode::Encrypted;
-        let batches = match encrypted {
-            true => None,
-            false => {
-                let plan = planning::batch_plan(None, model)?;
-                let mut client = BatchClient::new(plan.clone())?;
-                let keys = client.switching_keys()?;
-                Some((client, BatchEngine::new(plan, &keys)?))
-            }
-        };
+        if !encrypted {
+            planning::batch_plan(None, model)?;
+        }
         let mut seen = vec![
             Access::Labels,
             Access::Scores,
@@ -96,18 +99,30 @@ impl Deployment {
             },
             grants: Grants::of(&seen),
             network,
-            alone: Alone { client, engine },
-            batches,
+            model,
+            weights,
+            alone: None,
+            batches: None,
         })
+    }
+
+    fn alone(&mut self) -> Result<&mut Alone, ServiceError> {
+        match &mut self.alone {
+            Some(alone) => Ok(alone),
+            none => Ok(none.insert(Alone::new(self.model, self.weights)?)),
+        }
     }
 
     /// The logits of queries, as decryption gives them.
     fn decrypted(&mut self, queries: &Rows) -> Result<Vec<Vec<f64>>, ServiceError> {
-        let Some((client, engine)) = &mut self.batches else {
-            let alone = queries
-                .iter()
-                .map(|query| Ok(self.alone.answer(query)?.logits));
-            return alone.collect();
+        if queries.len() < WORTH_A_BATCH || self.weights == WeightMode::Encrypted {
+            let alone = self.alone()?;
+            let logits = queries.iter().map(|query| Ok(alone.answer(query)?.logits));
+            return logits.collect();
+        }
+        let (client, engine) = match &mut self.batches {
+            Some(batches) => batches,
+            none => none.insert(batches(self.model)?),
         };
         let rows: Vec<&[f64]> = queries.iter().collect();
         let mut logits = Vec::with_capacity(rows.len());
@@ -120,6 +135,49 @@ impl Deployment {
     }
 }
 
+/// Deploys what attacks train, in this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deployer;
+
+/// The file of a network, its ranges measured on what it was trained on.
+fn file_of(made: Made<'_>) -> Result<Vec<u8>, ModelError> {
+    let pixel = |&value: &f64| (value * 255.0).round() as u8;
+    let images = made.samples.iter();
+    let images: Vec<Vec<u8>> = images.map(|row| row.iter().map(pixel).collect()).collect();
+    // Ranges do not depend on labels.
+    let samples = images.iter().map(|image| (Sample::Pixels(image), 0));
+    let Calibrated { file, .. } = clear::calibrated(made.network, samples, std::iter::empty())?;
+    Ok(file)
+}
+
+impl Deploy for Deployer {
+    fn deploy(
+        &self,
+        made: Made<'_>,
+        evaluation: Evaluation,
+    ) -> Result<Box<dyn Target>, TargetError> {
+        let name = format!("{}, encrypted", made.name);
+        let failed = |source: ServiceError| TargetError::Failed {
+            target: name.clone(),
+            source: Box::new(source),
+        };
+        let of_model = |source: ModelError| TargetError::Failed {
+            target: name.clone(),
+            source: Box::new(source),
+        };
+        // A deployment borrows its model for the life of the process, as those of
+        // bundled networks do. A run trains some dozen, of 50 KB each.
+        let file: &'static [u8] = Vec::leak(file_of(made).map_err(of_model)?);
+        let model = Model::parse(file).map_err(of_model)?;
+        let weights = match evaluation {
+            Evaluation::Clear | Evaluation::Encrypted => WeightMode::Plain,
+            Evaluation::EncryptedWeights => WeightMode::Encrypted,
+        };
+        let deployment = Deployment::new(model, made.dataset, weights).map_err(failed)?;
+        Ok(Box::new(deployment))
+    }
+}
+
 /// What one query alone shows.
 struct Shown {
     logits: Vec<f64>,
@@ -128,6 +186,13 @@ struct Shown {
 }
 
 impl Alone {
+    fn new(model: Model<'static>, weights: WeightMode) -> Result<Self, ServiceError> {
+        let plan = planning::plan(None, model, weights, PlanTarget::Host)?;
+        let mut client = Client::new(plan)?;
+        let (engine, _) = engine_of(&mut client)?;
+        Ok(Self { client, engine })
+    }
+
     fn answer(&mut self, query: &[f64]) -> Result<Shown, ServiceError> {
         let request = self.client.encrypt_values(query)?;
         let up = request.bytes(self.client.plan().params())?;
@@ -144,6 +209,13 @@ impl Alone {
             },
         })
     }
+}
+
+fn batches(model: Model<'static>) -> Result<Batches, ServiceError> {
+    let plan = planning::batch_plan(None, model)?;
+    let mut client = BatchClient::new(plan.clone())?;
+    let keys = client.switching_keys()?;
+    Ok((client, BatchEngine::new(plan, &keys)?))
 }
 
 /// One at a time where each is looked at, otherwise in batches.
@@ -169,8 +241,9 @@ impl Target for Deployment {
         let mut answers = Answers::default();
         let logits = if needs_each(asked) {
             let mut logits = Vec::with_capacity(queries.len());
+            let alone = self.alone().map_err(&failed)?;
             for query in queries.iter() {
-                let shown = self.alone.answer(query).map_err(&failed)?;
+                let shown = alone.answer(query).map_err(&failed)?;
                 logits.push(shown.logits);
                 if asked.contains(Access::Ciphertexts) {
                     answers.exchanges.push(shown.exchange);
@@ -184,7 +257,7 @@ impl Target for Deployment {
             self.decrypted(queries).map_err(&failed)?
         };
         if asked.contains(Access::Labels) {
-            let labels = logits.iter().map(|row| he_nn::clear::class(row) as u8);
+            let labels = logits.iter().map(|row| clear::class(row) as u8);
             answers.labels = labels.collect();
         }
         let rows = Rows::new(self.about.classes, logits.concat());
@@ -206,3 +279,6 @@ impl Target for Deployment {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

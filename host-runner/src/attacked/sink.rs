@@ -49,6 +49,21 @@ pub struct Results {
 }
 
 impl Results {
+    /// The records of a directory, which is left as it is. A last line that was cut short
+    /// is left out.
+    ///
+    /// # Errors
+    /// [`ResultsError`].
+    pub fn records(directory: &Path) -> Result<Vec<Record>, ResultsError> {
+        let path = directory.join(RECORDS);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(ResultsError::File { path, source }),
+        };
+        record::parse(&text).map_err(|source| ResultsError::Line { path, source })
+    }
+
     /// Opens a directory, which is made if it is not there; with the records in it.
     /// What a run that was interrupted left of a line at the end is taken away.
     ///

@@ -6,6 +6,7 @@ use he_nn::model::Sample;
 use he_nn::plan::batch::BatchPlan;
 use zeroize::Zeroizing;
 
+use super::publication::{Form, PublicationError, Published, Publisher, Terms, expected};
 use super::{ClientError, IN_MEMORY, Keys, values_of};
 use crate::engine::{batch, objects};
 
@@ -14,6 +15,7 @@ use crate::engine::{batch, objects};
 pub struct BatchClient<'m> {
     plan: BatchPlan<'m>,
     keys: Keys,
+    publisher: Option<Publisher>,
 }
 
 impl<'m> BatchClient<'m> {
@@ -29,7 +31,118 @@ impl<'m> BatchClient<'m> {
     /// A client with keys of the plan's set.
     #[must_use]
     pub const fn with_keys(plan: BatchPlan<'m>, keys: Keys) -> Self {
-        Self { plan, keys }
+        Self {
+            plan,
+            keys,
+            publisher: None,
+        }
+    }
+
+    /// From now on has every batch published, against a budget of this key: a label costs
+    /// a publication, which is only of a network with a single logit, as a label is chosen
+    /// among the slots of one ciphertext; values cost one per logit, for the whole batch.
+    /// **Values are those of an engine that the holder of the key runs.**
+    ///
+    /// # Errors
+    /// [`ClientError::Publication`], [`ClientError::Random`].
+    pub fn publish_by(&mut self, terms: Terms) -> Result<(), ClientError> {
+        self.publisher = Some(Publisher::new(terms, self.plan.params(), &self.keys)?);
+        Ok(())
+    }
+
+    /// Publications that are allowed and those that have been counted, where something is
+    /// published.
+    #[must_use]
+    pub fn publications(&self) -> Option<(u32, u32)> {
+        self.publisher.as_ref().map(Publisher::count)
+    }
+
+    /// The client with new keys: nothing more is published, as the budget is of the old.
+    ///
+    /// # Errors
+    /// [`ClientError::Random`].
+    pub fn renew(&mut self) -> Result<(), ClientError> {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.close();
+        }
+        self.keys = Keys::new(self.plan.params())?;
+        Ok(())
+    }
+
+    /// Publishes a result that was decrypted to `logits`, as far as that was asked for.
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub fn publish(
+        &mut self,
+        bytes: &[u8],
+        logits: &[Vec<f64>],
+    ) -> Result<Vec<Option<Result<Published, PublicationError>>>, ClientError> {
+        let (params, samples) = (self.plan.params(), logits.len());
+        let Some(publisher) = &mut self.publisher else {
+            return Ok((0..samples).map(|_| None).collect());
+        };
+        let parts = objects(params, bytes).map_err(|source| ClientError::Result {
+            device: IN_MEMORY.to_owned(),
+            source,
+        })?;
+        let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
+        let read = |object| self.keys.read(object, level);
+        let cts = parts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        if publisher.form() == Form::Labels {
+            let [ct] = &cts[..] else {
+                let logits = cts.len();
+                let of_sample = |_| Some(Err(PublicationError::Logits { logits }));
+                return Ok((0..samples).map(of_sample).collect());
+            };
+            let label = |slot| {
+                let place = (level, scale);
+                let label = publisher.label(params, &self.keys, ct, place, &[slot]);
+                Some(label.map(|label| Published::Label { label }))
+            };
+            return Ok((0..samples).map(label).collect());
+        }
+        let wanted = expected(
+            self.plan.logit_error(),
+            (level, scale),
+            range_of(&self.plan),
+            publisher.precision_bits(),
+        );
+        // The noise leaves no room for more.
+        let largest = logits
+            .iter()
+            .flatten()
+            .fold(0.0, |a: f64, x| a.max(x.abs()));
+        if largest.is_nan() || largest > wanted.magnitude {
+            let room = wanted.magnitude;
+            let of_sample = |_| Some(Err(PublicationError::Range { largest, room }));
+            return Ok((0..samples).map(of_sample).collect());
+        }
+        let mut logits: Vec<Vec<f64>> = vec![Vec::new(); samples];
+        let mut bits = f64::INFINITY;
+        for ct in &cts {
+            match publisher.values(params, &self.keys, ct, &wanted) {
+                Ok((values, of_ct)) => {
+                    bits = bits.min(of_ct);
+                    for (logits, value) in logits.iter_mut().zip(values) {
+                        logits.push(value);
+                    }
+                }
+                // Some logits alone are no answer.
+                Err(error) => {
+                    let sentence = error.to_string();
+                    let of_sample = |_| Some(Err(PublicationError::Batch(sentence.clone())));
+                    return Ok((0..samples).map(of_sample).collect());
+                }
+            }
+        }
+        let published = logits.into_iter().map(|values| {
+            Some(Ok(Published::Values {
+                values,
+                precision_bits: bits,
+            }))
+        });
+        Ok(published.collect())
     }
 
     /// The plan.
@@ -199,4 +312,10 @@ impl<'m> BatchClient<'m> {
         }
         Ok(logits)
     }
+}
+
+/// The largest logit that the plan has room for.
+pub(crate) fn range_of(plan: &BatchPlan<'_>) -> f32 {
+    let last = plan.model().layers().last();
+    last.map_or(0.0, |view| view.layer.range())
 }

@@ -11,7 +11,7 @@ use he_nn::progress::Progress;
 use he_nn::trace::Span;
 
 use super::error::{out_of_turn, printable};
-use super::{Bytes, ClientError, Inference};
+use super::{Bytes, ClientError, HandedOn, Inference};
 use crate::device::{Connection, DeviceError, Transport};
 
 /// How long an evaluator may stay silent while it computes.
@@ -122,6 +122,7 @@ impl Terms {
             wall,
             cpu: None,
             audited: false,
+            handed_on: HandedOn::default(),
         };
         Ok((outcome, inference))
     }

@@ -5,7 +5,9 @@ use he_nn::message::{Fault, Item, Refusal, Reply};
 use he_nn::model::ModelError;
 use he_nn::plan::PlanError;
 
+use super::publication::PublicationError;
 use crate::device::DeviceError;
+use crate::receipts::ReceiptError;
 
 /// Why there is no result. One sentence each; what to do is in it.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +140,12 @@ pub enum ClientError {
         /// Came.
         got: usize,
     },
+    /// Nothing can be published.
+    #[error(transparent)]
+    Publication(#[from] PublicationError),
+    /// A receipt cannot be kept.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// The system has no randomness.
     #[error("the system's random generator failed ({0}): nothing was encrypted")]
     Random(getrandom::Error),

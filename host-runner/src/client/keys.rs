@@ -20,7 +20,7 @@ use crate::engine::object_bytes;
 /// A secret key and the randomness to use it with.
 pub struct Keys {
     params: &'static Params,
-    key: SecretKey<Vec<u32>>,
+    pub(super) key: SecretKey<Vec<u32>>,
     rng: ChaCha20Rng,
 }
 
@@ -270,7 +270,11 @@ impl Keys {
         self.opened(&ct, level, scale, IN_MEMORY, WRAPPED, read)
     }
 
-    fn read(&self, bytes: &[u8], level: usize) -> Result<Ciphertext<Vec<u32>>, ClientError> {
+    pub(super) fn read(
+        &self,
+        bytes: &[u8],
+        level: usize,
+    ) -> Result<Ciphertext<Vec<u32>>, ClientError> {
         let limbs = || vec![0; (level + 1) * self.params.n()];
         wire::read_ciphertext(self.params, bytes, [limbs(), limbs()]).map_err(|source| {
             ClientError::Result {

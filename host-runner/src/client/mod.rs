@@ -7,6 +7,7 @@
 //! | `batch` | [`BatchClient`]: one sample per slot |
 //! | `packed` | keys and ciphertexts as they stream |
 //! | `conversation` | one inference over a link |
+//! | `publication` | [`publication::Publisher`]: what others may have of an answer |
 //! | `error` | [`ClientError`] |
 
 mod batch;
@@ -14,6 +15,7 @@ mod conversation;
 mod error;
 mod keys;
 mod packed;
+pub mod publication;
 
 use std::time::Duration;
 
@@ -41,8 +43,10 @@ pub use packed::Sealed;
 use crate::device::{Connection, DeviceError, Transport};
 use crate::engine::latency::wanted_keys;
 use crate::engine::object_bytes;
+use crate::receipts::{Receipt, Recorder};
 use conversation::{Outcome, Terms, Uploads};
 use packed::{PackedKey, chunk_of};
+use publication::{PublicationError, Published, Publisher, Terms as PublicationTerms};
 
 /// What an evaluator in this process is called in sentences.
 const IN_MEMORY: &str = "the evaluator";
@@ -84,6 +88,17 @@ pub struct Inference {
     pub cpu: Option<Duration>,
     /// The result was compared with an evaluation of the client's own.
     pub audited: bool,
+    /// What others may have of it.
+    pub handed_on: HandedOn,
+}
+
+/// What others than the holder of the key may have of an answer.
+#[derive(Debug, Default)]
+pub struct HandedOn {
+    /// What was published, or why nothing was; `None` where that was not asked for.
+    pub published: Option<Result<Published, PublicationError>>,
+    /// What it was computed from, if that was asked for.
+    pub receipt: Option<Receipt>,
 }
 
 impl std::fmt::Debug for Inference {
@@ -131,6 +146,8 @@ pub struct Client<'m> {
     tracing: bool,
     /// A result was refused.
     spent: bool,
+    publisher: Option<Publisher>,
+    recorder: Option<Recorder>,
 }
 
 /// What is made once and streamed with every sample.
@@ -215,7 +232,70 @@ impl<'m> Client<'m> {
             patience: PATIENCE,
             tracing: false,
             spent: false,
+            publisher: None,
+            recorder: None,
         })
+    }
+
+    /// From now on has a label published of every answer, against a budget of this key;
+    /// it ends with the key.
+    ///
+    /// # Errors
+    /// [`ClientError::Publication`], [`ClientError::Random`].
+    pub fn publish_by(&mut self, terms: PublicationTerms) -> Result<(), ClientError> {
+        let publisher = Publisher::new(terms, self.plan.params(), &self.keys)?;
+        self.publisher = Some(publisher);
+        Ok(())
+    }
+
+    /// From now on has a receipt written of every answer.
+    pub fn record_by(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Publications that are allowed and those that have been counted, where labels are
+    /// published.
+    #[must_use]
+    pub fn publications(&self) -> Option<(u32, u32)> {
+        self.publisher.as_ref().map(Publisher::count)
+    }
+
+    /// Publishes and records an answer, as far as that was asked for; `result` is one
+    /// that was decrypted, as an object of [`he_core::wire`].
+    ///
+    /// # Errors
+    /// [`ClientError::Receipt`] where that cannot be kept; [`ClientError::Sealing`].
+    pub fn hand_on(&mut self, request: &Encrypted, result: &[u8]) -> Result<HandedOn, ClientError> {
+        let receipt = self.record(request, result)?;
+        let slots: Vec<usize> = self.output_slots().collect();
+        let (params, scale) = (self.plan.params(), self.plan.output_scale());
+        let published = match &mut self.publisher {
+            None => None,
+            Some(publisher) => {
+                let ct = unmasked(params, &self.keys, request, result)?;
+                let label = publisher.label(params, &self.keys, &ct, (0, scale), &slots);
+                Some(label.map(|label| Published::Label { label }))
+            }
+        };
+        Ok(HandedOn { published, receipt })
+    }
+
+    fn record(
+        &mut self,
+        request: &Encrypted,
+        result: &[u8],
+    ) -> Result<Option<Receipt>, ClientError> {
+        // Taken out: keys and weights are the client's to give.
+        let Some(mut recorder) = self.recorder.take() else {
+            return Ok(None);
+        };
+        if recorder.wants_keys() {
+            recorder.keys(&self.switching_keys()?, &self.weights()?)?;
+        }
+        let input = request.bytes(self.plan.params())?;
+        let receipt = recorder.receipt(&self.program, &input, result)?;
+        self.recorder = Some(recorder);
+        Ok(receipt)
     }
 
     /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
@@ -234,6 +314,12 @@ impl<'m> Client<'m> {
     /// # Errors
     /// [`ClientError::Random`].
     pub fn renew(&mut self) -> Result<(), ClientError> {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.close();
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.renewed();
+        }
         self.keys = Keys::new(self.plan.params())?;
         self.switching = None;
         self.factors = None;
@@ -599,6 +685,22 @@ impl<'m> Client<'m> {
         let factors = factors.collect::<Result<_, _>>()?;
         Ok(Streamed { keys, factors })
     }
+}
+
+/// A result of level 0 without its mask.
+fn unmasked(
+    params: &Params,
+    keys: &Keys,
+    request: &Encrypted,
+    result: &[u8],
+) -> Result<Ciphertext<Vec<u32>>, ClientError> {
+    let ct = keys.read(result, 0)?;
+    let scale = ct.scale();
+    let [mut c0, c1] = ct.into_parts();
+    if let Some(mask) = &request.mask {
+        keys.unmask(&mut c0, mask)?;
+    }
+    Ciphertext::new(params, 0, scale, c0, c1).map_err(sealing("publication"))
 }
 
 /// Which of its step's products a task forms; none for biases.

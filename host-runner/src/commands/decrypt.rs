@@ -98,14 +98,19 @@ fn publish(
         let (spent, all) = (report.spent, report.publications);
         format!("{text}{spent} of {all} publications of this key are spent\n")
     })?;
-    let refused = report.published.iter();
-    let refused =
-        refused.filter(|sample| matches!(sample.outcome, PublishedOutcome::Refused { .. }));
-    match refused.count() {
-        0 => Ok(()),
-        count => Err(Failure::Unpublished {
-            count,
+    let mut refused = report
+        .published
+        .iter()
+        .filter_map(|sample| match &sample.outcome {
+            PublishedOutcome::Refused { refused } => Some(refused),
+            PublishedOutcome::Label { .. } => None,
+        });
+    match refused.next() {
+        None => Ok(()),
+        Some(first) => Err(Failure::Unpublished {
+            count: 1 + refused.count(),
             of: report.published.len(),
+            sentence: format!("{first}; make a new key, with more --publications"),
         }),
     }
 }

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use cpu_time::ProcessTime;
 use he_core::Params;
+use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
 use he_nn::model::Sample;
 use he_nn::plan::{Packing, WeightMode};
 use he_nn::progress::Progress;
@@ -14,11 +16,16 @@ use super::output::{self, Bar};
 use super::{
     Failure, ModelFile, SplitName, packings, parse_device, parse_params, samples_for, weight_modes,
 };
+use crate::client::publication::{Form, Terms};
 use crate::device::log::LogSink;
 use crate::device::{Device, Opening};
+use crate::receipts::{self, Recorder, Uploads};
 use crate::report::infer::{InferReport, Run};
 use crate::report::timeline::{Timeline, TracedImage};
 use crate::service::{self, Service};
+
+/// Samples of the smallest batch that is planned, N = 4096.
+const SMALLEST_BATCH: u32 = 2048;
 
 /// Arguments of `infer`.
 #[derive(Debug, Args)]
@@ -63,12 +70,76 @@ pub struct InferArguments {
     /// bit, from 0 to 1. In process nothing is in between.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub audit: f64,
+    /// What others may have of the answers.
+    #[command(flatten)]
+    pub publication: Publication,
+    /// Write a receipt of every answer to this file, one line of JSON each: digests by
+    /// which `he-edge audit` evaluates it again.
+    #[arg(long, value_name = "FILE")]
+    pub receipts: Option<PathBuf>,
+    /// Keep in this directory what receipts name: inputs and keys as the evaluator gets
+    /// them, each under its digest.
+    #[arg(long, value_name = "DIR", requires = "receipts")]
+    pub uploads: Option<PathBuf>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Show the board's log on standard error.
     #[arg(long)]
     pub log: bool,
+}
+
+/// What is published of the answers.
+#[derive(Debug, Args)]
+pub struct Publication {
+    /// What others may have of the answers: labels, or, of batches in process, values,
+    /// that is logits flooded with noise. They stand under `published`, apart from what
+    /// is the client's alone.
+    #[arg(long, value_parser = forms())]
+    publish: Option<Form>,
+    /// Count publications in this file, which there must not be yet; without one they
+    /// are counted in memory, as the key ends with the command.
+    #[arg(long, value_name = "FILE", requires = "publish")]
+    budget: Option<PathBuf>,
+    /// Publications that the key is allowed; what the command needs, if left out. A
+    /// label is one, and the values of a batch are one per logit.
+    #[arg(long, value_name = "N", requires = "publish", value_parser = clap::value_parser!(u32).range(1..))]
+    publications: Option<u32>,
+    /// Bits of statistical security of published values.
+    #[arg(long, value_name = "BITS", requires = "publish", default_value_t = MIN_STATISTICAL_BITS)]
+    statistical_bits: u32,
+    /// Bits after the binary point that published values must have.
+    #[arg(long, value_name = "BITS", requires = "publish", default_value_t = 3.0)]
+    precision_bits: f64,
+}
+
+fn forms() -> impl TypedValueParser<Value = Form> {
+    PossibleValuesParser::new(["labels", "values"]).map(|name| match name.as_str() {
+        "values" => Form::Values,
+        _ => Form::Labels,
+    })
+}
+
+impl Publication {
+    /// For so many samples of a network with so many logits.
+    fn terms(&self, samples: u32, logits: u32) -> Result<Option<Terms>, Failure> {
+        let Some(form) = self.publish else {
+            return Ok(None);
+        };
+        let needed = match form {
+            Form::Labels => samples,
+            // A batch holds the slots of the smallest ring, or more.
+            Form::Values => logits * samples.div_ceil(SMALLEST_BATCH),
+        };
+        let queries = self.publications.unwrap_or(needed);
+        Ok(Some(Terms {
+            form,
+            allowance: Allowance::new(queries, self.statistical_bits)
+                .map_err(Failure::Allowance)?,
+            budget: self.budget.clone(),
+            precision_bits: self.precision_bits,
+        }))
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -131,6 +202,16 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         packing: arguments.packing,
         trace: arguments.trace.is_some(),
         audit: arguments.audit,
+        publish: arguments
+            .publication
+            .terms(arguments.count, model.outputs() as u32)?,
+        receipts: match &arguments.receipts {
+            None => None,
+            Some(_) => {
+                let uploads = Uploads::new(arguments.uploads.as_deref())?;
+                Some(Recorder::new(file.bytes(), uploads))
+            }
+        },
         opening,
     };
     let mut service = service::open(model, request).map_err(file.failed())?;
@@ -145,6 +226,13 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     )?;
     if let Some(path) = &arguments.trace {
         write_timeline(path, &timeline)?;
+    }
+    if let Some(path) = &arguments.receipts {
+        let lines = receipts::lines(&report.receipts).map_err(|error| Failure::Write {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        output::write(path, &lines)?;
     }
     output::present(arguments.json.as_deref(), &report, || report.text())?;
     verdict(&report)
@@ -162,6 +250,15 @@ fn verdict(report: &InferReport) -> Result<(), Failure> {
             index,
             error,
             allowed: report.allowed_error,
+        });
+    }
+    if let Some(published) = &report.published
+        && let Some(first) = published.unpublished.first()
+    {
+        return Err(Failure::Unpublished {
+            count: published.unpublished.len(),
+            of: published.unpublished.len() + published.answers.len(),
+            sentence: first.why.clone(),
         });
     }
     match report.refusals().count() {
@@ -210,7 +307,8 @@ pub(super) fn classify(
     }
     bar.finish();
     let cpu = ProcessTime::now().as_duration();
-    Ok(run.report(device, file.name().to_owned(), wall, cpu))
+    let published = service.publications();
+    Ok(run.report(device, file.name().to_owned(), (wall, cpu), published))
 }
 
 /// Writes a timeline and its picture.

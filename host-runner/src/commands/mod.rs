@@ -2,6 +2,7 @@
 
 #[cfg(feature = "attack")]
 pub mod attack;
+pub mod audit;
 pub mod bench;
 pub mod decrypt;
 pub mod demo;
@@ -13,12 +14,13 @@ pub mod infer;
 pub mod keygen;
 pub mod output;
 pub mod plan;
+#[cfg(feature = "attack")]
+pub mod report;
 pub mod sense;
 pub mod serve;
 pub mod show;
 pub mod train;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -26,6 +28,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use he_core::Params;
 use he_nn::bundled;
 use he_nn::data::{DataError, DataSet, Samples, Split};
+use he_nn::files;
 use he_nn::model::{Input, Model, ModelError, Sample};
 use he_nn::plan::{Packing, PlanError, WeightMode};
 
@@ -56,6 +59,8 @@ pub struct Arguments {
 pub enum Command {
     /// Remote encrypted inference.
     Infer(infer::InferArguments),
+    /// Evaluate answers again, from their receipts, and compare them to the bit.
+    Audit(audit::AuditArguments),
     /// Everything about an inference that is decided before it runs; exit
     /// status 2, with the reason, where it does not fit.
     Plan(plan::PlanArguments),
@@ -86,6 +91,9 @@ pub enum Command {
     /// stronger ones.
     #[cfg(feature = "attack")]
     Attack(attack::AttackArguments),
+    /// One page with every table and picture of a directory of results.
+    #[cfg(feature = "attack")]
+    Report(report::ReportArguments),
     /// Build the firmware, put it on a board by a debug probe and read its log
     /// (needs the feature `flash`).
     Flash(flash::FlashArguments),
@@ -240,6 +248,34 @@ pub enum Failure {
         /// Of how many.
         of: usize,
     },
+    /// Answers that were not published.
+    #[error("{count} of {of} answers were not published: {sentence}")]
+    Unpublished {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+        /// Why the first was not.
+        sentence: String,
+    },
+    /// Publication that could not be allowed.
+    #[error("--statistical-bits: {0}")]
+    Allowance(he_core::Error),
+    /// A receipt that cannot be read or written.
+    #[error(transparent)]
+    Receipt(#[from] crate::receipts::ReceiptError),
+    /// Answers that evaluation does not give.
+    #[error(
+        "{forged} of {of} answers are not what their requests evaluate to, and {failed} could not be evaluated: whoever gave them did not do the work, or changed it"
+    )]
+    Forged {
+        /// How many are another result.
+        forged: usize,
+        /// How many are unknown.
+        failed: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Logits further from those in the clear than the plan says.
     #[error(
         "the logits of {count} samples differ from those in the clear by more than the plan's {allowed:.4}, that of sample {index} by {error:.4}: the evaluator may have changed them, or the sample is unlike the training data"
@@ -347,6 +383,16 @@ pub enum Failure {
     #[cfg(feature = "attack")]
     #[error(transparent)]
     Results(#[from] crate::attacked::sink::ResultsError),
+    /// A directory without results.
+    #[cfg(feature = "attack")]
+    #[error(
+        "{} holds no results: name the directory that `he-edge attack NAME --out DIR` wrote to",
+        directory.display()
+    )]
+    NothingToReport {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A step over files was not done.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -359,19 +405,6 @@ pub enum Failure {
     /// There is no passphrase.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
-    /// Too few bits of statistical security.
-    #[error("a key that may publish so needs another --statistical-bits: {0}")]
-    Allowance(he_core::Error),
-    /// Results of which nothing is published.
-    #[error(
-        "of {count} of {of} results nothing was published, as the report says of each: make a new key, with more --publications"
-    )]
-    Unpublished {
-        /// How many.
-        count: usize,
-        /// Of how many.
-        of: usize,
-    },
     /// Results that were refused.
     #[error(
         "{count} of {of} results were refused, as the report says of each, and the key is retired: find out what the evaluator did, and make a new key"
@@ -399,7 +432,11 @@ impl Failure {
         match self {
             Self::Plan { .. } | Self::Unplanned { .. } => 2,
             Self::Evaluator(EvaluatorError::Plan(_)) => 2,
-            Self::Service(ServiceError::Plan(_) | ServiceError::Unserved { .. }) => 2,
+            Self::Service(
+                ServiceError::Plan(_)
+                | ServiceError::Unserved { .. }
+                | ServiceError::Publication(_),
+            ) => 2,
             _ => 1,
         }
     }
@@ -413,6 +450,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         None => demo::run(),
         Some(Command::Infer(arguments)) => infer::run(&arguments),
+        Some(Command::Audit(arguments)) => audit::run(&arguments),
         Some(Command::Plan(arguments)) => plan::run(&arguments),
         Some(Command::Keygen(arguments)) => keygen::run(&arguments),
         Some(Command::Encrypt(arguments)) => encrypt::run(&arguments),
@@ -426,9 +464,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Serve(arguments)) => serve::run(&arguments),
         #[cfg(feature = "attack")]
         Some(Command::Attack(arguments)) => attack::run(&arguments),
+        #[cfg(feature = "attack")]
+        Some(Command::Report(arguments)) => report::run(&arguments),
         Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }
+
+/// Bytes that no model of the format has: sixteen of the largest layers.
+const MAX_MODEL_BYTES: u64 = 1 << 32;
 
 /// The model of the firmware where none is named.
 const DEFAULT_MODEL: &str = "mnist-mlp64";
@@ -456,7 +499,7 @@ impl ModelFile {
             });
         }
         let path = PathBuf::from(&name);
-        match fs::read(&path) {
+        match files::read(&path, MAX_MODEL_BYTES) {
             Ok(bytes) => Ok(Self {
                 bytes,
                 name,

@@ -9,6 +9,9 @@ use he_nn::model::{Model, ModelError, Sample};
 use he_nn::plan::{Packing, WeightMode};
 use serde::Serialize;
 
+use crate::client::publication::Published;
+use crate::receipts::OfImage;
+
 use super::text::{bytes, facts, grouped, table};
 use crate::service::{Answer, Deployment};
 
@@ -150,6 +153,63 @@ pub struct EvaluatorReport {
     pub stages: Vec<StageReport>,
 }
 
+/// What may be given to others, apart from the rest of the report, which is the client's.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedReport {
+    /// Publications that the key is allowed in all.
+    pub allowed: u32,
+    /// Publications that have been counted.
+    pub spent: u32,
+    /// Per answer that was published.
+    pub answers: Vec<PublishedAnswer>,
+    /// Per answer that was not.
+    pub unpublished: Vec<Unpublished>,
+}
+
+/// What was published of an image.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedAnswer {
+    /// Index of the image in the split.
+    pub index: usize,
+    /// Its label, or its logits flooded with noise.
+    #[serde(flatten)]
+    pub published: Published,
+}
+
+/// An image of which nothing was published.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unpublished {
+    /// Index of the image in the split.
+    pub index: usize,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+impl PublishedReport {
+    /// For people.
+    fn text(&self) -> String {
+        let mut out = format!(
+            "published, {} of {} publications of this key:\n",
+            self.spent, self.allowed
+        );
+        for PublishedAnswer { index, published } in &self.answers {
+            out.push_str(&match published {
+                Published::Label { label } => format!("image {index}: label {label}\n"),
+                Published::Values {
+                    values,
+                    precision_bits,
+                } => {
+                    let values: Vec<String> = values.iter().map(|x| format!("{x:.3}")).collect();
+                    let values = values.join(" ");
+                    let within = (-precision_bits).exp2();
+                    format!("image {index}: {values}, each within {within:.4}\n")
+                }
+            });
+        }
+        out
+    }
+}
+
 /// What `infer --json` writes. Figures are per image unless the name says otherwise.
 #[derive(Clone, Debug, Serialize)]
 pub struct InferReport {
@@ -189,6 +249,12 @@ pub struct InferReport {
     pub unfinished: u64,
     /// Answers that were evaluated again and found equal to the bit.
     pub audited: u64,
+    /// What others may have; not there where nothing was to be published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<PublishedReport>,
+    /// Receipts, which go to a file of their own.
+    #[serde(skip)]
+    pub receipts: Vec<OfImage>,
     /// What the plan says of the largest logit error.
     #[serde(skip)]
     pub allowed_error: f64,
@@ -206,6 +272,9 @@ pub struct Run<'d> {
     cpu: Option<Duration>,
     stages: Vec<u64>,
     audited: u64,
+    published: Vec<PublishedAnswer>,
+    unpublished: Vec<Unpublished>,
+    receipts: Vec<OfImage>,
 }
 
 impl<'d> Run<'d> {
@@ -223,6 +292,9 @@ impl<'d> Run<'d> {
             unit: TimeUnit::None,
             cpu: Some(Duration::ZERO),
             audited: 0,
+            published: Vec::new(),
+            unpublished: Vec::new(),
+            receipts: Vec::new(),
         }
     }
 
@@ -263,6 +335,20 @@ impl<'d> Run<'d> {
             }),
         });
         self.audited += u64::from(inference.audited);
+        match &inference.handed_on.published {
+            None => {}
+            Some(Ok(published)) => self.published.push(PublishedAnswer {
+                index,
+                published: published.clone(),
+            }),
+            Some(Err(error)) => self.unpublished.push(Unpublished {
+                index,
+                why: error.to_string(),
+            }),
+        }
+        if let Some(receipt) = inference.handed_on.receipt.clone() {
+            self.receipts.push(OfImage { index, receipt });
+        }
         self.up += inference.bytes.up;
         self.down += inference.bytes.down;
         self.keys_up += inference.bytes.keys_up;
@@ -280,14 +366,15 @@ impl<'d> Run<'d> {
         Ok(())
     }
 
-    /// The report. `wall` is the time of the whole run, `cpu` that of the process.
+    /// The report. `wall` is the time of the whole run, `cpu` that of the process;
+    /// `publications` those that are allowed and counted.
     #[must_use]
     pub fn report(
         self,
         device: String,
         model: String,
-        wall: Duration,
-        cpu: Duration,
+        (wall, cpu): (Duration, Duration),
+        publications: Option<(u32, u32)>,
     ) -> InferReport {
         let classified = || {
             let images = self.images.iter();
@@ -347,6 +434,13 @@ impl<'d> Run<'d> {
             retries: 0,
             unfinished: 0,
             audited: self.audited,
+            published: publications.map(|(allowed, spent)| PublishedReport {
+                allowed,
+                spent,
+                answers: self.published,
+                unpublished: self.unpublished,
+            }),
+            receipts: self.receipts,
             allowed_error: self.deployment.logit_error.six_sigma,
             images: self.images,
         }
@@ -449,6 +543,10 @@ impl InferReport {
         let mut out = format!("{}\n{}", facts(&rows), self.stage_table());
         for (index, sentence) in self.refusals() {
             out.push_str(&format!("image {index} was refused: {sentence}\n"));
+        }
+        if let Some(published) = &self.published {
+            out.push('\n');
+            out.push_str(&published.text());
         }
         out
     }

@@ -2,6 +2,8 @@
 
 pub mod infer;
 pub mod opened;
+#[cfg(feature = "attack")]
+pub mod page;
 pub mod plan;
 pub mod steps;
 pub mod text;

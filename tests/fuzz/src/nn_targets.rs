@@ -16,7 +16,7 @@ use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
 use he_nn::sensor::{self, Sensor};
-use he_nn::session::{self, Encrypted, Session, WeightSource};
+use he_nn::session::{self, ChunkBuffer, EMPTY_CHUNK, Encrypted, Session, WeightSource};
 use he_nn::trace::{Off, Ring, Tracer};
 use host_runner::planning::STREAM_SETS;
 use serde::{Deserialize, Serialize};
@@ -180,9 +180,14 @@ fn plan(model: &Model<'_>) {
         };
         assert_eq!(program.arena_words(), plan.arena_words());
         let mut arena = vec![0; program.arena_words()];
+        let mut chunk = EMPTY_CHUNK;
         let made = match weights {
-            WeightMode::Plain => new_session(&program, *model, &mut arena, Off).is_some(),
-            WeightMode::Encrypted => new_session(&program, Encrypted, &mut arena, Off).is_some(),
+            WeightMode::Plain => {
+                new_session(&program, *model, &mut arena, &mut chunk, Off).is_some()
+            }
+            WeightMode::Encrypted => {
+                new_session(&program, Encrypted, &mut arena, &mut chunk, Off).is_some()
+            }
         };
         assert!(made, "the arena is as long as the program says");
     }
@@ -193,9 +198,10 @@ fn new_session<'a, B: AsRef<[u8]>, W: WeightSource, T: Tracer>(
     program: &'a Program<B>,
     weights: W,
     arena: &'a mut [u32],
+    chunk: &'a mut ChunkBuffer,
     tracer: T,
 ) -> Option<Session<'a, B, W, T>> {
-    Session::new(program, weights, arena, tracer).ok()
+    Session::new(program, weights, arena, chunk, tracer).ok()
 }
 
 /// The largest arena that an evaluator of the target [`program`] is given, in words.
@@ -228,7 +234,7 @@ fn carry_out(program: &Program<&[u8]>) {
         }
     }
     if program.arena_words() > MAX_ARENA || program.len() > MAX_TASKS {
-        assert!(new_session(program, Encrypted, &mut [], Off).is_none());
+        assert!(new_session(program, Encrypted, &mut [], &mut { EMPTY_CHUNK }, Off).is_none());
         return;
     }
     // With weights in plain, those of the model that is meant, or any others.
@@ -245,7 +251,8 @@ fn carry_out(program: &Program<&[u8]>) {
 fn feed<W: WeightSource>(program: &Program<&[u8]>, weights: W) {
     let params = program.params();
     let mut arena = vec![0; program.arena_words()];
-    let Some(mut session) = new_session(program, weights, &mut arena, Off) else {
+    let mut chunk = EMPTY_CHUNK;
+    let Some(mut session) = new_session(program, weights, &mut arena, &mut chunk, Off) else {
         panic!("the arena is as long as the program says");
     };
     let mut machine = Machine(0);
@@ -426,7 +433,8 @@ fn converse<W: WeightSource, T: Tracer>(
 ) {
     let program = &recording.program;
     let mut arena = vec![0; program.arena_words()];
-    let Some(mut session) = new_session(program, weights, &mut arena, tracer) else {
+    let mut chunk = EMPTY_CHUNK;
+    let Some(mut session) = new_session(program, weights, &mut arena, &mut chunk, tracer) else {
         panic!("the arena is as long as the program says");
     };
     let mut machine = Machine(0);

@@ -215,6 +215,8 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,
+        publish: None,
+        receipts: None,
         opening: Opening {
             model: file.built_from(),
             log: infer::log_sink(false),

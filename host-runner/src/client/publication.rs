@@ -1,0 +1,278 @@
+//! What is given to others than the holder of the key: labels, or values flooded with
+//! noise, counted against a budget ([`he_core::ckks::publish`]).
+//!
+//! Labels may be of anybody's answers. Values may be of an honest evaluator's alone, as
+//! those of a crafted result are the key: here of the engine in this process, which the
+//! holder of the key runs, and of batches, whose results have room for the noise. In
+//! latency packing results end at level 0, modulo one prime, where the noise has none.
+
+use std::path::PathBuf;
+
+use he_core::Params;
+use he_core::ckks::publish::{
+    Allowance, Budget, Expected, HonestEvaluator, HonestResult, KeyId, NoiseKey, PublishError,
+    precision, publish_label, publish_values,
+};
+use he_core::ckks::{Ciphertext, Noise};
+use he_nn::plan::LogitError;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{ClientError, Keys};
+use crate::budget::{BudgetError, Ledger};
+
+/// What is published of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// The class.
+    Labels,
+    /// The logits, flooded with noise.
+    Values,
+}
+
+/// What is published, and how often.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// What.
+    pub form: Form,
+    /// How often in all the life of the key, and how hidden.
+    pub allowance: Allowance,
+    /// The file that counts, which there must not be yet; without one the count is in
+    /// memory, as the key is.
+    pub budget: Option<PathBuf>,
+    /// Bits after the binary point that values must have.
+    pub precision_bits: f64,
+}
+
+/// What may be given to others.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Published {
+    /// A class.
+    Label {
+        /// Its index.
+        label: usize,
+    },
+    /// Logits.
+    Values {
+        /// Flooded with noise.
+        values: Vec<f64>,
+        /// Bits after the binary point that are right.
+        precision_bits: f64,
+    },
+}
+
+/// Why something was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublicationError {
+    /// The noise leaves nothing.
+    #[error(
+        "values cannot be published: {source}; the noise must hide the worst case of a logit's error, {:.4} where six standard deviations are {:.4}, and the result is of level {level} at scale 2^{scale_log2:.1}; what helps is --publish labels, a network without an activation in --packing batch, or fewer --publications", error.worst_case, error.six_sigma
+    )]
+    NoPrecision {
+        /// With the figures.
+        source: he_core::Error,
+        /// What a logit is off by.
+        error: LogitError,
+        /// Of the result.
+        level: usize,
+        /// Of the result.
+        scale_log2: f64,
+    },
+    /// The budget did not allow it.
+    #[error("nothing was published: {0}")]
+    Budget(#[from] BudgetError),
+    /// The result or the request is at fault.
+    #[error("nothing was published: {0}")]
+    Refused(he_core::Error),
+    /// Another logit of the batch was not published.
+    #[error("{0}")]
+    Batch(String),
+    /// Values beyond training.
+    #[error(
+        "nothing was published of this batch: a logit of it is {largest:.1}, and beside the noise there is room for {room:.1}; leave that sample out"
+    )]
+    Range {
+        /// The largest magnitude.
+        largest: f64,
+        /// What it may be.
+        room: f64,
+    },
+    /// A label of several ciphertexts.
+    #[error(
+        "a batch has its {logits} logits in as many ciphertexts, and a label is chosen in one: use --packing latency"
+    )]
+    Logits {
+        /// How many.
+        logits: usize,
+    },
+    /// The key of the budget is gone.
+    #[error(
+        "nothing was published: a result was refused, and the key that the budget is of was given up with it; run again with another budget"
+    )]
+    Renewed,
+}
+
+impl From<PublishError<BudgetError>> for PublicationError {
+    fn from(error: PublishError<BudgetError>) -> Self {
+        match error {
+            PublishError::Refused(source) => Self::Refused(source),
+            PublishError::Budget(error) => Self::Budget(error),
+            PublishError::Retired => Self::Renewed,
+        }
+    }
+}
+
+/// Counts and publishes, of one key.
+pub struct Publisher {
+    terms: Terms,
+    noise_key: NoiseKey,
+    id: KeyId,
+    ledger: Ledger,
+    renewed: bool,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// For keys that have published nothing yet.
+    pub(super) fn new(terms: Terms, params: &Params, keys: &Keys) -> Result<Self, ClientError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
+        let noise_key = NoiseKey::new(*seed);
+        let id = noise_key.id(params, &keys.key);
+        let id = id.map_err(PublicationError::Refused)?;
+        let ledger = Ledger::create(terms.budget.as_deref(), &id, terms.allowance);
+        Ok(Self {
+            ledger: ledger.map_err(PublicationError::Budget)?,
+            terms,
+            noise_key,
+            id,
+            renewed: false,
+        })
+    }
+
+    /// What is published.
+    pub(super) const fn form(&self) -> Form {
+        self.terms.form
+    }
+
+    /// Bits after the binary point that values must have.
+    pub(super) const fn precision_bits(&self) -> f64 {
+        self.terms.precision_bits
+    }
+
+    /// Publications that are allowed, and those that have been counted.
+    pub(super) const fn count(&self) -> (u32, u32) {
+        (self.terms.allowance.queries(), self.ledger.spent())
+    }
+
+    /// Its key is about to be dropped: nothing more is published.
+    pub(super) fn close(&mut self) {
+        // Where that cannot be stored the key is gone all the same.
+        let _ = self.ledger.retire(&self.id);
+        self.renewed = true;
+    }
+
+    /// The class that `candidates` speak for, whoever made the result.
+    pub(super) fn label(
+        &mut self,
+        params: &Params,
+        keys: &Keys,
+        ct: &Ciphertext<Vec<u32>>,
+        place: (usize, f64),
+        candidates: &[usize],
+    ) -> Result<usize, PublicationError> {
+        if self.renewed {
+            return Err(PublicationError::Renewed);
+        }
+        let mut scratch = vec![0; (place.0 + 1) * params.n()];
+        let mut slots = vec![0.0; params.n()];
+        let label = publish_label(
+            params,
+            &keys.key,
+            &self.noise_key,
+            &mut self.ledger,
+            ct,
+            place,
+            candidates,
+            &mut scratch,
+            &mut slots,
+        );
+        self.renewed |= matches!(label, Err(PublishError::Retired));
+        Ok(label?)
+    }
+
+    /// The values of all slots of a result, and the bits that are right: **of an engine
+    /// that the holder of the key ran**.
+    pub(super) fn values(
+        &mut self,
+        params: &Params,
+        keys: &Keys,
+        ct: &Ciphertext<Vec<u32>>,
+        expected: &Expected,
+    ) -> Result<(Vec<f64>, f64), PublicationError> {
+        if self.renewed {
+            return Err(PublicationError::Renewed);
+        }
+        let mut scratch = vec![0; (expected.level + 1) * params.n()];
+        let mut slots = vec![0.0; params.n()];
+        let published = publish_values(
+            params,
+            &keys.key,
+            &self.noise_key,
+            &mut self.ledger,
+            &HonestResult::stated(ct, HonestEvaluator::assume()),
+            expected,
+            &mut scratch,
+            &mut slots,
+        )?;
+        Ok((published.values().to_vec(), published.precision_bits()))
+    }
+}
+
+/// What the holder of the key knows of a result at a level and scale, from its plan.
+#[must_use]
+pub fn expected(
+    error: LogitError,
+    (level, scale): (usize, f64),
+    range: f32,
+    precision_bits: f64,
+) -> Expected {
+    Expected {
+        level,
+        scale,
+        noise: Noise {
+            bound: error.worst_case * scale,
+            sigma: error.six_sigma / 6.0 * scale,
+        },
+        // Twice what training has seen.
+        magnitude: 2.0 * f64::from(range).max(1.0),
+        precision_bits,
+    }
+}
+
+/// Whether values of results like these can be published: the bits that are right then.
+///
+/// # Errors
+/// [`PublicationError::NoPrecision`] with the figures, and what would help.
+pub fn check_values(
+    params: &Params,
+    error: LogitError,
+    expected: &Expected,
+    allowance: &Allowance,
+) -> Result<f64, PublicationError> {
+    precision(params, expected, allowance).map_err(|source| PublicationError::NoPrecision {
+        source,
+        error,
+        level: expected.level,
+        scale_log2: expected.scale.log2(),
+    })
+}

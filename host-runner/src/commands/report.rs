@@ -1,0 +1,49 @@
+//! `he-edge report`: the results of a directory as one page.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use super::output;
+use crate::report::page;
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Directory of results: where `attack --out` left them, with the files of
+    /// `infer --json` and `bench --json` beside them.
+    pub directory: PathBuf,
+    /// The page; `report.html` in the directory unless another file is named, `-` for
+    /// standard output.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Runs `report`.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(arguments: &ReportArguments) -> Result<(), Failure> {
+    let directory = &arguments.directory;
+    let found = page::read(directory)?;
+    if found == page::Found::default() {
+        return Err(Failure::NothingToReport {
+            directory: directory.clone(),
+        });
+    }
+    let own = || directory.join("report.html");
+    let out = arguments.out.clone().unwrap_or_else(own);
+    output::write(&out, &page::page(&found))?;
+    if out.as_os_str() == "-" {
+        return Ok(());
+    }
+    output::print(&format!(
+        "{}: {} records, {} pictures, {} runs of infer, {} of bench\n",
+        out.display(),
+        found.records.len(),
+        found.pictures.len(),
+        found.runs.len(),
+        found.benches.len()
+    ))
+}

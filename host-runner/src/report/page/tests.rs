@@ -1,0 +1,268 @@
+//! The page of made-up results.
+
+use attacks::paper::FIGURES;
+use attacks::stats::wilson;
+use serde_json::json;
+
+use super::*;
+
+/// A name that would do harm if it were not escaped.
+const HOSTILE: &str = "<script>alert(1)</script>\" onload=\"x";
+
+fn record(attack: &str, target: &str, params: serde_json::Value, metric: &str) -> Record {
+    let line = json!({
+        "attack": attack, "commit": "0123abcd", "target": target, "dataset": "mnist",
+        "metric": metric, "value": null, "ci95": null, "baseline": {HOSTILE: 0.1},
+        "paper": null, "queries": 600, "seed": 1, "params": params, "verdict": null,
+        "seconds": 1.5, "scale": "quick", "parts": 1,
+    });
+    serde_json::from_value(line).unwrap()
+}
+
+/// With a share of 200 and its interval.
+fn valued(mut record: Record, right: usize) -> Record {
+    let share = wilson(right, 200);
+    record.value = Some(share.value);
+    record.ci95 = Some(share.ci95);
+    record
+}
+
+/// Results as commands would leave them.
+fn found() -> Found {
+    let mut records = Vec::new();
+    for (target, right) in [
+        ("mnist-cryptonets", 20),
+        ("mnist-cryptonets, encrypted", 30),
+    ] {
+        for eps in [0.1, 0.3] {
+            let params = json!({"eps": eps, "samples": 200});
+            records.push(valued(record("fgsm", target, params, "accuracy"), right));
+        }
+    }
+    for target in ["overfitted square", "overfitted square, encrypted"] {
+        let params = json!({"mode": "online"});
+        let mut auc = valued(record("membership-lira", target, params, "auc"), 160);
+        auc.verdict = Some(Verdict::Success);
+        records.push(auc);
+    }
+    let mut refused = record("pgd", HOSTILE, json!({"note": HOSTILE}), "applicability");
+    refused.verdict = Some(Verdict::NotApplicable);
+    refused.reason = Some(HOSTILE.into());
+    records.push(refused);
+    Found {
+        records,
+        pictures: vec![
+            (
+                HOSTILE.into(),
+                Picture::Images {
+                    width: 2,
+                    columns: vec![HOSTILE.into()],
+                    images: vec![vec![0.5; 4]],
+                },
+            ),
+            (
+                "membership-lira-x".into(),
+                Picture::Curves {
+                    x: HOSTILE.into(),
+                    y: "y".into(),
+                    logarithmic: true,
+                    curves: vec![(HOSTILE.into(), vec![(0.01, 0.1), (1.0, 1.0)])],
+                },
+            ),
+        ],
+        runs: vec![
+            serde_json::from_value(json!({
+                "device": HOSTILE, "model": "mnist-fcnn", "packing": "latency",
+                "images": [{"seconds": 0.5}, {"seconds": 0.7, "refused": "x"}],
+                "accuracy": 1.0, "plain_accuracy": 1.0, "label_flips": 0,
+                "evaluator": {"stages": [
+                    {"name": "layer 0: 784-1024", "seconds": 0.25},
+                    {"name": "square 1", "seconds": 0.125},
+                    {"name": "layer 2: 1024-64", "seconds": 0.0625},
+                ]},
+            }))
+            .unwrap(),
+        ],
+        benches: vec![
+            serde_json::from_value(json!({
+                "device": "inproc",
+                "results": [{"op": "rotate", "n": 4096, "limbs": 4, "median_us": 517.2, "instructions": null}],
+            }))
+            .unwrap(),
+        ],
+    }
+}
+
+/// Values of an attribute wherever it stands in a tag.
+fn attribute<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
+    let sought = format!(" {name}=\"");
+    let parts = page.split(&sought).skip(1);
+    parts.map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn every_figure_of_the_papers_is_there_with_ours() {
+    let found = found();
+    let page = page(&found);
+    for figure in FIGURES {
+        assert!(page.contains(figure.row), "{figure:?}");
+        assert!(page.contains(&number(figure.value)), "{figure:?}");
+        assert!(TABLES.contains(&figure.table), "{figure:?}");
+    }
+    for attack in attacks::ATTACKS {
+        assert!(page.contains(attack.name()), "{}", attack.name());
+    }
+    let cell = |table, row: &str, column: &str| {
+        let all = cells::cells(&found, table);
+        let cell = all
+            .into_iter()
+            .find(|c| c.figure.row == row && c.figure.column == column);
+        cell.unwrap()
+    };
+    let fgsm = cell(paper::SHIN_4, "mnist", "FGSM");
+    assert_eq!(fgsm.encrypted.as_ref().unwrap().value, 0.15);
+    assert_eq!(fgsm.clear.as_ref().unwrap().value, 0.1);
+    assert!(fgsm.encrypted.unwrap().ci95.is_some());
+    assert!(cell(paper::SHIN_4, "mnist", "BIM").ours().is_none());
+    let layer = cell(paper::CHEN_2, "FC2 (1024,64)", "s");
+    assert_eq!(layer.ours().unwrap().value, 0.0625);
+    let time = cell(paper::CHEN_1, "EncFCNN", "s per image");
+    assert!((time.ours().unwrap().value - 0.6).abs() < 1e-12);
+    for text in ["0123abcd", "0.062", "517.2", "not measured", "AUC of LiRA"] {
+        assert!(page.contains(text), "{text}");
+    }
+    // What is measured is counted, and no more.
+    let all = TABLES.iter().flat_map(|&table| cells::cells(&found, table));
+    let filled = all.filter(|cell| cell.ours().is_some()).count();
+    assert!(page.contains(&format!("<dd>{filled} of {}</dd>", FIGURES.len())));
+}
+
+#[test]
+fn values_are_escaped_and_nothing_is_asked_for_elsewhere() {
+    let page = page(&found());
+    assert!(!page.contains("<script") && !page.contains("onload=\""));
+    assert!(page.contains("&lt;script&gt;"));
+    for address in attribute(&page, "src") {
+        assert!(address.starts_with("data:image/png;base64,"), "{address}");
+    }
+    let links = attribute(&page, "href");
+    assert!(!links.is_empty());
+    for link in links {
+        let name = link.strip_prefix('#').expect(link);
+        assert!(
+            page.contains(&format!("id=\"{name}\"")),
+            "{link} leads nowhere"
+        );
+    }
+    for elsewhere in [
+        "http:", "https:", "url(", "@import", "<link", "<iframe", "srcset",
+    ] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn claims_follow_the_records() {
+    let standing = |found: &Found, says: &str| {
+        let all = claims::all(found);
+        let claim = all.into_iter().find(|claim| claim.says.starts_with(says));
+        claim.unwrap().standing
+    };
+    let mut found = found();
+    let (membership, resisted) = (
+        "Encryption does not drastically",
+        "Membership inference is resisted",
+    );
+    assert_eq!(standing(&found, membership), claims::Standing::Holds);
+    assert_eq!(standing(&found, resisted), claims::Standing::Fails);
+    for record in &mut found.records {
+        if record.target == "overfitted square, encrypted" {
+            record.value = Some(0.5);
+            record.ci95 = Some([0.45, 0.55]);
+            record.verdict = Some(Verdict::Inconclusive);
+        }
+    }
+    assert_eq!(standing(&found, membership), claims::Standing::Fails);
+    assert_eq!(standing(&found, resisted), claims::Standing::Holds);
+    let empty = Found::default();
+    let open = claims::all(&empty);
+    assert!(
+        open.iter()
+            .all(|claim| claim.standing == claims::Standing::Open)
+    );
+}
+
+#[test]
+fn a_directory_is_read_as_it_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let records: Vec<String> = found().records.iter().map(|r| r.line().unwrap()).collect();
+    // A step that was computed again, and a line that was cut short.
+    let again = records[0].replace("\"value\":0.1,", "\"value\":0.2,");
+    let text = format!("{}\n{again}\n{{\"attack\":", records.join("\n"));
+    fs::write(path("records.jsonl"), text).unwrap();
+    fs::write(path("other.json"), "{\"x\": 1}").unwrap();
+    let run = json!({
+        "device": "inproc", "model": "mnist-cnn", "packing": "batch", "images": [],
+        "accuracy": 0.0, "plain_accuracy": 0.0, "label_flips": 0, "evaluator": {"stages": []},
+    });
+    fs::write(path("run.json"), run.to_string()).unwrap();
+    let read = read(directory.path()).unwrap();
+    assert_eq!(read.records.len(), records.len());
+    let value = |r: &&Record| r.line().unwrap() == again;
+    assert_eq!(read.records.iter().filter(value).count(), 1);
+    assert_eq!((read.runs.len(), read.benches.len()), (1, 0));
+    fs::write(path("records.jsonl"), "nonsense\n").unwrap();
+    assert!(matches!(
+        super::read(directory.path()),
+        Err(ResultsError::Line { .. })
+    ));
+}
+
+/// In the long form alone, as Chromium is large: it renders the page as it was written,
+/// and asks for nothing but what it asks its maker for by itself.
+#[test]
+fn a_browser_shows_the_page_and_asks_for_nothing() {
+    if std::env::var_os("HE_EDGE_LONG").is_none() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("report.html"), page(&found())).unwrap();
+    let shown = std::process::Command::new("chromium")
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+        ])
+        .arg("--disable-background-networking")
+        .arg(format!("--user-data-dir={}", path("profile").display()))
+        .arg(format!("--log-net-log={}", path("net.json").display()))
+        .arg("--dump-dom")
+        .arg(format!("file://{}", path("report.html").display()))
+        .output()
+        .expect("the long form needs chromium: apt-get install chromium");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for text in ["Which claims hold", "0123abcd", "&lt;script&gt;alert(1)"] {
+        assert!(shown.contains(text), "{text}");
+    }
+    assert_eq!(
+        shown.matches("<figure>").count(),
+        page(&found()).matches("<figure>").count()
+    );
+    let log = fs::read_to_string(path("net.json")).unwrap();
+    assert!(log.contains("constants"), "chromium logged nothing");
+    for address in log.split("\"url\":\"").skip(1) {
+        let address = address.split('"').next().unwrap();
+        let host = address.split('/').nth(2).unwrap_or_default();
+        let own = ["google.com", "googleapis.com"]
+            .iter()
+            .any(|own| host.ends_with(own));
+        assert!(
+            own || address.starts_with("file:") || address.starts_with("data:"),
+            "{address}"
+        );
+    }
+}

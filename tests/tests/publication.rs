@@ -1,0 +1,209 @@
+//! What `infer --publish` gives to others: labels of any answer, logits of batches that
+//! were evaluated in this process, each counted; and what it refuses, with figures.
+
+#![expect(clippy::print_stdout, reason = "the figures, for `--nocapture`")]
+
+use he_core::ckks::publish::{Allowance, Budget};
+use he_nn::bundled;
+use he_nn::model::{Input, Model, Sample};
+use he_nn::plan::{Packing, WeightMode};
+use host_runner::budget::{BudgetError, FileBudget};
+use host_runner::client::publication::{Form, PublicationError, Published, Terms};
+use host_runner::device::log::LogSink;
+use host_runner::device::{Device, Opening};
+use host_runner::service::{self, Request, Service, ServiceError};
+
+fn terms(form: Form, queries: u32) -> Terms {
+    Terms {
+        form,
+        allowance: Allowance::new(queries, 30).unwrap(),
+        budget: None,
+        precision_bits: 3.0,
+    }
+}
+
+fn model(name: &str) -> Model<'static> {
+    Model::parse(bundled::model(name).unwrap()).unwrap()
+}
+
+fn open(name: &str, packing: Packing, publish: Terms) -> Result<Box<dyn Service>, ServiceError> {
+    let log: LogSink = Box::new(|_| ());
+    let request = Request {
+        device: &Device::InProcess,
+        params: None,
+        weights: WeightMode::Plain,
+        packing,
+        trace: false,
+        audit: 0.0,
+        publish: Some(publish),
+        receipts: None,
+        opening: Opening {
+            model: None,
+            log,
+            progress: &mut (),
+        },
+    };
+    service::open(model(name), request)
+}
+
+/// Rows about the mean, none of them like another.
+fn rows(count: usize) -> Vec<Vec<f32>> {
+    let model = model("pima-logreg");
+    let Input::Features { means, deviations } = model.input() else {
+        panic!("not a table");
+    };
+    let row = |k: usize| {
+        let columns = means.iter().zip(deviations.iter()).enumerate();
+        let value = |(i, (mean, deviation)): (usize, (f32, f32))| {
+            mean + deviation * ((7 * k + 3 * i) % 11) as f32 / 5.0 - deviation
+        };
+        columns.map(value).collect()
+    };
+    (0..count).map(row).collect()
+}
+
+#[test]
+fn labels_are_those_of_the_logits_and_are_counted_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let budget = folder.path().join("budget.json");
+    let digits = bundled::digits().unwrap();
+    let samples: Vec<Sample<'_>> = digits.images.iter().take(5).map(Sample::from).collect();
+    let mut wanted = terms(Form::Labels, 3);
+    wanted.budget = Some(budget.clone());
+    let mut service = open("mnist-mlp64", Packing::Latency, wanted.clone()).unwrap();
+    let answers = service.infer(&samples, &mut ()).unwrap();
+    for (k, answer) in answers.into_iter().enumerate() {
+        let inference = answer.unwrap();
+        let label = inference.label();
+        match inference.handed_on.published.unwrap() {
+            Ok(published) => {
+                assert!(k < 3);
+                assert_eq!(published, Published::Label { label });
+            }
+            Err(error) => {
+                let spent = BudgetError::Spent { allowed: 3 };
+                assert!(k >= 3);
+                assert_eq!(error.to_string(), format!("nothing was published: {spent}"));
+            }
+        }
+    }
+    assert_eq!(service.publications(), Some((3, 3)));
+    drop(service);
+    let counted = FileBudget::open(&budget).unwrap();
+    assert_eq!((counted.spent(), counted.allowance().queries()), (3, 3));
+    // Of another key, which the next command has.
+    let again = open("mnist-mlp64", Packing::Latency, wanted);
+    assert!(again.is_err_and(|error| error.to_string().contains("cannot be made")));
+}
+
+#[test]
+fn labels_of_a_single_logit_are_its_sign_one_by_one_and_in_batches() {
+    let rows = rows(40);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    for packing in [Packing::Latency, Packing::Batch] {
+        let mut service = open("pima-logreg", packing, terms(Form::Labels, 40)).unwrap();
+        let mut labels = Vec::new();
+        for answer in service.infer(&samples, &mut ()).unwrap() {
+            let inference = answer.unwrap();
+            let label = inference.label();
+            labels.push(label);
+            let published = inference.handed_on.published.unwrap().unwrap();
+            assert_eq!(published, Published::Label { label });
+        }
+        assert!(labels.contains(&0) && labels.contains(&1), "{labels:?}");
+        assert_eq!(service.publications(), Some((40, 40)));
+    }
+    let refusal = open("mnist-mlp64", Packing::Batch, terms(Form::Labels, 9)).err();
+    assert!(matches!(
+        refusal,
+        Some(ServiceError::Publication(PublicationError::Logits {
+            logits: 10
+        }))
+    ));
+}
+
+/// One publication for a whole batch: each value within what is promised, and with noise.
+#[test]
+fn values_of_a_batch_are_as_exact_as_is_said_and_cost_one_publication() {
+    let rows = rows(600);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    let mut service = open("pima-logreg", Packing::Batch, terms(Form::Values, 1)).unwrap();
+    let mut largest: f64 = 0.0;
+    let mut within = 0.0;
+    for answer in service.infer(&samples, &mut ()).unwrap() {
+        let inference = answer.unwrap();
+        let Published::Values {
+            values,
+            precision_bits,
+        } = inference.handed_on.published.unwrap().unwrap()
+        else {
+            panic!("a label");
+        };
+        assert!(precision_bits >= 3.0);
+        within = (-precision_bits).exp2();
+        assert_eq!(values.len(), 1);
+        largest = largest.max((values[0] - inference.logits[0]).abs());
+    }
+    assert!(largest <= within, "{largest} {within}");
+    // Six standard deviations, of which some hundred samples show two or more.
+    assert!(largest > within / 8.0, "{largest} {within}");
+    assert_eq!(service.publications(), Some((1, 1)));
+    // And no second batch.
+    let answers = service.infer(&samples[..1], &mut ()).unwrap();
+    let inference = answers.into_iter().next().unwrap().unwrap();
+    let refusal = inference.handed_on.published.unwrap().unwrap_err();
+    assert!(matches!(
+        refusal,
+        PublicationError::Batch(sentence) if sentence.contains("all 1 publications")
+    ));
+}
+
+/// A logit beyond what was planned for would wrap around with the noise on it.
+#[test]
+fn values_beyond_the_room_beside_the_noise_are_not_published() {
+    let mut rows = rows(2);
+    rows[1][5] = 900.0;
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    let mut service = open("pima-logreg", Packing::Batch, terms(Form::Values, 2)).unwrap();
+    for answer in service.infer(&samples, &mut ()).unwrap() {
+        let refusal = answer.unwrap().handed_on.published.unwrap().unwrap_err();
+        assert!(
+            matches!(refusal, PublicationError::Range { .. }),
+            "{refusal}"
+        );
+    }
+    assert_eq!(service.publications(), Some((2, 0)));
+}
+
+/// With the worst case, which the noise must hide, and what would help.
+#[test]
+fn values_without_precision_are_refused_before_anything_is_encrypted() {
+    for packing in [Packing::Latency, Packing::Batch] {
+        let refusal = open("mnist-mlp64", packing, terms(Form::Values, 1)).err();
+        let Some(ServiceError::Publication(refusal)) = refusal else {
+            panic!("{packing:?}: published");
+        };
+        let PublicationError::NoPrecision { error, .. } = &refusal else {
+            panic!("{refusal}");
+        };
+        // Of one sample no worst case is worth anything; of a batch under the widest set
+        // it is small, and the noise larger than what rescalings leave of the scale.
+        let large = error.worst_case > 1000.0;
+        assert!(large == (packing == Packing::Latency), "{error:?}");
+        assert!(error.six_sigma < 0.1, "{error:?}");
+        println!("{packing:?}: {refusal}");
+        let sentence = refusal.to_string();
+        for part in ["worst case", "--publish labels", "--packing batch"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+    // One sample's results end at level 0.
+    let refusal = open("pima-logreg", Packing::Latency, terms(Form::Values, 1)).err();
+    assert!(matches!(
+        refusal,
+        Some(ServiceError::Publication(PublicationError::NoPrecision {
+            level: 0,
+            ..
+        }))
+    ));
+}
