@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clap::Parser;
+use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::Allowance;
+use he_core::wire;
 use he_edge_tests::assert_one_sentence;
 use he_nn::bundled;
 use he_nn::model::{Model, Sample};
 use he_nn::plan::Packing;
 use host_runner::commands::{self, Arguments};
 use host_runner::files::{
-    self, Cost, FileError, Opened, Passphrase, Planned, Problem, SealedError, SealedKey, StepError,
+    self, Cost, FileError, Opened, Passphrase, Planned, Problem, PublishedOutcome, SealedError,
+    SealedKey, StepError,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -174,7 +177,7 @@ fn four_processes_and_two_directories() {
     ]
     .concat();
     let publish = [&publish[..], &["--json", &published]].concat();
-    assert!(fails(&run(&publish)).contains("2 of 5 results"));
+    assert!(fails(&run(&publish)).contains("2 of 5 answers"));
     let published = json(Path::new(&published));
     assert_eq!(published["spent"], 3);
     let images = published["published"].as_array().unwrap();
@@ -223,27 +226,30 @@ struct Small {
 
 impl Small {
     fn new(packing: Packing) -> Self {
+        Self::allowing(packing, 0)
+    }
+
+    fn allowing(packing: Packing, publications: u32) -> Self {
         let small = Self {
             packing,
             root: tempfile::tempdir().unwrap(),
             model: bundled::model("pima-logreg").unwrap(),
         };
-        small.keygen("keys");
+        small.keygen("keys", publications).unwrap();
         small
     }
 
-    fn keygen(&self, name: &str) {
-        let allowance = Allowance::new(0, 30).unwrap();
+    fn keygen(&self, name: &str, publications: u32) -> Result<files::Generated, StepError> {
+        let allowance = Allowance::new(publications, 30).unwrap();
         let passphrase = Passphrase::new(PASSPHRASE.into()).unwrap();
         let directory = self.path(name);
-        let made = files::keygen(
+        files::keygen(
             &directory,
             &self.planned(),
             allowance,
             &passphrase,
             Cost::LEAST,
-        );
-        made.unwrap();
+        )
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -344,16 +350,138 @@ fn samples_out_of_range_are_left_out() {
         }
         let result = small.path("result");
         let published = files::publish_labels(&mut small.key("keys"), &small.planned(), &result);
-        let is_expected = match packing {
-            Packing::Latency => matches!(published, Err(StepError::OneLogit)),
-            Packing::Batch => matches!(published, Err(StepError::Batch)),
-        };
-        assert!(is_expected, "{published:?}");
+        match packing {
+            Packing::Latency => {
+                let published = published.unwrap();
+                let outcomes = published.iter().map(|sample| &sample.outcome);
+                let refused = |outcome: &PublishedOutcome| match outcome {
+                    PublishedOutcome::Refused { refused } => refused.contains("all 0"),
+                    PublishedOutcome::Label { .. } => false,
+                };
+                assert!(outcomes.map(refused).eq([true, true]), "{published:?}");
+            }
+            Packing::Batch => assert!(matches!(published, Err(StepError::Batch))),
+        }
         // Of nothing there is no request.
         let none = small.encrypt(&[rows[1]], "none").unwrap_err();
         let is_none = matches!(none, StepError::NoSample { count: 1, .. });
         assert!(is_none && !small.path("none").exists(), "{none}");
     }
+}
+
+/// Of one logit a class is its sign.
+#[test]
+fn labels_of_one_logit_are_published() {
+    let small = Small::allowing(Packing::Latency, 2);
+    let samples = small.encrypt(&ROWS, "request").unwrap().samples;
+    small.evaluate("keys", "request", "result").unwrap();
+    let result = small.path("result");
+    let published = files::publish_labels(&mut small.key("keys"), &small.planned(), &result);
+    let opened = small.decrypt("result").unwrap();
+    let published = published.unwrap();
+    assert_eq!((samples.len(), published.len()), (3, 3));
+    for (published, opened) in published.iter().zip(&opened).take(2) {
+        let label = usize::from(opened.logits.as_ref().unwrap()[0] > 0.0);
+        assert_eq!(published.outcome, PublishedOutcome::Label { label });
+    }
+    let last = &published[2].outcome;
+    assert!(matches!(last, PublishedOutcome::Refused { .. }), "{last:?}");
+    assert_eq!(small.key("keys").head().spent, 2);
+}
+
+/// Adds to the first `objects` results of a file, which are in the transformed domain: a
+/// constant there is the same in every slot.
+fn shift(planned: &Planned<'_>, bytes: &mut [u8], objects: usize, by: f64) {
+    let params = planned.params();
+    let header = wire::Header::parse(&bytes[body(bytes)..], params).unwrap();
+    let wire::Object::Ciphertext { scale } = header.object else {
+        panic!("a result is a ciphertext of two parts")
+    };
+    let size = wire::Kind::Ciphertext
+        .object_len(params, header.level)
+        .unwrap();
+    let start = body(bytes);
+    for object in bytes[start..].chunks_exact_mut(size).take(objects) {
+        let limbs = || vec![0; (header.level + 1) * params.n()];
+        let ct = wire::read_ciphertext(params, object, [limbs(), limbs()]).unwrap();
+        let [mut c0, c1] = ct.into_parts();
+        for (i, limb) in c0.chunks_exact_mut(params.n()).enumerate() {
+            let q = i64::from(params.prime(i).unwrap().modulus().value());
+            let by = ((by * scale).round() as i64).rem_euclid(q);
+            for x in limb {
+                *x = ((i64::from(*x) + by) % q) as u32;
+            }
+        }
+        let ct = Ciphertext::new(params, header.level, scale, c0, c1).unwrap();
+        wire::write_ciphertext(params, &ct, object).unwrap();
+    }
+    rehash(bytes);
+}
+
+/// An evaluator that adds to an honest result asks a question by it: whether that is
+/// accepted. What goes beyond the plan's figure is the last one about a key.
+#[test]
+fn a_result_shifted_within_the_modulus_retires_the_key() {
+    for packing in BOTH {
+        let small = Small::new(packing);
+        let planned = small.planned();
+        let allowed = planned.logit_error().six_sigma;
+        small.encrypt(&ROWS, "request").unwrap();
+        small.evaluate("keys", "request", "result").unwrap();
+        let mut lie = fs::read(small.path("result")).unwrap();
+        shift(&planned, &mut lie, 1, -3.0 * allowed);
+        fs::write(small.path("lie"), lie).unwrap();
+        let opened = small.decrypt("lie").unwrap();
+        let Err(refused) = &opened[0].logits else {
+            panic!("accepted in {packing:?}")
+        };
+        assert_one_sentence("decrypt", refused);
+        assert!(refused.contains("the key is retired"), "{refused}");
+        // The others have no answer either.
+        assert!(opened.iter().all(|opened| opened.logits.is_err()));
+        assert!(small.key("keys").head().retired);
+        let honest = small.decrypt("result");
+        let is_retired = matches!(honest, Err(StepError::Sealed(SealedError::Retired(_))));
+        assert!(is_retired, "{honest:?}");
+    }
+}
+
+/// One request takes one result: a second question costs the evaluator a request.
+#[test]
+fn a_request_takes_one_result() {
+    let small = Small::allowing(Packing::Latency, 9);
+    let planned = small.planned();
+    let allowed = planned.logit_error().six_sigma;
+    small.encrypt(&ROWS, "request").unwrap();
+    small.evaluate("keys", "request", "result").unwrap();
+    let mut lie = fs::read(small.path("result")).unwrap();
+    // Within what is accepted.
+    shift(&planned, &mut lie, 1, 0.25 * allowed);
+    fs::write(small.path("lie"), lie).unwrap();
+    let logits = |opened: Vec<Opened>| -> Vec<Vec<f64>> {
+        opened.into_iter().map(|x| x.logits.unwrap()).collect()
+    };
+    let first = logits(small.decrypt("result").unwrap());
+    let publish = |file: &str| {
+        let file = small.path(file);
+        files::publish_labels(&mut small.key("keys"), &small.planned(), &file)
+    };
+    assert!(matches!(problem(small.decrypt("lie")), Problem::Answered));
+    assert!(matches!(problem(publish("lie")), Problem::Answered));
+    assert_eq!(small.key("keys").head().spent, 0);
+    // The same one tells nothing new, whatever its head says of it and where it lies.
+    assert_eq!(logits(small.decrypt("result").unwrap()), first);
+    assert_eq!(publish("result").unwrap().len(), 3);
+    assert!(!small.key("keys").head().retired);
+    // What is published counts as an answer, too.
+    small.encrypt(&ROWS, "second").unwrap();
+    small.evaluate("keys", "second", "of second").unwrap();
+    publish("of second").unwrap();
+    let mut lie = fs::read(small.path("of second")).unwrap();
+    shift(&planned, &mut lie, 1, 0.25 * allowed);
+    fs::write(small.path("lie"), lie).unwrap();
+    assert!(matches!(problem(small.decrypt("lie")), Problem::Answered));
+    small.decrypt("of second").unwrap();
 }
 
 /// More samples than a batch has room for, the last ones alone in theirs.
@@ -379,7 +507,9 @@ fn several_batches_come_back_in_order() {
         assert!((logits[0] - opened.plain[0]).abs() <= allowed, "{index}");
     }
     // The results of one batch are not those of another.
-    let mut lie = fs::read(small.path("result")).unwrap();
+    small.encrypt(&rows, "again").unwrap();
+    small.evaluate("keys", "again", "lie").unwrap();
+    let mut lie = fs::read(small.path("lie")).unwrap();
     let (start, end) = (body(&lie), lie.len() - 32);
     let (one, other) = lie[start..end].split_at_mut((end - start) / 2);
     one.swap_with_slice(other);
@@ -457,7 +587,7 @@ fn damage_and_mismatches_are_named() {
     fs::write(small.path("bad"), &bad).unwrap();
     assert!(matches!(step("decrypt", "bad"), Problem::Request));
 
-    small.keygen("others");
+    small.keygen("others", 0).unwrap();
     let found = problem(small.evaluate("others", "request", "out"));
     assert!(matches!(found, Problem::Mismatch { what: "key", .. }));
     let model = bundled::model("mnist-mlp64").unwrap();

@@ -8,6 +8,7 @@ use he_core::Params;
 use he_nn::plan::Packing;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use super::{Container, FileError, Kind, Problem, finish, start};
 use crate::client::printable;
@@ -151,41 +152,70 @@ pub(crate) fn read_regular(path: &Path) -> Result<Vec<u8>, Problem> {
     read().map_err(unread)
 }
 
-/// Writes a file as a whole, durably; how many bytes it has. A `private` one is its
-/// owner's alone and must not be there yet.
+/// Writes a file as a whole, durably; how many bytes it has.
 pub(crate) fn write(
     path: &Path,
     kind: Kind,
     head: &impl Serialize,
     body: &[u8],
-    private: bool,
 ) -> Result<u64, FileError> {
-    let write = || {
+    check_writable(path)?;
+    stored(path, kind, head, body, |folder| {
+        let mut builder = tempfile::Builder::new();
+        // As other new files have them.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.tempfile_in(folder)
+    })
+}
+
+/// The same of a file that is its owner's alone, and must not be there yet.
+pub(crate) fn write_new(
+    path: &Path,
+    kind: Kind,
+    head: &impl Serialize,
+    body: &[u8],
+) -> Result<u64, FileError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(Problem::Exists.at(path));
+    }
+    write_again(path, kind, head, body)
+}
+
+/// The same of a file that is its owner's alone, in the place of what is there.
+pub(crate) fn write_again(
+    path: &Path,
+    kind: Kind,
+    head: &impl Serialize,
+    body: &[u8],
+) -> Result<u64, FileError> {
+    stored(path, kind, head, body, |folder| {
+        tempfile::Builder::new().tempfile_in(folder)
+    })
+}
+
+fn stored(
+    path: &Path,
+    kind: Kind,
+    head: &impl Serialize,
+    body: &[u8],
+    made_in: impl FnOnce(&Path) -> io::Result<NamedTempFile>,
+) -> Result<u64, FileError> {
+    let stored = || {
         let bytes = finish(start(kind, head)?, body);
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        let mut builder = tempfile::Builder::new();
-        // As other new files have them.
-        #[cfg(unix)]
-        if !private {
-            builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder)?;
+        let mut file = made_in(folder)?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
-        if private {
-            file.persist_noclobber(path)?;
-        } else {
-            file.persist(path)?;
-        }
+        file.persist(path)?;
         #[cfg(unix)]
         File::open(folder)?.sync_all()?;
         Ok(bytes.len() as u64)
     };
-    check_writable(path)?;
-    write().map_err(|error: io::Error| unwritten(error).at(path))
+    stored().map_err(|error: io::Error| unwritten(error).at(path))
 }
 
 /// Checks before work begins that a file can stand at a path, and what is there is one.

@@ -211,6 +211,11 @@ pub enum Problem {
         "answers no request that was made with this key: name a result of one whose note lies in `requests` beside it"
     )]
     Request,
+    /// Its request has another result already.
+    #[error(
+        "answers a request that was answered by another result, and one request takes one: decrypt that one, or encrypt the samples again"
+    )]
+    Answered,
     /// What is no object of [`he_core::wire`].
     #[error("holds an object that is refused: {source}")]
     Object {
