@@ -188,6 +188,31 @@ fn four_processes_and_two_directories() {
     }
     assert!(images[3]["refused"].as_str().unwrap().contains("all 3"));
 
+    // What is written is nothing that is read.
+    let secret = fs::read(path("alice/secret.key")).unwrap();
+    let by = ["--passphrase-file", &with];
+    for (arguments, what) in [
+        ([&decrypt[..], &by, &["--json", &key]].concat(), &key),
+        ([&decrypt[..], &by, &["--json", &with]].concat(), &with),
+        (
+            [&decrypt[..], &by, &["--json", &received]].concat(),
+            &received,
+        ),
+        ([&encrypt[..5], &by, &["--out", &with]].concat(), &with),
+        ([&evaluate[..], &["--json", &received]].concat(), &received),
+        (vec!["show", &key, "--json", &key], &key),
+        (vec!["show", &sent, "--json", &keys], &keys),
+    ] {
+        let sentence = fails(&run(&arguments));
+        let named = sentence.starts_with(what.as_str());
+        let todo = sentence.ends_with("name another file");
+        assert!(named && todo, "{arguments:?}: {sentence}");
+    }
+    let made = text("new/client/secret.key");
+    let over = ["keygen", &text("new"), "--json", &made];
+    assert!(fails(&run(&[&over[..], &by].concat())).contains("name another file"));
+    assert!(fs::read(path("alice/secret.key")).unwrap() == secret && !path("new").exists());
+
     // What each of them says that it is.
     let shown = text("shown");
     let note = fs::read_dir(path("alice/requests"))
@@ -366,6 +391,117 @@ fn samples_out_of_range_are_left_out() {
         let none = small.encrypt(&[rows[1]], "none").unwrap_err();
         let is_none = matches!(none, StepError::NoSample { count: 1, .. });
         assert!(is_none && !small.path("none").exists(), "{none}");
+    }
+}
+
+/// A `keygen` that ended between its two files goes on, with the same key.
+#[test]
+fn keygen_goes_on_with_the_key_that_is_there() {
+    let small = Small::allowing(Packing::Latency, 3);
+    let id = small.key("keys").head().key.clone();
+    small.encrypt(&ROWS, "request").unwrap();
+    let keys = small.path("keys/evaluator/evaluation.keys");
+    let whole = fs::read(&keys).unwrap();
+    let exists = |made| matches!(problem(made), Problem::Exists);
+    assert!(exists(small.keygen("keys", 3)));
+    assert_eq!(fs::read(&keys).unwrap(), whole);
+    fs::remove_file(&keys).unwrap();
+    // Another allowance is no going on.
+    assert!(exists(small.keygen("keys", 4)) && !keys.exists());
+    let made = small.keygen("keys", 3).unwrap();
+    assert!(made.was_there && made.key == id);
+    small.evaluate("keys", "request", "result").unwrap();
+    let opened = small.decrypt("result").unwrap();
+    assert!(opened.iter().all(|opened| opened.logits.is_ok()));
+    // The evaluator's keys of a client that has moved away are not replaced.
+    fs::rename(small.path("keys/client"), small.path("away")).unwrap();
+    assert!(exists(small.keygen("keys", 3)));
+    assert!(!small.path("keys/client/secret.key").exists());
+}
+
+/// No step writes over what it reads, under no name, nor over keys and notes at all.
+#[test]
+fn nothing_is_written_over_inputs_keys_and_notes() {
+    let small = Small::new(Packing::Latency);
+    small.encrypt(&ROWS, "request").unwrap();
+    let notes = fs::read_dir(small.path("keys/client/requests"));
+    let note = notes.unwrap().next().unwrap().unwrap().file_name();
+    let note = format!("keys/client/requests/{}", note.to_str().unwrap());
+    let (key, keys) = ("keys/client/secret.key", "keys/evaluator/evaluation.keys");
+    let files = [key, keys, "request", &note];
+    let contents = || files.map(|file| fs::read(small.path(file)).unwrap());
+    let before = contents();
+    let mut inputs = vec!["request", keys];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(small.path("keys"), small.path("there")).unwrap();
+        fs::hard_link(small.path("request"), small.path("hard")).unwrap();
+        let found = problem(small.encrypt(&ROWS, "there/client/secret.key"));
+        assert!(matches!(found, Problem::Input(_)), "{found:?}");
+        inputs.extend(["hard", "there/evaluator/evaluation.keys"]);
+    }
+    let found = problem(small.encrypt(&ROWS, key));
+    assert!(matches!(found, Problem::Input(_)), "{found:?}");
+    for out in inputs {
+        let found = problem(small.evaluate("keys", "request", out));
+        assert!(matches!(found, Problem::Input(_)), "{out}: {found:?}");
+    }
+    for out in [keys, &note] {
+        let found = problem(small.encrypt(&ROWS, out));
+        assert!(matches!(found, Problem::Kept(_)), "{out}: {found:?}");
+    }
+    for out in [key, &note] {
+        let found = problem(small.evaluate("keys", "request", out));
+        assert!(matches!(found, Problem::Kept(_)), "{out}: {found:?}");
+    }
+    assert!(contents() == before);
+    // A request or result that was there before is.
+    small.evaluate("keys", "request", "result").unwrap();
+    small.evaluate("keys", "request", "result").unwrap();
+    small.encrypt(&ROWS, "request").unwrap();
+}
+
+/// A file is believed to be long only as far as its beginning says so, and up to what is
+/// read at all: these take no room, and have a terabyte.
+#[cfg(target_os = "linux")]
+#[test]
+fn endless_files_are_refused_by_their_beginning() {
+    const LENGTH: u64 = 1 << 40;
+    let small = Small::new(Packing::Latency);
+    small.encrypt(&ROWS, "request").unwrap();
+    let good = fs::read(small.path("request")).unwrap();
+    let start = body(&good);
+    let sparse = |name: &str, begin: &[u8]| {
+        fs::write(small.path(name), begin).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(small.path(name));
+        file.unwrap().set_len(LENGTH).unwrap();
+    };
+    let show = |name: &str| files::show(&small.path(name)).unwrap_err().problem;
+    sparse("added", &good);
+    let mut begin = good[..start].to_vec();
+    let declared = LENGTH - start as u64 - 32;
+    begin[start - 8..].copy_from_slice(&declared.to_le_bytes());
+    sparse("declared", &begin);
+    sparse("zeros", &[]);
+    for found in [
+        problem(small.evaluate("keys", "added", "out")),
+        show("added"),
+    ] {
+        assert!(
+            matches!(found, Problem::Length { got: LENGTH, .. }),
+            "{found:?}"
+        );
+    }
+    for found in [
+        problem(small.evaluate("keys", "declared", "out")),
+        show("declared"),
+        problem(small.evaluate("keys", "zeros", "out")),
+        show("zeros"),
+    ] {
+        assert!(
+            matches!(found, Problem::Large { got: LENGTH, .. }),
+            "{found:?}"
+        );
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output;
-use super::{Failure, KeyArguments, ModelFile};
+use super::{Failure, KeyArguments, ModelFile, check_outputs};
 use crate::files::{self, Kind, Planned, PublishedLabel, PublishedOutcome, SealedKey};
 use crate::report::opened::OpenedReport;
 
@@ -39,6 +39,9 @@ pub struct DecryptArguments {
 pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
+    let [key, passphrase] = arguments.key.files();
+    let inputs = [key, passphrase, file.path(), Some(&*arguments.result)];
+    check_outputs(&[arguments.json.as_deref()], &inputs)?;
     let mut key = arguments.key.open()?;
     let packing = files::packing_of(&arguments.result, Kind::Result)?;
     let planned = Planned::new(Some(key.params()), model, packing).map_err(file.failed())?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Failure;
 
 /// The name of standard output where a file is due.
-const STANDARD_OUTPUT: &str = "-";
+pub(super) const STANDARD_OUTPUT: &str = "-";
 
 /// Presents a report: as JSON where a file is named for it, and as text unless the
 /// JSON went to standard output.

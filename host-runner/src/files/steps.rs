@@ -36,7 +36,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::heads::{check_writable, hex, read, unwritten, write, write_again, write_new};
+use super::heads::{
+    check_output, check_writable, hex, read, read_head, unwritten, write, write_again, write_new,
+};
 use super::planned::{AnyPlan, Planned, Sender};
 use super::{
     Cost, Deployed, FileError, KeysHead, Kind, Passphrase, Problem, RequestHead, SealedError,
@@ -99,12 +101,29 @@ pub struct Generated {
     pub evaluation: PathBuf,
     /// Its bytes.
     pub evaluation_bytes: u64,
+    /// The sealed key was there already, without the other.
+    pub was_there: bool,
 }
 
-/// Makes a sealed key, and what an evaluator needs, in two directories.
+/// The directories that [`keygen`] makes.
+const CLIENT: &str = "client";
+const EVALUATOR: &str = "evaluator";
+
+/// The files that [`keygen`] makes in a directory: the sealed key, and the evaluator's.
+#[must_use]
+pub fn generated(directory: &Path) -> [PathBuf; 2] {
+    [
+        directory.join(CLIENT).join("secret.key"),
+        directory.join(EVALUATOR).join("evaluation.keys"),
+    ]
+}
+
+/// Makes a sealed key, and what an evaluator needs, in two directories. Where the first is
+/// there alone, as after a process that was ended, the second is made of it, if it is of the
+/// same set and allowance and the passphrase opens it.
 ///
 /// # Errors
-/// [`StepError`].
+/// [`StepError`]; [`Problem::Exists`] where the evaluator's is there.
 pub fn keygen(
     directory: &Path,
     planned: &Planned<'_>,
@@ -112,18 +131,28 @@ pub fn keygen(
     passphrase: &Passphrase,
     cost: Cost,
 ) -> Result<Generated, StepError> {
-    let (client, evaluator) = (directory.join("client"), directory.join("evaluator"));
+    let (client, evaluator) = (directory.join(CLIENT), directory.join(EVALUATOR));
     for folder in [directory, &client, &evaluator] {
         make_folder(folder, folder == client)?;
     }
-    let (secret, evaluation) = (client.join("secret.key"), evaluator.join("evaluation.keys"));
+    let [secret, evaluation] = generated(directory);
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
     // Not the keys of another secret key, either.
-    for path in [&secret, &evaluation] {
-        if path.symlink_metadata().is_ok() {
-            return Err(Problem::Exists.at(path).into());
-        }
+    if is_there(&evaluation) {
+        return Err(Problem::Exists.at(&evaluation).into());
     }
-    let key = SealedKey::create(&secret, planned.params(), allowance, passphrase, cost)?;
+    let was_there = is_there(&secret);
+    let key = match was_there {
+        true => {
+            let key = SealedKey::open(&secret, passphrase)?;
+            check_key(&key, planned)?;
+            if key.allowance() != allowance {
+                return Err(Problem::Exists.at(&secret).into());
+            }
+            key
+        }
+        false => SealedKey::create(&secret, planned.params(), allowance, passphrase, cost)?,
+    };
     let mut sender = planned.sender(key.keys()?)?;
     let head = KeysHead {
         deployed: planned.deployed.clone(),
@@ -137,6 +166,7 @@ pub fn keygen(
         secret,
         evaluation,
         evaluation_bytes,
+        was_there,
     })
 }
 
@@ -275,6 +305,7 @@ pub fn encrypt(
     progress: &mut dyn Progress,
 ) -> Result<Requested, StepError> {
     check_key(key, planned)?;
+    check_output(out, &[key.path()])?;
     check_writable(out)?;
     let mut sender = planned.sender(key.keys()?)?;
     let (mut noted, mut fit, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -440,8 +471,8 @@ pub struct Evaluated {
 /// [`FileError`].
 pub fn packing_of(path: &Path, kind: Kind) -> Result<Packing, FileError> {
     Ok(match kind {
-        Kind::EvaluationKeys => read::<KeysHead>(path, kind)?.0.deployed.packing,
-        _ => read::<RequestHead>(path, kind)?.0.deployed.packing,
+        Kind::EvaluationKeys => read_head::<KeysHead>(path, kind)?.deployed.packing,
+        _ => read_head::<RequestHead>(path, kind)?.deployed.packing,
     })
 }
 
@@ -456,6 +487,7 @@ pub fn evaluate(
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Evaluated, StepError> {
+    check_output(out, &[keys, request])?;
     check_writable(out)?;
     let (keys_head, keys_file) = read::<KeysHead>(keys, Kind::EvaluationKeys)?;
     let expected = &planned.deployed;
