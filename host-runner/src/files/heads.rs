@@ -66,8 +66,8 @@ impl Deployed {
             if theirs != ours {
                 return Err(Problem::Mismatch {
                     what,
-                    theirs,
-                    ours,
+                    theirs: theirs.into(),
+                    ours: ours.into(),
                     todo,
                 });
             }

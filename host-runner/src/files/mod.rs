@@ -204,9 +204,9 @@ pub enum Problem {
         /// What differs.
         what: &'static str,
         /// The file's.
-        theirs: String,
+        theirs: Box<str>,
         /// What was due.
-        ours: String,
+        ours: Box<str>,
         /// What to do.
         todo: &'static str,
     },

@@ -379,8 +379,8 @@ fn check_key(key: &SealedKey, planned: &Planned<'_>) -> Result<(), FileError> {
     }
     let mismatch = Problem::Mismatch {
         what: "parameter set",
-        theirs: planning::set_name(theirs),
-        ours: planning::set_name(ours),
+        theirs: planning::set_name(theirs).into(),
+        ours: planning::set_name(ours).into(),
         todo: "name that set with --params",
     };
     Err(mismatch.at(key.path()))
@@ -533,8 +533,8 @@ fn same_key(theirs: &str, ours: &str) -> Result<(), Problem> {
     }
     Err(Problem::Mismatch {
         what: "key",
-        theirs: crate::client::printable(theirs),
-        ours: crate::client::printable(ours),
+        theirs: crate::client::printable(theirs).into(),
+        ours: crate::client::printable(ours).into(),
         todo: "take the files of one keygen",
     })
 }
