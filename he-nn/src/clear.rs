@@ -119,6 +119,27 @@ pub fn class(logits: &[f64]) -> usize {
     }
 }
 
+/// The largest difference between logits and those in the clear; what is no number if one
+/// is none, and infinity where there are not as many.
+#[must_use]
+pub fn largest_error(logits: &[f64], plain: &[f64]) -> f64 {
+    if logits.len() != plain.len() {
+        return f64::INFINITY;
+    }
+    largest(logits.iter().zip(plain).map(|(a, b)| (a - b).abs()))
+}
+
+/// The largest of errors, 0 of none. One that is no number is larger than all: it must not
+/// pass for none.
+#[must_use]
+pub fn largest(errors: impl IntoIterator<Item = f64>) -> f64 {
+    let larger = |most: f64, error: f64| match most >= error || most.is_nan() {
+        true => most,
+        false => error,
+    };
+    errors.into_iter().fold(0.0, larger)
+}
+
 /// Index of the largest value, the first of several equal ones; 0 for no values.
 #[must_use]
 pub fn argmax(values: &[f64]) -> usize {
@@ -205,4 +226,22 @@ pub fn calibrated<'s>(
     let file = network.file(&train.ranges)?;
     let test = measure(&Model::parse(&file)?, test)?;
     Ok(Calibrated { file, train, test })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_is_no_number_is_the_largest() {
+        assert_eq!(largest_error(&[1.0, 2.0], &[1.5, 2.25]), 0.5);
+        assert_eq!(largest([]), 0.0);
+        for at in 0..3 {
+            let mut logits = [1.0, 2.0, 3.0];
+            logits[at] = f64::NAN;
+            assert!(largest_error(&logits, &[9.0, 2.0, 1.0]).is_nan(), "{at}");
+        }
+        assert_eq!(largest([1.0, f64::INFINITY, 2.0]), f64::INFINITY);
+        assert_eq!(largest_error(&[1.0], &[1.0, 2.0]), f64::INFINITY);
+    }
 }

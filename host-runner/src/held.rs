@@ -43,6 +43,8 @@ pub enum Problem {
     InUse,
     /// It has another name too, or is no file.
     Link(&'static str),
+    /// It is called as the next version of a file is.
+    Name,
     /// Something else stands where it was when it was opened.
     Replaced,
 }
@@ -58,6 +60,9 @@ impl fmt::Display for Problem {
                     "is {what}: name the file itself, which must have one name"
                 )
             }
+            Self::Name => f.write_str(
+                "is called as what a process leaves behind that was ended: such names (.NAME.next) are removed, give it another",
+            ),
             Self::Replaced => f.write_str("has been replaced or removed while it was in use"),
         }
     }
@@ -110,6 +115,7 @@ impl Held {
         content: impl FnOnce(&File) -> io::Result<Vec<u8>>,
     ) -> Result<Self, HeldError> {
         let path = resolve(what, path)?;
+        check_left_over(what, &path)?;
         let file =
             store(&path, content, true).map_err(|error| system(what, &path, "made", error))?;
         Ok(Self { what, path, file })
@@ -123,13 +129,7 @@ impl Held {
         let path = resolve(what, path)?;
         // Before it is opened: opening a pipe would wait for its other end.
         check_name(what, &path)?;
-        if is_left_over(&path, None) {
-            return Err(HeldError {
-                what,
-                path,
-                problem: Problem::Link("what a process left behind that was ended"),
-            });
-        }
+        check_left_over(what, &path)?;
         let file = OpenOptions::new().read(true).write(true).open(&path);
         let file = file.map_err(|error| system(what, &path, "read", error))?;
         let problem = match file.try_lock() {
@@ -308,6 +308,18 @@ fn is_left_over(path: &Path, name: Option<&str>) -> bool {
     name.is_none_or(|name| of == Some(name))
 }
 
+/// Refuses a path that is called so.
+fn check_left_over(what: &'static str, path: &Path) -> Result<(), HeldError> {
+    match is_left_over(path, None) {
+        false => Ok(()),
+        true => Err(HeldError {
+            what,
+            path: path.to_owned(),
+            problem: Problem::Name,
+        }),
+    }
+}
+
 /// Removes such versions, as far as that is possible.
 fn remove_left_overs(path: &Path) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -352,6 +364,22 @@ fn store(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What could not be opened again is not made.
+    #[test]
+    fn a_name_of_a_next_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".x.next", ".key.ab.next"] {
+            let path = folder.path().join(name);
+            let made = Held::create("key", &path, |_| Ok(vec![1])).unwrap_err();
+            assert!(matches!(made.problem, Problem::Name), "{made}");
+            assert!(!path.exists());
+            std::fs::write(&path, [1]).unwrap();
+            let opened = Held::open("key", &path).unwrap_err();
+            assert!(matches!(opened.problem, Problem::Name), "{opened}");
+        }
+        Held::create("key", &folder.path().join("x.next"), |_| Ok(vec![1])).unwrap();
+    }
 
     /// What another file's next version is called is left alone, and so is everything else.
     #[test]

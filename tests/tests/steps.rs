@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use clap::Parser;
+use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::Allowance;
+use he_core::wire;
 use he_edge_tests::assert_one_sentence;
 use he_nn::bundled;
 use he_nn::model::{Model, Sample};
 use he_nn::plan::Packing;
 use host_runner::commands::{self, Arguments};
 use host_runner::files::{
-    self, Cost, FileError, Opened, Passphrase, Planned, Problem, SealedError, SealedKey, StepError,
+    self, Cost, FileError, Opened, Passphrase, Planned, Problem, PublishedOutcome, SealedError,
+    SealedKey, StepError,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -174,7 +177,7 @@ fn four_processes_and_two_directories() {
     ]
     .concat();
     let publish = [&publish[..], &["--json", &published]].concat();
-    assert!(fails(&run(&publish)).contains("2 of 5 results"));
+    assert!(fails(&run(&publish)).contains("2 of 5 answers"));
     let published = json(Path::new(&published));
     assert_eq!(published["spent"], 3);
     let images = published["published"].as_array().unwrap();
@@ -184,6 +187,31 @@ fn four_processes_and_two_directories() {
         assert!(image.as_object().unwrap().len() == 2, "{image}");
     }
     assert!(images[3]["refused"].as_str().unwrap().contains("all 3"));
+
+    // What is written is nothing that is read.
+    let secret = fs::read(path("alice/secret.key")).unwrap();
+    let by = ["--passphrase-file", &with];
+    for (arguments, what) in [
+        ([&decrypt[..], &by, &["--json", &key]].concat(), &key),
+        ([&decrypt[..], &by, &["--json", &with]].concat(), &with),
+        (
+            [&decrypt[..], &by, &["--json", &received]].concat(),
+            &received,
+        ),
+        ([&encrypt[..5], &by, &["--out", &with]].concat(), &with),
+        ([&evaluate[..], &["--json", &received]].concat(), &received),
+        (vec!["show", &key, "--json", &key], &key),
+        (vec!["show", &sent, "--json", &keys], &keys),
+    ] {
+        let sentence = fails(&run(&arguments));
+        let named = sentence.starts_with(what.as_str());
+        let todo = sentence.ends_with("name another file");
+        assert!(named && todo, "{arguments:?}: {sentence}");
+    }
+    let made = text("new/client/secret.key");
+    let over = ["keygen", &text("new"), "--json", &made];
+    assert!(fails(&run(&[&over[..], &by].concat())).contains("name another file"));
+    assert!(fs::read(path("alice/secret.key")).unwrap() == secret && !path("new").exists());
 
     // What each of them says that it is.
     let shown = text("shown");
@@ -223,27 +251,30 @@ struct Small {
 
 impl Small {
     fn new(packing: Packing) -> Self {
+        Self::allowing(packing, 0)
+    }
+
+    fn allowing(packing: Packing, publications: u32) -> Self {
         let small = Self {
             packing,
             root: tempfile::tempdir().unwrap(),
             model: bundled::model("pima-logreg").unwrap(),
         };
-        small.keygen("keys");
+        small.keygen("keys", publications).unwrap();
         small
     }
 
-    fn keygen(&self, name: &str) {
-        let allowance = Allowance::new(0, 30).unwrap();
+    fn keygen(&self, name: &str, publications: u32) -> Result<files::Generated, StepError> {
+        let allowance = Allowance::new(publications, 30).unwrap();
         let passphrase = Passphrase::new(PASSPHRASE.into()).unwrap();
         let directory = self.path(name);
-        let made = files::keygen(
+        files::keygen(
             &directory,
             &self.planned(),
             allowance,
             &passphrase,
             Cost::LEAST,
-        );
-        made.unwrap();
+        )
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -344,16 +375,249 @@ fn samples_out_of_range_are_left_out() {
         }
         let result = small.path("result");
         let published = files::publish_labels(&mut small.key("keys"), &small.planned(), &result);
-        let is_expected = match packing {
-            Packing::Latency => matches!(published, Err(StepError::OneLogit)),
-            Packing::Batch => matches!(published, Err(StepError::Batch)),
-        };
-        assert!(is_expected, "{published:?}");
+        match packing {
+            Packing::Latency => {
+                let published = published.unwrap();
+                let outcomes = published.iter().map(|sample| &sample.outcome);
+                let refused = |outcome: &PublishedOutcome| match outcome {
+                    PublishedOutcome::Refused { refused } => refused.contains("all 0"),
+                    PublishedOutcome::Label { .. } => false,
+                };
+                assert!(outcomes.map(refused).eq([true, true]), "{published:?}");
+            }
+            Packing::Batch => assert!(matches!(published, Err(StepError::Batch))),
+        }
         // Of nothing there is no request.
         let none = small.encrypt(&[rows[1]], "none").unwrap_err();
         let is_none = matches!(none, StepError::NoSample { count: 1, .. });
         assert!(is_none && !small.path("none").exists(), "{none}");
     }
+}
+
+/// A `keygen` that ended between its two files goes on, with the same key.
+#[test]
+fn keygen_goes_on_with_the_key_that_is_there() {
+    let small = Small::allowing(Packing::Latency, 3);
+    let id = small.key("keys").head().key.clone();
+    small.encrypt(&ROWS, "request").unwrap();
+    let keys = small.path("keys/evaluator/evaluation.keys");
+    let whole = fs::read(&keys).unwrap();
+    let exists = |made| matches!(problem(made), Problem::Exists);
+    assert!(exists(small.keygen("keys", 3)));
+    assert_eq!(fs::read(&keys).unwrap(), whole);
+    fs::remove_file(&keys).unwrap();
+    // Another allowance is no going on.
+    assert!(exists(small.keygen("keys", 4)) && !keys.exists());
+    let made = small.keygen("keys", 3).unwrap();
+    assert!(made.was_there && made.key == id);
+    small.evaluate("keys", "request", "result").unwrap();
+    let opened = small.decrypt("result").unwrap();
+    assert!(opened.iter().all(|opened| opened.logits.is_ok()));
+    // The evaluator's keys of a client that has moved away are not replaced.
+    fs::rename(small.path("keys/client"), small.path("away")).unwrap();
+    assert!(exists(small.keygen("keys", 3)));
+    assert!(!small.path("keys/client/secret.key").exists());
+}
+
+/// No step writes over what it reads, under no name, nor over keys and notes at all.
+#[test]
+fn nothing_is_written_over_inputs_keys_and_notes() {
+    let small = Small::new(Packing::Latency);
+    small.encrypt(&ROWS, "request").unwrap();
+    let notes = fs::read_dir(small.path("keys/client/requests"));
+    let note = notes.unwrap().next().unwrap().unwrap().file_name();
+    let note = format!("keys/client/requests/{}", note.to_str().unwrap());
+    let (key, keys) = ("keys/client/secret.key", "keys/evaluator/evaluation.keys");
+    let files = [key, keys, "request", &note];
+    let contents = || files.map(|file| fs::read(small.path(file)).unwrap());
+    let before = contents();
+    let mut inputs = vec!["request", keys];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(small.path("keys"), small.path("there")).unwrap();
+        fs::hard_link(small.path("request"), small.path("hard")).unwrap();
+        let found = problem(small.encrypt(&ROWS, "there/client/secret.key"));
+        assert!(matches!(found, Problem::Input(_)), "{found:?}");
+        inputs.extend(["hard", "there/evaluator/evaluation.keys"]);
+    }
+    let found = problem(small.encrypt(&ROWS, key));
+    assert!(matches!(found, Problem::Input(_)), "{found:?}");
+    for out in inputs {
+        let found = problem(small.evaluate("keys", "request", out));
+        assert!(matches!(found, Problem::Input(_)), "{out}: {found:?}");
+    }
+    for out in [keys, &note] {
+        let found = problem(small.encrypt(&ROWS, out));
+        assert!(matches!(found, Problem::Kept(_)), "{out}: {found:?}");
+    }
+    for out in [key, &note] {
+        let found = problem(small.evaluate("keys", "request", out));
+        assert!(matches!(found, Problem::Kept(_)), "{out}: {found:?}");
+    }
+    assert!(contents() == before);
+    // A request or result that was there before is.
+    small.evaluate("keys", "request", "result").unwrap();
+    small.evaluate("keys", "request", "result").unwrap();
+    small.encrypt(&ROWS, "request").unwrap();
+}
+
+/// A file is believed to be long only as far as its beginning says so, and up to what is
+/// read at all: these take no room, and have a terabyte.
+#[cfg(target_os = "linux")]
+#[test]
+fn endless_files_are_refused_by_their_beginning() {
+    const LENGTH: u64 = 1 << 40;
+    let small = Small::new(Packing::Latency);
+    small.encrypt(&ROWS, "request").unwrap();
+    let good = fs::read(small.path("request")).unwrap();
+    let start = body(&good);
+    let sparse = |name: &str, begin: &[u8]| {
+        fs::write(small.path(name), begin).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(small.path(name));
+        file.unwrap().set_len(LENGTH).unwrap();
+    };
+    let show = |name: &str| files::show(&small.path(name)).unwrap_err().problem;
+    sparse("added", &good);
+    let mut begin = good[..start].to_vec();
+    let declared = LENGTH - start as u64 - 32;
+    begin[start - 8..].copy_from_slice(&declared.to_le_bytes());
+    sparse("declared", &begin);
+    sparse("zeros", &[]);
+    for found in [
+        problem(small.evaluate("keys", "added", "out")),
+        show("added"),
+    ] {
+        assert!(
+            matches!(found, Problem::Length { got: LENGTH, .. }),
+            "{found:?}"
+        );
+    }
+    for found in [
+        problem(small.evaluate("keys", "declared", "out")),
+        show("declared"),
+        problem(small.evaluate("keys", "zeros", "out")),
+        show("zeros"),
+    ] {
+        assert!(
+            matches!(found, Problem::Large { got: LENGTH, .. }),
+            "{found:?}"
+        );
+    }
+}
+
+/// Of one logit a class is its sign.
+#[test]
+fn labels_of_one_logit_are_published() {
+    let small = Small::allowing(Packing::Latency, 2);
+    let samples = small.encrypt(&ROWS, "request").unwrap().samples;
+    small.evaluate("keys", "request", "result").unwrap();
+    let result = small.path("result");
+    let published = files::publish_labels(&mut small.key("keys"), &small.planned(), &result);
+    let opened = small.decrypt("result").unwrap();
+    let published = published.unwrap();
+    assert_eq!((samples.len(), published.len()), (3, 3));
+    for (published, opened) in published.iter().zip(&opened).take(2) {
+        let label = usize::from(opened.logits.as_ref().unwrap()[0] > 0.0);
+        assert_eq!(published.outcome, PublishedOutcome::Label { label });
+    }
+    let last = &published[2].outcome;
+    assert!(matches!(last, PublishedOutcome::Refused { .. }), "{last:?}");
+    assert_eq!(small.key("keys").head().spent, 2);
+}
+
+/// Adds to the first `objects` results of a file, which are in the transformed domain: a
+/// constant there is the same in every slot.
+fn shift(planned: &Planned<'_>, bytes: &mut [u8], objects: usize, by: f64) {
+    let params = planned.params();
+    let header = wire::Header::parse(&bytes[body(bytes)..], params).unwrap();
+    let wire::Object::Ciphertext { scale } = header.object else {
+        panic!("a result is a ciphertext of two parts")
+    };
+    let size = wire::Kind::Ciphertext
+        .object_len(params, header.level)
+        .unwrap();
+    let start = body(bytes);
+    for object in bytes[start..].chunks_exact_mut(size).take(objects) {
+        let limbs = || vec![0; (header.level + 1) * params.n()];
+        let ct = wire::read_ciphertext(params, object, [limbs(), limbs()]).unwrap();
+        let [mut c0, c1] = ct.into_parts();
+        for (i, limb) in c0.chunks_exact_mut(params.n()).enumerate() {
+            let q = i64::from(params.prime(i).unwrap().modulus().value());
+            let by = ((by * scale).round() as i64).rem_euclid(q);
+            for x in limb {
+                *x = ((i64::from(*x) + by) % q) as u32;
+            }
+        }
+        let ct = Ciphertext::new(params, header.level, scale, c0, c1).unwrap();
+        wire::write_ciphertext(params, &ct, object).unwrap();
+    }
+    rehash(bytes);
+}
+
+/// An evaluator that adds to an honest result asks a question by it: whether that is
+/// accepted. What goes beyond the plan's figure is the last one about a key.
+#[test]
+fn a_result_shifted_within_the_modulus_retires_the_key() {
+    for packing in BOTH {
+        let small = Small::new(packing);
+        let planned = small.planned();
+        let allowed = planned.logit_error().six_sigma;
+        small.encrypt(&ROWS, "request").unwrap();
+        small.evaluate("keys", "request", "result").unwrap();
+        let mut lie = fs::read(small.path("result")).unwrap();
+        shift(&planned, &mut lie, 1, -3.0 * allowed);
+        fs::write(small.path("lie"), lie).unwrap();
+        let opened = small.decrypt("lie").unwrap();
+        let Err(refused) = &opened[0].logits else {
+            panic!("accepted in {packing:?}")
+        };
+        assert_one_sentence("decrypt", refused);
+        assert!(refused.contains("the key is retired"), "{refused}");
+        // The others have no answer either.
+        assert!(opened.iter().all(|opened| opened.logits.is_err()));
+        assert!(small.key("keys").head().retired);
+        let honest = small.decrypt("result");
+        let is_retired = matches!(honest, Err(StepError::Sealed(SealedError::Retired(_))));
+        assert!(is_retired, "{honest:?}");
+    }
+}
+
+/// One request takes one result: a second question costs the evaluator a request.
+#[test]
+fn a_request_takes_one_result() {
+    let small = Small::allowing(Packing::Latency, 9);
+    let planned = small.planned();
+    let allowed = planned.logit_error().six_sigma;
+    small.encrypt(&ROWS, "request").unwrap();
+    small.evaluate("keys", "request", "result").unwrap();
+    let mut lie = fs::read(small.path("result")).unwrap();
+    // Within what is accepted.
+    shift(&planned, &mut lie, 1, 0.25 * allowed);
+    fs::write(small.path("lie"), lie).unwrap();
+    let logits = |opened: Vec<Opened>| -> Vec<Vec<f64>> {
+        opened.into_iter().map(|x| x.logits.unwrap()).collect()
+    };
+    let first = logits(small.decrypt("result").unwrap());
+    let publish = |file: &str| {
+        let file = small.path(file);
+        files::publish_labels(&mut small.key("keys"), &small.planned(), &file)
+    };
+    assert!(matches!(problem(small.decrypt("lie")), Problem::Answered));
+    assert!(matches!(problem(publish("lie")), Problem::Answered));
+    assert_eq!(small.key("keys").head().spent, 0);
+    // The same one tells nothing new, whatever its head says of it and where it lies.
+    assert_eq!(logits(small.decrypt("result").unwrap()), first);
+    assert_eq!(publish("result").unwrap().len(), 3);
+    assert!(!small.key("keys").head().retired);
+    // What is published counts as an answer, too.
+    small.encrypt(&ROWS, "second").unwrap();
+    small.evaluate("keys", "second", "of second").unwrap();
+    publish("of second").unwrap();
+    let mut lie = fs::read(small.path("of second")).unwrap();
+    shift(&planned, &mut lie, 1, 0.25 * allowed);
+    fs::write(small.path("lie"), lie).unwrap();
+    assert!(matches!(problem(small.decrypt("lie")), Problem::Answered));
+    small.decrypt("of second").unwrap();
 }
 
 /// More samples than a batch has room for, the last ones alone in theirs.
@@ -379,7 +643,9 @@ fn several_batches_come_back_in_order() {
         assert!((logits[0] - opened.plain[0]).abs() <= allowed, "{index}");
     }
     // The results of one batch are not those of another.
-    let mut lie = fs::read(small.path("result")).unwrap();
+    small.encrypt(&rows, "again").unwrap();
+    small.evaluate("keys", "again", "lie").unwrap();
+    let mut lie = fs::read(small.path("lie")).unwrap();
     let (start, end) = (body(&lie), lie.len() - 32);
     let (one, other) = lie[start..end].split_at_mut((end - start) / 2);
     one.swap_with_slice(other);
@@ -457,7 +723,7 @@ fn damage_and_mismatches_are_named() {
     fs::write(small.path("bad"), &bad).unwrap();
     assert!(matches!(step("decrypt", "bad"), Problem::Request));
 
-    small.keygen("others");
+    small.keygen("others", 0).unwrap();
     let found = problem(small.evaluate("others", "request", "out"));
     assert!(matches!(found, Problem::Mismatch { what: "key", .. }));
     let model = bundled::model("mnist-mlp64").unwrap();

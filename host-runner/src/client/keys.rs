@@ -160,13 +160,7 @@ impl Keys {
     /// # Errors
     /// [`ClientError::Sealing`] where there are more limbs than primes.
     pub(super) fn unmask(&self, c0: &mut [u32], mask: &[u32]) -> Result<(), ClientError> {
-        let n = self.params.n();
-        let limbs = c0.chunks_exact_mut(n).zip(mask.chunks_exact(n));
-        for (i, (c0, mask)) in limbs.enumerate() {
-            let prime = self.params.prime(i).map_err(sealing("decryption"))?;
-            kernel::add(c0, mask, prime.modulus());
-        }
-        Ok(())
+        unmask(self.params, c0, mask).map_err(sealing("decryption"))
     }
 
     /// Encrypts slots at a level and scale.
@@ -317,6 +311,19 @@ impl Keys {
         }
         Ok(read(&plain))
     }
+}
+
+/// Takes a mask off, by adding what undoes it.
+///
+/// # Errors
+/// [`he_core::Error::Level`] where there are more limbs than primes.
+pub(crate) fn unmask(params: &Params, c0: &mut [u32], mask: &[u32]) -> he_core::Result<()> {
+    let n = params.n();
+    let limbs = c0.chunks_exact_mut(n).zip(mask.chunks_exact(n));
+    for (i, (c0, mask)) in limbs.enumerate() {
+        kernel::add(c0, mask, params.prime(i)?.modulus());
+    }
+    Ok(())
 }
 
 /// Appends a switching key as an object of [`he_core::wire`].

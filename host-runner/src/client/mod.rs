@@ -37,6 +37,7 @@ pub use conversation::{PATIENCE, Trace};
 pub(crate) use error::printable;
 pub(crate) use error::sealing;
 pub use error::{ClientError, RefusalSentence};
+pub(crate) use keys::unmask;
 pub use keys::{Fresh, Keys};
 pub use packed::Sealed;
 

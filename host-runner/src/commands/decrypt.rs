@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output;
-use super::{Failure, KeyArguments, ModelFile};
+use super::{Failure, KeyArguments, ModelFile, check_outputs};
 use crate::files::{self, Kind, Planned, PublishedLabel, PublishedOutcome, SealedKey};
 use crate::report::opened::OpenedReport;
 
@@ -34,10 +34,14 @@ pub struct DecryptArguments {
 /// Runs `decrypt`.
 ///
 /// # Errors
-/// [`Failure`]; [`Failure::Refused`] and [`Failure::BeyondPlan`] as `infer` has them.
+/// [`Failure`]; [`Failure::Unanswered`] where results were refused, for which the key is
+/// retired.
 pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
+    let [key, passphrase] = arguments.key.files();
+    let inputs = [key, passphrase, file.path(), Some(&*arguments.result)];
+    check_outputs(&[arguments.json.as_deref()], &inputs)?;
     let mut key = arguments.key.open()?;
     let packing = files::packing_of(&arguments.result, Kind::Result)?;
     let planned = Planned::new(Some(key.params()), model, packing).map_err(file.failed())?;
@@ -47,14 +51,6 @@ pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let opened = files::decrypt(&mut key, &planned, &arguments.result)?;
     let report = OpenedReport::of(&planned, opened);
     output::present(arguments.json.as_deref(), &report, || report.text())?;
-    if let Some((index, error)) = report.beyond_plan().max_by(|(_, a), (_, b)| a.total_cmp(b)) {
-        return Err(Failure::BeyondPlan {
-            count: report.beyond_plan().count(),
-            index,
-            error,
-            allowed: report.allowed_error,
-        });
-    }
     match report.refused() {
         0 => Ok(()),
         count => Err(Failure::Unanswered {

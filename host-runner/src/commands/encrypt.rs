@@ -6,7 +6,9 @@ use clap::Args;
 use he_nn::plan::Packing;
 
 use super::output::{self, Bar};
-use super::{Failure, KeyArguments, ModelFile, SplitName, chosen, packings, samples_for};
+use super::{
+    Failure, KeyArguments, ModelFile, SplitName, check_outputs, chosen, packings, samples_for,
+};
 use crate::files::{self, Planned};
 use crate::report::text::{bytes, facts};
 
@@ -48,6 +50,19 @@ pub struct EncryptArguments {
 /// [`Failure`]; [`Failure::Refused`] where samples were left out.
 pub fn run(arguments: &EncryptArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
+    let mut inputs = vec![file.path()];
+    inputs.extend(arguments.key.files());
+    let data = arguments.data.as_deref().map(std::fs::read_dir);
+    let data: Vec<PathBuf> = data
+        .and_then(Result::ok)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    inputs.extend(data.iter().map(|path| Some(&**path)));
+    let outputs = [Some(&*arguments.out), arguments.json.as_deref()];
+    check_outputs(&outputs, &inputs)?;
     let model = file.parse()?;
     let samples = samples_for(&model, arguments.data.as_deref(), arguments.split.into())?;
     let all = samples.all();

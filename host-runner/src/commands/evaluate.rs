@@ -6,7 +6,7 @@ use clap::Args;
 use he_core::Params;
 
 use super::output::{self, Bar};
-use super::{Failure, ModelFile, parse_params};
+use super::{Failure, ModelFile, check_outputs, parse_params};
 use crate::files::{self, Kind, Planned};
 use crate::report::text::{bytes, facts};
 
@@ -39,6 +39,9 @@ pub struct EvaluateArguments {
 /// [`Failure`].
 pub fn run(arguments: &EvaluateArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
+    let (keys, request) = (&*arguments.keys, &*arguments.request);
+    let outputs = [Some(&*arguments.out), arguments.json.as_deref()];
+    check_outputs(&outputs, &[Some(keys), Some(request), file.path()])?;
     let packing = files::packing_of(&arguments.keys, Kind::EvaluationKeys)?;
     let planned = Planned::new(arguments.params, file.parse()?, packing).map_err(file.failed())?;
     let mut bar = Bar::default();

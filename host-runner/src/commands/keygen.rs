@@ -8,7 +8,7 @@ use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
 use he_nn::plan::Packing;
 
 use super::output;
-use super::{Failure, ModelFile, packings, parse_params};
+use super::{Failure, ModelFile, check_outputs, packings, parse_params};
 use crate::files::{self, Cost, Passphrase, Planned};
 use crate::report::text::{bytes, facts};
 
@@ -26,13 +26,10 @@ pub struct KeygenArguments {
     /// How values are laid out.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
-    /// How many results of this key may be published in all its life; what its holder
+    /// Of how many results of this key labels may be published in all its life; what its holder
     /// decrypts for himself is not counted.
     #[arg(long, default_value_t = 0)]
     pub publications: u32,
-    /// Bits of statistical security of published values.
-    #[arg(long, default_value_t = MIN_STATISTICAL_BITS)]
-    pub statistical_bits: u32,
     /// File whose first line is the passphrase; otherwise it is taken from the
     /// environment variable HE_EDGE_PASSPHRASE, or asked for.
     #[arg(long, value_name = "FILE")]
@@ -50,8 +47,17 @@ pub fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let planned =
         Planned::new(arguments.params, file.parse()?, arguments.packing).map_err(file.failed())?;
-    let allowance = Allowance::new(arguments.publications, arguments.statistical_bits);
+    // Of labels, which the bits say nothing of.
+    let allowance = Allowance::new(arguments.publications, MIN_STATISTICAL_BITS);
     let allowance = allowance.map_err(Failure::Allowance)?;
+    let [secret, evaluation] = files::generated(&arguments.directory);
+    let others = [
+        Some(&*secret),
+        Some(&*evaluation),
+        arguments.passphrase_file.as_deref(),
+        file.path(),
+    ];
+    check_outputs(&[arguments.json.as_deref()], &others)?;
     let passphrase = Passphrase::find(arguments.passphrase_file.as_deref(), true)?;
     let made = files::keygen(
         &arguments.directory,
@@ -64,7 +70,13 @@ pub fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
         facts(&[
             ("model", made.deployed.model.clone()),
             ("parameter set", made.deployed.params.clone()),
-            ("for the client alone", made.secret.display().to_string()),
+            (
+                "for the client alone",
+                match made.was_there {
+                    true => format!("{}, which was there", made.secret.display()),
+                    false => made.secret.display().to_string(),
+                },
+            ),
             (
                 "for the evaluator",
                 format!(

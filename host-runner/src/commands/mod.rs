@@ -37,7 +37,9 @@ use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
 use crate::engine::EngineError;
 use crate::evaluator::EvaluatorError;
-use crate::files::{FileError, Passphrase, PassphraseError, SealedError, SealedKey, StepError};
+use crate::files::{
+    FileError, Passphrase, PassphraseError, SealedError, SealedKey, StepError, check_output,
+};
 use crate::planning;
 use crate::sensor::SensorError;
 use crate::service::ServiceError;
@@ -164,10 +166,28 @@ pub struct KeyArguments {
 }
 
 impl KeyArguments {
+    /// The files that it reads.
+    fn files(&self) -> [Option<&Path>; 2] {
+        [Some(&self.file), self.passphrase_file.as_deref()]
+    }
+
     fn open(&self) -> Result<SealedKey, Failure> {
         let passphrase = Passphrase::find(self.passphrase_file.as_deref(), false)?;
         Ok(SealedKey::open(&self.file, &passphrase)?)
     }
+}
+
+/// Checks before work begins that no file that a command writes is one that it reads, or
+/// that it writes besides.
+fn check_outputs(outputs: &[Option<&Path>], inputs: &[Option<&Path>]) -> Result<(), Failure> {
+    let mut others: Vec<&Path> = inputs.iter().copied().flatten().collect();
+    for &out in outputs.iter().flatten() {
+        if out != Path::new(output::STANDARD_OUTPUT) {
+            check_output(out, &others)?;
+            others.push(out);
+        }
+    }
+    Ok(())
 }
 
 /// Why a command ended without having done its work.

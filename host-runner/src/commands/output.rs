@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Failure;
 
 /// The name of standard output where a file is due.
-const STANDARD_OUTPUT: &str = "-";
+pub(super) const STANDARD_OUTPUT: &str = "-";
 
 /// Checks that a file can be written, before the work whose result goes there.
 ///

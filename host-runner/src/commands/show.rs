@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Failure, output};
+use super::{Failure, check_outputs, output};
 use crate::files;
 use crate::report::text::{bytes, facts};
 
@@ -23,6 +23,7 @@ pub struct ShowArguments {
 /// # Errors
 /// [`Failure::File`].
 pub fn run(arguments: &ShowArguments) -> Result<(), Failure> {
+    check_outputs(&[arguments.json.as_deref()], &[Some(&arguments.file)])?;
     let shown = files::show(&arguments.file)?;
     output::present(arguments.json.as_deref(), &shown, || {
         let kind = format!("{}, version {}", shown.kind, shown.version);

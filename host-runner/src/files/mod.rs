@@ -46,14 +46,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-pub use heads::{Deployed, KeysHead, RequestHead};
+pub use heads::{Deployed, KeysHead, RequestHead, check_output};
 pub use passphrase::{Passphrase, PassphraseError, VARIABLE};
 pub use planned::Planned;
 pub use sealed::{Cost, SealedError, SealedHead, SealedKey};
 pub use show::{Fact, Shown, show, shown};
 pub use steps::{
     Evaluated, Generated, Opened, PublishedLabel, PublishedOutcome, RefusedSample, Requested,
-    StepError, decrypt, encrypt, evaluate, keygen, packing_of, publish_labels,
+    StepError, decrypt, encrypt, evaluate, generated, keygen, packing_of, publish_labels,
 };
 
 /// First bytes of every file. The newline and the byte above 127 reveal a file that
@@ -166,6 +166,20 @@ pub enum Problem {
         /// Found.
         got: u64,
     },
+    /// More than is read.
+    #[error("has {got} bytes, and at most {most} are read: take fewer samples at a time")]
+    Large {
+        /// At most.
+        most: u64,
+        /// Found.
+        got: u64,
+    },
+    /// It would be written over a file that the same command reads or writes.
+    #[error("is {} too, which this command reads or writes: name another file", .0.display())]
+    Input(PathBuf),
+    /// It would be written over what cannot be made again.
+    #[error("is {0}, which nothing is written over: name another file")]
+    Kept(Kind),
     /// A longer head than there is.
     #[error(
         "has a head of {0} bytes, at most {MAX_HEAD} by its format: it is damaged, copy it again"
@@ -190,9 +204,9 @@ pub enum Problem {
         /// What differs.
         what: &'static str,
         /// The file's.
-        theirs: String,
+        theirs: Box<str>,
         /// What was due.
-        ours: String,
+        ours: Box<str>,
         /// What to do.
         todo: &'static str,
     },
@@ -211,6 +225,11 @@ pub enum Problem {
         "answers no request that was made with this key: name a result of one whose note lies in `requests` beside it"
     )]
     Request,
+    /// Its request has another result already.
+    #[error(
+        "answers a request that was answered by another result, and one request takes one: decrypt that one, or encrypt the samples again"
+    )]
+    Answered,
     /// What is no object of [`he_core::wire`].
     #[error("holds an object that is refused: {source}")]
     Object {
@@ -249,20 +268,18 @@ impl Problem {
     }
 }
 
-/// A file's bytes, whole and undamaged.
-pub(crate) struct Container {
-    kind: Kind,
-    bytes: Vec<u8>,
+/// Where what lies in a file, by its beginning.
+pub(crate) struct Layout {
+    kind: u16,
     head: Range<usize>,
     body: Range<usize>,
 }
 
-impl Container {
-    /// Takes bytes apart.
-    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, Problem> {
-        let got = bytes.len() as u64;
-        let Some((&prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
-            return Err(match bytes.starts_with(&MAGIC) {
+impl Layout {
+    /// Of a file of so many bytes, of which as many are given as there may be before a body.
+    pub(crate) fn of(begin: &[u8], got: u64) -> Result<Self, Problem> {
+        let Some((&prefix, rest)) = begin.split_first_chunk::<PREFIX>() else {
+            return Err(match begin.starts_with(&MAGIC) {
                 true => Problem::Length {
                     expected: (PREFIX + LENGTH + HASH) as u64,
                     got,
@@ -290,20 +307,49 @@ impl Container {
                 got,
             });
         };
-        let expected = u64::from_le_bytes(length).saturating_add(around);
+        let body = u64::from_le_bytes(length);
+        let expected = body.saturating_add(around);
         if expected != got {
             return Err(Problem::Length { expected, got });
         }
+        let start = PREFIX + head + LENGTH;
+        Ok(Self {
+            kind: u16::from_le_bytes([k0, k1]),
+            head: PREFIX..PREFIX + head,
+            body: start..start + body as usize,
+        })
+    }
+}
+
+/// A head of its bytes.
+pub(crate) fn head_of<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Not serde_json's sentence, which may quote anything that the file holds.
+    serde_json::from_slice(bytes).map_err(|error| Problem::Head {
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+/// A file's bytes, whole and undamaged.
+pub(crate) struct Container {
+    kind: Kind,
+    bytes: Vec<u8>,
+    head: Range<usize>,
+    body: Range<usize>,
+}
+
+impl Container {
+    /// Takes bytes apart.
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, Problem> {
+        let layout = Layout::of(&bytes, bytes.len() as u64)?;
         let (content, hash) = bytes.split_at(bytes.len() - HASH);
         if Sha256::digest(content).as_slice() != hash {
             return Err(Problem::Damaged);
         }
-        let number = u16::from_le_bytes([k0, k1]);
-        let kind = Kind::of(number).ok_or(Problem::UnknownKind(number))?;
         Ok(Self {
-            kind,
-            head: PREFIX..PREFIX + head,
-            body: PREFIX + head + LENGTH..bytes.len() - HASH,
+            kind: Kind::of(layout.kind).ok_or(Problem::UnknownKind(layout.kind))?,
+            head: layout.head,
+            body: layout.body,
             bytes,
         })
     }
@@ -321,11 +367,7 @@ impl Container {
 
     /// Its head.
     pub(crate) fn head<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        // Not serde_json's sentence, which may quote anything that the file holds.
-        serde_json::from_slice(&self.bytes[self.head.clone()]).map_err(|error| Problem::Head {
-            line: error.line(),
-            column: error.column(),
-        })
+        head_of(&self.bytes[self.head.clone()])
     }
 
     /// All before the length of its body.

@@ -82,9 +82,9 @@ pub enum SealedError {
         /// Its permissions.
         mode: u32,
     },
-    /// What the passphrase costs to try is beyond what there is.
+    /// What the passphrase costs to try is beyond what there is, or less.
     #[error(
-        "the sealed key {} asks for {memory_kib} KiB and {passes} passes to be opened, more than this program gives: it is damaged, make a new key", path.display()
+        "the sealed key {} asks for {memory_kib} KiB and {passes} passes to be opened, and this program gives {} to {} KiB, where there is memory, and {} to {} passes: it is damaged, or of a larger machine", path.display(), Cost::LEAST.memory_kib, Cost::MOST.memory_kib, Cost::LEAST.passes, Cost::MOST.passes
     )]
     Cost {
         /// The file.

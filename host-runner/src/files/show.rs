@@ -130,10 +130,7 @@ fn of_key(head: &SealedHead) -> Vec<Fact> {
         fact("state", state),
         fact(
             "publications",
-            format!(
-                "{} of {} spent, {} bits of statistical security",
-                head.spent, head.publications, head.statistical_bits
-            ),
+            format!("{} of {} spent", head.spent, head.publications),
         ),
         fact(
             "passphrase",

@@ -12,7 +12,12 @@
 //! what each sample gives in the clear. What the note says is sealed, and what the result
 //! file says of itself is not believed: it only finds the note.
 //!
-//! A refused result retires the key, also for the next process.
+//! A refused result retires the key, also for the next process, and so does one whose
+//! logits are further from those in the clear than the plan says: an evaluator that adds
+//! `(c0, c1)` to an honest result asks by that about the key, as by a wrap. And a request
+//! takes one result: the first that is decrypted, or a label of which is published, is
+//! marked in the note beforehand, durably, and every other is refused. The same one may be
+//! opened again, which tells whoever made it nothing new.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,21 +27,24 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::{Allowance, Budget, PublishError, publish_label};
-use he_core::ring::kernel;
 use he_core::wire;
+use he_nn::clear::{largest, largest_error};
 use he_nn::model::Sample;
 use he_nn::plan::Packing;
 use he_nn::progress::Progress;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::heads::{check_writable, hex, read, unwritten, write};
-use super::planned::{AnyPlan, Planned};
+use super::heads::{
+    check_output, check_writable, hex, read, read_head, unwritten, write, write_again, write_new,
+};
+use super::planned::{AnyPlan, Planned, Sender};
 use super::{
     Cost, Deployed, FileError, KeysHead, Kind, Passphrase, Problem, RequestHead, SealedError,
     SealedKey, start,
 };
-use crate::client::ClientError;
+use crate::client::{ClientError, unmask};
 use crate::engine::EngineError;
 use crate::planning;
 use crate::service::ServiceError;
@@ -53,11 +61,6 @@ pub enum StepError {
     /// The network does not fit, or an evaluation failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// A class is the sign of one number.
-    #[error(
-        "labels of a network with one logit are not published over files: decrypt them for yourself, without --publish"
-    )]
-    OneLogit,
     /// A class of a batch is a choice among ciphertexts.
     #[error("labels of batches are not published over files: use --packing latency")]
     Batch,
@@ -98,12 +101,29 @@ pub struct Generated {
     pub evaluation: PathBuf,
     /// Its bytes.
     pub evaluation_bytes: u64,
+    /// The sealed key was there already, without the other.
+    pub was_there: bool,
 }
 
-/// Makes a sealed key, and what an evaluator needs, in two directories.
+/// The directories that [`keygen`] makes.
+const CLIENT: &str = "client";
+const EVALUATOR: &str = "evaluator";
+
+/// The files that [`keygen`] makes in a directory: the sealed key, and the evaluator's.
+#[must_use]
+pub fn generated(directory: &Path) -> [PathBuf; 2] {
+    [
+        directory.join(CLIENT).join("secret.key"),
+        directory.join(EVALUATOR).join("evaluation.keys"),
+    ]
+}
+
+/// Makes a sealed key, and what an evaluator needs, in two directories. Where the first is
+/// there alone, as after a process that was ended, the second is made of it, if it is of the
+/// same set and allowance and the passphrase opens it.
 ///
 /// # Errors
-/// [`StepError`].
+/// [`StepError`]; [`Problem::Exists`] where the evaluator's is there.
 pub fn keygen(
     directory: &Path,
     planned: &Planned<'_>,
@@ -111,31 +131,42 @@ pub fn keygen(
     passphrase: &Passphrase,
     cost: Cost,
 ) -> Result<Generated, StepError> {
-    let (client, evaluator) = (directory.join("client"), directory.join("evaluator"));
+    let (client, evaluator) = (directory.join(CLIENT), directory.join(EVALUATOR));
     for folder in [directory, &client, &evaluator] {
         make_folder(folder, folder == client)?;
     }
-    let (secret, evaluation) = (client.join("secret.key"), evaluator.join("evaluation.keys"));
+    let [secret, evaluation] = generated(directory);
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
     // Not the keys of another secret key, either.
-    for path in [&secret, &evaluation] {
-        if path.symlink_metadata().is_ok() {
-            return Err(Problem::Exists.at(path).into());
-        }
+    if is_there(&evaluation) {
+        return Err(Problem::Exists.at(&evaluation).into());
     }
-    let key = SealedKey::create(&secret, planned.params(), allowance, passphrase, cost)?;
+    let was_there = is_there(&secret);
+    let key = match was_there {
+        true => {
+            let key = SealedKey::open(&secret, passphrase)?;
+            check_key(&key, planned)?;
+            if key.allowance() != allowance {
+                return Err(Problem::Exists.at(&secret).into());
+            }
+            key
+        }
+        false => SealedKey::create(&secret, planned.params(), allowance, passphrase, cost)?,
+    };
     let mut sender = planned.sender(key.keys()?)?;
     let head = KeysHead {
         deployed: planned.deployed.clone(),
         key: key.head().key.clone(),
     };
     let keys = sender.switching_keys()?;
-    let evaluation_bytes = write(&evaluation, Kind::EvaluationKeys, &head, &keys, false)?;
+    let evaluation_bytes = write(&evaluation, Kind::EvaluationKeys, &head, &keys)?;
     Ok(Generated {
         deployed: head.deployed,
         key: head.key,
         secret,
         evaluation,
         evaluation_bytes,
+        was_there,
     })
 }
 
@@ -177,13 +208,88 @@ pub struct RefusedSample {
 }
 
 /// What the client keeps of a sample.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Noted {
     index: usize,
     label: u8,
     /// Its logits in the clear.
-    logits: Vec<f64>,
+    logits: Zeroizing<Vec<f64>>,
+}
+
+/// What the client keeps of a request.
+struct Note {
+    /// SHA-256 of the result that it was answered with.
+    answered: Option<[u8; DIGEST]>,
+    samples: Vec<Noted>,
+    /// What undoes the masks of its results.
+    masks: Zeroizing<Vec<u8>>,
+}
+
+/// Bytes of SHA-256.
+const DIGEST: usize = 32;
+
+impl Note {
+    /// Bytes of a note of so many samples, before it is sealed: which result it has, in a
+    /// byte and a digest; index, label and logits of each sample; and the masks.
+    fn length(planned: &Planned<'_>, samples: usize) -> Option<usize> {
+        let sample = 8 + 1 + 8 * planned.model().outputs();
+        let units = samples.div_ceil(planned.unit());
+        let masks = units.checked_mul(4 * planned.mask_words());
+        match (samples.checked_mul(sample), masks) {
+            (Some(samples), Some(masks)) => (1 + DIGEST + masks).checked_add(samples),
+            _ => None,
+        }
+    }
+
+    /// Its bytes, in memory that does not move.
+    fn bytes(&self, planned: &Planned<'_>) -> Zeroizing<Vec<u8>> {
+        let length = Self::length(planned, self.samples.len()).unwrap_or_default();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
+        bytes.push(u8::from(self.answered.is_some()));
+        bytes.extend_from_slice(&self.answered.unwrap_or_default());
+        for sample in &self.samples {
+            bytes.extend_from_slice(&(sample.index as u64).to_le_bytes());
+            bytes.push(sample.label);
+            for logit in sample.logits.iter() {
+                bytes.extend_from_slice(&logit.to_le_bytes());
+            }
+        }
+        bytes.extend_from_slice(&self.masks);
+        bytes
+    }
+
+    /// The note of so many samples that has these bytes.
+    fn parse(planned: &Planned<'_>, samples: usize, bytes: &[u8]) -> Option<Self> {
+        if Self::length(planned, samples) != Some(bytes.len()) {
+            return None;
+        }
+        let (&is_answered, bytes) = bytes.split_first()?;
+        let (digest, bytes) = bytes.split_first_chunk()?;
+        let answered = match is_answered {
+            0 => None,
+            1 => Some(*digest),
+            _ => return None,
+        };
+        let size = 8 + 1 + 8 * planned.model().outputs();
+        let (of_samples, masks) = bytes.split_at_checked(size * samples)?;
+        let noted = |bytes: &[u8]| {
+            let (index, bytes) = bytes.split_first_chunk()?;
+            let (&label, bytes) = bytes.split_first()?;
+            let (logits, _) = bytes.as_chunks();
+            Some(Noted {
+                index: usize::try_from(u64::from_le_bytes(*index)).ok()?,
+                label,
+                logits: Zeroizing::new(logits.iter().map(|&x| f64::from_le_bytes(x)).collect()),
+            })
+        };
+        Some(Self {
+            answered,
+            samples: of_samples
+                .chunks_exact(size)
+                .map(noted)
+                .collect::<Option<_>>()?,
+            masks: Zeroizing::new(masks.to_vec()),
+        })
+    }
 }
 
 /// Encrypts samples, each with its index and label, into a request, and keeps a note of it
@@ -199,6 +305,7 @@ pub fn encrypt(
     progress: &mut dyn Progress,
 ) -> Result<Requested, StepError> {
     check_key(key, planned)?;
+    check_output(out, &[key.path()])?;
     check_writable(out)?;
     let mut sender = planned.sender(key.keys()?)?;
     let (mut noted, mut fit, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -209,7 +316,7 @@ pub fn encrypt(
                 noted.push(Noted {
                     index,
                     label,
-                    logits,
+                    logits: Zeroizing::new(logits),
                 });
             }
             Err(error) => refused.push(RefusedSample {
@@ -248,13 +355,18 @@ pub fn encrypt(
         nonce: None,
     };
     // The note first: a request without one can never be answered.
-    write_note(key, &head, &noted, &masks)?;
-    let bytes = write(out, Kind::Request, &head, &body, false)?;
+    let note = Note {
+        answered: None,
+        samples: noted,
+        masks,
+    };
+    write_note(key, planned, &head, &note, write_new)?;
+    let bytes = write(out, Kind::Request, &head, &body)?;
     Ok(Requested {
         request: head.request,
         file: out.to_owned(),
         bytes,
-        samples: noted.iter().map(|noted| noted.index).collect(),
+        samples: note.samples.iter().map(|noted| noted.index).collect(),
         refused,
     })
 }
@@ -267,8 +379,8 @@ fn check_key(key: &SealedKey, planned: &Planned<'_>) -> Result<(), FileError> {
     }
     let mismatch = Problem::Mismatch {
         what: "parameter set",
-        theirs: planning::set_name(theirs),
-        ours: planning::set_name(ours),
+        theirs: planning::set_name(theirs).into(),
+        ours: planning::set_name(ours).into(),
         todo: "name that set with --params",
     };
     Err(mismatch.at(key.path()))
@@ -280,11 +392,13 @@ fn note_path(key: &SealedKey, request: &str) -> PathBuf {
     folder.join("requests").join(format!("{request}.note"))
 }
 
+/// Seals a note and writes it: as a new file, or in the place of the one that is there.
 fn write_note(
     key: &SealedKey,
+    planned: &Planned<'_>,
     head: &RequestHead,
-    noted: &[Noted],
-    masks: &[u8],
+    note: &Note,
+    write: fn(&Path, Kind, &RequestHead, &[u8]) -> Result<u64, FileError>,
 ) -> Result<(), StepError> {
     let path = note_path(key, &head.request);
     make_folder(path.parent().unwrap_or(Path::new(".")), true)?;
@@ -295,30 +409,24 @@ fn write_note(
         nonce: Some(nonce),
         ..head.clone()
     };
-    let meta = serde_json::to_vec(noted).map_err(|error| failed(error.into()))?;
-    let meta = Zeroizing::new(meta);
-    let mut plain = Zeroizing::new(Vec::with_capacity(4 + meta.len() + masks.len()));
-    plain.extend_from_slice(&(meta.len() as u32).to_le_bytes());
-    plain.extend_from_slice(&meta);
-    plain.extend_from_slice(masks);
     let begin = start(Kind::Note, &head).map_err(failed)?;
     let payload = Payload {
-        msg: &plain,
+        msg: &note.bytes(planned),
         aad: &begin,
     };
     let body = XChaCha20Poly1305::new(key.notes().into())
         .encrypt(&XNonce::from(nonce), payload)
         .map_err(|_| failed(std::io::Error::other("sealing failed")))?;
-    write(&path, Kind::Note, &head, &body, true)?;
+    write(&path, Kind::Note, &head, &body)?;
     Ok(())
 }
 
-/// The note of a request: its samples and their masks.
+/// The note of a request, and its head.
 fn read_note(
     key: &SealedKey,
     planned: &Planned<'_>,
     request: &str,
-) -> Result<(Vec<Noted>, Zeroizing<Vec<u8>>), FileError> {
+) -> Result<(RequestHead, Note), FileError> {
     let path = note_path(key, request);
     let (head, container) = read::<RequestHead>(&path, Kind::Note)?;
     let opened = || {
@@ -330,18 +438,15 @@ fn read_note(
         let nonce = XNonce::from(head.nonce.unwrap_or_default());
         let plain = XChaCha20Poly1305::new(key.notes().into()).decrypt(&nonce, payload);
         let plain = Zeroizing::new(plain.map_err(|_| Problem::Note)?);
-        let (length, rest) = plain.split_first_chunk().ok_or(Problem::Note)?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (meta, masks) = rest.split_at_checked(length).ok_or(Problem::Note)?;
-        let noted: Vec<Noted> = serde_json::from_slice(meta).map_err(|_| Problem::Note)?;
-        let units = noted.len().div_ceil(planned.unit());
-        let of_masks = 4 * planned.mask_words() * units;
-        if head.request != request || head.samples != noted.len() || masks.len() != of_masks {
-            return Err(Problem::Note);
+        match Note::parse(planned, head.samples, &plain) {
+            Some(note) if head.request == request => Ok(note),
+            _ => Err(Problem::Note),
         }
-        Ok((noted, Zeroizing::new(masks.to_vec())))
     };
-    opened().map_err(|problem| problem.at(&path))
+    match opened() {
+        Ok(note) => Ok((head, note)),
+        Err(problem) => Err(problem.at(&path)),
+    }
 }
 
 /// What `evaluate` made.
@@ -366,8 +471,8 @@ pub struct Evaluated {
 /// [`FileError`].
 pub fn packing_of(path: &Path, kind: Kind) -> Result<Packing, FileError> {
     Ok(match kind {
-        Kind::EvaluationKeys => read::<KeysHead>(path, kind)?.0.deployed.packing,
-        _ => read::<RequestHead>(path, kind)?.0.deployed.packing,
+        Kind::EvaluationKeys => read_head::<KeysHead>(path, kind)?.deployed.packing,
+        _ => read_head::<RequestHead>(path, kind)?.deployed.packing,
     })
 }
 
@@ -382,6 +487,7 @@ pub fn evaluate(
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Evaluated, StepError> {
+    check_output(out, &[keys, request])?;
     check_writable(out)?;
     let (keys_head, keys_file) = read::<KeysHead>(keys, Kind::EvaluationKeys)?;
     let expected = &planned.deployed;
@@ -411,7 +517,7 @@ pub fn evaluate(
     }
     progress.finish();
     let seconds = start.elapsed().as_secs_f64() / head.samples as f64;
-    let bytes = write(out, Kind::Result, &head, &results, false)?;
+    let bytes = write(out, Kind::Result, &head, &results)?;
     Ok(Evaluated {
         request: head.request,
         file: out.to_owned(),
@@ -427,8 +533,8 @@ fn same_key(theirs: &str, ours: &str) -> Result<(), Problem> {
     }
     Err(Problem::Mismatch {
         what: "key",
-        theirs: crate::client::printable(theirs),
-        ours: crate::client::printable(ours),
+        theirs: crate::client::printable(theirs).into(),
+        ours: crate::client::printable(ours).into(),
         todo: "take the files of one keygen",
     })
 }
@@ -442,7 +548,8 @@ struct Answer {
     masks: Zeroizing<Vec<u32>>,
 }
 
-/// Checks a result's file against the plan, the key and the note of its request.
+/// Checks a result's file against the plan, the key and the note of its request, which is
+/// marked with it, durably, before anything of it is decrypted.
 fn answers(
     key: &SealedKey,
     planned: &Planned<'_>,
@@ -472,13 +579,23 @@ fn answers(
         }
     };
     sound().map_err(|problem| problem.at(result))?;
-    let (mut noted, masks) = read_note(key, planned, &head.request)?;
-    if noted.len() != head.samples {
+    let (of_note, mut note) = read_note(key, planned, &head.request)?;
+    if note.samples.len() != head.samples {
         let (samples, bytes) = (head.samples, file.body().len());
         return Err(Problem::Samples { samples, bytes }.at(result).into());
     }
+    let digest: [u8; DIGEST] = Sha256::digest(file.body()).into();
+    match note.answered {
+        Some(known) if known == digest => {}
+        Some(_) => return Err(Problem::Answered.at(result).into()),
+        None => {
+            note.answered = Some(digest);
+            write_note(key, planned, &of_note, &note, write_again)?;
+        }
+    }
     let objects = file.body().chunks_exact(size);
-    let masks = masks.chunks_exact(4 * planned.mask_words());
+    let masks = note.masks.chunks_exact(4 * planned.mask_words());
+    let noted = &mut note.samples;
     let each = objects.zip(masks).map(|(objects, masks)| {
         let (words, _) = masks.as_chunks();
         let words = words.iter().map(|&word| u32::from_le_bytes(word));
@@ -500,15 +617,61 @@ pub struct Opened {
     /// Its label.
     pub label: u8,
     /// Its logits in the clear.
-    pub plain: Vec<f64>,
+    pub plain: Zeroizing<Vec<f64>>,
     /// The decrypted logits, or why there are none.
     pub logits: Result<Vec<f64>, String>,
     /// What its decryption took.
     pub wall: Duration,
 }
 
-/// Decrypts a result. Where one is refused, the key is retired, durably, before anybody
-/// hears of it, and the samples after it have no answer.
+/// Why the client does without an answer that it has decrypted.
+#[derive(Debug, thiserror::Error)]
+enum Unaccepted {
+    /// There is none.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// It is not what the sample gives.
+    #[error(
+        "its logits differ from those in the clear by {error:.4}, and by the plan's figure by at most {allowed:.4}: the evaluator changed them, and as acceptance is an answer to it, the key is retired; make a new one"
+    )]
+    BeyondPlan {
+        /// By how much.
+        error: f64,
+        /// What the plan says.
+        allowed: f64,
+    },
+}
+
+impl Unaccepted {
+    const fn spends_key(&self) -> bool {
+        match self {
+            Self::Client(error) => error.spends_key(),
+            Self::BeyondPlan { .. } => true,
+        }
+    }
+}
+
+/// The logits of a unit, if they are as near to those in the clear as the plan says: one
+/// that is not speaks against all.
+fn accepted(
+    sender: &mut Sender<'_>,
+    planned: &Planned<'_>,
+    unit: &Answer,
+) -> Result<Vec<Vec<f64>>, Unaccepted> {
+    let allowed = planned.logit_error().six_sigma;
+    let logits = sender.decrypt(&unit.objects, &unit.masks, unit.noted.len())?;
+    let errors = logits.iter().zip(&unit.noted);
+    let errors = errors.map(|(found, noted)| largest_error(found, &noted.logits));
+    match largest(errors) {
+        // What is no number is not.
+        error if error <= allowed => Ok(logits),
+        error => Err(Unaccepted::BeyondPlan { error, allowed }),
+    }
+}
+
+/// Decrypts a result. Where one is refused, or is further from what its sample gives in the
+/// clear than the plan says, the key is retired, durably, before anybody hears of it, and
+/// the samples after it have no answer.
 ///
 /// # Errors
 /// [`StepError`].
@@ -523,26 +686,28 @@ pub fn decrypt(
         let start = Instant::now();
         let count = unit.noted.len();
         let logits = match key.head().retired {
-            true => Err(ClientError::Spent),
-            false => sender.decrypt(&unit.objects, &unit.masks, count),
+            true => Err(ClientError::Spent.into()),
+            false => accepted(&mut sender, planned, &unit),
         };
-        if logits.as_ref().is_err_and(ClientError::spends_key) {
+        if logits.as_ref().is_err_and(Unaccepted::spends_key) {
             let id = *key.id();
             key.retire(&id)?;
         }
         let wall = start.elapsed() / count.max(1) as u32;
         let logits: Vec<_> = match logits {
             Ok(logits) => logits.into_iter().map(Ok).collect(),
-            Err(error) if error.is_of_sample() || matches!(error, ClientError::Spent) => {
-                vec![Err(error.to_string()); count]
+            Err(Unaccepted::Client(error))
+                if !error.is_of_sample() && !matches!(error, ClientError::Spent) =>
+            {
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => vec![Err(error.to_string()); count],
         };
         let each = unit.noted.into_iter().zip(logits);
-        opened.extend(each.map(|(noted, logits)| Opened {
+        opened.extend(each.map(|(mut noted, logits)| Opened {
             index: noted.index,
             label: noted.label,
-            plain: noted.logits,
+            plain: std::mem::take(&mut noted.logits),
             logits,
             wall,
         }));
@@ -578,10 +743,10 @@ pub enum PublishedOutcome {
 
 /// Classes that may be given to others than the holder of the key, whoever made the result:
 /// each is counted in the key's budget, durably, before it is decrypted. Nothing else of the
-/// result is decrypted.
+/// result is decrypted. Of a network with one logit the class is 1 where it is positive.
 ///
 /// # Errors
-/// [`StepError`]; [`StepError::OneLogit`] where a class is not a choice among logits.
+/// [`StepError`]; [`StepError::Batch`] of results of batches.
 pub fn publish_labels(
     key: &mut SealedKey,
     planned: &Planned<'_>,
@@ -591,9 +756,6 @@ pub fn publish_labels(
         return Err(StepError::Batch);
     };
     let outputs = plan.model().outputs();
-    if outputs == 1 {
-        return Err(StepError::OneLogit);
-    }
     let slots: Vec<usize> = (0..outputs).map(|k| plan.output_slot(k)).collect();
     let mut published = Vec::new();
     for answer in answers(key, planned, result)? {
@@ -622,7 +784,7 @@ fn label_of(
     let ct = wire::read_ciphertext(params, &answer.objects, [limb(), limb()])?;
     let found = ct.scale();
     let [mut c0, c1] = ct.into_parts();
-    kernel::add(&mut c0, &answer.masks, params.prime(0)?.modulus());
+    unmask(params, &mut c0, &answer.masks)?;
     let ct = Ciphertext::new(params, 0, found, c0, c1)?;
     let (secret, noise_key) = (key.secret()?, key.noise_key());
     let (mut scratch, mut values) = (limb(), vec![0.0; params.n()]);

@@ -181,12 +181,10 @@ impl Entry {
             }
         };
         let plain = clear::logits(model, sample)?;
-        let errors = inference.logits.iter().zip(&plain);
-        let errors = errors.map(|(a, b)| (a - b).abs());
         let classified = Classified {
             predicted: inference.label(),
             plain_predicted: clear::class(&plain),
-            max_logit_error: errors.fold(0.0, f64::max),
+            max_logit_error: clear::largest_error(&inference.logits, &plain),
             logits: inference.logits.clone(),
             seconds: inference.wall.as_secs_f64(),
         };
@@ -532,13 +530,17 @@ impl<'d> Run<'d> {
     }
 }
 
+/// What is no number is not.
+fn is_within(error: f64, allowed: f64) -> bool {
+    error <= allowed
+}
+
 impl InferReport {
     /// Largest error of a logit over all images.
     #[must_use]
     pub fn max_logit_error(&self) -> f64 {
         let classified = self.images.iter().filter_map(ImageReport::classified);
-        let errors = classified.map(|image| image.max_logit_error);
-        errors.fold(0.0, f64::max)
+        clear::largest(classified.map(|image| image.max_logit_error))
     }
 
     /// Images that were refused.
@@ -547,11 +549,13 @@ impl InferReport {
         images.filter_map(|image| Some((image.index, image.refused()?)))
     }
 
-    /// Images whose logits differ from those in the clear by more than the plan says.
+    /// Images whose logits differ from those in the clear by more than the plan says, or
+    /// are no numbers.
     pub fn beyond_plan(&self) -> impl Iterator<Item = &ImageReport> {
         let beyond = |image: &&ImageReport| {
             let classified = image.classified();
-            classified.is_some_and(|image| image.max_logit_error > self.allowed_error)
+            let allowed = self.allowed_error;
+            classified.is_some_and(|image| !is_within(image.max_logit_error, allowed))
         };
         self.images.iter().filter(beyond)
     }

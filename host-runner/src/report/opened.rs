@@ -22,7 +22,7 @@ pub struct OpenedReport {
     pub plain_accuracy: f64,
     /// Those whose label differs between the two.
     pub label_flips: usize,
-    /// What the plan says of the largest logit error.
+    /// What the plan says of the largest logit error; answers beyond it are refused.
     pub allowed_error: f64,
 }
 
@@ -35,17 +35,13 @@ impl OpenedReport {
             label: opened.label,
             outcome: match opened.logits {
                 Err(refused) => Outcome::Refused { refused },
-                Ok(logits) => {
-                    let errors = logits.iter().zip(&opened.plain);
-                    let errors = errors.map(|(a, b)| (a - b).abs());
-                    Outcome::Classified(Classified {
-                        predicted: clear::class(&logits),
-                        plain_predicted: clear::class(&opened.plain),
-                        max_logit_error: errors.fold(0.0, f64::max),
-                        logits,
-                        seconds: opened.wall.as_secs_f64(),
-                    })
-                }
+                Ok(logits) => Outcome::Classified(Classified {
+                    predicted: clear::class(&logits),
+                    plain_predicted: clear::class(&opened.plain),
+                    max_logit_error: clear::largest_error(&logits, &opened.plain),
+                    logits,
+                    seconds: opened.wall.as_secs_f64(),
+                }),
             },
         });
         let images: Vec<ImageReport> = images.collect();
@@ -69,15 +65,6 @@ impl OpenedReport {
             allowed_error: planned.logit_error().six_sigma,
             images,
         }
-    }
-
-    /// Samples whose logits differ from those in the clear by more than the plan says:
-    /// index and error.
-    pub fn beyond_plan(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.images.iter().filter_map(|image| {
-            let error = image.classified()?.max_logit_error;
-            (error > self.allowed_error).then_some((image.index, error))
-        })
     }
 
     /// Samples without an answer.
@@ -104,7 +91,7 @@ impl OpenedReport {
         }
         let percent = |x: f64| format!("{:.2} %", 100.0 * x);
         let errors = self.images.iter().filter_map(ImageReport::classified);
-        let error = errors.map(|i| i.max_logit_error).fold(0.0, f64::max);
+        let error = clear::largest(errors.map(|i| i.max_logit_error));
         let rows = [
             ("model", self.model.clone()),
             ("samples", self.images.len().to_string()),

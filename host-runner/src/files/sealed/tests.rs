@@ -303,27 +303,12 @@ fn a_refused_result_retires_the_key_for_good() {
 /// Names the key that a process of the tests below spends from.
 const CHILD: &str = "HE_EDGE_TEST_SEALED";
 
-fn exe() -> PathBuf {
-    std::env::current_exe().unwrap()
-}
-
-fn arguments(test: &str) -> [String; 6] {
-    let name = format!("files::sealed::tests::{test}");
-    [
-        "--exact",
-        &name,
-        "--ignored",
-        "--nocapture",
-        "--test-threads",
-        "1",
-    ]
-    .map(str::to_owned)
-}
-
-fn child(test: &str, path: &Path) -> Command {
-    let mut command = Command::new(exe());
-    command.args(arguments(test)).env(CHILD, path);
-    command.stdout(Stdio::piped());
+/// A process that publishes until nothing is left.
+fn child(path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let name = "files::sealed::tests::spends_until_the_end";
+    command.args(["--exact", name, "--ignored", "--nocapture"]);
+    command.env(CHILD, path).stdout(Stdio::piped());
     command
 }
 
@@ -359,12 +344,6 @@ fn spends_until_the_end() {
     while publish() {}
 }
 
-#[test]
-#[ignore = "a process of its own, which another test starts"]
-fn spends_once() {
-    publish();
-}
-
 fn publications(output: &[u8]) -> u32 {
     String::from_utf8_lossy(output)
         .matches("published\n")
@@ -374,7 +353,7 @@ fn publications(output: &[u8]) -> u32 {
 #[test]
 fn two_processes_spend_what_one_may() {
     let (_folder, path) = made(40);
-    let children = [(); 2].map(|()| child("spends_until_the_end", &path).spawn().unwrap());
+    let children = [(); 2].map(|()| child(&path).spawn().unwrap());
     let published = children.map(|child| {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
@@ -391,7 +370,7 @@ fn a_process_killed_at_any_moment_has_counted_what_it_published() {
     let (_folder, path) = made(1_000_000);
     let (mut published, mut spent) = (0, 0);
     for round in 0..40u64 {
-        let mut child = child("spends_until_the_end", &path).spawn().unwrap();
+        let mut child = child(&path).spawn().unwrap();
         let (mut output, mut seen) = (child.stdout.take().unwrap(), Vec::new());
         // From before it opens the key, or from its first publication on.
         while round % 2 == 1 && publications(&seen) == 0 {
@@ -410,94 +389,6 @@ fn a_process_killed_at_any_moment_has_counted_what_it_published() {
         assert!(published <= spent && u64::from(spent - published) <= round + 1);
     }
     assert!(published > 0 && spent > 0);
-}
-
-/// What lies beside a key.
-fn beside(path: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.filter(|found| found != path).collect()
-}
-
-/// System calls of opening, counting and publishing; those that a machine does not have
-/// are left out (`?`).
-const CALLS: [&str; 16] = [
-    "openat",
-    "read",
-    "write",
-    "fsync",
-    "?rename",
-    "?renameat",
-    "renameat2",
-    "flock",
-    "close",
-    "statx",
-    "getrandom",
-    "?unlink",
-    "unlinkat",
-    "?readlink",
-    "fcntl",
-    "mmap",
-];
-
-/// The same, killed before every single system call.
-#[cfg(target_os = "linux")]
-#[test]
-#[expect(clippy::print_stderr, reason = "what was left out is said")]
-fn a_process_killed_before_every_system_call_has_counted_what_it_published() {
-    let traces = Command::new("strace")
-        .args(["-o", "/dev/null", "true"])
-        .output();
-    if !traces.is_ok_and(|output| output.status.success()) {
-        eprintln!("left out: kills before every system call, as strace does not run here");
-        return;
-    }
-    let (_folder, path) = made(1_000_000);
-    let (mut published, mut spent, mut kills, mut left) = (0, 0, 0, 0);
-    let mut both = [false; 2];
-    for call in CALLS {
-        for nth in 1.. {
-            let output = Command::new("strace")
-                .args([
-                    "-f",
-                    "-qq",
-                    "-o",
-                    "/dev/null",
-                    "-e",
-                    &format!("trace={call}"),
-                ])
-                .args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}")])
-                .arg(exe())
-                .args(arguments("spends_once"))
-                .env(CHILD, &path)
-                .stderr(Stdio::null())
-                .output()
-                .unwrap();
-            published += publications(&output.stdout);
-            let before = spent;
-            // What it left behind is no second key, and goes.
-            for version in beside(&path) {
-                let refused = refusal(&version);
-                assert!(matches!(refused, SealedError::Held(_)), "{refused}");
-                left += 1;
-            }
-            spent = reopen(&path).head().spent;
-            assert!(beside(&path).is_empty(), "{call} {nth}");
-            assert!(published <= spent, "{call} {nth}: {published} of {spent}");
-            assert!(spent - before <= 1, "{call} {nth}");
-            if output.status.success() {
-                break;
-            }
-            kills += 1;
-            both[usize::from(spent > before)] = true;
-        }
-    }
-    // Before the count and after it.
-    assert!(kills > 40 && both == [true; 2], "{kills} kills, {both:?}");
-    assert!(
-        left > 0,
-        "no kill came between a new version and its renaming"
-    );
 }
 
 #[test]
