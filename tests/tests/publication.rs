@@ -206,7 +206,7 @@ fn what_others_read_of_an_unpublished_batch_has_no_figure_of_it() {
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     for form in [Form::Labels, Form::Values] {
         let mut client = BatchClient::new(plan.clone()).unwrap();
-        client.publish_by(terms(form, 3)).unwrap();
+        client.publish_by(terms(form, 20)).unwrap();
         let keys = client.switching_keys().unwrap();
         let input = client.encrypt(&samples).unwrap();
         let mut engine = BatchEngine::new(plan.clone(), &keys).unwrap();
