@@ -203,9 +203,10 @@ fn uncounted_labels_give_the_key_away() {
         Some(positive == negative)
     });
     let right = check(&found, &s);
-    let (right_, n, answers) = (grouped(right), grouped(N), grouped(answers));
+    let (right_, n, answers_) = (grouped(right), grouped(N), grouped(answers));
     documented(&format!(
-        "| {right_} of {n} coefficients from {answers} labels |"
+        "| {right_} of {n} coefficients from {answers_} labels, {:.1} per label |",
+        right as f64 / answers as f64
     ));
     assert!(right >= 4090);
 }
@@ -277,6 +278,10 @@ fn answers_end_with_the_budget() {
             Err(error) => assert_eq!(error, PublishError::Budget("used up")),
         }
     }
+    let bits = (CANDIDATES.len() as f64).log2();
+    documented(&format!(
+        "| not measured; {bits:.1} bits per label of ten classes at most |"
+    ));
     documented(&format!("the labels of the budget, {labels} of 100"));
     assert_eq!(labels, 100);
 }

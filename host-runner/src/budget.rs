@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 use crate::held::{Held, HeldError};
+use crate::report::text;
 
 pub(crate) const VERSION: u32 = 1;
 
@@ -249,7 +250,7 @@ impl Budget for KeyBudget {
 }
 
 pub(crate) fn hex(key: &KeyId) -> String {
-    key.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    text::hex(&key.0)
 }
 
 fn checksum(count: &Count) -> serde_json::Result<u32> {

@@ -134,7 +134,9 @@ fn answers(
 /// Whether a result was refused that a line may have mixed up. One that an audit found
 /// wrong is the evaluator's.
 fn may_be_of_link(answer: &Answer) -> bool {
-    answer.as_ref().is_err_and(|error| error.may_be_of_link())
+    answer
+        .as_ref()
+        .is_err_and(|refused| refused.error.may_be_of_link())
 }
 
 /// Waits, unless the process is to end.

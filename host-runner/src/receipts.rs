@@ -12,6 +12,10 @@
 //! the crate `sha2` is what he-core floods noise with already, and speed is no matter: a
 //! receipt hashes half a megabyte beside an evaluation.
 //!
+//! A result is recorded as it came, before it is decrypted or compared: one that is
+//! refused has its receipt, too. Where a refused sample was tried again over a link, its
+//! receipt is that of the last result.
+//!
 //! A receipt is not signed. It binds whoever keeps it and shows that an answer is not
 //! that of its request; that a certain evaluator returned it is the word of the client.
 
@@ -19,7 +23,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use he_core::Params;
 use he_nn::files;
 use he_nn::model::Model;
 use he_nn::program::Program;
@@ -28,6 +31,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::{Engine, EngineError};
 use crate::planning;
+use crate::report::text::hex;
 
 const VERSION: u32 = 1;
 
@@ -86,11 +90,11 @@ pub enum ReceiptError {
     },
     /// A parameter set or a program that this version does not have.
     #[error(
-        "the receipt's program under {params} is none of this version's: audit with the version that wrote it"
+        "the receipt's program under the set {params:08x} is none of this version's: audit with the version that wrote it"
     )]
     Program {
-        /// Name of the set.
-        params: String,
+        /// Fingerprint of the set.
+        params: u32,
     },
     /// The objects do not evaluate.
     #[error("what the receipt names does not evaluate: {0}")]
@@ -121,7 +125,7 @@ impl Digest {
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -164,8 +168,8 @@ impl TryFrom<String> for Digest {
 pub struct Receipt {
     /// Of this format.
     version: u32,
-    /// Name of the parameter set.
-    params: String,
+    /// Fingerprint of the parameter set.
+    params: u32,
     /// The plan's program, without weights.
     program: Digest,
     /// The model's file, whose weights the evaluator holds; `null` where they are
@@ -297,7 +301,7 @@ impl Recorder {
         };
         Ok(Some(Receipt {
             version: VERSION,
-            params: planning::set_name(program.params()),
+            params: program.params().fingerprint(),
             program: self.uploads.keep(program.bytes())?,
             model: weights.is_none().then_some(self.model),
             weights,
@@ -417,9 +421,9 @@ impl<'m> Auditor<'m> {
         }
         let program = self.uploads.fetch("the program", receipt.program)?;
         let unknown = || ReceiptError::Program {
-            params: receipt.params.clone(),
+            params: receipt.params,
         };
-        let params = set(&receipt.params).ok_or_else(unknown)?;
+        let params = planning::set_of(receipt.params).ok_or_else(unknown)?;
         let program = Program::parse(params, program).ok_or_else(unknown)?;
         // Which of both a program takes stands in it.
         if program.is_encrypted() != receipt.weights.is_some()
@@ -434,13 +438,6 @@ impl<'m> Auditor<'m> {
         let weights = weights.transpose()?.unwrap_or_default();
         Ok(Engine::new(program, Some(model), &keys, &weights)?)
     }
-}
-
-/// A set that anything is planned under, by its name.
-fn set(name: &str) -> Option<&'static Params> {
-    let all = planning::STREAM_SETS.iter().chain(&planning::HOST_SETS);
-    all.copied()
-        .find(|params| planning::set_name(params) == name)
 }
 
 #[cfg(test)]
@@ -473,7 +470,7 @@ mod tests {
             index: 7,
             receipt: Receipt {
                 version,
-                params: "n4096-depth3".to_owned(),
+                params: 0x1234_5678,
                 program: digest,
                 model: None,
                 weights: Some(digest),

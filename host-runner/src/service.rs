@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
 use he_core::Params;
+use he_core::ckks::publish::HonestEvaluator;
 use he_nn::boards;
-use he_nn::clear;
 use he_nn::message::{Memory, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::batch::BatchPlan;
@@ -14,15 +14,17 @@ use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 
-use crate::client::publication::{self, Form, PublicationError, Terms};
-use crate::client::{self, BatchClient, Bytes, Client, ClientError, HandedOn, Inference};
+use crate::client::publication::{self, Form, Handed, PublicationError, Terms};
+use crate::client::{
+    self, BatchClient, Bytes, Client, ClientError, HandedOn, Inference, expected_of, range_of,
+};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Connection, Device, DeviceError, Opening, Transport};
 use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, Times, batch, latency};
 use crate::evaluator::{self, EvaluatorError};
 use crate::planning;
-use crate::receipts::Recorder;
+use crate::receipts::{Receipt, Recorder};
 use crate::report::steps::{self, StepInfo};
 
 /// Why there is no inference.
@@ -154,7 +156,27 @@ pub trait Service {
 }
 
 /// What became of a sample.
-pub type Answer = Result<Inference, ClientError>;
+pub type Answer = Result<Inference, Refused>;
+
+/// A sample without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// Why.
+    pub error: ClientError,
+    /// What the refused result was computed from, where one came and receipts are
+    /// written: the answers for which somebody has to answer.
+    pub receipt: Option<Receipt>,
+}
+
+impl<E: Into<ClientError>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            receipt: None,
+        }
+    }
+}
 
 /// What is asked of a service.
 pub struct Request<'a> {
@@ -314,11 +336,7 @@ fn publishable<'m>(
     terms: &Terms,
 ) -> Result<BatchPlan<'m>, ServiceError> {
     let check = |plan: &BatchPlan<'m>| {
-        let range = model.layers().last().map_or(0.0, |view| view.layer.range());
-        let place = (plan.output_level(), plan.output_scale());
-        let expected =
-            publication::expected(plan.logit_error(), place, range, terms.precision_bits);
-        let error = plan.logit_error();
+        let (expected, error) = (expected_of(plan, terms.precision_bits), plan.logit_error());
         publication::check_values(plan.params(), error, &expected, &terms.allowance)
     };
     let plan = planning::wide_batch_plan(params, model, |plan| check(plan).is_ok())?;
@@ -328,17 +346,13 @@ fn publishable<'m>(
 
 /// Why the values of single samples are not published.
 fn no_values(plan: &Plan<'_>, terms: &Terms) -> ServiceError {
-    let last = plan.model().layers().last();
-    let range = last.map_or(0.0, |view| view.layer.range());
+    let range = range_of(plan.model());
     let (error, place) = (plan.logit_error(), (0, plan.output_scale()));
     let expected = publication::expected(error, place, range, terms.precision_bits);
     match publication::check_values(plan.params(), error, &expected, &terms.allowance) {
         Err(error) => error.into(),
         // Beside the logits are sums of which the plan has no bound.
-        Ok(_) => ServiceError::Unserved {
-            what: "publication of values of single samples",
-            instead: "--packing batch",
-        },
+        Ok(_) => PublicationError::Single.into(),
     }
 }
 
@@ -401,9 +415,10 @@ impl<'m> InMemory<'m> {
         let cpu = ThreadTime::now();
         let (result, times) = self.engine.evaluate(&input)?;
         let cpu = cpu.elapsed();
+        self.client.record(&request, &result)?;
         let logits = self.client.decrypt(&request, &result)?;
         let wall = start.elapsed();
-        let handed_on = self.client.hand_on(&request, &result)?;
+        let published = self.client.publish(&request, &result, (sample, &logits))?;
         let keys_up = std::mem::take(&mut self.keys);
         Ok(Inference {
             logits,
@@ -420,7 +435,10 @@ impl<'m> InMemory<'m> {
             wall,
             cpu: Some(cpu),
             audited: false,
-            handed_on,
+            handed_on: HandedOn {
+                published,
+                receipt: None,
+            },
         })
     }
 }
@@ -433,11 +451,19 @@ pub(crate) fn engine_of(client: &mut Client<'_>) -> Result<(Engine, u64), Servic
     Ok((engine, (keys.len() + weights.len()) as u64))
 }
 
-/// Keeps what is wrong with one sample as its answer.
-fn of_sample(answer: Result<Inference, ServiceError>) -> Result<Answer, ServiceError> {
+/// Keeps what is wrong with one sample as its answer. Either has its receipt.
+fn of_sample(
+    answer: Result<Inference, ServiceError>,
+    receipt: Option<Receipt>,
+) -> Result<Answer, ServiceError> {
     match answer {
-        Ok(inference) => Ok(Ok(inference)),
-        Err(ServiceError::Client(error)) if error.is_of_sample() => Ok(Err(error)),
+        Ok(mut inference) => {
+            inference.handed_on.receipt = receipt;
+            Ok(Ok(inference))
+        }
+        Err(ServiceError::Client(error)) if error.is_of_sample() => {
+            Ok(Err(Refused { error, receipt }))
+        }
         Err(error) => Err(error),
     }
 }
@@ -471,7 +497,10 @@ impl Service for InMemory<'_> {
         samples: &[Sample<'_>],
         _: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
-        let answers = samples.iter().map(|&sample| of_sample(self.answer(sample)));
+        let answers = samples.iter().map(|&sample| {
+            let answer = self.answer(sample);
+            of_sample(answer, self.client.take_receipt())
+        });
         answers.collect()
     }
 
@@ -550,10 +579,27 @@ impl Batches<'_> {
         Ok(self)
     }
 
-    /// A batch of samples that the plan has room for.
+    /// Publishes a result of the engine, with the logits decrypted and in the clear.
+    fn publish(
+        &mut self,
+        result: &[u8],
+        logits: &[(Vec<f64>, Vec<f64>)],
+    ) -> Result<Vec<Handed>, ClientError> {
+        match self.client.form() {
+            None => Ok(logits.iter().map(|_| None).collect()),
+            Some(Form::Labels) => self.client.publish_labels(result, logits),
+            // The engine is this process's own, and so the statement is true.
+            Some(Form::Values) => {
+                let evaluator = HonestEvaluator::assume();
+                self.client.publish_values(result, logits, evaluator)
+            }
+        }
+    }
+
+    /// A batch of samples that the plan has room for, with their logits in the clear.
     fn batch(
         &mut self,
-        batch: &[Sample<'_>],
+        (batch, clear): (&[Sample<'_>], &[Vec<f64>]),
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         let start = Instant::now();
@@ -570,16 +616,17 @@ impl Batches<'_> {
                 let refused = || ClientError::Batch {
                     sentence: sentence.clone(),
                 };
-                return Ok(batch.iter().map(|_| Err(refused())).collect());
+                return Ok(batch.iter().map(|_| Err(refused().into())).collect());
             }
             Err(error) => return Err(error.into()),
         };
         let count = batch.len() as u64;
         let wall = start.elapsed() / count as u32;
-        let published = self.client.publish(&result, &logits)?;
+        let logits: Vec<_> = logits.into_iter().zip(clear.iter().cloned()).collect();
+        let published = self.publish(&result, &logits)?;
         let stages = stages(&times, count);
         let mut answers = Vec::with_capacity(batch.len());
-        for ((index, logits), published) in (0..).zip(logits).zip(published) {
+        for ((index, (logits, _)), published) in (0..).zip(logits).zip(published) {
             let keys_up = std::mem::take(&mut self.keys);
             // What does not divide evenly belongs to the first.
             let share =
@@ -635,15 +682,19 @@ impl Service for Batches<'_> {
     ) -> Result<Vec<Answer>, ServiceError> {
         // Those that the plan has no room for take no slot.
         let mut answers = Vec::with_capacity(samples.len());
-        let mut fit = Vec::with_capacity(samples.len());
+        let (mut fit, mut clear) = (Vec::new(), Vec::new());
         for &sample in samples {
-            let checked = clear::checked_in_batch(self.client.plan(), sample);
-            if checked.is_ok() {
-                fit.push(sample);
-            }
-            answers.push(checked.err().map(|error| Err(error.into())));
+            answers.push(match self.client.checked(sample) {
+                Ok(logits) => {
+                    fit.push(sample);
+                    clear.push(logits);
+                    None
+                }
+                Err(error) => Some(Err(error.into())),
+            });
         }
-        let batches = fit.chunks(self.samples());
+        let size = self.samples();
+        let batches = fit.chunks(size).zip(clear.chunks(size));
         progress.start((batches.len() * self.deployment.steps.len()) as u64);
         let mut of_batches = Vec::with_capacity(fit.len());
         for batch in batches {
@@ -766,30 +817,32 @@ impl<'m, T: Transport> Remote<'m, T> {
         let mut chosen = [0; 8];
         getrandom::fill(&mut chosen).map_err(ClientError::Random)?;
         let chosen = u64::from_le_bytes(chosen) as f64 / u64::MAX as f64;
-        if chosen >= self.audit {
-            let handed_on = self.client.hand_on(&request, &result)?;
-            return Ok(Inference {
-                handed_on,
-                ..inference
-            });
+        let is_audited = chosen < self.audit;
+        if is_audited {
+            let engine = match &mut self.engine {
+                Some(engine) => engine,
+                none => none.insert(engine_of(&mut self.client)?.0),
+            };
+            let (expected, _) = engine.evaluate(&request.bytes(self.deployment.params)?)?;
+            if expected != result {
+                let device = link.transport().name();
+                return Ok(self.client.noted(Err(ClientError::Audit { device }))?);
+            }
         }
-        let engine = match &mut self.engine {
-            Some(engine) => engine,
-            none => none.insert(engine_of(&mut self.client)?.0),
-        };
-        let (expected, _) = engine.evaluate(&request.bytes(self.deployment.params)?)?;
-        let audited = if expected == result {
-            Ok(Inference {
-                audited: true,
-                handed_on: self.client.hand_on(&request, &result)?,
-                ..inference
-            })
-        } else {
-            Err(ClientError::Audit {
-                device: link.transport().name(),
-            })
-        };
-        Ok(self.client.noted(audited)?)
+        let answer = (sample, &inference.logits[..]);
+        let published = self.client.publish(&request, &result, answer)?;
+        // That a label is missing is seen, too, by whoever made the result.
+        if !is_audited && matches!(published, Some(Err(PublicationError::Beyond))) {
+            self.client.spend();
+        }
+        Ok(Inference {
+            audited: is_audited,
+            handed_on: HandedOn {
+                published,
+                receipt: None,
+            },
+            ..inference
+        })
     }
 }
 
@@ -808,7 +861,7 @@ impl<T: Transport> Service for Remote<'_, T> {
             let answer = self.answer(sample, progress);
             let link = self.link.as_ref();
             self.is_heard |= link.is_some_and(|link| link.traffic().down > 0);
-            answers.push(of_sample(answer)?);
+            answers.push(of_sample(answer, self.client.take_receipt())?);
         }
         Ok(answers)
     }

@@ -155,6 +155,45 @@ fn external_numbers_are_not_copied_beyond_all_memory() {
     }
 }
 
+/// As many files as tensors, each within what one may have: together they would be 25 GB.
+#[test]
+fn external_files_are_bounded_together() {
+    let folder = TempDir::new().unwrap();
+    let entry = |key: &str, value: &str| StringStringEntryProto {
+        key: key.into(),
+        value: value.into(),
+    };
+    let tensor = |index: usize| {
+        let numbers = format!("numbers{index}");
+        let file = fs::File::create(folder.path().join(&numbers)).unwrap();
+        file.set_len(1 << 28).unwrap();
+        TensorProto {
+            dims: vec![1],
+            data_type: FLOAT,
+            name: format!("w{index}"),
+            external_data: vec![entry("location", &numbers), entry("length", "4")],
+            data_location: 1,
+            ..TensorProto::default()
+        }
+    };
+    let model = ModelProto {
+        graph: Some(GraphProto {
+            initializer: (0..100).map(tensor).collect(),
+            ..GraphProto::default()
+        }),
+        ..ModelProto::default()
+    };
+    let path = folder.path().join("m.onnx");
+    fs::write(&path, model.encode_to_vec()).unwrap();
+    let refusal = import::read(&path, "m", InputKind::Pixels).unwrap_err();
+    // Three were read, and four bytes of each are more than a quarter of what is allowed.
+    assert!(
+        matches!(&refusal, ImportError::External { name, .. } if name == "w3"),
+        "{refusal}"
+    );
+    assert_one_sentence("external", &refusal);
+}
+
 #[test]
 #[cfg(unix)]
 fn an_onnx_file_that_is_no_file_is_refused() {

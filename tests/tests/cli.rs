@@ -1118,6 +1118,9 @@ fn labels_are_published_and_receipts_audited() {
     assert!(refusal.contains("cannot be made"), "{refusal}");
     let refusal = fails(2, &["infer", "--publish", "values"]);
     assert!(refusal.contains("worst case"), "{refusal}");
+    let negative = ["infer", "--publish", "labels", "--precision-bits", "-3"];
+    let refusal = fails(1, &negative);
+    assert!(refusal.contains("from 0 to 64"), "{refusal}");
     let refusal = fails(
         2,
         &[

@@ -3,14 +3,19 @@
 
 #![expect(clippy::print_stdout, reason = "the figures, for `--nocapture`")]
 
-use he_core::ckks::publish::{Allowance, Budget};
+use std::time::Duration;
+
+use he_core::ckks::publish::{Allowance, Budget, HonestEvaluator};
 use he_nn::bundled;
 use he_nn::model::{Input, Model, Sample};
-use he_nn::plan::{Packing, WeightMode};
+use he_nn::plan::{Packing, Target, WeightMode};
 use host_runner::budget::{BudgetError, FileBudget};
-use host_runner::client::ClientError;
 use host_runner::client::publication::{Form, PublicationError, Published, Terms};
+use host_runner::client::{BatchClient, Client, ClientError};
 use host_runner::device::{Device, Opening};
+use host_runner::engine::batch::BatchEngine;
+use host_runner::planning;
+use host_runner::report::infer::{Entry, Run};
 use host_runner::service::{self, Limits, Request, Service, ServiceError};
 
 fn terms(form: Form, queries: u32) -> Terms {
@@ -158,21 +163,98 @@ fn values_of_a_batch_are_as_exact_as_is_said_and_cost_one_publication() {
     ));
 }
 
-/// A logit beyond what was planned for would wrap around with the noise on it.
+/// A logit beyond what was planned for would wrap around with the noise on it: that one
+/// sample is refused before anything is encrypted, with its figure, which is the
+/// client's, and the others of its batch are published.
 #[test]
 fn values_beyond_the_room_beside_the_noise_are_not_published() {
     let mut rows = rows(2);
     rows[1][5] = 900.0;
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     let mut service = open("pima-logreg", Packing::Batch, terms(Form::Values, 2)).unwrap();
-    for answer in service.infer(&samples, &mut ()).unwrap() {
-        let refusal = answer.unwrap().handed_on.published.unwrap().unwrap_err();
-        assert!(
-            matches!(refusal, PublicationError::Range { .. }),
-            "{refusal}"
-        );
+    let answers = service.infer(&samples, &mut ()).unwrap();
+    let mut run = Run::new(service.deployment());
+    for (index, (answer, &sample)) in answers.iter().zip(&samples).enumerate() {
+        let image = (index, sample, 0);
+        run.add(Entry::of(&model("pima-logreg"), image, answer, 0).unwrap());
     }
-    assert_eq!(service.publications(), Some((2, 0)));
+    let nothing = (Duration::ZERO, Duration::ZERO);
+    let of = (2, "inproc".to_owned(), "pima-logreg".to_owned());
+    let report = run.report(of.0, of.1, of.2, nothing, service.publications());
+    let refusal = answers[1].as_ref().unwrap_err();
+    let ClientError::Room { logit, room } = refusal.error else {
+        panic!("{refusal}");
+    };
+    assert!(logit.abs() > room, "{refusal}");
+    assert!(refusal.to_string().contains(&format!("{logit:.1}")));
+    assert_eq!(report.images[1].refused(), Some(&*refusal.to_string()));
+    // Others have the first sample's values, and nothing of the second.
+    let published = report.published.unwrap();
+    assert_eq!((published.allowed, published.spent), (2, 1));
+    assert_eq!(published.answers.len(), 1);
+    assert_eq!(published.answers[0].index, 0);
+    assert!(published.unpublished.is_empty());
+}
+
+/// Of results that are not as they should be, others have a sentence without figures: one
+/// logit that does not fit, and one that is not that in the clear.
+#[test]
+fn what_others_read_of_an_unpublished_batch_has_no_figure_of_it() {
+    let model = model("pima-logreg");
+    let plan = planning::batch_plan(None, model).unwrap();
+    let rows = rows(3);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    for form in [Form::Labels, Form::Values] {
+        let mut client = BatchClient::new(plan.clone()).unwrap();
+        client.publish_by(terms(form, 20)).unwrap();
+        let keys = client.switching_keys().unwrap();
+        let input = client.encrypt(&samples).unwrap();
+        let mut engine = BatchEngine::new(plan.clone(), &keys).unwrap();
+        let (result, _) = engine.evaluate(&input, || {}).unwrap();
+        for (decrypted, clear) in [(1e6, 1e6), (0.5, 1.5), (f64::NAN, f64::NAN)] {
+            let mut logits = vec![(vec![0.0], vec![0.0]); 3];
+            logits[1] = (vec![decrypted], vec![clear]);
+            let published = match form {
+                Form::Labels => client.publish_labels(&result, &logits),
+                Form::Values => client.publish_values(&result, &logits, HonestEvaluator::assume()),
+            };
+            let published: Vec<_> = published.unwrap().into_iter().flatten().collect();
+            assert_eq!(published.len(), 3);
+            let is_wrong = (decrypted - clear).abs() != 0.0;
+            for (index, published) in published.into_iter().enumerate() {
+                match published {
+                    Err(refusal) => {
+                        assert!(form == Form::Values || (index == 1 && is_wrong));
+                        let is_beyond = matches!(refusal, PublicationError::Beyond);
+                        assert_eq!(is_beyond, is_wrong, "{refusal}");
+                        let sentence = refusal.to_string();
+                        assert!(
+                            !sentence.contains(|c: char| c.is_ascii_digit()),
+                            "{sentence}"
+                        );
+                    }
+                    Ok(_) => assert!(form == Form::Labels && !(index == 1 && is_wrong)),
+                }
+            }
+            // Values were not counted.
+            let counted = client.publications().unwrap().1;
+            assert!(form == Form::Labels || counted == 0, "{counted}");
+        }
+    }
+}
+
+/// Labels are not what was asked for.
+#[test]
+fn a_client_of_single_samples_publishes_no_values() {
+    let plan = planning::plan(None, model("pima-logreg"), WeightMode::Plain, Target::Host);
+    let mut client = Client::new(plan.unwrap()).unwrap();
+    let refusal = client.publish_by(terms(Form::Values, 1)).unwrap_err();
+    assert!(
+        matches!(refusal, ClientError::Publication(PublicationError::Single)),
+        "{refusal}"
+    );
+    assert_eq!(client.publications(), None);
+    client.publish_by(terms(Form::Labels, 1)).unwrap();
 }
 
 /// At the wide scale of what is published an input beyond the encoder's range is refused
@@ -190,7 +272,7 @@ fn inputs_beyond_the_encoder_do_not_end_a_run() {
     assert!(matches!(first.handed_on.published, Some(Ok(_))));
     for answer in answers {
         let refusal = answer.unwrap_err();
-        assert!(matches!(refusal, ClientError::Sample(_)), "{refusal}");
+        assert!(matches!(refusal.error, ClientError::Sample(_)), "{refusal}");
     }
 }
 

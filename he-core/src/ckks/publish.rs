@@ -54,10 +54,11 @@
 //! an evaluation made again ([`HonestResult::verified`]).
 //!
 //! For results of anybody else there are labels ([`publish_label`]): a choice
-//! among `n` slots tells `log2 n` bits at most, counted by the same budget. An
-//! evaluator that makes ciphertexts for it learns about 0.6 coefficients of the
-//! key per label, `q` labels up to `q log2 n` bits; every coefficient known takes
-//! one from the dimension that security rests on. A result that wrapped around,
+//! among `n` slots tells `log2 n` bits at most, counted by the same budget, so `q`
+//! labels up to `q log2 n` bits; every coefficient known takes one from the
+//! dimension that security rests on. An evaluator that makes ciphertexts for it
+//! learns 0.6 coefficients of the key per label where results that wrap around have
+//! labels, too (`tests/oracles.rs`). A result that wrapped around,
 //! or was made to, is refused, and as the refusal tells a bit as well, it retires
 //! the key: without that rule 2 N answers of acceptance alone are the key.
 //!

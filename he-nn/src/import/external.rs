@@ -8,7 +8,7 @@ use super::schema::{GraphProto, TensorProto};
 use super::{ImportError, printable};
 use crate::files;
 
-/// Most bytes of all numbers together, and of a file with them: more than a network of
+/// Most bytes of all numbers and of all files with them together: more than a network of
 /// the format has.
 const MAX_BYTES: usize = 1 << 30;
 
@@ -61,8 +61,15 @@ impl<'t> Place<'t> {
 /// Puts numbers that are in other files into the graph.
 pub(super) fn inline(graph: &mut GraphProto, directory: &Path) -> Result<(), ImportError> {
     let mut opened: HashMap<PathBuf, Vec<u8>> = HashMap::new();
-    // Every tensor may name the same bytes.
+    // Every tensor may name the same bytes, or a file of its own.
     let mut left = MAX_BYTES;
+    let charge = |left: usize, bytes: usize| {
+        left.checked_sub(bytes).ok_or_else(|| {
+            format!(
+                "with it the numbers of the file are more than {MAX_BYTES} bytes; export a smaller network"
+            )
+        })
+    };
     for tensor in &mut graph.initializer {
         if tensor.data_location != 1 {
             continue;
@@ -74,12 +81,13 @@ pub(super) fn inline(graph: &mut GraphProto, directory: &Path) -> Result<(), Imp
         let place = Place::of(tensor).map_err(unusable)?;
         let file = directory.join(place.location);
         if !opened.contains_key(&file) {
-            let bytes =
-                files::read(&file, MAX_BYTES as u64).map_err(|source| ImportError::External {
-                    name: printable(&tensor.name),
-                    file: printable(place.location),
-                    source,
-                })?;
+            let read = files::read(&file, left as u64);
+            let bytes = read.map_err(|source| ImportError::External {
+                name: printable(&tensor.name),
+                file: printable(place.location),
+                source,
+            })?;
+            left = charge(left, bytes.len()).map_err(unusable)?;
             opened.insert(file.clone(), bytes);
         }
         let bytes = opened.get(&file).map_or(&[][..], Vec::as_slice);
@@ -105,11 +113,7 @@ pub(super) fn inline(graph: &mut GraphProto, directory: &Path) -> Result<(), Imp
                 numbers.len()
             )));
         }
-        left = left.checked_sub(numbers.len()).ok_or_else(|| {
-            unusable(format!(
-                "with it the numbers of the file are more than {MAX_BYTES} bytes; export a smaller network"
-            ))
-        })?;
+        left = charge(left, numbers.len()).map_err(unusable)?;
         tensor.raw_data = numbers.to_vec();
         tensor.data_location = 0;
     }

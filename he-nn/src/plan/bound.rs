@@ -387,3 +387,37 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Shape;
+    use he_core::params::N4096_DEPTH3 as P;
+
+    /// The worst case is over every image that there is, by the norms of the weights: what
+    /// training has seen moves the expected error, not the bound, so samples unlike those
+    /// of training are within it.
+    #[test]
+    fn the_worst_case_does_not_depend_on_ranges_of_training() {
+        let shape = Shape::flat(16);
+        let norms = Norms {
+            weight: 0.5,
+            bias: 0.25,
+            sum: 4.0,
+            root: 1.5,
+            dead: None,
+        };
+        let of = |range: f64| {
+            let mut state = State::fresh(&P, Input::Image(shape));
+            state.integers(&norms, 1.0 / 64.0, range);
+            state.square(&P, 3, f64::from(1 << 20), range);
+            state.divide(&P, 3);
+            state.integers(&norms, 1.0 / 64.0, range);
+            state.logit_error(f64::from(1 << 20))
+        };
+        let (narrow, wide) = (of(1.0), of(1000.0));
+        assert!(narrow.worst_case.is_finite());
+        assert_eq!(narrow.worst_case.to_bits(), wide.worst_case.to_bits());
+        assert!(of(1.0).six_sigma <= narrow.worst_case);
+    }
+}

@@ -1,12 +1,16 @@
 //! The client of batches: one sample per slot, one ciphertext per value.
 
+use he_core::ckks::Ciphertext;
+use he_core::ckks::publish::{Expected, HonestEvaluator};
 use he_core::wire;
 use he_nn::clear;
-use he_nn::model::Sample;
+use he_nn::model::{Model, Sample};
 use he_nn::plan::batch::BatchPlan;
 use zeroize::Zeroizing;
 
-use super::publication::{Form, PublicationError, Published, Publisher, Terms, expected};
+use super::publication::{
+    Form, Handed, PublicationError, Published, Publisher, Terms, expected, is_within,
+};
 use super::{ClientError, IN_MEMORY, Keys, values_of};
 use crate::engine::{batch, objects};
 
@@ -38,16 +42,22 @@ impl<'m> BatchClient<'m> {
         }
     }
 
-    /// From now on has every batch published, against a budget of this key: a label costs
+    /// From now on has batches published, against a budget of this key: a label costs
     /// a publication, which is only of a network with a single logit, as a label is chosen
-    /// among the slots of one ciphertext; values cost one per logit, for the whole batch.
-    /// **Values are those of an engine that the holder of the key runs.**
+    /// among the slots of one ciphertext ([`Self::publish_labels`]); values cost one per
+    /// logit, for the whole batch ([`Self::publish_values`]).
     ///
     /// # Errors
     /// [`ClientError::Publication`], [`ClientError::Random`].
     pub fn publish_by(&mut self, terms: Terms) -> Result<(), ClientError> {
         self.publisher = Some(Publisher::new(terms, self.plan.params(), &self.keys)?);
         Ok(())
+    }
+
+    /// What is published, if anything is.
+    #[must_use]
+    pub fn form(&self) -> Option<Form> {
+        self.publisher.as_ref().map(Publisher::form)
     }
 
     /// Publications that are allowed and those that have been counted, where something is
@@ -69,80 +79,134 @@ impl<'m> BatchClient<'m> {
         Ok(())
     }
 
-    /// Publishes a result that was decrypted to `logits`, as far as that was asked for.
+    /// Publishes the labels of a result, whoever computed it, where labels are to be
+    /// published. `logits` are those decrypted of each sample and those in the clear: a
+    /// label that is known to be wrong is neither published nor counted.
     ///
     /// # Errors
     /// As [`Self::decrypt`].
-    pub fn publish(
+    pub fn publish_labels(
         &mut self,
         bytes: &[u8],
-        logits: &[Vec<f64>],
-    ) -> Result<Vec<Option<Result<Published, PublicationError>>>, ClientError> {
-        let (params, samples) = (self.plan.params(), logits.len());
-        let Some(publisher) = &mut self.publisher else {
-            return Ok((0..samples).map(|_| None).collect());
+        logits: &[(Vec<f64>, Vec<f64>)],
+    ) -> Result<Vec<Handed>, ClientError> {
+        let cts = self.read(bytes)?;
+        let place = (self.plan.output_level(), self.plan.output_scale());
+        let error = self.plan.logit_error();
+        let Some(publisher) = publisher_of(&mut self.publisher, Form::Labels) else {
+            return Ok(logits.iter().map(|_| None).collect());
         };
-        let parts = objects(params, bytes).map_err(|source| ClientError::Result {
-            device: IN_MEMORY.to_owned(),
-            source,
-        })?;
-        let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
-        let read = |object| self.keys.read(object, level);
-        let cts = parts.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        if publisher.form() == Form::Labels {
-            let [ct] = &cts[..] else {
-                let logits = cts.len();
-                let of_sample = |_| Some(Err(PublicationError::Logits { logits }));
-                return Ok((0..samples).map(of_sample).collect());
-            };
-            let label = |slot| {
-                let place = (level, scale);
-                let label = publisher.label(params, &self.keys, ct, place, &[slot]);
-                Some(label.map(|label| Published::Label { label }))
-            };
-            return Ok((0..samples).map(label).collect());
+        let [ct] = &cts[..] else {
+            let of_sample = |_| Some(Err(PublicationError::Logits { logits: cts.len() }));
+            return Ok(logits.iter().map(of_sample).collect());
+        };
+        let (params, keys) = (self.plan.params(), &self.keys);
+        let label = |(slot, (decrypted, clear)): (usize, &(Vec<f64>, Vec<f64>))| {
+            if !is_within(decrypted, clear, error) {
+                return Some(Err(PublicationError::Beyond));
+            }
+            let label = publisher.label(params, keys, ct, place, &[slot]);
+            Some(label.map(|label| Published::Label { label }))
+        };
+        Ok(logits.iter().enumerate().map(label).collect())
+    }
+
+    /// As [`Self::publish_labels`], the values of a result, **whose evaluator is stated
+    /// honest: whoever made the result otherwise has the key by them**.
+    ///
+    /// ```no_run
+    /// use he_core::ckks::publish::HonestEvaluator;
+    /// use host_runner::client::BatchClient;
+    ///
+    /// fn own(client: &mut BatchClient<'_>, result: &[u8], logits: &[(Vec<f64>, Vec<f64>)]) {
+    ///     let published = client.publish_values(result, logits, HonestEvaluator::assume());
+    /// }
+    /// ```
+    ///
+    /// There are none without the statement:
+    ///
+    /// ```compile_fail
+    /// use he_core::ckks::publish::HonestEvaluator;
+    /// use host_runner::client::BatchClient;
+    ///
+    /// fn own(client: &mut BatchClient<'_>, result: &[u8], logits: &[(Vec<f64>, Vec<f64>)]) {
+    ///     let published = client.publish_values(result, logits);
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::decrypt`].
+    pub fn publish_values(
+        &mut self,
+        bytes: &[u8],
+        logits: &[(Vec<f64>, Vec<f64>)],
+        evaluator: HonestEvaluator,
+    ) -> Result<Vec<Handed>, ClientError> {
+        let cts = self.read(bytes)?;
+        let error = self.plan.logit_error();
+        let Some(wanted) = self.expected() else {
+            return Ok(logits.iter().map(|_| None).collect());
+        };
+        let Some(publisher) = publisher_of(&mut self.publisher, Form::Values) else {
+            return Ok(logits.iter().map(|_| None).collect());
+        };
+        let all = |refusal: fn() -> PublicationError| {
+            let of_sample = |_| Some(Err(refusal()));
+            logits.iter().map(of_sample).collect()
+        };
+        // One result of all samples.
+        if !logits.iter().all(|(a, b)| is_within(a, b, error)) {
+            return Ok(all(|| PublicationError::Beyond));
         }
-        let wanted = expected(
-            self.plan.logit_error(),
-            (level, scale),
-            range_of(&self.plan),
-            publisher.precision_bits(),
-        );
         // The noise leaves no room for more.
-        let largest = logits
-            .iter()
-            .flatten()
-            .fold(0.0, |a: f64, x| a.max(x.abs()));
-        if largest.is_nan() || largest > wanted.magnitude {
-            let room = wanted.magnitude;
-            let of_sample = |_| Some(Err(PublicationError::Range { largest, room }));
-            return Ok((0..samples).map(of_sample).collect());
+        let mut decrypted = logits.iter().flat_map(|(decrypted, _)| decrypted);
+        if !decrypted.all(|x| x.abs() <= wanted.magnitude) {
+            return Ok(all(|| PublicationError::Room));
         }
-        let mut logits: Vec<Vec<f64>> = vec![Vec::new(); samples];
+        let mut flooded: Vec<Vec<f64>> = vec![Vec::new(); logits.len()];
         let mut bits = f64::INFINITY;
+        let (params, keys) = (self.plan.params(), &self.keys);
         for ct in &cts {
-            match publisher.values(params, &self.keys, ct, &wanted) {
+            match publisher.values(params, keys, ct, &wanted, evaluator) {
                 Ok((values, of_ct)) => {
                     bits = bits.min(of_ct);
-                    for (logits, value) in logits.iter_mut().zip(values) {
-                        logits.push(value);
+                    for (flooded, value) in flooded.iter_mut().zip(values) {
+                        flooded.push(value);
                     }
                 }
                 // Some logits alone are no answer.
                 Err(error) => {
                     let sentence = error.to_string();
                     let of_sample = |_| Some(Err(PublicationError::Batch(sentence.clone())));
-                    return Ok((0..samples).map(of_sample).collect());
+                    return Ok(logits.iter().map(of_sample).collect());
                 }
             }
         }
-        let published = logits.into_iter().map(|values| {
+        let published = flooded.into_iter().map(|values| {
             Some(Ok(Published::Values {
                 values,
                 precision_bits: bits,
             }))
         });
         Ok(published.collect())
+    }
+
+    /// What is known of a result whose values are to be published.
+    fn expected(&self) -> Option<Expected> {
+        let publisher = self.publisher.as_ref()?;
+        (publisher.form() == Form::Values)
+            .then(|| expected_of(&self.plan, publisher.precision_bits()))
+    }
+
+    /// The ciphertexts of a result.
+    fn read(&self, bytes: &[u8]) -> Result<Vec<Ciphertext<Vec<u32>>>, ClientError> {
+        let parts = objects(self.plan.params(), bytes).map_err(|source| ClientError::Result {
+            device: IN_MEMORY.to_owned(),
+            source,
+        })?;
+        let level = self.plan.output_level();
+        let read = |object| self.keys.read(object, level);
+        parts.into_iter().map(read).collect()
     }
 
     /// The plan.
@@ -159,11 +223,27 @@ impl<'m> BatchClient<'m> {
         self.keys.switching_keys(&batch::wanted_keys(&self.plan))
     }
 
+    /// Whether a sample may be in a batch: the plan has room for its values, and, where
+    /// values are published, for its logits beside the noise. Its logits in the clear.
+    ///
+    /// # Errors
+    /// [`ClientError::Sample`], [`ClientError::Room`].
+    pub fn checked(&self, sample: Sample<'_>) -> Result<Vec<f64>, ClientError> {
+        let logits = clear::checked_in_batch(&self.plan, sample)?;
+        if let Some(expected) = self.expected() {
+            let room = expected.magnitude - self.plan.logit_error().worst_case;
+            if let Some(&logit) = logits.iter().find(|logit| !(logit.abs() <= room)) {
+                return Err(ClientError::Room { logit, room });
+            }
+        }
+        Ok(logits)
+    }
+
     /// Encrypts up to [`BatchPlan::samples`] samples, one per slot.
     ///
     /// # Errors
     /// [`ClientError::Count`] for more; [`ClientError::Sample`] for one of another
-    /// size; [`ClientError::Sealing`].
+    /// size; as [`Self::checked`]; [`ClientError::Sealing`].
     pub fn encrypt(&mut self, samples: &[Sample<'_>]) -> Result<Vec<u8>, ClientError> {
         let most = self.plan.samples();
         if samples.len() > most {
@@ -177,7 +257,7 @@ impl<'m> BatchClient<'m> {
         let rows = samples
             .iter()
             .map(|&sample| {
-                clear::checked_in_batch(&self.plan, sample)?;
+                self.checked(sample)?;
                 values_of(model, sample)
             })
             .collect::<Result<Vec<_>, ClientError>>()?;
@@ -314,8 +394,22 @@ impl<'m> BatchClient<'m> {
     }
 }
 
-/// The largest logit that the plan has room for.
-pub(crate) fn range_of(plan: &BatchPlan<'_>) -> f32 {
-    let last = plan.model().layers().last();
+/// What is known of the results of a plan whose values are to be published.
+pub(crate) fn expected_of(plan: &BatchPlan<'_>, precision_bits: f64) -> Expected {
+    let place = (plan.output_level(), plan.output_scale());
+    let range = range_of(plan.model());
+    expected(plan.logit_error(), place, range, precision_bits)
+}
+
+/// The largest logit of training.
+pub(crate) fn range_of(model: &Model<'_>) -> f32 {
+    let last = model.layers().last();
     last.map_or(0.0, |view| view.layer.range())
+}
+
+/// Who publishes, if that form is to be published.
+fn publisher_of(publisher: &mut Option<Publisher>, form: Form) -> Option<&mut Publisher> {
+    publisher
+        .as_mut()
+        .filter(|publisher| publisher.form() == form)
 }

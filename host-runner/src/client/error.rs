@@ -119,6 +119,16 @@ pub enum ClientError {
     /// The sample does not fit the network, or the plan has no room for its values.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// Values are to be published, and the noise leaves no room for the sample's.
+    #[error(
+        "a logit of it is {logit:.1} in the clear, and beside the noise of published values there is room for {room:.1}: leave the sample out, or publish nothing of it"
+    )]
+    Room {
+        /// The first that is too large.
+        logit: f64,
+        /// What it may be.
+        room: f64,
+    },
     /// The result of the batch that the sample was in was refused.
     #[error("the result of its batch was refused: {sentence}")]
     Batch {
@@ -185,6 +195,7 @@ impl ClientError {
         matches!(
             self,
             Self::Sample(_)
+                | Self::Room { .. }
                 | Self::Audit { .. }
                 | Self::Batch { .. }
                 | Self::Wrapped { .. }

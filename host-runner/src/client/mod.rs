@@ -33,6 +33,7 @@ use he_nn::schedule::{Cursor, Upload};
 use zeroize::Zeroizing;
 
 pub use batch::BatchClient;
+pub(crate) use batch::{expected_of, range_of};
 pub use conversation::{PATIENCE, Trace};
 pub(crate) use error::printable;
 pub(crate) use error::sealing;
@@ -47,7 +48,9 @@ use crate::engine::object_bytes;
 use crate::receipts::{Receipt, Recorder};
 use conversation::{Outcome, Terms, Uploads};
 use packed::{PackedKey, chunk_of};
-use publication::{PublicationError, Published, Publisher, Terms as PublicationTerms};
+use publication::{
+    Form, Handed, PublicationError, Published, Publisher, Terms as PublicationTerms, is_within,
+};
 
 /// What an evaluator in this process is called in sentences.
 const IN_MEMORY: &str = "the evaluator";
@@ -110,8 +113,8 @@ pub struct Inference {
 /// What others than the holder of the key may have of an answer.
 #[derive(Debug, Default)]
 pub struct HandedOn {
-    /// What was published, or why nothing was; `None` where that was not asked for.
-    pub published: Option<Result<Published, PublicationError>>,
+    /// What was published, or why nothing was.
+    pub published: Handed,
     /// What it was computed from, if that was asked for.
     pub receipt: Option<Receipt>,
 }
@@ -164,6 +167,8 @@ pub struct Client<'m> {
     spent: bool,
     publisher: Option<Publisher>,
     recorder: Option<Recorder>,
+    /// Of the result that came last.
+    receipt: Option<Receipt>,
 }
 
 /// What is made once and streamed with every sample.
@@ -251,6 +256,7 @@ impl<'m> Client<'m> {
             spent: false,
             publisher: None,
             recorder: None,
+            receipt: None,
         })
     }
 
@@ -258,8 +264,12 @@ impl<'m> Client<'m> {
     /// it ends with the key.
     ///
     /// # Errors
-    /// [`ClientError::Publication`], [`ClientError::Random`].
+    /// [`ClientError::Publication`], with [`PublicationError::Single`] for values;
+    /// [`ClientError::Random`].
     pub fn publish_by(&mut self, terms: PublicationTerms) -> Result<(), ClientError> {
+        if terms.form == Form::Values {
+            return Err(PublicationError::Single.into());
+        }
         let publisher = Publisher::new(terms, self.plan.params(), &self.keys)?;
         self.publisher = Some(publisher);
         Ok(())
@@ -277,42 +287,69 @@ impl<'m> Client<'m> {
         self.publisher.as_ref().map(Publisher::count)
     }
 
-    /// Publishes and records an answer, as far as that was asked for; `result` is one
-    /// that was decrypted, as an object of [`he_core::wire`].
+    /// Publishes an answer's label, if that was asked for. `result` is one that was
+    /// decrypted to `logits`, as an object of [`he_core::wire`]; a label that is known to
+    /// be wrong is neither published nor counted.
     ///
     /// # Errors
-    /// [`ClientError::Receipt`] where that cannot be kept; [`ClientError::Sealing`].
-    pub fn hand_on(&mut self, request: &Encrypted, result: &[u8]) -> Result<HandedOn, ClientError> {
-        let receipt = self.record(request, result)?;
-        let slots: Vec<usize> = self.output_slots().collect();
-        let (params, scale) = (self.plan.params(), self.plan.output_scale());
-        let published = match &mut self.publisher {
-            None => None,
-            Some(publisher) => {
-                let ct = unmasked(params, &self.keys, request, result)?;
-                let label = publisher.label(params, &self.keys, &ct, (0, scale), &slots);
-                Some(label.map(|label| Published::Label { label }))
-            }
-        };
-        Ok(HandedOn { published, receipt })
-    }
-
-    fn record(
+    /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size.
+    pub fn publish(
         &mut self,
         request: &Encrypted,
         result: &[u8],
-    ) -> Result<Option<Receipt>, ClientError> {
-        // Taken out: keys and weights are the client's to give.
-        let Some(mut recorder) = self.recorder.take() else {
+        (sample, logits): (Sample<'_>, &[f64]),
+    ) -> Result<Handed, ClientError> {
+        let slots: Vec<usize> = self.output_slots().collect();
+        let (params, scale) = (self.plan.params(), self.plan.output_scale());
+        let Some(publisher) = &mut self.publisher else {
             return Ok(None);
         };
+        let clear = Zeroizing::new(clear::logits(self.plan.model(), sample)?);
+        if !is_within(logits, &clear, self.plan.logit_error()) {
+            return Ok(Some(Err(PublicationError::Beyond)));
+        }
+        let ct = unmasked(params, &self.keys, request, result)?;
+        let label = publisher.label(params, &self.keys, &ct, (0, scale), &slots);
+        Ok(Some(label.map(|label| Published::Label { label })))
+    }
+
+    /// Records a result as it came, if that was asked for: before it is decrypted, as
+    /// one that is refused matters the most ([`Self::take_receipt`]).
+    ///
+    /// # Errors
+    /// [`ClientError::Receipt`] where that cannot be kept; [`ClientError::Sealing`].
+    pub fn record(&mut self, request: &Encrypted, result: &[u8]) -> Result<(), ClientError> {
+        // Taken out: keys and weights are the client's to give.
+        let Some(mut recorder) = self.recorder.take() else {
+            return Ok(());
+        };
+        let receipt = self.recorded(&mut recorder, request, result);
+        self.recorder = Some(recorder);
+        self.receipt = receipt?;
+        Ok(())
+    }
+
+    fn recorded(
+        &mut self,
+        recorder: &mut Recorder,
+        request: &Encrypted,
+        result: &[u8],
+    ) -> Result<Option<Receipt>, ClientError> {
         if recorder.wants_keys() {
             recorder.keys(&self.switching_keys()?, &self.weights()?)?;
         }
         let input = request.bytes(self.plan.params())?;
-        let receipt = recorder.receipt(&self.program, &input, result)?;
-        self.recorder = Some(recorder);
-        Ok(receipt)
+        Ok(recorder.receipt(&self.program, &input, result)?)
+    }
+
+    /// The receipt of the last result, once.
+    pub const fn take_receipt(&mut self) -> Option<Receipt> {
+        self.receipt.take()
+    }
+
+    /// The key is not used again: whoever made a result learnt what became of it.
+    pub(crate) const fn spend(&mut self) {
+        self.spent = true;
     }
 
     /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
@@ -587,7 +624,8 @@ impl<'m> Client<'m> {
     }
 
     /// As [`Self::infer`], for a sample that was encrypted; the result too, as an object
-    /// of [`he_core::wire`], for whoever evaluates again.
+    /// of [`he_core::wire`], for whoever evaluates again. It is recorded
+    /// ([`Self::record`]).
     ///
     /// # Errors
     /// As [`Self::infer`].
@@ -606,7 +644,16 @@ impl<'m> Client<'m> {
                 got: request.ciphertexts.len(),
             }),
         };
-        self.converse(link, seal, request.mask.as_deref(), progress)
+        let (halves, scale, inference) = self.converse(link, seal, progress)?;
+        let device = link.transport().name();
+        let result = self.object(&halves, scale, &device)?;
+        self.record(request, &result)?;
+        let logits = self.open(request.mask.as_deref(), halves, scale, &device)?;
+        let inference = Inference {
+            logits,
+            ..inference
+        };
+        Ok((inference, result))
     }
 
     /// As [`Self::infer`], with input ciphertexts that `seal` gives by their
@@ -631,17 +678,23 @@ impl<'m> Client<'m> {
             true => seal(client, index),
             false => Ok(fresh.clone()),
         };
-        let (inference, _) = self.converse(link, seal, Some(&mask), progress)?;
-        Ok(inference)
+        let (halves, scale, inference) = self.converse(link, seal, progress)?;
+        let device = link.transport().name();
+        let logits = self.open(Some(&mask), halves, scale, &device)?;
+        Ok(Inference {
+            logits,
+            ..inference
+        })
     }
 
+    /// Has a sample evaluated: the halves of the result, its scale, and the inference
+    /// without logits.
     fn converse<T: Transport, E: From<ClientError> + From<DeviceError>>(
         &mut self,
         link: &mut Connection<T>,
         seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
-        mask: Option<&Vec<u32>>,
         progress: &mut dyn Progress,
-    ) -> Result<(Inference, Vec<u8>), E> {
+    ) -> Result<((Vec<u32>, Vec<u32>), f64, Inference), E> {
         let streamed = match self.streamed.take() {
             Some(streamed) => streamed,
             None => self.stream()?,
@@ -666,16 +719,8 @@ impl<'m> Client<'m> {
         };
         let answered = terms.run(link, total, &mut upload, progress);
         self.streamed = Some(streamed);
-        let (outcome, inference) = answered?;
-        let device = link.transport().name();
-        let Outcome { halves, scale } = outcome;
-        let result = self.object(&halves, scale, &device)?;
-        let logits = self.open(mask, halves, scale, &device)?;
-        let inference = Inference {
-            logits,
-            ..inference
-        };
-        Ok((inference, result))
+        let (Outcome { halves, scale }, inference) = answered?;
+        Ok((halves, scale, inference))
     }
 
     /// A result as an object of [`he_core::wire`].

@@ -63,7 +63,12 @@ pub enum Published {
     },
 }
 
-/// Why something was not published.
+/// What was published of an answer, or why nothing was; `None` where that was not asked
+/// for.
+pub type Handed = Option<Result<Published, PublicationError>>;
+
+/// Why something was not published. Others see the sentence: it has no figure of the
+/// client's data in it.
 #[derive(Debug, thiserror::Error)]
 pub enum PublicationError {
     /// The noise leaves nothing.
@@ -89,16 +94,17 @@ pub enum PublicationError {
     /// Another logit of the batch was not published.
     #[error("{0}")]
     Batch(String),
-    /// Values beyond training.
+    /// A logit that the noise has no room beside.
+    #[error("nothing was published of this batch: beside the noise there is no room for it")]
+    Room,
+    /// A wrong answer.
+    #[error("nothing was published: the answer is not what the plan says")]
+    Beyond,
+    /// Values of one sample's result.
     #[error(
-        "nothing was published of this batch: a logit of it is {largest:.1}, and beside the noise there is room for {room:.1}; leave that sample out"
+        "values of single samples are not published, as their results leave no room for the noise: use --publish labels, or --packing batch"
     )]
-    Range {
-        /// The largest magnitude.
-        largest: f64,
-        /// What it may be.
-        room: f64,
-    },
+    Single,
     /// A label of several ciphertexts.
     #[error(
         "a batch has its {logits} logits in as many ciphertexts, and a label is chosen in one: use --packing latency"
@@ -210,14 +216,15 @@ impl Publisher {
         Ok(label?)
     }
 
-    /// The values of all slots of a result, and the bits that are right: **of an engine
-    /// that the holder of the key ran**.
+    /// The values of all slots of a result, and the bits that are right: of an evaluator
+    /// that is **stated honest**.
     pub(super) fn values(
         &mut self,
         params: &Params,
         keys: &Keys,
         ct: &Ciphertext<Vec<u32>>,
         expected: &Expected,
+        evaluator: HonestEvaluator,
     ) -> Result<(Vec<f64>, f64), PublicationError> {
         if self.renewed {
             return Err(PublicationError::Renewed);
@@ -229,13 +236,20 @@ impl Publisher {
             &keys.key,
             &self.noise_key,
             &mut self.ledger,
-            &HonestResult::stated(ct, HonestEvaluator::assume()),
+            &HonestResult::stated(ct, evaluator),
             expected,
             &mut scratch,
             &mut slots,
         )?;
         Ok((published.values().to_vec(), published.precision_bits()))
     }
+}
+
+/// Whether decrypted logits are those in the clear, as far as the plan says.
+pub(crate) fn is_within(decrypted: &[f64], clear: &[f64], error: LogitError) -> bool {
+    let mut pairs = decrypted.iter().zip(clear);
+    // What is no number is not within anything.
+    decrypted.len() == clear.len() && pairs.all(|(a, b)| (a - b).abs() <= error.six_sigma)
 }
 
 /// What the holder of the key knows of a result at a level and scale, from its plan.

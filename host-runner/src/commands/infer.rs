@@ -129,7 +129,7 @@ pub struct Publication {
     #[arg(long, value_name = "BITS", requires = "publish", default_value_t = MIN_STATISTICAL_BITS)]
     statistical_bits: u32,
     /// Bits after the binary point that published values must have.
-    #[arg(long, value_name = "BITS", requires = "publish", default_value_t = 3.0)]
+    #[arg(long, value_name = "BITS", requires = "publish", allow_negative_numbers = true, default_value_t = 3.0, value_parser = precision_bits)]
     precision_bits: f64,
 }
 
@@ -166,6 +166,13 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
     let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     duration.ok_or_else(|| "a time is a number of seconds above 0".to_owned())
+}
+
+fn precision_bits(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(bits) if (0.0..=64.0).contains(&bits) => Ok(bits),
+        _ => Err("bits after the binary point are a number from 0 to 64".to_owned()),
+    }
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -151,7 +151,8 @@ pub struct Entry {
     /// ledger has it: a budget belongs to a key, which ends with its process.
     #[serde(skip)]
     pub published: Option<Result<Published, String>>,
-    /// Its receipt, where receipts are written.
+    /// The receipt of the last result that came for it, refused or not, where receipts
+    /// are written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
 }
@@ -169,14 +170,14 @@ impl Entry {
     ) -> Result<Self, ModelError> {
         let inference = match answer {
             Ok(inference) => inference,
-            Err(error) => {
+            Err(refused) => {
                 return Ok(Self {
                     index,
                     label,
-                    answer: Err(error.to_string()),
+                    answer: Err(refused.to_string()),
                     retries,
                     published: None,
-                    receipt: None,
+                    receipt: refused.receipt.clone(),
                 });
             }
         };

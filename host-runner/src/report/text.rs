@@ -2,6 +2,12 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, presets};
 
+/// Bytes in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A table of a name and a value per row.
 #[must_use]
 pub fn facts(rows: &[(&str, String)]) -> String {
