@@ -139,6 +139,28 @@ fn every_figure_of_the_papers_is_there_with_ours() {
 }
 
 #[test]
+fn the_tables_are_there_as_text() {
+    let text = markdown(&found());
+    for part in [
+        "records of a quick run",
+        "commit 0123abcd",
+        "| mnist | FGSM |",
+        "0.150 (0.107 to 0.206)",
+        "Not measured.",
+        "**holds**: Encryption does not",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let hostile = text.contains("<script") || text.contains("|alert");
+    assert!(!hostile, "{text}");
+    // Every line of a table has as many cells as its heading.
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let bars = line.replace("\\|", "").matches('|').count();
+        assert_eq!(bars, 7, "{line}");
+    }
+}
+
+#[test]
 fn values_are_escaped_and_nothing_is_asked_for_elsewhere() {
     let page = page(&found());
     assert!(!page.contains("<script") && !page.contains("onload=\""));
