@@ -317,6 +317,7 @@ impl Subject {
         Trained {
             about,
             members: self.pool.masked(&self.members),
+            pool: self.pool.inputs.clone(),
             setting: self.setting,
             seed: seed_of(self.seed, TARGET),
             deploy,
@@ -355,6 +356,8 @@ const KEPT: usize = 2;
 struct Trained<'d> {
     about: About,
     members: Samples,
+    /// Members and non-members alike, for the ranges of a deployment.
+    pool: Rows,
     setting: Setting,
     seed: u64,
     deploy: Option<&'d dyn Deploy>,
@@ -372,7 +375,7 @@ impl Trained<'_> {
                 name: self.setting.name,
                 dataset,
                 network: &network,
-                samples: &self.members.inputs,
+                samples: &self.pool,
             };
             return Ok(deploy.deploy(made, self.about.evaluation)?);
         }
@@ -699,4 +702,43 @@ fn controls(
 fn logits_of(networks: &[Differentiable], inputs: &Rows) -> Result<Vec<Rows>, AttackError> {
     let all = networks.iter().map(|n| Ok(n.evaluate(inputs, BATCH)?));
     all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Keeps what ranges would be measured on, and deploys nothing.
+    #[derive(Default)]
+    struct Watching(Mutex<Option<Rows>>);
+
+    impl Deploy for Watching {
+        fn deploy(&self, made: Made<'_>, _: Evaluation) -> Result<Box<dyn Target>, TargetError> {
+            *self.0.lock().unwrap() = Some(made.samples.clone());
+            let network = Differentiable::from_network(made.network).unwrap();
+            let activation = Activation::Polynomial;
+            Ok(Box::new(Plain::new("x", "noise", activation, network)))
+        }
+    }
+
+    #[test]
+    fn ranges_of_a_deployment_are_of_members_and_others_alike() {
+        let setting = Setting {
+            name: "small",
+            pool: 20,
+            hidden: 4,
+            activation: Activation::Polynomial,
+            epochs: 1,
+            weight_decay: 0.0,
+        };
+        let subject = Subject::new(setting, &synthetic::noise(80, 1), 1);
+        let watching = Watching::default();
+        let mut deployed = subject.target_of("noise", Evaluation::Encrypted, Some(&watching));
+        deployed.observe(&subject.pool.inputs, ACCESS).unwrap();
+        let seen = watching.0.lock().unwrap().clone();
+        assert_eq!(seen, Some(subject.pool.inputs.clone()));
+        assert!(subject.members.iter().any(|member| !member));
+    }
 }

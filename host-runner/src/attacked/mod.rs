@@ -9,12 +9,14 @@ pub mod sink;
 use std::time::Instant;
 
 use attacks::network::Differentiable;
+use attacks::record::Scale;
 use attacks::target::{
     About, Access, Activation, Answers, Clock, Denied, Evaluation, Exchange, Grants, Rows, Time,
 };
 use attacks::{Deploy, Made, Target, TargetError};
+use he_nn::bundled;
 use he_nn::clear::{self, Calibrated};
-use he_nn::model::{Model, ModelError, Sample};
+use he_nn::model::{Input, Layer, Model, ModelError, Sample};
 use he_nn::plan::{Target as PlanTarget, WeightMode};
 
 use crate::client::{BatchClient, Client};
@@ -48,6 +50,63 @@ struct Alone {
     engine: Engine,
 }
 
+/// Networks that are deployed with encrypted weights too, one per data set: every query
+/// is evaluated alone there. A quick run takes the first.
+const ENCRYPTED_WEIGHTS: [&str; 2] = ["mnist-mlp64", "fashion-cryptonets"];
+
+/// Networks of Chen and Song, who attack none: left out of a quick run.
+const NOT_ATTACKED: [&str; 2] = ["mnist-fcnn", "mnist-cnn"];
+
+/// The bundled networks for images that a run attacks.
+#[must_use]
+pub fn networks(scale: Scale) -> Vec<&'static str> {
+    let left_out = |name: &&str| scale == Scale::Quick && NOT_ATTACKED.contains(name);
+    let names = bundled::model_names().filter(|name| !left_out(name));
+    names
+        .filter(|name| {
+            let model = bundled::model(name).and_then(|file| Model::parse(file).ok());
+            model.is_some_and(|model| !matches!(model.input(), Input::Features { .. }))
+        })
+        .collect()
+}
+
+/// The encrypted deployments of bundled networks that a run attacks: those of
+/// polynomial activations.
+#[must_use]
+pub fn deployments(scale: Scale) -> Vec<(&'static str, WeightMode)> {
+    let mut all = Vec::new();
+    for name in networks(scale) {
+        let model = bundled::model(name).and_then(|file| Model::parse(file).ok());
+        let relu = |model: Model<'_>| {
+            model
+                .layers()
+                .any(|view| matches!(view.layer, Layer::Relu { .. }))
+        };
+        if model.is_none_or(relu) {
+            continue;
+        }
+        all.push((name, WeightMode::Plain));
+        let encrypted = match scale {
+            Scale::Quick => &ENCRYPTED_WEIGHTS[..1],
+            Scale::Full => &ENCRYPTED_WEIGHTS,
+        };
+        if encrypted.contains(&name) {
+            all.push((name, WeightMode::Encrypted));
+        }
+    }
+    all
+}
+
+/// The name of a deployment.
+#[must_use]
+pub fn name(network: &str, weights: WeightMode) -> String {
+    let kind = match weights {
+        WeightMode::Plain => "encrypted",
+        WeightMode::Encrypted => "encrypted-weights",
+    };
+    format!("{network}, {kind}")
+}
+
 impl Deployment {
     /// Deploys a network. An attacker inside the server sees weights in plain, and not
     /// those that are encrypted.
@@ -79,14 +138,9 @@ impl Deployment {
         if network.is_some() {
             seen.push(Access::Weights);
         }
-        let kind = if encrypted {
-            "encrypted-weights"
-        } else {
-            "encrypted"
-        };
         Ok(Self {
             about: About {
-                name: format!("{}, {kind}", model.name()),
+                name: name(model.name(), weights),
                 dataset: dataset.to_owned(),
                 inputs: model.inputs(),
                 classes: model.outputs(),
@@ -139,7 +193,7 @@ impl Deployment {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deployer;
 
-/// The file of a network, its ranges measured on what it was trained on.
+/// The file of a network, its ranges measured on samples of its kind.
 fn file_of(made: Made<'_>) -> Result<Vec<u8>, ModelError> {
     let pixel = |&value: &f64| (value * 255.0).round() as u8;
     let images = made.samples.iter();

@@ -56,6 +56,32 @@ fn what_an_attack_trains_answers_encrypted_as_in_the_clear() {
 }
 
 #[test]
+fn what_lies_beyond_the_ranges_is_answered_as_in_the_clear() {
+    // Ranges are of darker images: values of the first layer reach twice as far, so that
+    // a plan's own headroom is what keeps them from wrapping.
+    let bright = Rows::images(&synthetic::bars(20, 1).images);
+    let dark: Vec<f64> = bright.values().iter().map(|pixel| pixel / 2.0).collect();
+    let dark = Rows::new(bright.width(), dark);
+    let network = network().to_network("bars").unwrap().quantized();
+    let made = Made {
+        name: "bars",
+        dataset: "bars",
+        network: &network,
+        samples: &dark,
+    };
+    let in_the_clear = Differentiable::from_network(&network).unwrap();
+    let clear = in_the_clear.evaluate(&bright, 20).unwrap();
+    for evaluation in BOTH {
+        let mut target = Deployer.deploy(made, evaluation).unwrap();
+        let mut view = View::new(target.as_mut(), Grants::of(&[Access::Scores]));
+        let found = view.scores(&bright).unwrap();
+        let pairs = found.values().iter().zip(clear.values());
+        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 0.05, "{evaluation:?}: {worst}");
+    }
+}
+
+#[test]
 fn an_eavesdropper_sees_fresh_ciphertexts_and_times() {
     let asked = Grants::of(&[Access::Ciphertexts, Access::Timing, Access::Scores]);
     let image = Rows::images(&synthetic::bars(1, 2).images);

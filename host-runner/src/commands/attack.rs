@@ -10,14 +10,13 @@ use attacks::{ATTACKS, Context, Run, Target};
 use clap::Args;
 use he_nn::bundled;
 use he_nn::data::{self, DataSet, Split};
-use he_nn::model::{Input, Layer, Model};
-use he_nn::plan::WeightMode;
+use he_nn::model::Model;
 use serde::Serialize;
 
 use super::Failure;
 use super::output::{self, Bar};
 use crate::attacked::sink::{RECORDS, Results};
-use crate::attacked::{Deployer, Deployment};
+use crate::attacked::{self, Deployer, Deployment};
 use crate::report::text;
 
 /// Arguments of `attack`.
@@ -182,21 +181,12 @@ fn list(json: Option<&Path>) -> Result<(), Failure> {
     })
 }
 
-/// Networks that are deployed with encrypted weights too, one per data set: every query
-/// is evaluated alone there. A quick run takes the first.
-const ENCRYPTED_WEIGHTS: [&str; 2] = ["mnist-mlp64", "fashion-cryptonets"];
-
-/// Networks of Chen and Song, who attack none: left out of a quick run.
-const NOT_ATTACKED: [&str; 2] = ["mnist-fcnn", "mnist-cnn"];
-
 /// Bundled networks for images: in the clear, and where it is a polynomial network
 /// behind the real client and evaluator.
 fn targets(scale: Scale) -> Result<Vec<Box<dyn Target>>, Failure> {
     let mut targets: Vec<Box<dyn Target>> = Vec::new();
-    for name in bundled::model_names() {
-        if scale == Scale::Quick && NOT_ATTACKED.contains(&name) {
-            continue;
-        }
+    let deployments = attacked::deployments(scale);
+    for name in attacked::networks(scale) {
         let Some(file) = bundled::model(name) else {
             continue;
         };
@@ -204,33 +194,15 @@ fn targets(scale: Scale) -> Result<Vec<Box<dyn Target>>, Failure> {
             name: name.to_owned(),
             source,
         })?;
-        if matches!(model.input(), Input::Features { .. }) {
-            continue;
-        }
         let dataset = match name.starts_with("fashion") {
             true => "fashion-mnist",
             false => "mnist",
         };
         let plain = Plain::from_file(file, dataset).map_err(attacks::AttackError::from)?;
         targets.push(Box::new(plain));
-        if model
-            .layers()
-            .any(|view| matches!(view.layer, Layer::Relu { .. }))
-        {
-            continue;
-        }
-        let mut deploy = |weights| {
-            let deployment = Deployment::new(model, dataset, weights)?;
+        for (_, weights) in deployments.iter().filter(|(network, _)| *network == name) {
+            let deployment = Deployment::new(model, dataset, *weights)?;
             targets.push(Box::new(deployment));
-            Ok::<(), Failure>(())
-        };
-        deploy(WeightMode::Plain)?;
-        let encrypted = match scale {
-            Scale::Quick => &ENCRYPTED_WEIGHTS[..1],
-            Scale::Full => &ENCRYPTED_WEIGHTS,
-        };
-        if encrypted.contains(&name) {
-            deploy(WeightMode::Encrypted)?;
         }
     }
     Ok(targets)

@@ -18,6 +18,10 @@ pub struct ReportArguments {
     /// standard output.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write the papers' tables and the claims as Markdown to this file, `-` for standard
+    /// output; the page then where `--out` names it.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 }
 
 /// Runs `report`.
@@ -31,6 +35,12 @@ pub fn run(arguments: &ReportArguments) -> Result<(), Failure> {
         return Err(Failure::NothingToReport {
             directory: directory.clone(),
         });
+    }
+    if let Some(path) = &arguments.markdown {
+        output::write(path, &page::markdown(&found))?;
+        if arguments.out.is_none() {
+            return Ok(());
+        }
     }
     let own = || directory.join("report.html");
     let out = arguments.out.clone().unwrap_or_else(own);

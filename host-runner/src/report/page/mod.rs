@@ -9,6 +9,7 @@
 pub mod cells;
 pub mod claims;
 pub mod draw;
+mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,6 +25,8 @@ use crate::attacked::sink::{self, Results, ResultsError};
 use cells::{Cell, Ours};
 use claims::Claim;
 use draw::Look;
+
+pub use markdown::markdown;
 
 /// What `infer --json` wrote, as far as the page shows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -4,6 +4,7 @@ use attacks::paper::FIGURES;
 use attacks::stats::wilson;
 use serde_json::json;
 
+use super::claims::Standing;
 use super::*;
 
 /// A name that would do harm if it were not escaped.
@@ -138,6 +139,28 @@ fn every_figure_of_the_papers_is_there_with_ours() {
 }
 
 #[test]
+fn the_tables_are_there_as_text() {
+    let text = markdown(&found());
+    for part in [
+        "records of a quick run",
+        "commit 0123abcd",
+        "| mnist | FGSM |",
+        "0.150 (0.107 to 0.206)",
+        "Not measured.",
+        "**holds**: Encryption does not",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let hostile = text.contains("<script") || text.contains("|alert");
+    assert!(!hostile, "{text}");
+    // Every line of a table has as many cells as its heading.
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let bars = line.replace("\\|", "").matches('|').count();
+        assert_eq!(bars, 7, "{line}");
+    }
+}
+
+#[test]
 fn values_are_escaped_and_nothing_is_asked_for_elsewhere() {
     let page = page(&found());
     assert!(!page.contains("<script") && !page.contains("onload=\""));
@@ -162,35 +185,163 @@ fn values_are_escaped_and_nothing_is_asked_for_elsewhere() {
     assert!(page.contains("default-src 'none'"));
 }
 
+/// What became of the claim that begins so.
+fn claim(found: &Found, says: &str) -> Claim {
+    let all = claims::all(found);
+    let claim = all.into_iter().find(|claim| claim.says.starts_with(says));
+    claim.unwrap()
+}
+
+fn standing(found: &Found, says: &str) -> Standing {
+    claim(found, says).standing
+}
+
 #[test]
-fn claims_follow_the_records() {
-    let standing = |found: &Found, says: &str| {
-        let all = claims::all(found);
-        let claim = all.into_iter().find(|claim| claim.says.starts_with(says));
-        claim.unwrap().standing
-    };
+fn claims_about_membership_follow_the_records() {
     let mut found = found();
     let (membership, resisted) = (
         "Encryption does not drastically",
         "Membership inference is resisted",
     );
-    assert_eq!(standing(&found, membership), claims::Standing::Holds);
-    assert_eq!(standing(&found, resisted), claims::Standing::Fails);
-    for record in &mut found.records {
-        if record.target == "overfitted square, encrypted" {
-            record.value = Some(0.5);
-            record.ci95 = Some([0.45, 0.55]);
-            record.verdict = Some(Verdict::Inconclusive);
+    let said = claim(&found, membership);
+    assert_eq!(said.standing, Standing::Holds);
+    assert!(said.because.contains("one target") && said.because.contains("seed 1 on mnist"));
+    assert_eq!(standing(&found, resisted), Standing::Fails);
+    assert!(!claim(&found, resisted).because.contains("well-fitted"));
+    let mut encrypted = |value, ci95, verdict| {
+        for record in &mut found.records {
+            if record.target == "overfitted square, encrypted" {
+                record.value = Some(value);
+                record.ci95 = Some(ci95);
+                record.verdict = Some(verdict);
+            }
+        }
+        (standing(&found, membership), standing(&found, resisted))
+    };
+    let inconclusive = encrypted(0.7, [0.4, 0.9], Verdict::Inconclusive);
+    assert_eq!(inconclusive, (Standing::Undecided, Standing::Undecided));
+    let failed = encrypted(0.5, [0.45, 0.55], Verdict::Failure);
+    assert_eq!(failed, (Standing::Fails, Standing::Holds));
+    let open = claims::all(&Found::default());
+    assert!(open.iter().all(|claim| claim.standing == Standing::Open));
+}
+
+#[test]
+fn extraction_is_undecided_where_intervals_overlap() {
+    let says = "Extraction succeeds somewhat less";
+    let of = |relu, square| {
+        let params = || json!({"queries": "natural", "budget": 1000});
+        let agreement = |target, right| {
+            valued(
+                record("extraction-labels", target, params(), "agreement"),
+                right,
+            )
+        };
+        let records = vec![
+            agreement("mnist-mlp64-relu", relu),
+            agreement("mnist-mlp64, encrypted", square),
+        ];
+        let found = Found {
+            records,
+            ..Found::default()
+        };
+        standing(&found, says)
+    };
+    assert_eq!(of(180, 176), Standing::Undecided);
+    assert_eq!(of(180, 120), Standing::Holds);
+    assert_eq!(of(120, 180), Standing::Fails);
+}
+
+#[test]
+fn the_game_is_decided_when_every_target_was_played_on() {
+    let says = "No attacker tells";
+    let advantage = |attack, target: &str, verdict| {
+        let game = record(
+            attack,
+            target,
+            json!({"pair": "two classes"}),
+            "advantage: x",
+        );
+        let mut game = valued(game, 4);
+        game.verdict = Some(verdict);
+        game
+    };
+    let mut found = Found::default();
+    for (network, weights) in crate::attacked::deployments(Scale::Quick) {
+        for attack in ["game-ciphertexts", "game-timing"] {
+            assert_ne!(standing(&found, says), Standing::Holds);
+            let target = crate::attacked::name(network, weights);
+            found
+                .records
+                .push(advantage(attack, &target, Verdict::Failure));
         }
     }
-    assert_eq!(standing(&found, membership), claims::Standing::Fails);
-    assert_eq!(standing(&found, resisted), claims::Standing::Holds);
-    let empty = Found::default();
-    let open = claims::all(&empty);
-    assert!(
-        open.iter()
-            .all(|claim| claim.standing == claims::Standing::Open)
-    );
+    assert_eq!(standing(&found, says), Standing::Holds);
+    let last = found.records.pop().unwrap();
+    let missing = format!("game-timing on {}", last.target);
+    assert_eq!(standing(&found, says), Standing::Undecided);
+    assert!(claim(&found, says).because.contains(&missing));
+    let mut of = |verdict| {
+        found
+            .records
+            .push(advantage("game-timing", &last.target, verdict));
+        let standing = standing(&found, says);
+        found.records.pop();
+        standing
+    };
+    assert_eq!(of(Verdict::Inconclusive), Standing::Undecided);
+    assert_eq!(of(Verdict::Success), Standing::Fails);
+}
+
+#[test]
+fn times_and_labels_are_decided_by_both_networks() {
+    let (time, accuracy) = ("The time is still manageable", "Encrypted evaluation keeps");
+    let mut found = found();
+    // One network of the two, with two samples.
+    assert_eq!(standing(&found, time), Standing::Undecided);
+    assert_eq!(standing(&found, accuracy), Standing::Undecided);
+    assert!(claim(&found, time).because.contains("Checked is"));
+    let run = found.runs[0].clone();
+    let images = vec![run.images[0].clone(); 1000];
+    found.runs = ["mnist-fcnn", "mnist-cnn"]
+        .map(|model| InferFile {
+            model: model.into(),
+            images: images.clone(),
+            ..run.clone()
+        })
+        .to_vec();
+    assert_eq!(standing(&found, time), Standing::Holds);
+    assert_eq!(standing(&found, accuracy), Standing::Holds);
+    found.runs[1].label_flips = 100;
+    assert_eq!(standing(&found, accuracy), Standing::Fails);
+    for image in &mut found.runs[1].images {
+        image.seconds = Some(200.0);
+    }
+    assert_eq!(standing(&found, time), Standing::Partly);
+}
+
+#[test]
+fn evasion_is_decided_by_all_six_attacks() {
+    let mut found = found();
+    let says = "Adversarial examples";
+    assert_eq!(standing(&found, says), Standing::Undecided);
+    found.records.clear();
+    for network in ["mnist-cryptonets", "fashion-cryptonets"] {
+        for attack in ["fgsm", "bim", "cw-l2"] {
+            let params = json!({"eps": 0.3, "samples": 200});
+            let mut of = valued(record(attack, network, params, "accuracy"), 20);
+            of.dataset = if network.starts_with("fashion") {
+                "fashion-mnist".into()
+            } else {
+                "mnist".into()
+            };
+            found.records.push(of);
+        }
+    }
+    assert_eq!(standing(&found, says), Standing::Holds);
+    let last = found.records.pop().unwrap();
+    found.records.push(valued(last, 100));
+    assert_eq!(standing(&found, says), Standing::Partly);
 }
 
 #[test]
