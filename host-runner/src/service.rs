@@ -166,7 +166,7 @@ pub struct Refused {
     pub error: ClientError,
     /// What the refused result was computed from, where one came and receipts are
     /// written: the answers for which somebody has to answer.
-    pub receipt: Option<Receipt>,
+    pub receipt: Option<Box<Receipt>>,
 }
 
 impl<E: Into<ClientError>> From<E> for Refused {
@@ -461,9 +461,10 @@ fn of_sample(
             inference.handed_on.receipt = receipt;
             Ok(Ok(inference))
         }
-        Err(ServiceError::Client(error)) if error.is_of_sample() => {
-            Ok(Err(Refused { error, receipt }))
-        }
+        Err(ServiceError::Client(error)) if error.is_of_sample() => Ok(Err(Refused {
+            error,
+            receipt: receipt.map(Box::new),
+        })),
         Err(error) => Err(error),
     }
 }

@@ -232,7 +232,10 @@ impl<'m> BatchClient<'m> {
         let logits = clear::checked_in_batch(&self.plan, sample)?;
         if let Some(expected) = self.expected() {
             let room = expected.magnitude - self.plan.logit_error().worst_case;
-            if let Some(&logit) = logits.iter().find(|logit| !(logit.abs() <= room)) {
+            if let Some(&logit) = logits
+                .iter()
+                .find(|logit| logit.is_nan() || logit.abs() > room)
+            {
                 return Err(ClientError::Room { logit, room });
             }
         }

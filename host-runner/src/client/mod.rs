@@ -228,6 +228,9 @@ impl std::fmt::Debug for Client<'_> {
     }
 }
 
+/// Both halves of a result.
+type Halves = (Vec<u32>, Vec<u32>);
+
 impl<'m> Client<'m> {
     /// A client with fresh keys.
     ///
@@ -694,7 +697,7 @@ impl<'m> Client<'m> {
         link: &mut Connection<T>,
         seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
         progress: &mut dyn Progress,
-    ) -> Result<((Vec<u32>, Vec<u32>), f64, Inference), E> {
+    ) -> Result<(Halves, f64, Inference), E> {
         let streamed = match self.streamed.take() {
             Some(streamed) => streamed,
             None => self.stream()?,
@@ -724,12 +727,7 @@ impl<'m> Client<'m> {
     }
 
     /// A result as an object of [`he_core::wire`].
-    fn object(
-        &self,
-        (c0, c1): &(Vec<u32>, Vec<u32>),
-        scale: f64,
-        device: &str,
-    ) -> Result<Vec<u8>, ClientError> {
+    fn object(&self, (c0, c1): &Halves, scale: f64, device: &str) -> Result<Vec<u8>, ClientError> {
         let params = self.plan.params();
         let rejected = |source| ClientError::Result {
             device: device.to_owned(),

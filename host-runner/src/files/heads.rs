@@ -336,8 +336,3 @@ pub(crate) const fn unwritten(error: io::Error) -> Problem {
         error,
     }
 }
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -16,11 +16,12 @@ use he_nn::program::Program;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::heads::{Deployed, hex};
+use super::heads::Deployed;
 use crate::client::{BatchClient, Client, ClientError, Encrypted, Keys};
 use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, ciphertext_bytes, failed, objects, read_fresh, refused};
 use crate::planning;
+use crate::report::text::hex;
 use crate::service::ServiceError;
 
 /// A network planned for steps over files.

@@ -37,7 +37,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::heads::{
-    check_output, check_writable, hex, read, read_head, unwritten, write, write_again, write_new,
+    check_output, check_writable, read, read_head, unwritten, write, write_again, write_new,
 };
 use super::planned::{AnyPlan, Planned, Sender};
 use super::{
@@ -47,6 +47,7 @@ use super::{
 use crate::client::{ClientError, unmask};
 use crate::engine::EngineError;
 use crate::planning;
+use crate::report::text::hex;
 use crate::service::ServiceError;
 
 /// Why a step was not done.

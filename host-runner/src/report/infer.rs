@@ -177,7 +177,7 @@ impl Entry {
                     answer: Err(refused.to_string()),
                     retries,
                     published: None,
-                    receipt: refused.receipt.clone(),
+                    receipt: refused.receipt.as_deref().cloned(),
                 });
             }
         };
