@@ -17,6 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::report::infer::Entry;
+use crate::report::text::hex;
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -30,7 +31,7 @@ const SYNC: Duration = Duration::from_secs(1);
 
 /// What a run is known by. Whoever goes on with it must have the same.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Terms {
+pub struct RunTerms {
     /// Version of the format.
     pub ledger: u32,
     /// The model's name.
@@ -51,7 +52,7 @@ pub struct Terms {
     pub audit: f64,
 }
 
-impl Terms {
+impl RunTerms {
     /// Version of the format of new ledgers.
     pub const VERSION: u32 = VERSION;
 }
@@ -59,7 +60,7 @@ impl Terms {
 /// SHA-256 of bytes, as hexadecimal digits.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    hexadecimal(Sha256::digest(bytes))
+    hex(&Sha256::digest(bytes))
 }
 
 /// SHA-256 of samples with their labels.
@@ -77,12 +78,7 @@ pub fn digest_of(samples: &[(Sample<'_>, u8)]) -> String {
         }
         hash.update([*label]);
     }
-    hexadecimal(hash.finalize())
-}
-
-fn hexadecimal(bytes: impl AsRef<[u8]>) -> String {
-    let digits = bytes.as_ref().iter().map(|byte| format!("{byte:02x}"));
-    digits.collect()
+    hex(&hash.finalize())
 }
 
 /// Why a ledger cannot be used.
@@ -148,7 +144,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn open(path: &Path, terms: &Terms) -> Result<(Self, Vec<Entry>), LedgerError> {
+    pub fn open(path: &Path, terms: &RunTerms) -> Result<(Self, Vec<Entry>), LedgerError> {
         let failed = |source| LedgerError::File {
             path: path.into(),
             source,
@@ -249,7 +245,7 @@ impl Ledger {
 }
 
 /// Compares a ledger's first line with a run.
-fn same_run(path: &Path, first: &str, terms: &Terms) -> Result<(), LedgerError> {
+fn same_run(path: &Path, first: &str, terms: &RunTerms) -> Result<(), LedgerError> {
     let none = || LedgerError::None { path: path.into() };
     let theirs: Value = serde_json::from_str(first).map_err(|_| none())?;
     let ours = serde_json::to_value(terms).map_err(|_| none())?;
@@ -282,8 +278,8 @@ mod tests {
     use super::*;
     use crate::report::infer::{Classified, Figures};
 
-    fn terms() -> Terms {
-        Terms {
+    fn terms() -> RunTerms {
+        RunTerms {
             ledger: VERSION,
             model: "a".into(),
             model_sha256: digest(b"model"),
@@ -384,42 +380,42 @@ mod tests {
         let others = [
             (
                 "model",
-                Terms {
+                RunTerms {
                     model: "b".into(),
                     ..terms()
                 },
             ),
             (
                 "data sha256",
-                Terms {
+                RunTerms {
                     data_sha256: digest(b""),
                     ..terms()
                 },
             ),
             (
                 "weights",
-                Terms {
+                RunTerms {
                     weights: WeightMode::Encrypted,
                     ..terms()
                 },
             ),
             (
                 "packing",
-                Terms {
+                RunTerms {
                     packing: Packing::Batch,
                     ..terms()
                 },
             ),
             (
                 "params",
-                Terms {
+                RunTerms {
                     params: 8,
                     ..terms()
                 },
             ),
             (
                 "audit",
-                Terms {
+                RunTerms {
                     audit: 0.0,
                     ..terms()
                 },

@@ -8,6 +8,7 @@ use he_core::ckks::Ciphertext;
 use he_core::ckks::decrypt::decrypt;
 use he_core::rlwe::{SecretKey, expand_c1};
 use he_core::wire;
+use he_nn::clear;
 use he_nn::link::DELIMITER;
 use he_nn::message::{self, CHUNK_COEFFS, Fault, Memory, TimeUnit};
 use he_nn::sensor::{
@@ -15,7 +16,7 @@ use he_nn::sensor::{
     absorb, arena_words, value_bytes,
 };
 
-use crate::client::{Sealed, printable};
+use crate::client::{PackedCiphertext, printable};
 use crate::device::connection::GREETING_PAUSE;
 use crate::device::server::serve_frames;
 use crate::device::{Connection, DeviceError, Duplex, Transport, duplex};
@@ -150,7 +151,7 @@ impl std::fmt::Display for RefusalSentence {
 #[derive(Debug)]
 pub struct Measurement {
     /// The ciphertext.
-    pub sealed: Sealed,
+    pub sealed: PackedCiphertext,
     /// Its level.
     pub level: usize,
     /// Its scale.
@@ -362,7 +363,7 @@ impl<T: Transport> Line<T> {
             _ => None,
         })?;
         Ok(Measurement {
-            sealed: Sealed { seed, limbs },
+            sealed: PackedCiphertext { seed, limbs },
             level,
             scale,
             memory,
@@ -389,7 +390,7 @@ impl<T: Transport> Line<T> {
             })?;
         let expected = values.iter().map(|&v| f64::from(v));
         let errors = slots.iter().zip(expected.chain(std::iter::repeat(0.0)));
-        Ok(errors.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
+        Ok(clear::largest(errors.map(|(a, b)| (a - b).abs())))
     }
 
     fn order(&mut self, request: &Request<'_>) -> Result<(), SensorError> {

@@ -14,7 +14,7 @@ use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 
-use crate::client::publication::{self, Form, Handed, PublicationError, Terms};
+use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
     self, BatchClient, Bytes, Client, ClientError, HandedOn, Inference, expected_of, range_of,
 };
@@ -54,6 +54,9 @@ pub enum ServiceError {
     /// A board nobody knows.
     #[error(transparent)]
     Board(#[from] boards::UnknownBoard),
+    /// A device that failed and that nobody can open again.
+    #[error("the device failed before and cannot be opened again: run again")]
+    Closed,
     /// The process is to end.
     #[error("interrupted: run again")]
     Interrupted,
@@ -68,6 +71,20 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
+    /// Whether what was asked for has no plan, or none that leaves anything of it.
+    #[must_use]
+    pub const fn is_of_plan(&self) -> bool {
+        matches!(
+            self,
+            Self::Plan(_)
+                | Self::Unserved { .. }
+                | Self::Publication(_)
+                | Self::Client(ClientError::Plan(_))
+                | Self::Engine(EngineError::Plan(_))
+                | Self::Evaluator(EvaluatorError::Plan(_))
+        )
+    }
+
     /// Whether the link or the device behind it failed for now.
     #[must_use]
     pub const fn is_of_link(&self) -> bool {
@@ -193,7 +210,7 @@ pub struct Request<'a> {
     /// Share of the answers of a device that are evaluated again, from 0 to 1.
     pub audit: f64,
     /// What is published of the answers.
-    pub publish: Option<Terms>,
+    pub publish: Option<PublicationTerms>,
     /// What writes receipts of the answers.
     pub receipts: Option<Recorder>,
     /// How long a device may take.
@@ -320,7 +337,7 @@ pub fn open<'m>(
 /// Has a client publish labels and write receipts, as far as that is asked for.
 fn hand_on(
     client: &mut Client<'_>,
-    publish: Option<Terms>,
+    publish: Option<PublicationTerms>,
     receipts: Option<Recorder>,
 ) -> Result<(), ClientError> {
     if let Some(recorder) = receipts {
@@ -333,7 +350,7 @@ fn hand_on(
 fn publishable<'m>(
     params: Option<&'static Params>,
     model: Model<'m>,
-    terms: &Terms,
+    terms: &PublicationTerms,
 ) -> Result<BatchPlan<'m>, ServiceError> {
     let check = |plan: &BatchPlan<'m>| {
         let (expected, error) = (expected_of(plan, terms.precision_bits), plan.logit_error());
@@ -345,7 +362,7 @@ fn publishable<'m>(
 }
 
 /// Why the values of single samples are not published.
-fn no_values(plan: &Plan<'_>, terms: &Terms) -> ServiceError {
+fn no_values(plan: &Plan<'_>, terms: &PublicationTerms) -> ServiceError {
     let range = range_of(plan.model());
     let (error, place) = (plan.logit_error(), (0, plan.output_scale()));
     let expected = publication::expected(error, place, range, terms.precision_bits);
@@ -396,7 +413,7 @@ impl<'m> InMemory<'m> {
     /// As [`Client::publish_by`].
     pub fn handing_on(
         mut self,
-        publish: Option<Terms>,
+        publish: Option<PublicationTerms>,
         receipts: Option<Recorder>,
     ) -> Result<Self, ServiceError> {
         hand_on(&mut self.client, publish, receipts)?;
@@ -573,7 +590,7 @@ impl Batches<'_> {
     ///
     /// # Errors
     /// As [`BatchClient::publish_by`].
-    pub fn publishing(mut self, publish: Option<Terms>) -> Result<Self, ServiceError> {
+    pub fn publishing(mut self, publish: Option<PublicationTerms>) -> Result<Self, ServiceError> {
         if let Some(terms) = publish {
             self.client.publish_by(terms)?;
         }
@@ -768,7 +785,7 @@ impl<'m, T: Transport> Remote<'m, T> {
     /// As [`Client::publish_by`].
     pub fn handing_on(
         mut self,
-        publish: Option<Terms>,
+        publish: Option<PublicationTerms>,
         receipts: Option<Recorder>,
     ) -> Result<Self, ServiceError> {
         hand_on(&mut self.client, publish, receipts)?;
@@ -810,7 +827,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             self.reopen()?;
         }
         let Some(link) = &mut self.link else {
-            return Err(ServiceError::Interrupted);
+            return Err(ServiceError::Closed);
         };
         let request = self.client.encrypt(sample)?;
         let (inference, result) = self.client.infer_encrypted(link, &request, progress)?;

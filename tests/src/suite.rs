@@ -393,10 +393,7 @@ fn checked(
     let mut error = 0.0f64;
     for (inference, drawn) in inferences.iter().zip(case.samples(usize::MAX)) {
         let plain = clear::logits(&model, drawn.sample()).unwrap();
-        assert_eq!(inference.logits.len(), plain.len(), "{}", case.name);
-        for (a, b) in inference.logits.iter().zip(&plain) {
-            error = error.max((a - b).abs());
-        }
+        error = clear::largest([error, clear::largest_error(&inference.logits, &plain)]);
         assert_eq!(inference.label(), clear::class(&plain), "{}", case.name);
     }
     assert!(

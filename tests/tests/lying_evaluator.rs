@@ -19,7 +19,7 @@ use he_nn::message::{CHUNK_COEFFS, Reply};
 use he_nn::model::{Model, Sample};
 use he_nn::program::Program;
 use host_runner::client::ClientError;
-use host_runner::client::publication::{Form, PublicationError, Published, Terms};
+use host_runner::client::publication::{Form, PublicationError, PublicationTerms, Published};
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::evaluator;
 use host_runner::receipts::{Auditor, Receipt, ReceiptError, Recorder, Uploads, Verdict};
@@ -302,8 +302,8 @@ fn a_label_that_is_known_to_be_wrong_is_not_published() {
     assert_eq!(remote.publications(), Some((5, 5)), "retired");
 }
 
-fn labels(queries: u32) -> Terms {
-    Terms {
+fn labels(queries: u32) -> PublicationTerms {
+    PublicationTerms {
         form: Form::Labels,
         allowance: Allowance::new(queries, 30).unwrap(),
         budget: None,

@@ -10,7 +10,7 @@ use he_nn::bundled;
 use he_nn::model::{Input, Model, Sample};
 use he_nn::plan::{Packing, Target, WeightMode};
 use host_runner::budget::{BudgetError, FileBudget};
-use host_runner::client::publication::{Form, PublicationError, Published, Terms};
+use host_runner::client::publication::{Form, PublicationError, PublicationTerms, Published};
 use host_runner::client::{BatchClient, Client, ClientError};
 use host_runner::device::{Device, Opening};
 use host_runner::engine::batch::BatchEngine;
@@ -18,8 +18,8 @@ use host_runner::planning;
 use host_runner::report::infer::{Entry, Run};
 use host_runner::service::{self, Limits, Request, Service, ServiceError};
 
-fn terms(form: Form, queries: u32) -> Terms {
-    Terms {
+fn terms(form: Form, queries: u32) -> PublicationTerms {
+    PublicationTerms {
         form,
         allowance: Allowance::new(queries, 30).unwrap(),
         budget: None,
@@ -31,7 +31,11 @@ fn model(name: &str) -> Model<'static> {
     Model::parse(bundled::model(name).unwrap()).unwrap()
 }
 
-fn open(name: &str, packing: Packing, publish: Terms) -> Result<Box<dyn Service>, ServiceError> {
+fn open(
+    name: &str,
+    packing: Packing,
+    publish: PublicationTerms,
+) -> Result<Box<dyn Service>, ServiceError> {
     let request = Request {
         device: &Device::InProcess,
         params: None,

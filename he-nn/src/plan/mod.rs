@@ -118,6 +118,14 @@ pub struct LogitError {
     pub six_sigma: f64,
 }
 
+impl LogitError {
+    /// Whether an error is one that the plan expects. What is no number is not.
+    #[must_use]
+    pub fn allows(&self, error: f64) -> bool {
+        error <= self.six_sigma
+    }
+}
+
 /// How values are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,6 +5,7 @@ use attacks::plain::Plain;
 use attacks::record::{Memory, Recorder, Scale, Verdict};
 use attacks::target::View;
 use attacks::{Context, synthetic};
+use he_nn::clear;
 
 use super::*;
 
@@ -36,7 +37,7 @@ fn what_an_attack_trains_answers_encrypted_as_in_the_clear() {
         let mut view = View::new(target, Grants::of(&[Access::Scores]));
         view.scores(&images).unwrap()
     };
-    let clear = scores(&mut Plain::new(
+    let plain = scores(&mut Plain::new(
         "bars",
         "bars",
         Activation::Polynomial,
@@ -48,8 +49,7 @@ fn what_an_attack_trains_answers_encrypted_as_in_the_clear() {
         let sees_weights = target.grants().contains(Access::Weights);
         assert_eq!(sees_weights, evaluation == Evaluation::Encrypted);
         let found = scores(target.as_mut());
-        let pairs = found.values().iter().zip(clear.values());
-        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let worst = clear::largest_error(found.values(), plain.values());
         // Encrypted it was, and right: an error there is, and a small one.
         assert!((1e-9..0.05).contains(&worst), "{evaluation:?}: {worst}");
     }
@@ -70,13 +70,12 @@ fn what_lies_beyond_the_ranges_is_answered_as_in_the_clear() {
         samples: &dark,
     };
     let in_the_clear = Differentiable::from_network(&network).unwrap();
-    let clear = in_the_clear.evaluate(&bright, 20).unwrap();
+    let plain = in_the_clear.evaluate(&bright, 20).unwrap();
     for evaluation in BOTH {
         let mut target = Deployer.deploy(made, evaluation).unwrap();
         let mut view = View::new(target.as_mut(), Grants::of(&[Access::Scores]));
         let found = view.scores(&bright).unwrap();
-        let pairs = found.values().iter().zip(clear.values());
-        let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let worst = clear::largest_error(found.values(), plain.values());
         assert!(worst < 0.05, "{evaluation:?}: {worst}");
     }
 }

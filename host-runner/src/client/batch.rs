@@ -9,7 +9,7 @@ use he_nn::plan::batch::BatchPlan;
 use zeroize::Zeroizing;
 
 use super::publication::{
-    Form, Handed, PublicationError, Published, Publisher, Terms, expected, is_within,
+    Form, Handed, PublicationError, PublicationTerms, Published, Publisher, expected, is_within,
 };
 use super::{ClientError, IN_MEMORY, Keys, values_of};
 use crate::engine::{batch, objects};
@@ -49,7 +49,7 @@ impl<'m> BatchClient<'m> {
     ///
     /// # Errors
     /// [`ClientError::Publication`], [`ClientError::Random`].
-    pub fn publish_by(&mut self, terms: Terms) -> Result<(), ClientError> {
+    pub fn publish_by(&mut self, terms: PublicationTerms) -> Result<(), ClientError> {
         self.publisher = Some(Publisher::new(terms, self.plan.params(), &self.keys)?);
         Ok(())
     }
@@ -218,7 +218,7 @@ impl<'m> BatchClient<'m> {
     /// What the evaluator needs before the first batch.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn switching_keys(&mut self) -> Result<Vec<u8>, ClientError> {
         self.keys.switching_keys(&batch::wanted_keys(&self.plan))
     }
@@ -246,7 +246,7 @@ impl<'m> BatchClient<'m> {
     ///
     /// # Errors
     /// [`ClientError::Count`] for more; [`ClientError::Sample`] for one of another
-    /// size; as [`Self::checked`]; [`ClientError::Sealing`].
+    /// size; as [`Self::checked`]; [`ClientError::Operation`].
     pub fn encrypt(&mut self, samples: &[Sample<'_>]) -> Result<Vec<u8>, ClientError> {
         let most = self.plan.samples();
         if samples.len() > most {
@@ -272,7 +272,7 @@ impl<'m> BatchClient<'m> {
     /// the checks of [`Self::encrypt`]: what an attacker's client does.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn encrypt_values(&mut self, rows: &[&[f64]]) -> Result<Vec<u8>, ClientError> {
         let (level, scale) = (self.plan.input_level(), self.plan.input_scale());
         let mut bytes = Vec::new();
@@ -290,7 +290,7 @@ impl<'m> BatchClient<'m> {
     /// batch and no other.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub(crate) fn masks(&mut self) -> Result<(Vec<u8>, Zeroizing<Vec<u32>>), ClientError> {
         let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
         let (params, outputs) = (self.plan.params(), self.plan.model().outputs());

@@ -43,7 +43,7 @@ pub(super) trait Uploads<E> {
 /// What both sides must agree on, what the result must be, and the conversation up
 /// to it.
 #[derive(Clone, Debug)]
-pub(super) struct Terms {
+pub(super) struct Agreement {
     pub params: &'static Params,
     /// Fingerprint of the plan or the program.
     pub plan: u32,
@@ -55,7 +55,7 @@ pub(super) struct Terms {
     pub tracing: bool,
 }
 
-impl Terms {
+impl Agreement {
     /// Has one inference carried out. `total` are the bytes that `progress` counts
     /// up to. The inference has no logits yet.
     pub(super) fn run<T: Transport, E: From<ClientError> + From<DeviceError>>(
@@ -64,7 +64,7 @@ impl Terms {
         total: u64,
         uploads: &mut impl Uploads<E>,
         progress: &mut dyn Progress,
-    ) -> Result<(Outcome, Inference), E> {
+    ) -> Result<(EncryptedResult, Inference), E> {
         let start = Instant::now();
         let before = link.traffic();
         let device = link.transport().name();
@@ -110,7 +110,7 @@ impl Terms {
             false => None,
         };
         let [c0, c1] = halves.words;
-        let outcome = Outcome {
+        let outcome = EncryptedResult {
             halves: (c0, c1),
             scale: f64::from_bits(done.scale_bits),
         };
@@ -320,7 +320,7 @@ impl Clock {
 }
 
 /// A result that is still encrypted.
-pub(super) struct Outcome {
+pub(super) struct EncryptedResult {
     pub(super) halves: (Vec<u32>, Vec<u32>),
     pub(super) scale: f64,
 }
@@ -339,7 +339,7 @@ struct ResultHalves {
 impl ResultHalves {
     fn take(
         &mut self,
-        terms: &Terms,
+        terms: &Agreement,
         part: u8,
         limb: u8,
         offset: u16,

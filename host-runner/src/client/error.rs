@@ -174,7 +174,7 @@ pub enum ClientError {
     Random(getrandom::Error),
     /// A step of making keys or ciphertexts failed.
     #[error("{what} failed: {source}")]
-    Sealing {
+    Operation {
         /// Which.
         what: &'static str,
         /// Why.
@@ -332,8 +332,8 @@ impl std::fmt::Display for Place {
 }
 
 /// Names the step that failed.
-pub(crate) fn sealing(what: &'static str) -> impl Fn(he_core::Error) -> ClientError {
-    move |source| ClientError::Sealing { what, source }
+pub(crate) fn failed(what: &'static str) -> impl Fn(he_core::Error) -> ClientError {
+    move |source| ClientError::Operation { what, source }
 }
 
 /// What an evaluator calls itself or its model, fit for one line on a

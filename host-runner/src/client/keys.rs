@@ -13,8 +13,8 @@ use he_nn::message::SEED_BYTES;
 use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use super::packed::{Sealed, pack};
-use super::{ClientError, IN_MEMORY, WRAPPED, sealing};
+use super::packed::{PackedCiphertext, pack};
+use super::{ClientError, IN_MEMORY, WRAPPED, failed};
 use crate::engine::object_bytes;
 
 /// A secret key and the randomness to use it with.
@@ -45,12 +45,12 @@ impl Keys {
     /// encrypts twice with the same randomness; a key that is kept is [`Self::derived`].
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn from_seed(params: &'static Params, seed: &[u8; 32]) -> Result<Self, ClientError> {
         let mut rng = ChaCha20Rng::from_seed(*seed);
         let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
         let key =
-            SecretKey::generate(params, storage, &mut rng).map_err(sealing("key generation"))?;
+            SecretKey::generate(params, storage, &mut rng).map_err(failed("key generation"))?;
         Ok(Self { params, key, rng })
     }
 
@@ -64,7 +64,7 @@ impl Keys {
         getrandom::fill(fresh.as_mut()).map_err(ClientError::Random)?;
         let storage = vec![0; SecretKey::<Vec<u32>>::words(params)];
         let key = SecretKey::generate(params, storage, &mut seed.key_rng())
-            .map_err(sealing("key generation"))?;
+            .map_err(failed("key generation"))?;
         let rng = seed.encryption_rng(&fresh);
         Ok(Self { params, key, rng })
     }
@@ -83,7 +83,7 @@ impl Keys {
     /// A switching key for a target, for every level up to one.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn switching_key(
         &mut self,
         target: SwitchTarget,
@@ -101,13 +101,13 @@ impl Keys {
             &mut errors,
             storage,
         )
-        .map_err(sealing("key generation"))
+        .map_err(failed("key generation"))
     }
 
     /// The evaluator's keys, one object after the other.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn switching_keys(
         &mut self,
         wanted: &[(SwitchTarget, usize)],
@@ -124,7 +124,7 @@ impl Keys {
     /// domain, and what undoes it when it is added: their negatives, limb by limb.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub(super) fn mask(
         &mut self,
         level: usize,
@@ -136,7 +136,7 @@ impl Keys {
         let mut mask = Zeroizing::new(vec![0; fresh.c0.len()]);
         let limbs = fresh.c0.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
         for (i, (c0, mask)) in limbs.enumerate() {
-            let modulus = params.prime(i).map_err(sealing("encryption"))?.modulus();
+            let modulus = params.prime(i).map_err(failed("encryption"))?.modulus();
             // By rejection, from the generator of secrets.
             let bits = modulus.bits();
             let mut uniform = || loop {
@@ -158,15 +158,15 @@ impl Keys {
     /// Takes a mask off, by adding what undoes it.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`] where there are more limbs than primes.
+    /// [`ClientError::Operation`] where there are more limbs than primes.
     pub(super) fn unmask(&self, c0: &mut [u32], mask: &[u32]) -> Result<(), ClientError> {
-        unmask(self.params, c0, mask).map_err(sealing("decryption"))
+        unmask(self.params, c0, mask).map_err(failed("decryption"))
     }
 
     /// Encrypts slots at a level and scale.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn encrypt(
         &mut self,
         re: &[f64],
@@ -179,11 +179,11 @@ impl Keys {
         let mut buffer = Zeroizing::new(vec![0.0f64; n]);
         let mut message = Zeroizing::new(vec![0i64; n]);
         encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
-            .map_err(sealing("encoding"))?;
+            .map_err(failed("encoding"))?;
         let mut c0 = vec![0; (level + 1) * n];
         let rng = &mut self.rng;
         let seed = rlwe::encrypt(params, &self.key, &mut message, level, rng, &mut c0)
-            .map_err(sealing("encryption"))?;
+            .map_err(failed("encryption"))?;
         Ok(Fresh {
             seed,
             scale: scale.to_bits(),
@@ -335,9 +335,9 @@ pub(super) fn write_key(
     let target = key.target();
     let start = bytes.len();
     let length = object_bytes(params, Object::SwitchingKey { target }, key.level())
-        .map_err(sealing("key generation"))?;
+        .map_err(failed("key generation"))?;
     bytes.resize(start + length, 0);
-    wire::write_switch_key(params, key, &mut bytes[start..]).map_err(sealing("key generation"))
+    wire::write_switch_key(params, key, &mut bytes[start..]).map_err(failed("key generation"))
 }
 
 /// A fresh ciphertext: the seed of its uniform half, and the other.
@@ -352,30 +352,30 @@ impl Fresh {
     /// Appends it as an object of [`he_core::wire`].
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn write(&self, params: &Params, bytes: &mut Vec<u8>) -> Result<(), ClientError> {
         let scale = f64::from_bits(self.scale);
         let level = self.c0.len() / params.n() - 1;
         let object = Object::SeededCiphertext { scale };
         let start = bytes.len();
-        let length = object_bytes(params, object, level).map_err(sealing("encryption"))?;
+        let length = object_bytes(params, object, level).map_err(failed("encryption"))?;
         bytes.resize(start + length, 0);
         wire::write_seeded(params, scale, &self.seed, &self.c0, &mut bytes[start..])
-            .map_err(sealing("encryption"))
+            .map_err(failed("encryption"))
     }
 
     /// Packed limb by limb, as it streams.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
-    pub fn packed(&self, params: &Params) -> Result<Sealed, ClientError> {
+    /// [`ClientError::Operation`].
+    pub fn packed(&self, params: &Params) -> Result<PackedCiphertext, ClientError> {
         let limbs = self.c0.chunks_exact(params.n()).enumerate();
         let limbs = limbs
             .map(|(i, limb)| pack(params, i, limb))
             .collect::<Result<_, _>>();
-        Ok(Sealed {
+        Ok(PackedCiphertext {
             seed: self.seed,
-            limbs: limbs.map_err(sealing("encryption"))?,
+            limbs: limbs.map_err(failed("encryption"))?,
         })
     }
 }

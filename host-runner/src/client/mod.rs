@@ -35,21 +35,21 @@ use zeroize::Zeroizing;
 pub use batch::BatchClient;
 pub(crate) use batch::{expected_of, range_of};
 pub use conversation::{PATIENCE, Trace};
+pub(crate) use error::failed;
 pub(crate) use error::printable;
-pub(crate) use error::sealing;
 pub use error::{ClientError, RefusalSentence};
 pub(crate) use keys::unmask;
 pub use keys::{Fresh, Keys};
-pub use packed::Sealed;
+pub use packed::PackedCiphertext;
 
 use crate::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
 use crate::engine::latency::wanted_keys;
 use crate::engine::object_bytes;
 use crate::receipts::{Receipt, Recorder};
-use conversation::{Outcome, Terms, Uploads};
+use conversation::{Agreement, EncryptedResult, Uploads};
 use packed::{PackedKey, chunk_of};
 use publication::{
-    Form, Handed, PublicationError, Published, Publisher, Terms as PublicationTerms, is_within,
+    Form, Handed, PublicationError, PublicationTerms, Published, Publisher, is_within,
 };
 
 /// What an evaluator in this process is called in sentences.
@@ -174,7 +174,7 @@ pub struct Client<'m> {
 /// What is made once and streamed with every sample.
 struct Streamed {
     keys: Vec<PackedKey>,
-    factors: Vec<Sealed>,
+    factors: Vec<PackedCiphertext>,
 }
 
 /// The ciphertexts of one sample, and what is taken off its result.
@@ -210,7 +210,7 @@ impl Encrypted {
     /// For an evaluator in memory: one object of [`he_core::wire`] after the other.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn bytes(&self, params: &Params) -> Result<Vec<u8>, ClientError> {
         let mut bytes = Vec::new();
         for fresh in &self.ciphertexts {
@@ -295,7 +295,7 @@ impl<'m> Client<'m> {
     /// be wrong is neither published nor counted.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size.
+    /// [`ClientError::Operation`]; [`ClientError::Sample`] for one of another size.
     pub fn publish(
         &mut self,
         request: &Encrypted,
@@ -320,7 +320,7 @@ impl<'m> Client<'m> {
     /// one that is refused matters the most ([`Self::take_receipt`]).
     ///
     /// # Errors
-    /// [`ClientError::Receipt`] where that cannot be kept; [`ClientError::Sealing`].
+    /// [`ClientError::Receipt`] where that cannot be kept; [`ClientError::Operation`].
     pub fn record(&mut self, request: &Encrypted, result: &[u8]) -> Result<(), ClientError> {
         // Taken out: keys and weights are the client's to give.
         let Some(mut recorder) = self.recorder.take() else {
@@ -418,7 +418,7 @@ impl<'m> Client<'m> {
     /// What an evaluator in memory needs before the first sample: its keys.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn switching_keys(&mut self) -> Result<Vec<u8>, ClientError> {
         let params = self.plan.params();
         let mut bytes = Vec::new();
@@ -443,7 +443,7 @@ impl<'m> Client<'m> {
     /// layer by layer. Nothing where weights are plain.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn weights(&mut self) -> Result<Vec<u8>, ClientError> {
         let params = self.plan.params();
         let mut places: Vec<(u8, Option<u16>)> = Vec::new();
@@ -511,7 +511,7 @@ impl<'m> Client<'m> {
     /// Encrypts a sample, if the key may be used and the plan has room for it.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`]; [`ClientError::Sample`] for one of another size, or
+    /// [`ClientError::Operation`]; [`ClientError::Sample`] for one of another size, or
     /// whose values would wrap around; [`ClientError::Spent`].
     pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Encrypted, ClientError> {
         let values = self.values_of(sample.into())?;
@@ -522,7 +522,7 @@ impl<'m> Client<'m> {
     /// checks of [`Self::encrypt`]: what an attacker's client does.
     ///
     /// # Errors
-    /// [`ClientError::Sealing`].
+    /// [`ClientError::Operation`].
     pub fn encrypt_values(&mut self, values: &[f64]) -> Result<Encrypted, ClientError> {
         let mut ciphertexts = Vec::new();
         for index in 0..self.plan.ciphertexts() {
@@ -664,10 +664,10 @@ impl<'m> Client<'m> {
     ///
     /// # Errors
     /// As [`Self::infer`], or what `seal` says.
-    pub fn infer_sealed<T: Transport, E: From<ClientError> + From<DeviceError>>(
+    pub fn infer_packed<T: Transport, E: From<ClientError> + From<DeviceError>>(
         &mut self,
         link: &mut Connection<T>,
-        mut seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        mut seal: impl FnMut(&mut Self, usize) -> Result<PackedCiphertext, E>,
         progress: &mut dyn Progress,
     ) -> Result<Inference, E> {
         if self.spent {
@@ -695,7 +695,7 @@ impl<'m> Client<'m> {
     fn converse<T: Transport, E: From<ClientError> + From<DeviceError>>(
         &mut self,
         link: &mut Connection<T>,
-        seal: impl FnMut(&mut Self, usize) -> Result<Sealed, E>,
+        seal: impl FnMut(&mut Self, usize) -> Result<PackedCiphertext, E>,
         progress: &mut dyn Progress,
     ) -> Result<(Halves, f64, Inference), E> {
         let streamed = match self.streamed.take() {
@@ -704,7 +704,7 @@ impl<'m> Client<'m> {
         };
         let payload = self.plan.payload();
         let total = (payload.inputs + payload.factors + payload.keys) as u64;
-        let terms = Terms {
+        let terms = Agreement {
             params: self.plan.params(),
             plan: self.program.fingerprint(),
             model_name: self.plan.model().name().to_owned(),
@@ -722,7 +722,7 @@ impl<'m> Client<'m> {
         };
         let answered = terms.run(link, total, &mut upload, progress);
         self.streamed = Some(streamed);
-        let (Outcome { halves, scale }, inference) = answered?;
+        let (EncryptedResult { halves, scale }, inference) = answered?;
         Ok((halves, scale, inference))
     }
 
@@ -767,7 +767,7 @@ fn unmasked(
     if let Some(mask) = &request.mask {
         keys.unmask(&mut c0, mask)?;
     }
-    Ciphertext::new(params, 0, scale, c0, c1).map_err(sealing("publication"))
+    Ciphertext::new(params, 0, scale, c0, c1).map_err(failed("publication"))
 }
 
 /// Which of its step's products a task forms; none for biases.
@@ -828,7 +828,7 @@ impl<F> UploadOfSample<'_, '_, F> {
 
 impl<'m, E, F> Uploads<E> for UploadOfSample<'_, 'm, F>
 where
-    F: FnMut(&mut Client<'m>, usize) -> Result<Sealed, E>,
+    F: FnMut(&mut Client<'m>, usize) -> Result<PackedCiphertext, E>,
 {
     fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E> {
         let Some(upload) = self.cursor.upload(&self.client.program) else {

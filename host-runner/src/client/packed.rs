@@ -1,6 +1,6 @@
 //! What streams to an evaluator, packed.
 
-use super::{ClientError, sealing};
+use super::{ClientError, failed};
 use he_core::Params;
 use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire;
@@ -29,7 +29,7 @@ impl PackedKey {
             let Some(KeyLimb { target, .. }) = at else {
                 break;
             };
-            let limb = pack(params, target, limb).map_err(sealing("key generation"))?;
+            let limb = pack(params, target, limb).map_err(failed("key generation"))?;
             packed.limbs.push(limb);
             at = at.and_then(|at| at.next(params, packed.level));
         }
@@ -44,7 +44,7 @@ impl PackedKey {
 
 /// A seeded ciphertext, packed limb by limb.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub struct PackedCiphertext {
     /// Seed of the uniform half.
     pub seed: [u8; SEED_BYTES],
     /// The limbs of `c0`.

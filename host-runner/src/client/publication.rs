@@ -14,6 +14,7 @@ use he_core::ckks::publish::{
     precision, publish_label, publish_values,
 };
 use he_core::ckks::{Ciphertext, Noise};
+use he_nn::clear;
 use he_nn::plan::LogitError;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -33,7 +34,7 @@ pub enum Form {
 
 /// What is published, and how often.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct PublicationTerms {
     /// What.
     pub form: Form,
     /// How often in all the life of the key, and how hidden.
@@ -132,10 +133,10 @@ impl From<PublishError<BudgetError>> for PublicationError {
 
 /// Counts and publishes, of one key.
 pub struct Publisher {
-    terms: Terms,
+    terms: PublicationTerms,
     noise_key: NoiseKey,
     id: KeyId,
-    ledger: KeyBudget,
+    budget: KeyBudget,
     renewed: bool,
 }
 
@@ -149,15 +150,19 @@ impl std::fmt::Debug for Publisher {
 
 impl Publisher {
     /// For keys that have published nothing yet.
-    pub(super) fn new(terms: Terms, params: &Params, keys: &Keys) -> Result<Self, ClientError> {
+    pub(super) fn new(
+        terms: PublicationTerms,
+        params: &Params,
+        keys: &Keys,
+    ) -> Result<Self, ClientError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
         let noise_key = NoiseKey::new(*seed);
         let id = noise_key.id(params, &keys.key);
         let id = id.map_err(PublicationError::Refused)?;
-        let ledger = KeyBudget::create(terms.budget.as_deref(), &id, terms.allowance);
+        let budget = KeyBudget::create(terms.budget.as_deref(), &id, terms.allowance);
         Ok(Self {
-            ledger: ledger.map_err(PublicationError::Budget)?,
+            budget: budget.map_err(PublicationError::Budget)?,
             terms,
             noise_key,
             id,
@@ -177,13 +182,13 @@ impl Publisher {
 
     /// Publications that are allowed, and those that have been counted.
     pub(super) const fn count(&self) -> (u32, u32) {
-        (self.terms.allowance.queries(), self.ledger.spent())
+        (self.terms.allowance.queries(), self.budget.spent())
     }
 
     /// Its key is about to be dropped: nothing more is published.
     pub(super) fn close(&mut self) {
         // Where that cannot be stored the key is gone all the same.
-        let _ = self.ledger.retire(&self.id);
+        let _ = self.budget.retire(&self.id);
         self.renewed = true;
     }
 
@@ -205,7 +210,7 @@ impl Publisher {
             params,
             &keys.key,
             &self.noise_key,
-            &mut self.ledger,
+            &mut self.budget,
             ct,
             place,
             candidates,
@@ -235,7 +240,7 @@ impl Publisher {
             params,
             &keys.key,
             &self.noise_key,
-            &mut self.ledger,
+            &mut self.budget,
             &HonestResult::stated(ct, evaluator),
             expected,
             &mut scratch,
@@ -246,10 +251,8 @@ impl Publisher {
 }
 
 /// Whether decrypted logits are those in the clear, as far as the plan says.
-pub(crate) fn is_within(decrypted: &[f64], clear: &[f64], error: LogitError) -> bool {
-    let mut pairs = decrypted.iter().zip(clear);
-    // What is no number is not within anything.
-    decrypted.len() == clear.len() && pairs.all(|(a, b)| (a - b).abs() <= error.six_sigma)
+pub(crate) fn is_within(decrypted: &[f64], plain: &[f64], error: LogitError) -> bool {
+    error.allows(clear::largest_error(decrypted, plain))
 }
 
 /// What the holder of the key knows of a result at a level and scale, from its plan.

@@ -17,12 +17,12 @@ use super::output::{self, Bar};
 use super::{
     Failure, ModelFile, SplitName, packings, parse_device, parse_params, samples_for, weight_modes,
 };
-use crate::client::publication::{Form, Terms};
+use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
 use crate::device::{Device, Opening};
 use crate::drive::{Retries, drive};
 use crate::interrupt;
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, RunTerms};
 use crate::receipts::{self, Recorder, Uploads};
 use crate::report::infer::{Entry, InferReport, Run};
 use crate::report::timeline::{Timeline, TracedImage};
@@ -142,7 +142,7 @@ fn forms() -> impl TypedValueParser<Value = Form> {
 
 impl Publication {
     /// For so many samples of a network with so many logits.
-    fn terms(&self, samples: u32, logits: u32) -> Result<Option<Terms>, Failure> {
+    fn terms(&self, samples: u32, logits: u32) -> Result<Option<PublicationTerms>, Failure> {
         let Some(form) = self.publish else {
             return Ok(None);
         };
@@ -152,7 +152,7 @@ impl Publication {
             Form::Values => logits * samples.div_ceil(SMALLEST_BATCH),
         };
         let queries = self.publications.unwrap_or(needed);
-        Ok(Some(Terms {
+        Ok(Some(PublicationTerms {
             form,
             allowance: Allowance::new(queries, self.statistical_bits)
                 .map_err(Failure::Allowance)?,
@@ -232,6 +232,7 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         available: all.len(),
     })?;
     output::check(arguments.json.as_deref())?;
+    output::check(arguments.receipts.as_deref())?;
     if let Some(path) = &arguments.trace {
         output::check(Some(path))?;
         output::check(Some(&path.with_extension("svg")))?;
@@ -323,14 +324,14 @@ fn terms(
     file: &ModelFile,
     all: &[(Sample<'_>, u8)],
     deployment: &Deployment,
-) -> ledger::Terms {
+) -> RunTerms {
     let device = match &arguments.device {
         Device::Tcp { .. } => "tcp".to_owned(),
         Device::Serial { .. } => "serial".to_owned(),
         in_process_or_emulated => in_process_or_emulated.to_string(),
     };
-    ledger::Terms {
-        ledger: ledger::Terms::VERSION,
+    RunTerms {
+        ledger: RunTerms::VERSION,
         model: file.name().to_owned(),
         model_sha256: ledger::digest(file.bytes()),
         data_sha256: ledger::digest_of(all),

@@ -476,11 +476,7 @@ impl Failure {
         match self {
             Self::Plan { .. } | Self::Unplanned { .. } => 2,
             Self::Evaluator(EvaluatorError::Plan(_)) => 2,
-            Self::Service(
-                ServiceError::Plan(_)
-                | ServiceError::Unserved { .. }
-                | ServiceError::Publication(_),
-            ) => 2,
+            Self::Service(error) if error.is_of_plan() => 2,
             _ => 1,
         }
     }

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::infer::log_sink;
 use super::output::{self, Bar};
 use super::{Failure, ModelFile, parse_device};
-use crate::client::{Client, ClientError, Keys, sealing};
+use crate::client::{Client, ClientError, Keys, failed};
 use crate::device::emulator::Emulator;
 use crate::device::opening::emulated;
 use crate::device::serial::Serial;
@@ -202,7 +202,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
     let measurement = line.encrypt(level, scale)?;
     let wall_seconds = start.elapsed().as_secs_f64();
     let after = line.link().traffic();
-    let key = sensor::first_key(*entropy).map_err(sealing("key generation"))?;
+    let key = sensor::first_key(*entropy).map_err(failed("key generation"))?;
     let max_error = line.error_of(&measurement, &key, &values)?;
 
     let mut classified = None;
@@ -232,18 +232,17 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
             line.measure(0, &slots)?;
             Ok::<_, Failure>(line.encrypt(level, scale)?.sealed)
         };
-        let inference = client.infer_sealed(&mut link, seal, &mut bar)?;
+        let inference = client.infer_packed(&mut link, seal, &mut bar)?;
         bar.finish();
         let plain = clear::logits(&model, image).map_err(|source| Failure::Model {
             name: file.name().to_owned(),
             source,
         })?;
-        let errors = inference.logits.iter().zip(&plain);
         classified = Some(ClassifyReport {
             label,
             predicted: inference.label(),
             plain_predicted: clear::class(&plain),
-            max_logit_error: errors.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
+            max_logit_error: clear::largest_error(&inference.logits, &plain),
             ciphertexts,
         });
     }

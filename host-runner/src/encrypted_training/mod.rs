@@ -142,7 +142,7 @@ impl From<EngineError> for Error {
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Sealing { source, .. } | ClientError::Result { source, .. } => {
+            ClientError::Operation { source, .. } | ClientError::Result { source, .. } => {
                 Self::Library(source)
             }
             ClientError::Wrapped { percent, .. } => Self::Wrapped {

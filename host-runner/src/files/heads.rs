@@ -215,7 +215,7 @@ pub(crate) fn write(
     body: &[u8],
 ) -> Result<u64, FileError> {
     check_writable(path)?;
-    stored(path, kind, head, body, |folder| {
+    stored(path, kind, head, body, Place::Any, |folder| {
         let mut builder = tempfile::Builder::new();
         // As other new files have them.
         #[cfg(unix)]
@@ -234,7 +234,9 @@ pub(crate) fn write_new(
     if path.symlink_metadata().is_ok() {
         return Err(Problem::Exists.at(path));
     }
-    write_again(path, kind, head, body)
+    stored(path, kind, head, body, Place::Empty, |folder| {
+        tempfile::Builder::new().tempfile_in(folder)
+    })
 }
 
 /// The same of a file that is its owner's alone, in the place of what is there.
@@ -244,9 +246,17 @@ pub(crate) fn write_again(
     head: &impl Serialize,
     body: &[u8],
 ) -> Result<u64, FileError> {
-    stored(path, kind, head, body, |folder| {
+    stored(path, kind, head, body, Place::Any, |folder| {
         tempfile::Builder::new().tempfile_in(folder)
     })
+}
+
+/// What may be where a file is put.
+enum Place {
+    /// Nothing, whoever comes in between.
+    Empty,
+    /// A file that is replaced.
+    Any,
 }
 
 fn stored(
@@ -254,6 +264,7 @@ fn stored(
     kind: Kind,
     head: &impl Serialize,
     body: &[u8],
+    place: Place,
     made_in: impl FnOnce(&Path) -> io::Result<NamedTempFile>,
 ) -> Result<u64, FileError> {
     let stored = || {
@@ -265,7 +276,10 @@ fn stored(
         let mut file = made_in(folder)?;
         file.write_all(&bytes)?;
         file.as_file().sync_all()?;
-        file.persist(path)?;
+        match place {
+            Place::Empty => file.persist_noclobber(path)?,
+            Place::Any => file.persist(path)?,
+        };
         #[cfg(unix)]
         File::open(folder)?.sync_all()?;
         Ok(bytes.len() as u64)

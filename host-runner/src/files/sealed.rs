@@ -462,7 +462,7 @@ fn secret(params: &'static Params, seed: &KeySeed) -> he_core::Result<SecretKey<
 /// The name of the key of a seed.
 fn id_of(params: &'static Params, seed: &[u8; 32]) -> Result<KeyId, ClientError> {
     let seed = KeySeed::new(*seed);
-    let failed = crate::client::sealing("key generation");
+    let failed = crate::client::failed("key generation");
     let key = secret(params, &seed).map_err(&failed)?;
     NoiseKey::new(*seed.noise_key())
         .id(params, &key)

@@ -659,14 +659,16 @@ fn accepted(
     planned: &Planned<'_>,
     unit: &Answer,
 ) -> Result<Vec<Vec<f64>>, Unaccepted> {
-    let allowed = planned.logit_error().six_sigma;
+    let allowed = planned.logit_error();
     let logits = sender.decrypt(&unit.objects, &unit.masks, unit.noted.len())?;
     let errors = logits.iter().zip(&unit.noted);
     let errors = errors.map(|(found, noted)| largest_error(found, &noted.logits));
     match largest(errors) {
-        // What is no number is not.
-        error if error <= allowed => Ok(logits),
-        error => Err(Unaccepted::BeyondPlan { error, allowed }),
+        error if allowed.allows(error) => Ok(logits),
+        error => Err(Unaccepted::BeyondPlan {
+            error,
+            allowed: allowed.six_sigma,
+        }),
     }
 }
 

@@ -15,7 +15,7 @@ use he_nn::plan::{Packing, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::trace::Span;
 use host_runner::budget::FileBudget;
-use host_runner::client::{Client, ClientError, Encrypted, Keys, Sealed, Trace};
+use host_runner::client::{Client, ClientError, Encrypted, Keys, PackedCiphertext, Trace};
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::engine::Engine;
 use host_runner::files::{self, Cost, Passphrase, Planned, SealedKey};
@@ -62,13 +62,13 @@ impl Transport for Said {
 
 /// The client against any evaluator: a changed recording of a good one.
 pub(crate) fn client(script: &[u8]) {
-    static CLIENT: LazyLock<Mutex<(Client<'static>, Sealed)>> = LazyLock::new(|| {
+    static CLIENT: LazyLock<Mutex<(Client<'static>, PackedCiphertext)>> = LazyLock::new(|| {
         let plan = &PLAIN.plan;
         let params = plan.params();
         let limbs = (0..=plan.input_level())
             .filter_map(|i| params.prime(i).ok())
             .map(|prime| vec![0; packed_len(params.n(), prime.modulus().bits())]);
-        let sealed = Sealed {
+        let sealed = PackedCiphertext {
             seed: [9; SEED_BYTES],
             limbs: limbs.collect(),
         };
@@ -85,7 +85,7 @@ pub(crate) fn client(script: &[u8]) {
     let (client, sealed) = &mut *guard;
     let mut link = Connection::new(Said { bytes, at: 0 });
     let seal = |_: &mut Client<'_>, _| Ok::<_, ClientError>(sealed.clone());
-    match client.infer_sealed(&mut link, seal, &mut ()) {
+    match client.infer_packed(&mut link, seal, &mut ()) {
         Ok(inference) => assert!(inference.logits.iter().all(|x| x.is_finite())),
         Err(error) => {
             assert_one_sentence("an evaluator's lie", &error);
