@@ -14,6 +14,13 @@
 //! delivered as it was encoded or reported as a [`LinkError`], once per
 //! delimiter. The CRC is against accidents, not against an adversary; the
 //! messages hold nothing that needs protection from one.
+//!
+//! Why not postcard-rpc (0.12): it has the same encoding and framing, but its server is
+//! async throughout, while an evaluator does one thing and wants a plain loop whose
+//! stack can be measured. Its host client needs tokio. It pairs one response with one
+//! request, so a credit window would stand beside it. Its frames carry no checksum, so a
+//! flipped bit in a ciphertext would go unnoticed, and its accumulator restarts in the
+//! middle of an overlong frame instead of at the next delimiter.
 #![cfg_attr(
     not(test),
     deny(

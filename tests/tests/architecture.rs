@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 17] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "README.md",
@@ -12,12 +12,14 @@ const DOCUMENTS: [&str; 15] = [
     "docs/boards.md",
     "docs/figures.md",
     "docs/files.md",
+    "docs/libraries.md",
     "docs/networks.md",
     "docs/training.md",
     "firmware/README.md",
     "he-core/PRECISION.md",
     "he-core/WIRE.md",
     "he-nn/assets/README.md",
+    "tests/README.md",
     "tests/golden/README.md",
     "tests/peers/README.md",
 ];
@@ -99,7 +101,7 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn every_document_is_looked_at() {
-    for directory in [".", "docs", "firmware", "he-core", "he-nn/assets"] {
+    for directory in [".", "docs", "firmware", "he-core", "he-nn/assets", "tests"] {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             if name.ends_with(".md") {
