@@ -7,9 +7,8 @@
 //! client keeps at most [`Card::window`] chunks unacknowledged: that is the
 //! whole flow control, and it makes the receive buffer of a device a constant.
 
+use he_core::probe::Work;
 use serde::{Deserialize, Serialize};
-
-use crate::trace::Span;
 
 /// Version of the messages and of the framing; both sides must agree exactly.
 pub const PROTOCOL_VERSION: u16 = 6;
@@ -24,8 +23,9 @@ pub const MAX_CHUNK_BYTES: usize = CHUNK_COEFFS * 30 / 8;
 /// Bytes of a seed for the uniform half of a ciphertext or key.
 pub const SEED_BYTES: usize = 32;
 
-/// Stages whose time an evaluator reports: one per step of its plan.
-pub const MAX_STAGES: usize = crate::plan::MAX_STEPS;
+/// Stages whose time an evaluator reports: one per step of its plan, of which there is at
+/// most one per layer.
+pub const MAX_STAGES: usize = crate::model::MAX_LAYERS;
 
 /// One item of the upload schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,4 +287,107 @@ pub enum Reply<'a> {
     Refused(Refusal),
     /// The evaluator failed and restarts.
     Fault(Fault<'a>),
+}
+
+/// What an evaluator can be doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SpanKind {
+    /// Waiting for bytes.
+    Wait,
+    /// Bytes to frames to requests.
+    Receive,
+    /// Unpacking coefficients, and checking that they are the ones expected.
+    Decode,
+    /// Expanding the uniform half from its seed.
+    Expand,
+    /// Encoding weights and biases, transforms apart.
+    Encode,
+    /// Number-theoretic transforms.
+    Ntt,
+    /// Products with weights, squares, and their sums.
+    MultiplyAccumulate,
+    /// Preparing digits of the polynomial that is switched, transforms apart.
+    Digit,
+    /// Products of a digit and a part of a switching key.
+    KeyProduct,
+    /// Division by the special prime after key switching, transforms apart.
+    ModDown,
+    /// Division by the last prime of the modulus, transforms apart.
+    Rescale,
+    /// Packing and sending replies.
+    Send,
+}
+
+impl SpanKind {
+    /// All kinds, in the order that an item passes through them.
+    pub const ALL: [Self; 12] = [
+        Self::Wait,
+        Self::Receive,
+        Self::Decode,
+        Self::Expand,
+        Self::Encode,
+        Self::Ntt,
+        Self::MultiplyAccumulate,
+        Self::Digit,
+        Self::KeyProduct,
+        Self::ModDown,
+        Self::Rescale,
+        Self::Send,
+    ];
+
+    /// Whether it is part of the link, and so of no stage's time.
+    #[must_use]
+    pub const fn is_link(self) -> bool {
+        matches!(self, Self::Wait | Self::Receive | Self::Send)
+    }
+}
+
+impl From<Work> for SpanKind {
+    fn from(work: Work) -> Self {
+        match work {
+            Work::Encode => Self::Encode,
+            Work::Ntt => Self::Ntt,
+            Work::Multiply => Self::MultiplyAccumulate,
+            Work::Digit => Self::Digit,
+            Work::KeyProduct => Self::KeyProduct,
+            Work::ModDown => Self::ModDown,
+            Work::Rescale => Self::Rescale,
+        }
+    }
+}
+
+/// What work is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// One limb of an item of the schedule; its seed, too, is for the first.
+    Item(Item),
+    /// Work of a step that needs no upload; that of the last includes sending the
+    /// result.
+    Step(u8),
+}
+
+/// One kind of work for one place. Times are in the unit of the evaluator's
+/// card, from the begin of the inference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// What was done.
+    pub kind: SpanKind,
+    /// What it was done for.
+    pub place: Place,
+    /// How often it was begun; [`u8::MAX`] stands for any larger number too.
+    pub count: u8,
+    /// When it was first begun, below 2^48.
+    pub start: u64,
+    /// From there to its last end, at most `u32::MAX`.
+    pub length: u32,
+    /// Of that, the time that this kind of work had.
+    pub busy: u32,
+}
+
+impl Span {
+    /// When it last ended.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.start.saturating_add(self.length as u64)
+    }
 }

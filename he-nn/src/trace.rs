@@ -20,114 +20,10 @@
 
 use core::ops::AddAssign;
 
-use he_core::probe::Work;
 use heapless::HistoryBuf;
-use serde::{Deserialize, Serialize};
 
-use crate::message::Item;
-
-/// What an evaluator can be doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum SpanKind {
-    /// Waiting for bytes.
-    Wait,
-    /// Bytes to frames to requests.
-    Receive,
-    /// Unpacking coefficients, and checking that they are the ones expected.
-    Decode,
-    /// Expanding the uniform half from its seed.
-    Expand,
-    /// Encoding weights and biases, transforms apart.
-    Encode,
-    /// Number-theoretic transforms.
-    Ntt,
-    /// Products with weights, squares, and their sums.
-    MultiplyAccumulate,
-    /// Preparing digits of the polynomial that is switched, transforms apart.
-    Digit,
-    /// Products of a digit and a part of a switching key.
-    KeyProduct,
-    /// Division by the special prime after key switching, transforms apart.
-    ModDown,
-    /// Division by the last prime of the modulus, transforms apart.
-    Rescale,
-    /// Packing and sending replies.
-    Send,
-}
-
-impl SpanKind {
-    /// All kinds, in the order that an item passes through them.
-    pub const ALL: [Self; 12] = [
-        Self::Wait,
-        Self::Receive,
-        Self::Decode,
-        Self::Expand,
-        Self::Encode,
-        Self::Ntt,
-        Self::MultiplyAccumulate,
-        Self::Digit,
-        Self::KeyProduct,
-        Self::ModDown,
-        Self::Rescale,
-        Self::Send,
-    ];
-
-    /// Whether it is part of the link, and so of no stage's time.
-    #[must_use]
-    pub const fn is_link(self) -> bool {
-        matches!(self, Self::Wait | Self::Receive | Self::Send)
-    }
-}
-
-impl From<Work> for SpanKind {
-    fn from(work: Work) -> Self {
-        match work {
-            Work::Encode => Self::Encode,
-            Work::Ntt => Self::Ntt,
-            Work::Multiply => Self::MultiplyAccumulate,
-            Work::Digit => Self::Digit,
-            Work::KeyProduct => Self::KeyProduct,
-            Work::ModDown => Self::ModDown,
-            Work::Rescale => Self::Rescale,
-        }
-    }
-}
-
-/// What work is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
-    /// One limb of an item of the schedule; its seed, too, is for the first.
-    Item(Item),
-    /// Work of a step that needs no upload; that of the last includes sending the
-    /// result.
-    Step(u8),
-}
-
-/// One kind of work for one place. Times are in the unit of the evaluator's
-/// card, from the begin of the inference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
-    /// What was done.
-    pub kind: SpanKind,
-    /// What it was done for.
-    pub place: Place,
-    /// How often it was begun; [`u8::MAX`] stands for any larger number too.
-    pub count: u8,
-    /// When it was first begun, below 2^48.
-    pub start: u64,
-    /// From there to its last end, at most `u32::MAX`.
-    pub length: u32,
-    /// Of that, the time that this kind of work had.
-    pub busy: u32,
-}
-
-impl Span {
-    /// When it last ended.
-    #[must_use]
-    pub const fn end(&self) -> u64 {
-        self.start.saturating_add(self.length as u64)
-    }
-}
+// They travel, so they stand among the messages.
+pub use crate::message::{Place, Span, SpanKind};
 
 /// Is told by a session what it does. Times are readings of one clock that
 /// never goes back.
@@ -447,6 +343,7 @@ impl<const N: usize> Tracer for Ring<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Item;
 
     const ITEM: Place = Place::Item(Item::Input {
         ciphertext: 1,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`service`] | one trait over everything that classifies samples |
 //! | [`drive`] | samples through a service, tried again after faults |
+//! | [`run`] | a run of samples: what is due, kept and reported |
 //! | [`ledger`] | what is finished of a run, on disk |
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`client`] | the side of the key |
@@ -17,6 +18,7 @@
 //! | [`files`] | keys, requests and results in files; what the steps over them do |
 //! | [`held`] | a file that one process holds, and replaces as a whole |
 //! | [`receipts`] | digests of answers, by which others evaluate again |
+//! | [`image`] | sizes of a board's image |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`commands`] | the command line |
@@ -39,5 +41,6 @@ pub mod ledger;
 pub mod planning;
 pub mod receipts;
 pub mod report;
+pub mod run;
 pub mod sensor;
 pub mod service;

@@ -5,13 +5,13 @@ use he_nn::bundled;
 use he_nn::data::SIDE;
 use he_nn::plan::{Target, WeightMode};
 
-use super::infer::{self, Work};
 use super::output::{self, Bar};
 use super::{Failure, ModelFile};
 use crate::planning;
 use crate::report::infer::ImageReport;
 use crate::report::text::{self, bytes};
 use crate::report::timeline::Timeline;
+use crate::run::{self, Work};
 use crate::service::InMemory;
 
 /// Digits side by side.
@@ -30,12 +30,13 @@ pub fn run() -> Result<(), Failure> {
     let plan = plan.map_err(|source| file.failed()(source.into()))?;
     let mut service = InMemory::new(plan).map_err(file.failed())?;
     let samples: Vec<_> = digits.samples().collect();
-    let report = infer::classify(
+    let report = run::classify(
         &mut service,
-        Work::of(&file, &samples, "inproc"),
+        Work::of(model, file.name(), &samples, "inproc"),
         &mut Bar::default(),
         &mut Timeline::default(),
-    )?;
+    )
+    .map_err(file.failed_in_run())?;
 
     let mut out = String::from(
         "Each digit was encrypted; the evaluator saw ciphertexts only and returned one.\n\n",

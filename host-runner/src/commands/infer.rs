@@ -1,17 +1,14 @@
 //! `he-edge infer`: remote encrypted inference.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use cpu_time::ProcessTime;
 use he_core::Params;
 use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
 use he_nn::model::Sample;
 use he_nn::plan::{Packing, WeightMode};
-use he_nn::progress::Progress;
 
 use super::output::{self, Bar};
 use super::{
@@ -20,13 +17,14 @@ use super::{
 use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
 use crate::device::{Device, Opening};
-use crate::drive::{Retries, drive};
+use crate::drive::Retries;
 use crate::interrupt;
 use crate::ledger::{self, Ledger, RunTerms};
 use crate::receipts::{self, Recorder, Uploads};
-use crate::report::infer::{Entry, InferReport, Run};
-use crate::report::timeline::{Timeline, TracedImage};
-use crate::service::{self, Deployment, Limits, Service};
+use crate::report::infer::InferReport;
+use crate::report::timeline::Timeline;
+use crate::run::{self, Work};
+use crate::service::{self, Deployment, Limits};
 
 /// Samples of the smallest batch that is planned, N = 4096.
 const SMALLEST_BATCH: u32 = 2048;
@@ -269,7 +267,8 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     };
     let mut service = service::open(model, request).map_err(file.failed())?;
     let mut work = Work {
-        file: &file,
+        model,
+        name: file.name(),
         offset,
         samples: chosen,
         device: arguments.device.to_string(),
@@ -284,7 +283,8 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         work.finished = finished;
     }
     let mut timeline = Timeline::default();
-    let (report, ended) = carry_out(&mut *service, work, &mut bar, &mut timeline)?;
+    let (report, ended) = run::carry_out(&mut *service, work, &mut bar, &mut timeline);
+    let ended = ended.map_err(file.failed_in_run());
     if report.images.is_empty() {
         return ended;
     }
@@ -373,133 +373,6 @@ fn verdict(report: &InferReport) -> Result<(), Failure> {
             of: report.images.len(),
         }),
     }
-}
-
-/// What is to be classified, and how.
-pub(super) struct Work<'a> {
-    /// The model.
-    pub(super) file: &'a ModelFile,
-    /// Index of the first sample.
-    pub(super) offset: usize,
-    /// The samples, with their labels.
-    pub(super) samples: &'a [(Sample<'a>, u8)],
-    /// What the report calls the device.
-    pub(super) device: String,
-    /// What is done about faults.
-    pub(super) retries: Retries,
-    /// Where finished images are kept.
-    pub(super) ledger: Option<Ledger>,
-    /// Images that an earlier run finished, of any range.
-    pub(super) finished: Vec<Entry>,
-}
-
-impl<'a> Work<'a> {
-    /// Samples from the first, without a ledger.
-    pub(super) fn of(file: &'a ModelFile, samples: &'a [(Sample<'a>, u8)], device: &str) -> Self {
-        Self {
-            file,
-            offset: 0,
-            samples,
-            device: device.to_owned(),
-            retries: Retries::default(),
-            ledger: None,
-            finished: Vec::new(),
-        }
-    }
-}
-
-/// Has samples classified and reports on it.
-///
-/// # Errors
-/// [`Failure`] of the first that fails.
-pub(super) fn classify(
-    service: &mut dyn Service,
-    work: Work<'_>,
-    bar: &mut dyn Progress,
-    timeline: &mut Timeline,
-) -> Result<InferReport, Failure> {
-    let (report, ended) = carry_out(service, work, bar, timeline)?;
-    ended.map(|()| report)
-}
-
-/// Has samples classified and reports on those that were, and on what ended the run.
-///
-/// # Errors
-/// [`Failure`] where nothing can begin.
-fn carry_out(
-    service: &mut dyn Service,
-    work: Work<'_>,
-    bar: &mut dyn Progress,
-    timeline: &mut Timeline,
-) -> Result<(InferReport, Result<(), Failure>), Failure> {
-    let Work {
-        file,
-        offset,
-        samples,
-        device,
-        retries,
-        mut ledger,
-        finished,
-    } = work;
-    let model = file.parse()?;
-    let deployment = service.deployment().clone();
-    timeline.of(&deployment);
-    let mut run = Run::new(&deployment);
-    let mut due: BTreeMap<usize, (Sample<'_>, u8)> =
-        (offset..).zip(samples.iter().copied()).collect();
-    // What an earlier run took counts, too.
-    let mut before = Duration::ZERO;
-    for entry in finished {
-        if due.remove(&entry.index).is_some() {
-            if let Ok((classified, _)) = &entry.answer {
-                before += Duration::try_from_secs_f64(classified.seconds).unwrap_or_default();
-            }
-            run.add(entry);
-        }
-    }
-    let start = Instant::now();
-    let alone: Vec<Sample<'_>> = due.values().map(|&(sample, _)| sample).collect();
-    let due: Vec<_> = due.into_iter().collect();
-    let ended = drive(service, &alone, retries, bar, |at, answer, tried| {
-        let Some(&(index, (sample, label))) = due.get(at) else {
-            return Ok(());
-        };
-        let entry = Entry::of(&model, (index, sample, label), &answer, tried);
-        let entry = entry.map_err(|source| Failure::Model {
-            name: file.name().to_owned(),
-            source,
-        })?;
-        if let Some(ledger) = &mut ledger {
-            ledger.append(&entry)?;
-        }
-        run.add(entry);
-        if let Ok(inference) = answer
-            && let Some(trace) = inference.trace
-        {
-            timeline.board.clone_from(&inference.board);
-            timeline.unit = inference.unit;
-            timeline.images.push(TracedImage { index, trace });
-        }
-        Ok(())
-    });
-    bar.finish();
-    let ended = match ledger {
-        Some(mut ledger) => ended.and(ledger.sync().map_err(Failure::from)),
-        None => ended,
-    };
-    let ended = ended.map_err(|failure| match failure {
-        Failure::Service(error) => file.failed()(error),
-        other => other,
-    });
-    let cpu = ProcessTime::now().as_duration();
-    let report = run.report(
-        samples.len(),
-        device,
-        file.name().to_owned(),
-        (before + start.elapsed(), cpu),
-        service.publications(),
-    );
-    Ok((report, ended))
 }
 
 /// Writes a timeline and its picture.

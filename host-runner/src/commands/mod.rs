@@ -41,6 +41,7 @@ use crate::files::{
     FileError, Passphrase, PassphraseError, SealedError, SealedKey, StepError, check_output,
 };
 use crate::planning;
+use crate::run::RunError;
 use crate::sensor::SensorError;
 use crate::service::ServiceError;
 
@@ -598,6 +599,19 @@ impl ModelFile {
                 source,
             },
             other => Failure::Service(other),
+        }
+    }
+
+    /// Names the model where a run of it ended early.
+    pub(crate) fn failed_in_run(&self) -> impl Fn(RunError) -> Failure {
+        let (service, name) = (self.failed(), self.name.clone());
+        move |error| match error {
+            RunError::Service(error) => service(error),
+            RunError::Ledger(error) => Failure::Ledger(error),
+            RunError::Model(source) => Failure::Model {
+                name: name.clone(),
+                source,
+            },
         }
     }
 }

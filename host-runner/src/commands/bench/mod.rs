@@ -13,7 +13,7 @@ use serde::Serialize;
 use he_nn::plan::{Packing, WeightMode};
 use he_nn::{boards, bundled};
 
-use super::infer::{self, Work};
+use super::infer;
 use super::output::{self, Bar};
 use super::sense::{SenseArguments, SenseReport, sense};
 use super::{Failure, ModelFile, parse_device};
@@ -23,6 +23,7 @@ use crate::image::{Image, Sizes};
 use crate::report::infer::InferReport;
 use crate::report::text::{self, grouped};
 use crate::report::timeline::Timeline;
+use crate::run::{self, Work};
 use crate::service;
 
 /// Arguments of `bench`.
@@ -225,13 +226,15 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
             progress: &mut bar,
         },
     };
-    let mut service = service::open(file.parse()?, request).map_err(file.failed())?;
-    infer::classify(
+    let model = file.parse()?;
+    let mut service = service::open(model, request).map_err(file.failed())?;
+    run::classify(
         &mut *service,
-        Work::of(&file, &samples, device),
+        Work::of(model, file.name(), &samples, device),
         &mut bar,
         &mut Timeline::default(),
     )
+    .map_err(file.failed_in_run())
 }
 
 /// One encryption by the sensor on the board.

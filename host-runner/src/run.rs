@@ -1,0 +1,156 @@
+//! A run of samples through a service: what an earlier run finished is left out, what is
+//! finished is kept, and the report is of both.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cpu_time::ProcessTime;
+use he_nn::model::{Model, ModelError, Sample};
+use he_nn::progress::Progress;
+
+use crate::drive::{Retries, drive};
+use crate::ledger::{Ledger, LedgerError};
+use crate::report::infer::{Entry, InferReport, Run};
+use crate::report::timeline::{Timeline, TracedImage};
+use crate::service::{Service, ServiceError};
+
+/// What is to be classified, and how.
+#[derive(Debug)]
+pub struct Work<'a> {
+    /// The model, for the results in the clear.
+    pub model: Model<'a>,
+    /// What the report calls the model.
+    pub name: &'a str,
+    /// Index of the first sample.
+    pub offset: usize,
+    /// The samples, with their labels.
+    pub samples: &'a [(Sample<'a>, u8)],
+    /// What the report calls the device.
+    pub device: String,
+    /// What is done about faults.
+    pub retries: Retries,
+    /// Where finished images are kept.
+    pub ledger: Option<Ledger>,
+    /// Images that an earlier run finished, of any range.
+    pub finished: Vec<Entry>,
+}
+
+impl<'a> Work<'a> {
+    /// Samples from the first, without a ledger.
+    #[must_use]
+    pub fn of(
+        model: Model<'a>,
+        name: &'a str,
+        samples: &'a [(Sample<'a>, u8)],
+        device: &str,
+    ) -> Self {
+        Self {
+            model,
+            name,
+            offset: 0,
+            samples,
+            device: device.to_owned(),
+            retries: Retries::default(),
+            ledger: None,
+            finished: Vec::new(),
+        }
+    }
+}
+
+/// What ended a run before its last sample.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The service failed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// What is finished cannot be kept.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A sample does not fit the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Has samples classified and reports on it.
+///
+/// # Errors
+/// [`RunError`] of the first that fails.
+pub fn classify(
+    service: &mut dyn Service,
+    work: Work<'_>,
+    progress: &mut dyn Progress,
+    timeline: &mut Timeline,
+) -> Result<InferReport, RunError> {
+    let (report, ended) = carry_out(service, work, progress, timeline);
+    ended.map(|()| report)
+}
+
+/// Has samples classified and reports on those that were, and on what ended the run. Traces
+/// are added to `timeline`.
+pub fn carry_out(
+    service: &mut dyn Service,
+    work: Work<'_>,
+    progress: &mut dyn Progress,
+    timeline: &mut Timeline,
+) -> (InferReport, Result<(), RunError>) {
+    let Work {
+        model,
+        name,
+        offset,
+        samples,
+        device,
+        retries,
+        mut ledger,
+        finished,
+    } = work;
+    let deployment = service.deployment().clone();
+    timeline.of(&deployment);
+    let mut run = Run::new(&deployment);
+    let mut due: BTreeMap<usize, (Sample<'_>, u8)> =
+        (offset..).zip(samples.iter().copied()).collect();
+    // What an earlier run took counts, too.
+    let mut before = Duration::ZERO;
+    for entry in finished {
+        if due.remove(&entry.index).is_some() {
+            if let Ok((classified, _)) = &entry.answer {
+                before += Duration::try_from_secs_f64(classified.seconds).unwrap_or_default();
+            }
+            run.add(entry);
+        }
+    }
+    let start = Instant::now();
+    let alone: Vec<Sample<'_>> = due.values().map(|&(sample, _)| sample).collect();
+    let due: Vec<_> = due.into_iter().collect();
+    let ended = drive(service, &alone, retries, progress, |at, answer, tried| {
+        let Some(&(index, (sample, label))) = due.get(at) else {
+            return Ok(());
+        };
+        let entry = Entry::of(&model, (index, sample, label), &answer, tried)?;
+        if let Some(ledger) = &mut ledger {
+            ledger.append(&entry)?;
+        }
+        run.add(entry);
+        if let Ok(inference) = answer
+            && let Some(trace) = inference.trace
+        {
+            timeline.board.clone_from(&inference.board);
+            timeline.unit = inference.unit;
+            timeline.images.push(TracedImage { index, trace });
+        }
+        Ok::<_, RunError>(())
+    });
+    progress.finish();
+    let ended = match ledger {
+        Some(mut ledger) => ended.and(ledger.sync().map_err(RunError::from)),
+        None => ended,
+    };
+    let cpu = ProcessTime::now().as_duration();
+    let report = run.report(
+        samples.len(),
+        device,
+        name.to_owned(),
+        (before + start.elapsed(), cpu),
+        service.publications(),
+    );
+    (report, ended)
+}
