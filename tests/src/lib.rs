@@ -25,6 +25,8 @@ pub mod faults;
 pub mod golden;
 pub mod mangler;
 pub mod networks;
+#[cfg(unix)]
+pub mod serial;
 pub mod suite;
 pub mod twin;
 

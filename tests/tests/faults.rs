@@ -167,47 +167,11 @@ fn no_fault_of_a_link_costs_a_result() {
 /// A board at the end of a serial line: the evaluator behind a pseudo terminal.
 #[cfg(unix)]
 mod serial {
-    use std::io::{ErrorKind, Read, Write};
-
+    use he_edge_tests::serial::Port;
     use host_runner::device::serial::Serial;
     use serialport::{SerialPort, TTYPort};
 
     use super::*;
-
-    /// The board's end.
-    struct Port(TTYPort);
-
-    impl Port {
-        fn failed(&self, source: std::io::Error) -> DeviceError {
-            DeviceError::Transfer {
-                device: self.name(),
-                source,
-            }
-        }
-    }
-
-    impl Transport for Port {
-        fn send(&mut self, bytes: &[u8]) -> Result<(), DeviceError> {
-            self.0.write_all(bytes).map_err(|error| self.failed(error))
-        }
-
-        fn receive(
-            &mut self,
-            buffer: &mut [u8],
-            _: Option<Duration>,
-        ) -> Result<usize, DeviceError> {
-            loop {
-                match self.0.read(buffer) {
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    result => return result.map_err(|error| self.failed(error)),
-                }
-            }
-        }
-
-        fn name(&self) -> String {
-            "the client".to_owned()
-        }
-    }
 
     #[test]
     fn no_fault_of_a_serial_line_costs_a_result() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::stand_in::Flaw;
-use super::{Distinguisher, Gaussians, Seen, Trials, control, pairs, run};
+use super::{Distinguisher, Gaussians, Seen, control, run_encrypted};
 use crate::attack::{Attack, AttackError, Context, Control, Must};
 use crate::paper::{Table, XIANG_GAME};
 use crate::target::{Access, Exchange, Grants};
@@ -155,17 +155,7 @@ impl Attack for Ciphertexts {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
-        context.each_target(self, |case| {
-            let trials = case.run.by_scale(400, 4000);
-            let trials = Trials {
-                known: trials,
-                guessed: trials,
-            };
-            // Where bytes or times tell anything, they tell most of the first pair.
-            let pairs = pairs(case)?;
-            let pairs = &pairs[..case.run.by_scale(1, pairs.len())];
-            run(case, self, trials, pairs, distinguishers)
-        })
+        context.each_target(self, |case| run_encrypted(case, self, distinguishers))
     }
 
     /// Each distinguisher against the flaw that it is for, and against none.

@@ -161,6 +161,23 @@ fn pairs(case: &Case<'_, '_>) -> Result<Vec<Pair>, AttackError> {
     ])
 }
 
+/// Plays where the output stays encrypted.
+fn run_encrypted(
+    case: &mut Case<'_, '_>,
+    attack: &dyn Attack,
+    distinguishers: impl Fn() -> Vec<(&'static str, Box<dyn Distinguisher>)>,
+) -> Result<(), AttackError> {
+    let trials = case.run.by_scale(400, 4000);
+    let trials = Trials {
+        known: trials,
+        guessed: trials,
+    };
+    // Where bytes or times tell anything, they tell most of the first pair.
+    let pairs = pairs(case)?;
+    let pairs = &pairs[..case.run.by_scale(1, pairs.len())];
+    run(case, attack, trials, pairs, distinguishers)
+}
+
 /// Plays once per pair and keeps the records.
 fn run(
     case: &mut Case<'_, '_>,

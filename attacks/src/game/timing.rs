@@ -1,7 +1,7 @@
 //! The output stays encrypted, and the attacker measures how long the evaluator takes.
 
 use super::stand_in::Flaw;
-use super::{Distinguisher, Gaussians, Seen, Trials, control, pairs, run};
+use super::{Distinguisher, Gaussians, Seen, control, run_encrypted};
 use crate::attack::{Attack, AttackError, Context, Control, Must};
 use crate::paper::{Table, XIANG_GAME};
 use crate::target::{Access, Grants};
@@ -36,15 +36,7 @@ impl Attack for Timing {
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
-            let trials = case.run.by_scale(400, 4000);
-            let trials = Trials {
-                known: trials,
-                guessed: trials,
-            };
-            // Where bytes or times tell anything, they tell most of the first pair.
-            let pairs = pairs(case)?;
-            let pairs = &pairs[..case.run.by_scale(1, pairs.len())];
-            run(case, self, trials, pairs, || {
+            run_encrypted(case, self, || {
                 let time: Box<dyn Distinguisher> = Box::new(Gaussians::new(time));
                 vec![("time", time)]
             })
