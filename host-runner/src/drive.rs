@@ -46,9 +46,21 @@ impl Default for Retries {
     }
 }
 
+/// A finished sample.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its index among the samples.
+    pub index: usize,
+    /// Its answer.
+    pub answer: Answer,
+    /// How often it was tried again; the move to another service is one try.
+    pub tried: u64,
+    /// The service that answered, by its place among them.
+    pub service: usize,
+}
+
 /// Has samples classified, in runs of as many as the service takes. `take` gets each
-/// sample's index, its answer and how often it was tried again, as soon as the run that
-/// it is in has ended, exactly once. A result that was refused is tried again as well
+/// finished sample as soon as the run that it is in has ended, exactly once. A result that was refused is tried again as well
 /// where it came over a link, as its frames may have been another's; the key is a new
 /// one each time.
 ///
@@ -60,7 +72,7 @@ pub fn drive<E: From<ServiceError>>(
     samples: &[Sample<'_>],
     retries: Retries,
     progress: &mut dyn Progress,
-    mut take: impl FnMut(usize, Answer, u64) -> Result<(), E>,
+    mut take: impl FnMut(Finished) -> Result<(), E>,
 ) -> Result<(), E> {
     let size = service.samples();
     let whole = size == 1 && !service.is_linked();
@@ -80,7 +92,12 @@ pub fn drive<E: From<ServiceError>>(
         });
         let (answers, tried) = answers(service, run, retries, progress)?;
         for (index, answer) in (first..).zip(answers) {
-            take(index, answer, tried)?;
+            take(Finished {
+                index,
+                answer,
+                tried,
+                service: 0,
+            })?;
         }
         if whole {
             progress.advance(1);
@@ -90,7 +107,10 @@ pub fn drive<E: From<ServiceError>>(
 }
 
 /// The answers of one run, and how often it was tried again.
-fn answers(
+///
+/// # Errors
+/// As [`drive`].
+pub(crate) fn answers(
     service: &mut dyn Service,
     run: &[Sample<'_>],
     retries: Retries,

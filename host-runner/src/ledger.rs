@@ -327,6 +327,7 @@ mod tests {
                 _ => Ok((classified(), figures())),
             },
             retries: 2,
+            device: None,
             published: None,
             receipt: None,
         }

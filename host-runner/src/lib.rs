@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`service`] | one trait over everything that classifies samples |
 //! | [`drive`] | samples through a service, tried again after faults |
+//! | [`spread`] | samples over several services |
 //! | [`run`] | a run of samples: what is due, kept and reported |
 //! | [`ledger`] | what is finished of a run, on disk |
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
@@ -21,6 +22,7 @@
 //! | [`image`] | sizes of a board's image |
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
+//! | [`fetch`] | downloads of data sets |
 //! | [`commands`] | the command line |
 
 #[cfg(feature = "attack")]
@@ -33,6 +35,7 @@ pub mod drive;
 pub mod encrypted_training;
 pub mod engine;
 pub mod evaluator;
+pub mod fetch;
 pub mod files;
 pub mod held;
 pub mod image;
@@ -44,3 +47,4 @@ pub mod report;
 pub mod run;
 pub mod sensor;
 pub mod service;
+pub mod spread;

@@ -8,11 +8,12 @@ use cpu_time::ProcessTime;
 use he_nn::model::{Model, ModelError, Sample};
 use he_nn::progress::Progress;
 
-use crate::drive::{Retries, drive};
+use crate::drive::{Finished, Retries, drive};
 use crate::ledger::{Ledger, LedgerError};
 use crate::report::infer::{Entry, InferReport, Run};
 use crate::report::timeline::{Timeline, TracedImage};
-use crate::service::{Service, ServiceError};
+use crate::service::{Deployment, Service, ServiceError};
+use crate::spread::{Lost, spread};
 
 /// What is to be classified, and how.
 #[derive(Debug)]
@@ -25,8 +26,8 @@ pub struct Work<'a> {
     pub offset: usize,
     /// The samples, with their labels.
     pub samples: &'a [(Sample<'a>, u8)],
-    /// What the report calls the device.
-    pub device: String,
+    /// What the report calls the devices, in the order of the services.
+    pub devices: Vec<String>,
     /// What is done about faults.
     pub retries: Retries,
     /// Where finished images are kept.
@@ -49,7 +50,7 @@ impl<'a> Work<'a> {
             name,
             offset: 0,
             samples,
-            device: device.to_owned(),
+            devices: vec![device.to_owned()],
             retries: Retries::default(),
             ledger: None,
             finished: Vec::new(),
@@ -81,14 +82,18 @@ pub fn classify(
     progress: &mut dyn Progress,
     timeline: &mut Timeline,
 ) -> Result<InferReport, RunError> {
-    let (report, ended) = carry_out(service, work, progress, timeline);
+    let deployment = service.deployment().clone();
+    let services = &mut [service];
+    let (report, ended) = carry_out(services, &deployment, work, progress, timeline);
     ended.map(|()| report)
 }
 
-/// Has samples classified and reports on those that were, and on what ended the run. Traces
-/// are added to `timeline`.
+/// Has samples classified, by one service or spread over several of the same deployment,
+/// and reports on those that were, and on what ended the run. Traces are added to
+/// `timeline`.
 pub fn carry_out(
-    service: &mut dyn Service,
+    services: &mut [&mut dyn Service],
+    deployment: &Deployment,
     work: Work<'_>,
     progress: &mut dyn Progress,
     timeline: &mut Timeline,
@@ -98,14 +103,13 @@ pub fn carry_out(
         name,
         offset,
         samples,
-        device,
+        devices,
         retries,
         mut ledger,
         finished,
     } = work;
-    let deployment = service.deployment().clone();
-    timeline.of(&deployment);
-    let mut run = Run::new(&deployment);
+    timeline.of(deployment);
+    let mut run = Run::new(deployment);
     let mut due: BTreeMap<usize, (Sample<'_>, u8)> =
         (offset..).zip(samples.iter().copied()).collect();
     // What an earlier run took counts, too.
@@ -121,11 +125,20 @@ pub fn carry_out(
     let start = Instant::now();
     let alone: Vec<Sample<'_>> = due.values().map(|&(sample, _)| sample).collect();
     let due: Vec<_> = due.into_iter().collect();
-    let ended = drive(service, &alone, retries, progress, |at, answer, tried| {
+    let take = |finished: Finished| {
+        let Finished {
+            index: at,
+            answer,
+            tried,
+            service,
+        } = finished;
         let Some(&(index, (sample, label))) = due.get(at) else {
             return Ok(());
         };
-        let entry = Entry::of(&model, (index, sample, label), &answer, tried)?;
+        let mut entry = Entry::of(&model, (index, sample, label), &answer, tried)?;
+        if devices.len() > 1 {
+            entry.device = devices.get(service).cloned();
+        }
         if let Some(ledger) = &mut ledger {
             ledger.append(&entry)?;
         }
@@ -138,19 +151,31 @@ pub fn carry_out(
             timeline.images.push(TracedImage { index, trace });
         }
         Ok::<_, RunError>(())
-    });
+    };
+    let (lost, ended) = match &mut *services {
+        [service] => {
+            let ended = drive(&mut **service, &alone, retries, progress, take);
+            (Vec::new(), ended)
+        }
+        several => spread(&mut *several, &alone, retries, progress, take),
+    };
     progress.finish();
     let ended = match ledger {
         Some(mut ledger) => ended.and(ledger.sync().map_err(RunError::from)),
         None => ended,
     };
+    for Lost { service, error } in lost {
+        let device = devices.get(service).or(devices.last());
+        let device = device.cloned().unwrap_or_default();
+        run.lose(device, error.to_string());
+    }
     let cpu = ProcessTime::now().as_duration();
     let report = run.report(
         samples.len(),
-        device,
+        devices.join(", "),
         name.to_owned(),
         (before + start.elapsed(), cpu),
-        service.publications(),
+        services.iter().find_map(|service| service.publications()),
     );
     (report, ended)
 }

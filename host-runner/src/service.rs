@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use cpu_time::ThreadTime;
 use he_core::Params;
 use he_core::ckks::publish::HonestEvaluator;
 use he_nn::boards;
@@ -126,8 +125,20 @@ pub struct Deployment {
     pub program: Option<Program<Vec<u8>>>,
 }
 
+impl Deployment {
+    /// Whether what is said of one is true of the other.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.params.fingerprint() == other.params.fingerprint()
+            && (self.level, self.weights, self.packing)
+                == (other.level, other.weights, other.packing)
+            && self.logit_error == other.logit_error
+            && self.steps == other.steps
+    }
+}
+
 /// Samples in, inferences out.
-pub trait Service {
+pub trait Service: Send {
     /// What is evaluated, and how.
     fn deployment(&self) -> &Deployment;
 
@@ -429,9 +440,7 @@ impl<'m> InMemory<'m> {
         let start = Instant::now();
         let request = self.client.encrypt(sample)?;
         let input = request.bytes(self.deployment.params)?;
-        let cpu = ThreadTime::now();
         let (result, times) = self.engine.evaluate(&input)?;
-        let cpu = cpu.elapsed();
         self.client.record(&request, &result)?;
         let logits = self.client.decrypt(&request, &result)?;
         let wall = start.elapsed();
@@ -450,7 +459,7 @@ impl<'m> InMemory<'m> {
             stages: stages(&times, 1),
             trace: None,
             wall,
-            cpu: Some(cpu),
+            cpu: Some(times.cpu),
             audited: false,
             handed_on: HandedOn {
                 published,
@@ -577,7 +586,7 @@ impl<'m> Batches<'m> {
                 steps: steps::of_batch(&plan)?,
                 program: None,
             },
-            memory: in_memory(batch::memory(&plan)),
+            memory: in_memory(batch::memory(&plan, rayon::current_num_threads())),
             engine: BatchEngine::new(plan, &keys)?,
             client,
             keys: keys.len() as u64,
@@ -622,9 +631,7 @@ impl Batches<'_> {
     ) -> Result<Vec<Answer>, ServiceError> {
         let start = Instant::now();
         let input = self.client.encrypt(batch)?;
-        let cpu = ThreadTime::now();
         let (result, times) = self.engine.evaluate(&input, || progress.advance(1))?;
-        let cpu = cpu.elapsed();
         let logits = match self.client.decrypt(&result, batch.len()) {
             Ok(logits) => logits,
             // One result of all samples: none of them has an answer.
@@ -662,7 +669,7 @@ impl Batches<'_> {
                 stages: stages.clone(),
                 trace: None,
                 wall,
-                cpu: Some(cpu / count as u32),
+                cpu: Some(times.cpu / count as u32),
                 audited: false,
                 handed_on: HandedOn {
                     published,
@@ -751,7 +758,7 @@ pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
 }
 
 /// Opens a device again.
-type Opener<'m, T> = Box<dyn FnMut() -> Result<Connection<T>, ServiceError> + 'm>;
+type Opener<'m, T> = Box<dyn FnMut() -> Result<Connection<T>, ServiceError> + Send + 'm>;
 
 impl<'m, T: Transport> Remote<'m, T> {
     /// Makes keys for an evaluator that has the plan. A share `audit` of its answers is
@@ -797,7 +804,7 @@ impl<'m, T: Transport> Remote<'m, T> {
     #[must_use]
     pub fn reopened_by(
         mut self,
-        open: impl FnMut() -> Result<Connection<T>, ServiceError> + 'm,
+        open: impl FnMut() -> Result<Connection<T>, ServiceError> + Send + 'm,
     ) -> Self {
         self.open = Some(Box::new(open));
         self

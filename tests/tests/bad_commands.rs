@@ -168,6 +168,7 @@ const CASES: &[Case] = &[
 
 fn he_edge(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(binary())
+        .env("HE_EDGE_PROGRESS", "never")
         .args(arguments)
         .current_dir(directory)
         .output()

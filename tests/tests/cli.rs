@@ -26,6 +26,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 fn he_edge(arguments: &[&str]) -> Output {
     Command::new(binary())
+        .env("HE_EDGE_PROGRESS", "never")
         .args(arguments)
         .timeout(LIMIT)
         .output()

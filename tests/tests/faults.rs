@@ -16,10 +16,11 @@ use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
 use host_runner::device::stream::{Stream, connect};
 use host_runner::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
-use host_runner::drive::{Retries, drive};
+use host_runner::drive::{Finished, Retries, drive};
 use host_runner::evaluator::{self, Held};
 use host_runner::planning;
-use host_runner::service::{Answer, Limits, Remote, Service, ServiceError};
+use host_runner::service::{Limits, Remote, Service, ServiceError};
+use host_runner::spread::spread;
 
 const MODEL: &str = "pima-logreg";
 
@@ -75,7 +76,7 @@ fn serve() -> SocketAddr {
 
 /// A client of a device that `open` opens, with faults in between.
 fn remote<T: Transport + 'static>(
-    open: impl Fn() -> Result<T, DeviceError> + 'static,
+    open: impl Fn() -> Result<T, DeviceError> + Send + 'static,
     faults: &Faults,
 ) -> Remote<'static, Faulty<T>> {
     let faults = faults.clone();
@@ -91,14 +92,14 @@ fn remote<T: Transport + 'static>(
 }
 
 /// To an evaluator behind TCP.
-fn tcp(address: SocketAddr) -> impl Fn() -> Result<Stream<TcpStream>, DeviceError> + Clone {
+fn tcp(address: SocketAddr) -> impl Fn() -> Result<Stream<TcpStream>, DeviceError> + Clone + Send {
     move || connect(&address.to_string())
 }
 
 /// Has samples answered under faults, of which there are as many as wanted at least.
 #[expect(clippy::print_stdout, reason = "figures of the run")]
 fn drive_through<T: Transport + 'static>(
-    open: impl Fn() -> Result<T, DeviceError> + Clone + 'static,
+    open: impl Fn() -> Result<T, DeviceError> + Clone + Send + 'static,
     count: usize,
     wanted: u64,
 ) {
@@ -122,7 +123,8 @@ fn drive_through<T: Transport + 'static>(
     let allowed = service.deployment().logit_error.six_sigma;
     let mut answered = vec![0; count];
     let mut tried = 0;
-    let take = |index: usize, answer: Answer, again: u64| {
+    let take = |finished: Finished| {
+        let (index, answer) = (finished.index, finished.answer);
         let inference = answer.unwrap_or_else(|error| panic!("sample {index} is lost: {error}"));
         let plain = clear::logits(&model(), samples[index]).unwrap();
         for (encrypted, plain) in inference.logits.iter().zip(&plain) {
@@ -133,7 +135,7 @@ fn drive_through<T: Transport + 'static>(
             );
         }
         answered[index] += 1;
-        tried += again;
+        tried += finished.tried;
         Ok::<(), ServiceError>(())
     };
     drive(&mut service, &samples, retries, &mut (), take).unwrap();
@@ -202,20 +204,81 @@ fn a_fault_that_stays_ends_in_a_sentence_and_keeps_what_is_finished() {
         first: Duration::from_millis(1),
         longest: Duration::from_millis(2),
     };
-    let error = drive(
-        &mut service,
-        &samples,
-        retries,
-        &mut (),
-        |index, answer, _| {
-            assert!(answer.is_ok());
-            taken.push(index);
-            if index == 2 {
-                faults.set(1);
-            }
-            Ok::<(), ServiceError>(())
-        },
-    );
+    let error = drive(&mut service, &samples, retries, &mut (), |finished| {
+        assert!(finished.answer.is_ok());
+        taken.push(finished.index);
+        if finished.index == 2 {
+            faults.set(1);
+        }
+        Ok::<(), ServiceError>(())
+    });
     he_edge_tests::assert_one_sentence("a line that fails for good", &error.unwrap_err());
     assert_eq!(taken, [0, 1, 2]);
+}
+
+/// Few tries, soon after each other.
+fn impatient() -> Retries {
+    Retries {
+        limit: 2,
+        first: Duration::from_millis(1),
+        longest: Duration::from_millis(2),
+    }
+}
+
+#[test]
+fn what_a_device_leaves_is_done_by_the_others() {
+    let rows = rows(9);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    let address = serve();
+    let (broken, sound) = (Faults::new(3, PATIENCE), Faults::new(4, PATIENCE));
+    let mut devices = [
+        remote(tcp(address), &sound),
+        remote(tcp(address), &broken),
+        remote(tcp(address), &sound),
+    ];
+    let mut services = devices.each_mut().map(|device| device as &mut dyn Service);
+    // Every frame of one is damaged once it has been heard.
+    assert!(services[1].infer(&samples[..1], &mut ()).unwrap()[0].is_ok());
+    broken.set(1);
+    let mut answered = vec![0; samples.len()];
+    let take = |finished: Finished| {
+        let logits = finished.answer.unwrap().logits;
+        let plain = clear::logits(&model(), samples[finished.index]).unwrap();
+        assert!(clear::largest_error(&logits, &plain) < 0.1);
+        assert_ne!(finished.service, 1);
+        answered[finished.index] += 1;
+        Ok::<(), ServiceError>(())
+    };
+    let (lost, ended) = spread(&mut services, &samples, impatient(), &mut (), take);
+    ended.unwrap();
+    assert!(answered.iter().all(|&times| times == 1), "{answered:?}");
+    let lost: Vec<_> = lost.iter().map(|lost| lost.service).collect();
+    assert_eq!(lost, [1]);
+}
+
+#[test]
+fn without_a_device_left_the_run_ends_and_keeps_what_is_finished() {
+    let rows = rows(6);
+    let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
+    let address = serve();
+    let faults = Faults::new(5, PATIENCE);
+    let mut devices = [remote(tcp(address), &faults), remote(tcp(address), &faults)];
+    let mut services = devices.each_mut().map(|device| device as &mut dyn Service);
+    let mut taken = Vec::new();
+    let take = |finished: Finished| {
+        assert!(finished.answer.is_ok());
+        taken.push(finished.index);
+        if taken.len() == 2 {
+            faults.set(1);
+        }
+        Ok::<(), ServiceError>(())
+    };
+    let (lost, ended) = spread(&mut services, &samples, impatient(), &mut (), take);
+    he_edge_tests::assert_one_sentence("no device is left", &ended.unwrap_err());
+    // The error of the last one is what ended the run.
+    assert_eq!(lost.len(), 1);
+    taken.sort_unstable();
+    taken.dedup();
+    // Those that were under way when the line broke may have been finished.
+    assert!((2..=4).contains(&taken.len()), "{taken:?}");
 }

@@ -393,6 +393,7 @@ fn infer_fails_where_answers_are_beyond_the_plan() {
         let _ = evaluator::evaluate(&program, model, &mut mangler);
     });
     let mut command = Command::new(binary());
+    command.env("HE_EDGE_PROGRESS", "never");
     command.args(["infer", "--device", &device, "--count", "2"]);
     command.args(["--publish", "labels", "--json", "-"]);
     let output = command.output().unwrap();

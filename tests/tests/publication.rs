@@ -49,6 +49,7 @@ fn open(
         opening: Opening {
             model: None,
             log: || Box::new(|_| ()),
+            line_rate: None,
             progress: &mut (),
         },
     };

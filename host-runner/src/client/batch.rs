@@ -6,6 +6,7 @@ use he_core::wire;
 use he_nn::clear;
 use he_nn::model::{Model, Sample};
 use he_nn::plan::batch::BatchPlan;
+use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::publication::{
@@ -275,11 +276,13 @@ impl<'m> BatchClient<'m> {
     /// [`ClientError::Operation`].
     pub fn encrypt_values(&mut self, rows: &[&[f64]]) -> Result<Vec<u8>, ClientError> {
         let (level, scale) = (self.plan.input_level(), self.plan.input_scale());
-        let mut bytes = Vec::new();
-        for input in 0..self.plan.model().inputs() {
+        let slots = |input: usize| {
             let value = |row: &&[f64]| row.get(input).copied().unwrap_or(0.0);
-            let slots = Zeroizing::new(rows.iter().map(value).collect::<Vec<f64>>());
-            let fresh = self.keys.encrypt(&slots, &[], level, scale)?;
+            Zeroizing::new(rows.iter().map(value).collect())
+        };
+        let count = self.plan.model().inputs();
+        let mut bytes = Vec::new();
+        for fresh in self.keys.encrypt_many(count, slots, level, scale)? {
             fresh.write(self.plan.params(), &mut bytes)?;
         }
         Ok(bytes)
@@ -315,8 +318,8 @@ impl<'m> BatchClient<'m> {
         samples: usize,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
         let params = self.plan.params();
-        let mut masks = masks.chunks_exact((self.plan.output_level() + 1) * params.n());
-        self.decrypt_by(bytes, samples, |object, level, scale| {
+        let words = (self.plan.output_level() + 1) * params.n();
+        self.decrypt_by(bytes, samples, |output, object, level, scale| {
             let limbs = || vec![0; (level + 1) * params.n()];
             let read = wire::read_ciphertext(params, object, [limbs(), limbs()]);
             let ct = read.map_err(|source| ClientError::Result {
@@ -325,8 +328,8 @@ impl<'m> BatchClient<'m> {
             })?;
             let found = ct.scale();
             let [mut c0, c1] = ct.into_parts();
-            self.keys
-                .unmask(&mut c0, masks.next().unwrap_or_default())?;
+            let mask = masks.get(output * words..(output + 1) * words);
+            self.keys.unmask(&mut c0, mask.unwrap_or_default())?;
             let halves = (c0, c1);
             self.keys
                 .decrypt_words(halves, found, level, scale, 0..samples, IN_MEMORY)
@@ -338,7 +341,7 @@ impl<'m> BatchClient<'m> {
     /// # Errors
     /// As [`Keys::decrypt`]; [`ClientError::Count`].
     pub fn decrypt(&self, bytes: &[u8], samples: usize) -> Result<Vec<Vec<f64>>, ClientError> {
-        self.decrypt_by(bytes, samples, |object, level, scale| {
+        self.decrypt_by(bytes, samples, |_, object, level, scale| {
             self.keys.decrypt(object, level, scale, 0..samples)
         })
     }
@@ -354,7 +357,7 @@ impl<'m> BatchClient<'m> {
         bytes: &[u8],
         samples: usize,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
-        self.decrypt_by(bytes, samples, |object, level, scale| {
+        self.decrypt_by(bytes, samples, |_, object, level, scale| {
             self.keys.decrypt_any(object, level, scale, 0..samples)
         })
     }
@@ -363,7 +366,7 @@ impl<'m> BatchClient<'m> {
         &self,
         bytes: &[u8],
         samples: usize,
-        mut decrypt: impl FnMut(&[u8], usize, f64) -> Result<Vec<f64>, ClientError>,
+        decrypt: impl Fn(usize, &[u8], usize, f64) -> Result<Vec<f64>, ClientError> + Sync,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
         let (params, outputs) = (self.plan.params(), self.plan.model().outputs());
         let most = self.plan.samples();
@@ -387,8 +390,9 @@ impl<'m> BatchClient<'m> {
         }
         let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
         let mut logits = vec![Vec::with_capacity(outputs); samples];
-        for object in parts {
-            let values = decrypt(object, level, scale)?;
+        let values = parts.par_iter().enumerate();
+        let values = values.map(|(output, object)| decrypt(output, object, level, scale));
+        for values in values.collect::<Result<Vec<_>, ClientError>>()? {
             for (logits, value) in logits.iter_mut().zip(values) {
                 logits.push(value);
             }

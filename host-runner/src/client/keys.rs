@@ -11,6 +11,7 @@ use he_core::rlwe::{self, KeySeed, SecretKey, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Object};
 use he_nn::message::SEED_BYTES;
 use rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::packed::{PackedCiphertext, pack};
@@ -174,21 +175,39 @@ impl Keys {
         level: usize,
         scale: f64,
     ) -> Result<Fresh, ClientError> {
-        let params = self.params;
-        let n = params.n();
-        let mut buffer = Zeroizing::new(vec![0.0f64; n]);
-        let mut message = Zeroizing::new(vec![0i64; n]);
-        encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
-            .map_err(failed("encoding"))?;
-        let mut c0 = vec![0; (level + 1) * n];
-        let rng = &mut self.rng;
-        let seed = rlwe::encrypt(params, &self.key, &mut message, level, rng, &mut c0)
-            .map_err(failed("encryption"))?;
-        Ok(Fresh {
-            seed,
-            scale: scale.to_bits(),
-            c0,
-        })
+        encrypt_by(
+            self.params,
+            &self.key,
+            &mut self.rng,
+            (re, im),
+            level,
+            scale,
+        )
+    }
+
+    /// Encrypts `count` ciphertexts on all threads of rayon's pool, of which `slots` gives
+    /// the real values. Each has randomness of its own, drawn in order, so that all are the
+    /// same for any number of threads.
+    ///
+    /// # Errors
+    /// [`ClientError::Operation`].
+    pub fn encrypt_many(
+        &mut self,
+        count: usize,
+        slots: impl Fn(usize) -> Zeroizing<Vec<f64>> + Sync,
+        level: usize,
+        scale: f64,
+    ) -> Result<Vec<Fresh>, ClientError> {
+        let mut seeds = Zeroizing::new(vec![[0; 32]; count]);
+        for seed in seeds.iter_mut() {
+            self.rng.fill_bytes(seed);
+        }
+        let (params, key) = (self.params, &self.key);
+        let one = |(index, seed): (usize, &[u8; 32])| {
+            let mut rng = ChaCha20Rng::from_seed(*seed);
+            encrypt_by(params, key, &mut rng, (&slots(index), &[]), level, scale)
+        };
+        seeds.par_iter().enumerate().map(one).collect()
     }
 
     /// Decrypts a ciphertext in memory that came from `device`, as [`Self::decrypt`].
@@ -378,4 +397,28 @@ impl Fresh {
             limbs: limbs.map_err(failed("encryption"))?,
         })
     }
+}
+
+/// A seeded ciphertext of slots.
+fn encrypt_by(
+    params: &Params,
+    key: &SecretKey<Vec<u32>>,
+    rng: &mut ChaCha20Rng,
+    (re, im): (&[f64], &[f64]),
+    level: usize,
+    scale: f64,
+) -> Result<Fresh, ClientError> {
+    let n = params.n();
+    let mut buffer = Zeroizing::new(vec![0.0f64; n]);
+    let mut message = Zeroizing::new(vec![0i64; n]);
+    encode_complex(re, im, scale, &mut buffer, &mut message, |x| x as i64)
+        .map_err(failed("encoding"))?;
+    let mut c0 = vec![0; (level + 1) * n];
+    let seed = rlwe::encrypt(params, key, &mut message, level, rng, &mut c0)
+        .map_err(failed("encryption"))?;
+    Ok(Fresh {
+        seed,
+        scale: scale.to_bits(),
+        c0,
+    })
 }

@@ -1,5 +1,6 @@
 //! `he-edge infer`: remote encrypted inference.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use he_core::Params;
 use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
-use he_nn::model::Sample;
+use he_nn::model::{Model, Sample};
 use he_nn::plan::{Packing, WeightMode};
 
 use super::output::{self, Bar};
@@ -24,7 +25,7 @@ use crate::receipts::{self, Recorder, Uploads};
 use crate::report::infer::InferReport;
 use crate::report::timeline::Timeline;
 use crate::run::{self, Work};
-use crate::service::{self, Deployment, Limits};
+use crate::service::{self, Deployment, Limits, Service};
 
 /// Samples of the smallest batch that is planned, N = 4096.
 const SMALLEST_BATCH: u32 = 2048;
@@ -34,9 +35,10 @@ const SMALLEST_BATCH: u32 = 2048;
 pub struct InferArguments {
     /// Where the evaluator runs: `inproc`, `qemu` (builds and starts the
     /// firmware), `qemu:BOARD`, the path of a serial port (`PATH@BAUD`), or
-    /// `tcp:HOST:PORT`.
-    #[arg(long, default_value = "inproc", value_parser = parse_device)]
-    pub device: Device,
+    /// `tcp:HOST:PORT`. Given several times, samples are spread over all of them, each of
+    /// which has a key of its own; what one that fails had not finished goes to the others.
+    #[arg(long = "device", default_value = "inproc", value_parser = parse_device)]
+    pub devices: Vec<Device>,
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
@@ -99,6 +101,14 @@ pub struct InferArguments {
     /// times what its bytes take on the line.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub deadline: Option<Duration>,
+    /// Threads in process: a batch is worked on by all of them, by as many as there are
+    /// cores if left out; in latency packing each takes samples of its own, with a key of
+    /// its own, and one does if left out. Results do not depend on it.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Hold an emulated board, or a server, to the rate of a serial line, in bits per second.
+    #[arg(long, value_name = "BAUD", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(300..))]
+    pub line_rate: Option<u32>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -229,6 +239,10 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         end,
         available: all.len(),
     })?;
+    if let Some(threads) = arguments.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global().map_err(Failure::Threads)?;
+    }
     output::check(arguments.json.as_deref())?;
     output::check(arguments.receipts.as_deref())?;
     if let Some(path) = &arguments.trace {
@@ -237,53 +251,31 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     }
     interrupt::watch().map_err(Failure::Signals)?;
     let mut bar = Bar::default();
-    let opening = Opening {
-        model: file.built_from(),
-        log: if arguments.log { shown_log } else { no_log },
-        progress: &mut bar,
-    };
-    let request = service::Request {
-        device: &arguments.device,
-        params: arguments.params,
-        weights: arguments.weights,
-        packing: arguments.packing,
-        trace: arguments.trace.is_some(),
-        audit: arguments.audit,
-        publish: arguments
-            .publication
-            .terms(arguments.count, model.outputs() as u32)?,
-        receipts: match &arguments.receipts {
-            None => None,
-            Some(_) => {
-                let uploads = Uploads::new(arguments.uploads.as_deref())?;
-                Some(Recorder::new(file.bytes(), uploads))
-            }
-        },
-        limits: Limits {
-            patience: arguments.patience,
-            deadline: arguments.deadline,
-        },
-        opening,
-    };
-    let mut service = service::open(model, request).map_err(file.failed())?;
+    let mut services = arguments.open(&file, model, &mut bar)?;
     let mut work = Work {
         model,
         name: file.name(),
         offset,
         samples: chosen,
-        device: arguments.device.to_string(),
+        devices: arguments.devices.iter().map(Device::to_string).collect(),
         retries: Retries::of(arguments.retries),
         ledger: None,
         finished: Vec::new(),
     };
+    let Some(first) = services.first() else {
+        return Ok(());
+    };
+    let deployment = first.deployment().clone();
     if let Some(path) = &arguments.resume {
-        let terms = terms(arguments, &file, &all, service.deployment());
+        let terms = terms(arguments, &file, &all, &deployment);
         let (ledger, finished) = Ledger::open(path, &terms)?;
         work.ledger = Some(ledger);
         work.finished = finished;
     }
     let mut timeline = Timeline::default();
-    let (report, ended) = run::carry_out(&mut *service, work, &mut bar, &mut timeline);
+    let services = services.iter_mut();
+    let mut services: Vec<&mut dyn Service> = services.map(|service| &mut **service as _).collect();
+    let (report, ended) = run::carry_out(&mut services, &deployment, work, &mut bar, &mut timeline);
     let ended = ended.map_err(file.failed_in_run());
     if report.images.is_empty() {
         return ended;
@@ -309,6 +301,92 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     }
 }
 
+impl InferArguments {
+    /// The devices that samples are spread over: in process, each thread is one.
+    fn spread_over(&self) -> Vec<&Device> {
+        let threads = match (&self.devices[..], self.packing) {
+            ([Device::InProcess], Packing::Latency) => self.threads.unwrap_or(1),
+            _ => 1,
+        };
+        let devices = self.devices.iter();
+        devices
+            .flat_map(|device| std::iter::repeat_n(device, threads.into()))
+            .collect()
+    }
+
+    /// Opens a service per device.
+    fn open<'m>(
+        &self,
+        file: &ModelFile,
+        model: Model<'m>,
+        bar: &mut Bar,
+    ) -> Result<Vec<Box<dyn Service + 'm>>, Failure> {
+        let is_spread = self.spread_over().len() > 1;
+        for (what, is_asked) in [
+            (
+                "--publish, as the publications that are left belong to one key",
+                self.publication.publish.is_some(),
+            ),
+            ("--trace", self.trace.is_some()),
+        ] {
+            if is_spread && is_asked {
+                return Err(Failure::OneDevice { what });
+            }
+        }
+        let has_line =
+            |device: &Device| matches!(device, Device::Emulator { .. } | Device::Tcp { .. });
+        if self.line_rate.is_some()
+            && let Some(device) = self.devices.iter().find(|device| !has_line(device))
+        {
+            return Err(Failure::NoLine {
+                device: device.to_string(),
+            });
+        }
+        let devices = self.spread_over();
+        let mut services: Vec<Box<dyn Service + 'm>> = Vec::with_capacity(devices.len());
+        for &device in &devices {
+            let request = service::Request {
+                device,
+                params: self.params,
+                weights: self.weights,
+                packing: self.packing,
+                trace: self.trace.is_some(),
+                audit: self.audit,
+                publish: self.publication.terms(self.count, model.outputs() as u32)?,
+                receipts: match &self.receipts {
+                    None => None,
+                    Some(_) => {
+                        let uploads = Uploads::new(self.uploads.as_deref())?;
+                        Some(Recorder::new(file.bytes(), uploads))
+                    }
+                },
+                limits: Limits {
+                    patience: self.patience,
+                    deadline: self.deadline,
+                },
+                opening: Opening {
+                    model: file.built_from(),
+                    log: if self.log { shown_log } else { no_log },
+                    line_rate: self.line_rate,
+                    progress: &mut *bar,
+                },
+            };
+            let service = service::open(model, request).map_err(file.failed())?;
+            // One report says of all what one plan says.
+            if let Some(first) = services.first()
+                && !first.deployment().is_like(service.deployment())
+            {
+                return Err(Failure::OtherPlan {
+                    first: devices.first().map(ToString::to_string).unwrap_or_default(),
+                    other: device.to_string(),
+                });
+            }
+            services.push(service);
+        }
+        Ok(services)
+    }
+}
+
 /// Writes receipts, one line each.
 fn write_receipts(path: &Path, receipts: &[receipts::OfImage]) -> Result<(), Failure> {
     let lines = receipts::lines(receipts).map_err(|error| Failure::Write {
@@ -325,11 +403,13 @@ fn terms(
     all: &[(Sample<'_>, u8)],
     deployment: &Deployment,
 ) -> RunTerms {
-    let device = match &arguments.device {
+    let kind = |device: &Device| match device {
         Device::Tcp { .. } => "tcp".to_owned(),
         Device::Serial { .. } => "serial".to_owned(),
         in_process_or_emulated => in_process_or_emulated.to_string(),
     };
+    let kinds: BTreeSet<String> = arguments.devices.iter().map(kind).collect();
+    let device = Vec::from_iter(kinds).join(", ");
     RunTerms {
         ledger: RunTerms::VERSION,
         model: file.name().to_owned(),

@@ -4,8 +4,11 @@
 pub mod attack;
 pub mod audit;
 pub mod bench;
+pub mod completions;
+pub mod data;
 pub mod decrypt;
 pub mod demo;
+pub mod devices;
 pub mod encrypt;
 pub mod evaluate;
 pub mod flash;
@@ -97,6 +100,14 @@ pub enum Command {
     /// One page with every table and picture of a directory of results.
     #[cfg(feature = "attack")]
     Report(report::ReportArguments),
+    /// What `--device` can name on this machine: emulators and serial ports.
+    Devices(devices::DevicesArguments),
+    /// Data sets.
+    Data(data::DataArguments),
+    /// Print completions for a shell.
+    Completions(completions::CompletionsArguments),
+    /// Print or write pages for `man`.
+    Man(completions::ManArguments),
     /// Build the firmware, put it on a board by a debug probe and read its log
     /// (needs the feature `flash`).
     Flash(flash::FlashArguments),
@@ -311,6 +322,35 @@ pub enum Failure {
         /// What the plan says.
         allowed: f64,
     },
+    /// What only one device can do.
+    #[error(
+        "several devices or threads do not go with {what}: name one --device, without --threads"
+    )]
+    OneDevice {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A line that cannot be shaped.
+    #[error(
+        "{device} has no line whose rate could be chosen: use --line-rate with qemu or tcp:HOST:PORT; a serial port's is given as PATH@BAUD"
+    )]
+    NoLine {
+        /// The device.
+        device: String,
+    },
+    /// Threads that do not start.
+    #[error("the threads do not start ({0}): lower --threads")]
+    Threads(rayon::ThreadPoolBuildError),
+    /// Devices that one plan does not serve.
+    #[error(
+        "{other} takes another plan than {first}: run them one after the other, or name devices of one kind"
+    )]
+    OtherPlan {
+        /// The first device.
+        first: String,
+        /// The other.
+        other: String,
+    },
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -457,6 +497,12 @@ pub enum Failure {
     /// A ledger of finished images.
     #[error(transparent)]
     Ledger(#[from] crate::ledger::LedgerError),
+    /// A data set did not come.
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
+    /// Serial ports cannot be listed.
+    #[error("the system does not list its serial ports ({0}): name the port's path with --device")]
+    Ports(serialport::Error),
     /// Signals cannot be watched for.
     #[error("the system does not tell of signals ({0}): run again")]
     Signals(std::io::Error),
@@ -507,6 +553,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Attack(arguments)) => attack::run(&arguments),
         #[cfg(feature = "attack")]
         Some(Command::Report(arguments)) => report::run(&arguments),
+        Some(Command::Devices(arguments)) => devices::run(&arguments),
+        Some(Command::Data(arguments)) => data::run(&arguments),
+        Some(Command::Completions(arguments)) => completions::run(&arguments),
+        Some(Command::Man(arguments)) => completions::man(&arguments),
         Some(Command::Flash(arguments)) => flash::run(&arguments),
     }
 }

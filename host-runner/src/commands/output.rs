@@ -2,8 +2,12 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use he_nn::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -132,34 +136,173 @@ pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A bar on standard error; nothing where that is not a terminal.
+/// How far the work is, on standard error: a bar on a terminal, elsewhere a line from
+/// time to time.
 #[derive(Debug)]
-pub struct Bar(ProgressBar);
+pub struct Bar {
+    bar: ProgressBar,
+    lines: Option<Lines>,
+}
 
 impl Default for Bar {
     fn default() -> Self {
         let template = "{msg:24} [{bar:40}] {percent:>3} %  {elapsed} (left: {eta})";
         let style = ProgressStyle::with_template(template);
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(ProgressBar::new(0).with_style(style.progress_chars("=> ")))
+        Self {
+            bar: ProgressBar::new(0).with_style(style.progress_chars("=> ")),
+            lines: is_told_in_lines().then(Lines::start),
+        }
+    }
+}
+
+/// Whether standard error takes lines: what is a terminal has its bar.
+fn is_told_in_lines() -> bool {
+    let never = std::env::var_os(PROGRESS).is_some_and(|value| value == "never");
+    !never && !io::stderr().is_terminal()
+}
+
+/// Before the first line, in seconds: who waits less is told nothing.
+const FIRST_PAUSE: u64 = 20;
+
+/// Between two lines, in seconds.
+const PAUSE: u64 = 60;
+
+/// Set to `never`, nothing is said of how far the work is.
+const PROGRESS: &str = "HE_EDGE_PROGRESS";
+
+/// What says lines while the work goes on, however long a step takes.
+#[derive(Debug)]
+struct Lines {
+    status: Arc<Mutex<Status>>,
+    /// Dropped, it ends the thread.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What is being done.
+#[derive(Debug)]
+struct Status {
+    is_at_work: bool,
+    note: String,
+    steps: u64,
+    done: u64,
+    begun: Instant,
+}
+
+impl Status {
+    /// What is done, how fast, and what is left of it.
+    fn line(&self) -> String {
+        let took = self.begun.elapsed().as_secs_f64();
+        let mut line = format!("{}, after {took:.0} s", self.note);
+        if self.done > 0 && self.steps > self.done {
+            let each = took / self.done as f64;
+            let left = each * (self.steps - self.done) as f64;
+            let percent = 100 * self.done / self.steps;
+            line.push_str(&format!(": {percent} %, {left:.0} s left"));
+        }
+        line
+    }
+}
+
+impl Lines {
+    fn start() -> Self {
+        let status = Arc::new(Mutex::new(Status {
+            is_at_work: false,
+            note: String::new(),
+            steps: 0,
+            done: 0,
+            begun: Instant::now(),
+        }));
+        let (stop, stopped) = mpsc::channel();
+        let seen = Arc::clone(&status);
+        let thread = thread::spawn(move || {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                match stopped.recv_timeout(Duration::from_secs(pause)) {
+                    Err(RecvTimeoutError::Timeout) => pause = PAUSE,
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                }
+                let status = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                if status.is_at_work && !status.note.is_empty() {
+                    say(status.line());
+                }
+            }
+        });
+        Self {
+            status,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Bar {
+    fn tell(&self, change: impl FnOnce(&mut Status)) {
+        if let Some(lines) = &self.lines {
+            change(&mut lines.status.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 }
 
 impl Progress for Bar {
     fn start(&mut self, steps: u64) {
-        self.0.set_length(steps);
-        self.0.set_position(0);
+        self.bar.set_length(steps);
+        self.bar.set_position(0);
+        self.tell(|status| {
+            status.is_at_work = true;
+            (status.steps, status.done) = (steps, 0);
+            status.begun = Instant::now();
+        });
     }
 
     fn advance(&mut self, steps: u64) {
-        self.0.inc(steps);
+        self.bar.inc(steps);
+        self.tell(|status| status.done += steps);
     }
 
     fn note(&mut self, text: &str) {
-        self.0.set_message(text.to_owned());
+        self.bar.set_message(text.to_owned());
+        self.tell(|status| {
+            if !status.is_at_work {
+                (status.steps, status.done) = (0, 0);
+                status.begun = Instant::now();
+            }
+            status.is_at_work = true;
+            status.note = text.to_owned();
+        });
     }
 
     fn finish(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+        self.tell(|status| status.is_at_work = false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_done_and_what_is_left() {
+        let mut status = Status {
+            is_at_work: true,
+            note: "sample 3 of 8".into(),
+            steps: 8,
+            done: 2,
+            begun: Instant::now() - Duration::from_secs(10),
+        };
+        assert_eq!(status.line(), "sample 3 of 8, after 10 s: 25 %, 30 s left");
+        status.done = 0;
+        assert_eq!(status.line(), "sample 3 of 8, after 10 s");
     }
 }

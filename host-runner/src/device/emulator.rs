@@ -193,6 +193,14 @@ pub fn run_to_end(board: &str, image: &Path) -> Result<String, DeviceError> {
     Ok(said)
 }
 
+/// What the emulator says of its version, `None` where it is not installed.
+#[must_use]
+pub fn version() -> Option<String> {
+    let output = Command::new(PROGRAM).arg("--version").output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().next().map(|line| line.trim().to_owned())
+}
+
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.process.end();

@@ -7,6 +7,7 @@
 //! | [`server`] | the evaluator's end of a transport on a host |
 //! | [`mod@duplex`] | a transport within the process |
 //! | [`stream`] | sockets |
+//! | [`shaped`] | a transport held to the rate of a serial line |
 //! | [`serial`] | serial ports and pseudo terminals |
 //! | [`emulator`] | QEMU with the firmware in it |
 //! | [`log`] | what a board says on the side |
@@ -25,6 +26,7 @@ pub mod opening;
 pub mod probe;
 pub mod serial;
 pub mod server;
+pub mod shaped;
 pub mod stream;
 
 use std::fmt;

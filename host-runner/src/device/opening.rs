@@ -10,6 +10,7 @@ use he_nn::progress::Progress;
 
 use super::log::LogSink;
 use super::serial::Serial;
+use super::shaped::Shaped;
 use super::{Connection, Device, DeviceError, Transport, firmware_build, stream};
 use crate::client::printable;
 use crate::device::emulator::Emulator;
@@ -25,6 +26,8 @@ pub struct Opening<'a> {
     pub model: Option<PathBuf>,
     /// Makes what takes the board's log, each time that it starts.
     pub log: fn() -> LogSink,
+    /// Bits per second that an emulated board, or a server, is held to.
+    pub line_rate: Option<u32>,
     /// Is told that firmware is being built.
     pub progress: &'a mut dyn Progress,
 }
@@ -62,6 +65,7 @@ impl Opening<'_> {
             device: device.clone(),
             image,
             log: self.log,
+            line_rate: self.line_rate,
         }
     }
 
@@ -108,6 +112,7 @@ pub struct Reach {
     device: Device,
     image: Option<PathBuf>,
     log: fn() -> LogSink,
+    line_rate: Option<u32>,
 }
 
 impl Reach {
@@ -128,7 +133,10 @@ impl Reach {
                 });
             }
         };
-        Ok(Connection::new(transport))
+        Ok(Connection::new(match self.line_rate {
+            Some(baud) => Box::new(Shaped::new(transport, baud)),
+            None => transport,
+        }))
     }
 }
 

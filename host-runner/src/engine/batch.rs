@@ -1,6 +1,14 @@
 //! As many samples as there are slots, one ciphertext per value.
+//!
+//! Ciphertexts are read, and the outputs of a layer computed, on all threads of rayon's
+//! pool. Each is the same whichever thread it is, so results do not depend on their
+//! number.
 
-use std::time::Instant;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use cpu_time::ThreadTime;
 
 use he_core::ckks::evaluator::{
     Workspace, add_constant, fast_workspace_words, integer_matrix, integer_matrix_halves,
@@ -13,6 +21,7 @@ use he_core::wire;
 use he_nn::model::{Layer, LayerView, Linear};
 use he_nn::plan::batch::{BatchPlan, BatchStep};
 use he_nn::plan::{LinearMap, Taps};
+use rayon::prelude::*;
 
 use super::{
     EngineError, Times, ciphertext_bytes, failed, objects, polynomial, read_fresh, read_keys,
@@ -38,28 +47,30 @@ pub fn wanted_keys(plan: &BatchPlan<'_>) -> Vec<(SwitchTarget, usize)> {
         .collect()
 }
 
-/// Bytes of the evaluator's memory while it evaluates: the ciphertexts of two
-/// layers, the key of squares and products, expanded, and what polynomials work in.
+/// Bytes of the evaluator's memory while it evaluates on so many threads: the ciphertexts
+/// of two layers, the key of squares and products, expanded, and per thread what squares and
+/// polynomials work in.
 #[must_use]
-pub fn memory(plan: &BatchPlan<'_>) -> usize {
+pub fn memory(plan: &BatchPlan<'_>, threads: usize) -> usize {
     let params = plan.params();
+    let n = params.n();
+    let of_keys = plan
+        .square_level()
+        .map_or(0, |level| 2 * switching_key_words(params, level));
     let of_squares = plan.square_level().map_or(0, |level| {
-        2 * switching_key_words(params, level) + fast_workspace_words(params, level)
+        fast_workspace_words(params, level) + (level + 2) * n
     });
     let layers = plan.model().layers().zip(plan.steps());
     let of_polynomials = layers.filter_map(|(view, step)| match view.layer {
         Layer::Polynomial { coefficients, .. } if view.layer.is_polynomial() => {
             let level = step.level - step.approach.rescales;
-            Some(polynomial_words(
-                params,
-                level,
-                coefficients.len().saturating_sub(1),
-            ))
+            let degree = coefficients.len().saturating_sub(1);
+            Some(polynomial_words(params, level, degree))
         }
         _ => None,
     });
-    let of_polynomials = of_polynomials.max().unwrap_or(0);
-    size_of::<u32>() * (plan.limbs() * params.n() + of_squares + of_polynomials)
+    let of_thread = of_squares + of_polynomials.max().unwrap_or(0);
+    size_of::<u32>() * (plan.limbs() * n + of_keys + threads * of_thread)
 }
 
 /// The evaluator of batches.
@@ -67,8 +78,12 @@ pub fn memory(plan: &BatchPlan<'_>) -> usize {
 pub struct BatchEngine<'m> {
     plan: BatchPlan<'m>,
     keys: Vec<SwitchKey<Vec<u32>>>,
-    work: Vec<u32>,
+    /// Processor time of all threads, in nanoseconds.
+    cpu: AtomicU64,
 }
+
+/// Outputs of a linear layer that are computed at a time: rows of the weights at a place.
+type Tile = (usize, Range<usize>);
 
 impl<'m> BatchEngine<'m> {
     /// Reads the client's keys.
@@ -77,11 +92,21 @@ impl<'m> BatchEngine<'m> {
     /// [`EngineError::Bytes`] or [`EngineError::Count`] for what is not the
     /// plan's; [`EngineError::Operation`].
     pub fn new(plan: BatchPlan<'m>, keys: &[u8]) -> Result<Self, EngineError> {
-        let params = plan.params();
-        let keys = read_keys(params, keys, &wanted_keys(&plan))?;
-        let level = plan.square_level().unwrap_or(0);
-        let work = vec![0; fast_workspace_words(params, level)];
-        Ok(Self { plan, keys, work })
+        let keys = read_keys(plan.params(), keys, &wanted_keys(&plan))?;
+        Ok(Self {
+            plan,
+            keys,
+            cpu: AtomicU64::new(0),
+        })
+    }
+
+    /// Does some of the work on the thread that has it, and counts its processor time.
+    fn counted<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = ThreadTime::now();
+        let done = work();
+        let took = start.elapsed().as_nanos() as u64;
+        self.cpu.fetch_add(took, Ordering::Relaxed);
+        done
     }
 
     /// Evaluates the network on one encrypted batch: the encrypted logits, and
@@ -95,11 +120,12 @@ impl<'m> BatchEngine<'m> {
         mut seen: impl FnMut(),
     ) -> Result<(Vec<u8>, Times), EngineError> {
         let start = Instant::now();
+        self.cpu.store(0, Ordering::Relaxed);
         let params = self.plan.params();
         let mut values = self.read_inputs(bytes)?;
         let mut times = Times {
             input: start.elapsed(),
-            steps: Vec::new(),
+            ..Times::default()
         };
         let model = *self.plan.model();
         let steps = self.plan.steps().to_vec();
@@ -113,7 +139,7 @@ impl<'m> BatchEngine<'m> {
                     let coefficients: Vec<f64> = coefficients.iter().map(f64::from).collect();
                     self.polynomials(step, &coefficients, &mut values)?;
                 }
-                _ => self.squares(step, &mut values)?,
+                _ => values = self.squares(step, values)?,
             }
             times.steps.push(start.elapsed());
             seen();
@@ -124,6 +150,7 @@ impl<'m> BatchEngine<'m> {
             out.resize(begin + ciphertext_bytes(params, value.level())?, 0);
             wire::write_ciphertext(params, value, &mut out[begin..]).map_err(failed("writing"))?;
         }
+        times.cpu = Duration::from_nanos(self.cpu.load(Ordering::Relaxed));
         Ok((out, times))
     }
 
@@ -139,8 +166,8 @@ impl<'m> BatchEngine<'m> {
                 got: parts.len(),
             });
         }
-        let read = |object| read_fresh(params, object, level, scale, what);
-        parts.into_iter().map(read).collect()
+        let read = |object| self.counted(|| read_fresh(params, object, level, scale, what));
+        parts.into_par_iter().map(read).collect()
     }
 
     /// A layer with weights.
@@ -166,45 +193,64 @@ impl<'m> BatchEngine<'m> {
                 inputs: values.len(),
             },
         };
-        // A dense layer has one place, a convolution as many as its windows.
+        // A dense layer has one place, a convolution as many as its windows. Where there
+        // are fewer places than threads, each takes some of the rows.
         let places = view.output.values() / rows.max(1);
-        let mut halves = vec![0; integer_matrix_halves(taps.count())];
+        let shares = rayon::current_num_threads().div_ceil(places.max(1));
+        let share = rows.div_ceil(shares).max(1);
+        let tiles: Vec<Tile> = (0..places)
+            .flat_map(|place| {
+                let begins = (0..rows).step_by(share);
+                begins.map(move |begin| (place, begin..rows.min(begin + share)))
+            })
+            .collect();
         let unit = f64::from(linear.scale);
-        let mut windows = Vec::with_capacity(places);
-        for place in 0..places {
+        let halves = || vec![0; integer_matrix_halves(taps.count())];
+        let of_tile = |halves: &mut Vec<i16>, (place, range): &Tile| {
             // What lies in the padding is zero and has no ciphertext.
             let inside: Vec<(usize, usize)> = (0..taps.count())
-                .filter_map(|tap| Some((tap, taps.source(tap, place)?)))
+                .filter_map(|tap| Some((tap, taps.source(tap, *place)?)))
                 .collect();
             let inputs: Vec<&Ct> = inside.iter().map(|&(_, source)| &values[source]).collect();
             let weights: Vec<i8> = linear
                 .weights
                 .chunks_exact(taps.count())
+                .skip(range.start)
+                .take(range.len())
                 .flat_map(|row| inside.iter().map(|&(tap, _)| row[tap].cast_signed()))
                 .collect();
-            let mut window = zeros(rows)?;
+            let mut window = zeros(range.len())?;
             let halves = &mut halves[..integer_matrix_halves(inputs.len())];
             integer_matrix(params, &inputs, &weights, unit, &mut window, halves)
                 .map_err(failed(what))?;
-            windows.push(window.into_iter());
-        }
-        // The outputs of a place, one per channel, lie `places` apart.
-        let mut outputs = Vec::with_capacity(view.output.values());
-        for _ in 0..rows {
-            outputs.extend(windows.iter_mut().filter_map(Iterator::next));
-        }
-        for (k, output) in outputs.iter_mut().enumerate() {
-            let bias = linear.biases.get(k / places).map_or(0.0, f64::from);
-            Constant::real(bias, step.output)
-                .and_then(|bias| add_constant(params, output, &bias))
-                .map_err(failed("adding biases"))?;
+            for (row, output) in range.clone().zip(&mut window) {
+                let bias = linear.biases.get(row).map_or(0.0, f64::from);
+                Constant::real(bias, step.output)
+                    .and_then(|bias| add_constant(params, output, &bias))
+                    .map_err(failed("adding biases"))?;
+            }
+            Ok(window)
+        };
+        let tiles = tiles.par_iter().map_init(halves, |halves, tile| {
+            self.counted(|| of_tile(halves, tile))
+        });
+        let tiles: Vec<Vec<Ct>> = tiles.collect::<Result<_, EngineError>>()?;
+        // One after the other they are the rows of the first place, then of the next; the
+        // outputs of a place, one per channel, lie `places` apart.
+        let mut by_place: Vec<_> = tiles.into_iter().flatten().map(Some).collect();
+        let mut outputs = Vec::with_capacity(by_place.len());
+        for row in 0..rows {
+            for place in 0..places {
+                let output = by_place.get_mut(place * rows + row);
+                outputs.extend(output.and_then(Option::take));
+            }
         }
         Ok(outputs)
     }
 
     /// A polynomial of all values, in place.
     fn polynomials(
-        &mut self,
+        &self,
         step: &BatchStep,
         coefficients: &[f64],
         values: &mut [Ct],
@@ -212,43 +258,63 @@ impl<'m> BatchEngine<'m> {
         let params = self.plan.params();
         let what = "a polynomial";
         let level = step.level - step.approach.rescales;
-        let mut words =
-            vec![0; polynomial_words(params, level, coefficients.len().saturating_sub(1))];
-        let mut scratch = vec![0; params.n()];
+        let degree = coefficients.len().saturating_sub(1);
         let key = self.keys.first().ok_or(NO_KEY)?;
         let factor = Constant::real(1.0, step.approach.factor).map_err(failed(what))?;
-        for value in values {
+        let memory = || {
+            (
+                vec![0; polynomial_words(params, level, degree)],
+                vec![0; fast_workspace_words(params, step.level)],
+                vec![0; params.n()],
+            )
+        };
+        type Memory = (Vec<u32>, Vec<u32>, Vec<u32>);
+        let of_value = |(words, work, scratch): &mut Memory, value: &mut Ct| {
             multiply_constant(params, value, &factor).map_err(failed(what))?;
             for _ in 0..step.approach.rescales {
-                rescale(params, value, &mut scratch).map_err(failed("rescaling"))?;
+                rescale(params, value, scratch).map_err(failed("rescaling"))?;
             }
-            let memory = (&mut words[..], &mut self.work[..]);
-            polynomial(params, value, coefficients, step.output, key, memory)?;
-        }
-        Ok(())
+            let memory = (&mut words[..], &mut work[..]);
+            polynomial(params, value, coefficients, step.output, key, memory)
+        };
+        values
+            .par_iter_mut()
+            .map_init(memory, |memory, value| {
+                self.counted(|| of_value(memory, value))
+            })
+            .collect()
     }
 
-    /// Squares all values, in place.
-    fn squares(&mut self, step: &BatchStep, values: &mut Vec<Ct>) -> Result<(), EngineError> {
+    /// Squares of all values.
+    fn squares(&self, step: &BatchStep, values: Vec<Ct>) -> Result<Vec<Ct>, EngineError> {
         let params = self.plan.params();
         let (n, what) = (params.n(), "a square");
-        let mut third = vec![0; (step.level + 1) * n];
-        let mut scratch = vec![0; n];
-        let mut squares = Vec::with_capacity(values.len());
-        for value in values.drain(..) {
-            let key = self.keys.first().ok_or(NO_KEY)?;
-            let mut work =
-                Workspace::new(params, step.level, &mut self.work).map_err(failed(what))?;
-            let squared = square(params, value, third).map_err(failed(what))?;
+        let key = self.keys.first().ok_or(NO_KEY)?;
+        let memory = || {
+            (
+                vec![0; (step.level + 1) * n],
+                vec![0; fast_workspace_words(params, step.level)],
+                vec![0; n],
+            )
+        };
+        type Memory = (Vec<u32>, Vec<u32>, Vec<u32>);
+        let of_value = |(third, work, scratch): &mut Memory, value: Ct| {
+            let mut work = Workspace::new(params, step.level, work).map_err(failed(what))?;
+            let storage = std::mem::take(third);
+            let squared = square(params, value, storage).map_err(failed(what))?;
             let (mut value, storage) =
                 relinearize(params, squared, key, &mut work).map_err(failed(what))?;
-            third = storage;
+            *third = storage;
             for _ in 0..step.rescales {
-                rescale(params, &mut value, &mut scratch).map_err(failed("rescaling"))?;
+                rescale(params, &mut value, scratch).map_err(failed("rescaling"))?;
             }
-            squares.push(value);
-        }
-        *values = squares;
-        Ok(())
+            Ok(value)
+        };
+        values
+            .into_par_iter()
+            .map_init(memory, |memory, value| {
+                self.counted(|| of_value(memory, value))
+            })
+            .collect()
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use cpu_time::ThreadTime;
 use he_core::Params;
 use he_core::ckks::encode::encode_complex;
 use he_core::ckks::evaluator::{
@@ -174,12 +175,13 @@ impl Engine {
         bytes: &[u8],
         clock: impl Fn() -> Duration,
     ) -> Result<(Vec<u8>, Times), EngineError> {
-        let start = clock();
+        let (start, cpu) = (clock(), ThreadTime::now());
         let inputs = self.read_inputs(bytes)?;
         let params = self.program.params();
         let mut times = Times {
             input: clock().saturating_sub(start),
             steps: Vec::with_capacity(self.factors.len()),
+            cpu: Duration::ZERO,
         };
         let mut machine = Machine {
             params,
@@ -203,6 +205,7 @@ impl Engine {
         let result = machine.take()?;
         let mut out = vec![0; ciphertext_bytes(params, result.level())?];
         wire::write_ciphertext(params, &result, &mut out).map_err(failed("writing"))?;
+        times.cpu = cpu.elapsed();
         Ok((out, times))
     }
 

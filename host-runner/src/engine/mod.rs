@@ -82,6 +82,8 @@ pub struct Times {
     pub input: Duration,
     /// Every step of the plan.
     pub steps: Vec<Duration>,
+    /// Processor time of all threads that were at work.
+    pub cpu: Duration,
 }
 
 impl Times {

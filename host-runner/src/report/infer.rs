@@ -62,6 +62,9 @@ pub struct ImageReport {
     pub index: usize,
     /// Its label.
     pub label: u8,
+    /// The device that answered, where samples were spread over several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// What became of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -147,6 +150,9 @@ pub struct Entry {
     pub answer: Result<(Classified, Figures), String>,
     /// How often it was tried again.
     pub retries: u64,
+    /// The device that answered, where samples were spread over several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// What was published of it, or why nothing was, where something is published. No
     /// ledger has it: a budget belongs to a key, which ends with its process.
     #[serde(skip)]
@@ -176,6 +182,7 @@ impl Entry {
                     label,
                     answer: Err(refused.to_string()),
                     retries,
+                    device: None,
                     published: None,
                     receipt: refused.receipt.as_deref().cloned(),
                 });
@@ -204,6 +211,7 @@ impl Entry {
             label,
             answer: Ok((classified, figures)),
             retries,
+            device: None,
             published: inference
                 .handed_on
                 .published
@@ -309,6 +317,15 @@ impl PublishedReport {
     }
 }
 
+/// A device that gave up; what it had not finished went to the others.
+#[derive(Clone, Debug, Serialize)]
+pub struct LostDevice {
+    /// Its name.
+    pub device: String,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
 /// What `infer --json` writes. Figures are per image unless the name says otherwise.
 #[derive(Clone, Debug, Serialize)]
 pub struct InferReport {
@@ -345,6 +362,9 @@ pub struct InferReport {
     /// How often images were tried again after a fault of the link; a batch counts as
     /// its images.
     pub retries: u64,
+    /// Devices that gave up, where samples were spread over several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost_devices: Vec<LostDevice>,
     /// Images without an answer because the run ended early, refused ones apart.
     pub unfinished: u64,
     /// Answers that were evaluated again and found equal to the bit.
@@ -369,6 +389,7 @@ pub struct Run<'d> {
     keys_up: u64,
     memory: Memory,
     unit: TimeUnit,
+    counted: usize,
     cpu: Option<Duration>,
     stages: Vec<u64>,
     audited: u64,
@@ -376,6 +397,7 @@ pub struct Run<'d> {
     unpublished: Vec<Unpublished>,
     receipts: Vec<OfImage>,
     retries: u64,
+    lost: Vec<LostDevice>,
 }
 
 impl<'d> Run<'d> {
@@ -391,13 +413,20 @@ impl<'d> Run<'d> {
             keys_up: 0,
             memory: Memory::default(),
             unit: TimeUnit::None,
+            counted: 0,
             cpu: Some(Duration::ZERO),
             audited: 0,
             published: Vec::new(),
             unpublished: Vec::new(),
             receipts: Vec::new(),
             retries: 0,
+            lost: Vec::new(),
         }
+    }
+
+    /// A device gave up.
+    pub fn lose(&mut self, device: String, why: String) {
+        self.lost.push(LostDevice { device, why });
     }
 
     /// Adds a finished image.
@@ -411,6 +440,7 @@ impl<'d> Run<'d> {
         self.images.push(ImageReport {
             index,
             label: entry.label,
+            device: entry.device,
             outcome,
         });
         match entry.published {
@@ -432,7 +462,13 @@ impl<'d> Run<'d> {
         memory.static_bytes = memory.static_bytes.max(figures.memory.static_bytes);
         let stack = figures.memory.stack_peak_bytes;
         memory.stack_peak_bytes = memory.stack_peak_bytes.max(stack);
-        self.unit = figures.unit;
+        // Instructions of one device and seconds of another have no sum.
+        self.unit = match self.counted {
+            0 => figures.unit,
+            _ if figures.unit == self.unit => self.unit,
+            _ => TimeUnit::None,
+        };
+        self.counted += 1;
         self.cpu = self.cpu.zip(figures.cpu).map(|(sum, cpu)| sum + cpu);
         for stage in &figures.stages {
             if let Some(sum) = self.stages.get_mut(usize::from(stage.step)) {
@@ -516,6 +552,7 @@ impl<'d> Run<'d> {
             wall_seconds: wall.as_secs_f64() / count as f64,
             cpu_seconds: cpu.as_secs_f64(),
             retries: self.retries,
+            lost_devices: self.lost,
             unfinished: due.saturating_sub(self.images.len()) as u64,
             audited: self.audited,
             published: publications.map(|(allowed, spent)| PublishedReport {
@@ -639,6 +676,9 @@ impl InferReport {
             ));
         }
         let mut out = format!("{}\n{}", facts(&rows), self.stage_table());
+        for LostDevice { device, why } in &self.lost_devices {
+            out.push_str(&format!("{device} gave up: {why}\n"));
+        }
         for (index, sentence) in self.refusals() {
             out.push_str(&format!("image {index} was refused: {sentence}\n"));
         }

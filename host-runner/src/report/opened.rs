@@ -33,6 +33,7 @@ impl OpenedReport {
         let images = opened.into_iter().map(|opened| ImageReport {
             index: opened.index,
             label: opened.label,
+            device: None,
             outcome: match opened.logits {
                 Err(refused) => Outcome::Refused { refused },
                 Ok(logits) => Outcome::Classified(Classified {

@@ -231,7 +231,7 @@ impl PlanReport {
             input_bytes: inputs * engine::seeded_bytes(params, plan.input_level())?,
             keys: keys.len(),
             key_bytes: engine::key_bytes(params, &keys)?,
-            memory_bytes: batch::memory(plan),
+            memory_bytes: batch::memory(plan, 1),
             seconds_estimate: Some(seconds.map_err(engine::failed("timing"))?),
             board: None,
         })

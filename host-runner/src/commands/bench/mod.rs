@@ -223,6 +223,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         opening: Opening {
             model: file.built_from(),
             log: infer::no_log,
+            line_rate: None,
             progress: &mut bar,
         },
     };
