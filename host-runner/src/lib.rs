@@ -13,6 +13,7 @@
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
+//! | `timing` | whether time depends on secrets (feature `attack`) |
 //! | [`report`] | what runs, plans and attacks gave, as text, JSON and a page |
 //! | [`budget`] | publications that are counted on disk |
 //! | [`files`] | keys, requests and results in files; what the steps over them do |
@@ -44,3 +45,5 @@ pub mod report;
 pub mod run;
 pub mod sensor;
 pub mod service;
+#[cfg(feature = "attack")]
+pub mod timing;
