@@ -23,13 +23,15 @@
 //! # Layers
 //!
 //! [`stats`], [`paper`], [`network`] < [`target`] < [`plain`], [`trainer`], [`record`] <
-//! [`attack`] < the attacks < [`ATTACKS`].
+//! [`attack`] < the attacks < [`ATTACKS`]. [`leakage`] stands beside them: it needs [`stats`]
+//! alone.
 
 pub mod attack;
 pub mod evasion;
 pub mod extraction;
 pub mod game;
 pub mod gradient_recovery;
+pub mod leakage;
 pub mod membership;
 pub mod network;
 pub mod paper;

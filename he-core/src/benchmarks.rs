@@ -6,6 +6,9 @@
 //! [`Operations::prepare`] restores the operands, [`Operations::run`] is what is
 //! measured.
 
+pub mod drawn;
+pub mod subjects;
+
 use crate::ckks::decrypt::decode;
 use crate::ckks::encode::{Real, encode};
 use crate::ckks::evaluator::{

@@ -14,6 +14,7 @@
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
+//! | `timing` | whether time depends on secrets (feature `attack`) |
 //! | [`report`] | what runs, plans and attacks gave, as text, JSON and a page |
 //! | [`budget`] | publications that are counted on disk |
 //! | [`files`] | keys, requests and results in files; what the steps over them do |
@@ -48,3 +49,5 @@ pub mod run;
 pub mod sensor;
 pub mod service;
 pub mod spread;
+#[cfg(feature = "attack")]
+pub mod timing;

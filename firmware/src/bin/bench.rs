@@ -8,11 +8,14 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+#[expect(dead_code, reason = "other programs have a command line")]
+#[path = "../emulated.rs"]
+mod emulated;
+
+#[cfg(target_os = "none")]
 mod board {
     use core::convert::Infallible;
-    use core::fmt::Write;
     use core::hint::black_box;
-    use core::ptr;
 
     use chacha20::ChaCha8Rng;
     use cortex_m::peripheral::syst::SystClkSource;
@@ -29,75 +32,7 @@ mod board {
     use he_core::wire;
     use rand_core::{Rng, SeedableRng, TryCryptoRng, TryRng};
 
-    const UART_DATA: usize = 0x4000_4000;
-    const UART_STATE: usize = 0x4000_4004;
-    const UART_CONTROL: usize = 0x4000_4008;
-    const UART_DIVISOR: usize = 0x4000_4010;
-
-    /// UART0 of the board.
-    struct Port;
-
-    impl Port {
-        fn start() {
-            // SAFETY: registers of UART0 (see `board/mps2.rs`).
-            unsafe {
-                ptr::with_exposed_provenance_mut::<u32>(UART_DIVISOR).write_volatile(217);
-                ptr::with_exposed_provenance_mut::<u32>(UART_CONTROL).write_volatile(1);
-            }
-        }
-    }
-
-    impl Write for Port {
-        fn write_str(&mut self, s: &str) -> core::fmt::Result {
-            for byte in s.bytes() {
-                // SAFETY: registers of UART0.
-                unsafe {
-                    while ptr::with_exposed_provenance::<u32>(UART_STATE).read_volatile() & 1 != 0 {
-                    }
-                    ptr::with_exposed_provenance_mut::<u32>(UART_DATA)
-                        .write_volatile(u32::from(byte));
-                }
-            }
-            Ok(())
-        }
-    }
-
-    macro_rules! say {
-        ($($arg:tt)*) => {{ let _ = writeln!(Port, $($arg)*); }};
-    }
-
-    /// Ends the emulator.
-    fn exit() -> ! {
-        // SAFETY: semihosting call SYS_EXIT, ADP_Stopped_ApplicationExit.
-        unsafe {
-            core::arch::asm!("bkpt #0xab", in("r0") 0x18, in("r1") 0x2_0026, options(nostack));
-        }
-        loop {
-            cortex_m::asm::wfi();
-        }
-    }
-
-    #[panic_handler]
-    fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-        say!("panic {info}");
-        exit()
-    }
-
-    #[cortex_m_rt::exception]
-    unsafe fn HardFault(frame: &cortex_m_rt::ExceptionFrame) -> ! {
-        say!("fault at {:08x}", frame.pc());
-        exit()
-    }
-
-    extern "C" fn unexpected() {
-        panic!("an interrupt that nobody enabled");
-    }
-
-    /// The board's part of the vector table.
-    #[used]
-    #[unsafe(link_section = ".vector_table.interrupts")]
-    #[unsafe(export_name = "__INTERRUPTS")]
-    static VECTORS: [extern "C" fn(); 32] = [unexpected; 32];
+    use crate::emulated::{self, PSRAM, psram, say};
 
     /// The emulator executes this many instructions in a tick of SysTick.
     const INSTRUCTIONS_PER_TICK: u32 = 40;
@@ -299,27 +234,6 @@ mod board {
         });
     }
 
-    /// The board's PSRAM: keys and operands of whole operations take more than
-    /// an evaluator's RAM. What an instruction reads does not change its count.
-    const PSRAM: usize = if cfg!(board = "mps2-an500") {
-        0x6000_0000
-    } else {
-        0x2100_0000
-    };
-
-    /// The next `count` elements of the PSRAM, zero.
-    fn psram<T: bytemuck::Pod>(at: &mut usize, count: usize) -> &'static mut [T] {
-        let start = ptr::with_exposed_provenance_mut::<T>(at.next_multiple_of(align_of::<T>()));
-        *at = start.addr() + count * size_of::<T>();
-        // SAFETY: the PSRAM has 16 MB, of which `operations` takes less than 3,
-        // each element once; nothing else of this program uses it. Zero is a
-        // value of every plain type.
-        unsafe {
-            start.write_bytes(0, count);
-            core::slice::from_raw_parts_mut(start, count)
-        }
-    }
-
     /// Whole operations of he-core, as `he-edge bench` measures them on a host.
     fn operations(params: &'static Params) {
         let (n, mut at) = (params.n(), PSRAM);
@@ -434,7 +348,7 @@ mod board {
             core.SYST.clear_current();
             core.SYST.enable_counter();
         }
-        Port::start();
+        emulated::start();
         let memory = cortex_m::singleton!(: Memory = Memory {
             a: [0; MAX_N],
             b: [0; MAX_N],
@@ -452,7 +366,7 @@ mod board {
         }
         say!("compiler {}", env!("HE_EDGE_COMPILER"));
         say!("done");
-        exit()
+        emulated::exit()
     }
 }
 

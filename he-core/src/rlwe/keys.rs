@@ -60,27 +60,33 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SecretKey<S> {
         Self::fill(params, storage, || it.next().map_or(0, |&s| i32::from(s)))
     }
 
-    fn fill(params: &Params, mut storage: S, mut next: impl FnMut() -> i32) -> Result<Self> {
-        let n = params.n();
+    fn fill(params: &Params, storage: S, next: impl FnMut() -> i32) -> Result<Self> {
         check_len("secret key", storage.as_ref().len(), Self::words(params))?;
+        let mut key = Self {
+            params: params.fingerprint(),
+            n: params.n(),
+            limbs: storage,
+        };
+        key.refill(params, next)?;
+        Ok(key)
+    }
+
+    /// Replaces the key by another one in the same storage.
+    pub(crate) fn refill(&mut self, params: &Params, mut next: impl FnMut() -> i32) -> Result<()> {
+        params.check_fingerprint(self.params)?;
         // The integers are put into the last limb first, each other limb is
         // made from it, and at last that limb itself.
-        let words = storage.as_mut();
+        let words = self.limbs.as_mut();
         let last_prime = params.limbs() - 1;
-        let (others, last) = words.split_at_mut(last_prime * n);
+        let (others, last) = words.split_at_mut(last_prime * self.n);
         for x in last.iter_mut() {
             *x = next() as u32;
         }
-        for (i, limb) in others.chunks_exact_mut(n).enumerate() {
+        for (i, limb) in others.chunks_exact_mut(self.n).enumerate() {
             limb.copy_from_slice(last);
             Self::transform(params, i, limb)?;
         }
-        Self::transform(params, last_prime, last)?;
-        Ok(Self {
-            params: params.fingerprint(),
-            n,
-            limbs: storage,
-        })
+        Self::transform(params, last_prime, last)
     }
 
     /// Integers in two's complement to residues, NTT domain, Montgomery form.

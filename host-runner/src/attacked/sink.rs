@@ -31,6 +31,9 @@ pub enum ResultsError {
         /// What is wrong.
         source: LineError,
     },
+    /// Lines of `timing`.
+    #[error(transparent)]
+    Timing(#[from] crate::timing::TimingError),
     /// A picture that is none.
     #[error("{} holds no picture ({source}): remove it", path.display())]
     Picture {

@@ -22,6 +22,8 @@ pub mod report;
 pub mod sense;
 pub mod serve;
 pub mod show;
+#[cfg(feature = "attack")]
+pub mod timing;
 pub mod train;
 
 use std::path::{Path, PathBuf};
@@ -97,6 +99,10 @@ pub enum Command {
     /// stronger ones.
     #[cfg(feature = "attack")]
     Attack(attack::AttackArguments),
+    /// Whether time depends on secrets: operations here or on an emulated board, what the
+    /// times of stages and a link tell.
+    #[cfg(feature = "attack")]
+    Timing(timing::TimingArguments),
     /// One page with every table and picture of a directory of results.
     #[cfg(feature = "attack")]
     Report(report::ReportArguments),
@@ -440,6 +446,10 @@ pub enum Failure {
     #[cfg(feature = "attack")]
     #[error(transparent)]
     Attack(#[from] attacks::AttackError),
+    /// Time was not measured.
+    #[cfg(feature = "attack")]
+    #[error(transparent)]
+    Timing(#[from] crate::timing::TimingError),
     /// A directory of results.
     #[cfg(feature = "attack")]
     #[error(transparent)]
@@ -551,6 +561,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Serve(arguments)) => serve::run(&arguments),
         #[cfg(feature = "attack")]
         Some(Command::Attack(arguments)) => attack::run(&arguments),
+        #[cfg(feature = "attack")]
+        Some(Command::Timing(arguments)) => timing::run(&arguments),
         #[cfg(feature = "attack")]
         Some(Command::Report(arguments)) => report::run(&arguments),
         Some(Command::Devices(arguments)) => devices::run(&arguments),

@@ -11,7 +11,8 @@ use crate::report::page;
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArguments {
-    /// Directory of results: where `attack --out` left them, with the files of
+    /// Directory of results: where `attack --out` and `timing --out` left them, with
+    /// the files of
     /// `infer --json` and `bench --json` beside them.
     pub directory: PathBuf,
     /// The page; `report.html` in the directory unless another file is named, `-` for
@@ -49,11 +50,12 @@ pub fn run(arguments: &ReportArguments) -> Result<(), Failure> {
         return Ok(());
     }
     output::print(&format!(
-        "{}: {} records, {} pictures, {} runs of infer, {} of bench\n",
+        "{}: {} records, {} pictures, {} runs of infer, {} of bench, {} lines of timing\n",
         out.display(),
         found.records.len(),
         found.pictures.len(),
         found.runs.len(),
-        found.benches.len()
+        found.benches.len(),
+        found.timing.len()
     ))
 }

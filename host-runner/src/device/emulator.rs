@@ -155,13 +155,37 @@ impl Emulator {
     }
 }
 
-/// Runs a program that ends the emulator by itself (by semihosting), at one
-/// nanosecond an instruction, and gives what it said on UART0.
+/// A program that ends the emulator by itself, by semihosting.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// Its image.
+    pub image: &'a Path,
+    /// Time of an instruction in the emulator's nanoseconds, as a power of two.
+    pub instruction_ns_log2: u8,
+    /// What it is handed over. None holds a comma.
+    pub arguments: &'a [String],
+}
+
+/// Runs a program that ends the emulator by itself, at one nanosecond an instruction, and
+/// gives what it said on UART0.
+///
+/// # Errors
+/// As [`run_program`].
+pub fn run_to_end(board: &str, image: &Path) -> Result<String, DeviceError> {
+    let program = Program {
+        image,
+        instruction_ns_log2: 0,
+        arguments: &[],
+    };
+    run_program(board, &program)
+}
+
+/// Runs a program and gives what it said on UART0.
 ///
 /// # Errors
 /// [`DeviceError::UnknownBoard`], [`DeviceError::EmulatorMissing`] or
 /// [`DeviceError::EmulatorEnded`].
-pub fn run_to_end(board: &str, image: &Path) -> Result<String, DeviceError> {
+pub fn run_program(board: &str, program: &Program<'_>) -> Result<String, DeviceError> {
     let known = boards::find(board).ok().and_then(|known| known.machine);
     let machine = known.ok_or_else(|| DeviceError::UnknownBoard {
         board: board.into(),
@@ -170,11 +194,22 @@ pub fn run_to_end(board: &str, image: &Path) -> Result<String, DeviceError> {
         board: board.into(),
         reason,
     };
+    let mut semihosting = "enable=on".to_owned();
+    for argument in program.arguments {
+        semihosting.push_str(",arg=");
+        semihosting.push_str(argument);
+    }
     let output = Command::new(PROGRAM)
         .args(["-M", machine.name, "-display", "none", "-monitor", "none"])
-        .args(["-nodefaults", "-semihosting", "-serial", "stdio"])
-        .args(["-icount", "shift=0,align=off,sleep=off", "-kernel"])
-        .arg(image)
+        .args(["-nodefaults", "-serial", "stdio", "-semihosting-config"])
+        .arg(semihosting)
+        .arg("-icount")
+        .arg(format!(
+            "shift={},align=off,sleep=off",
+            program.instruction_ns_log2
+        ))
+        .arg("-kernel")
+        .arg(program.image)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| match error.kind() {

@@ -9,6 +9,7 @@
 pub mod cells;
 pub mod claims;
 pub mod draw;
+mod leakage;
 mod markdown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +17,14 @@ use std::fs;
 use std::path::Path;
 
 use attacks::attack::Attack;
+use attacks::leakage::Line;
 use attacks::paper::{self, Paper, Table};
 use attacks::record::{Picture, Record, Scale, Verdict};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Deserialize;
 
 use crate::attacked::sink::{self, Results, ResultsError};
+use crate::timing;
 use cells::{Cell, Ours};
 use claims::Claim;
 use draw::Look;
@@ -107,10 +110,12 @@ pub struct Found {
     pub runs: Vec<InferFile>,
     /// Runs of `bench`.
     pub benches: Vec<BenchFile>,
+    /// What `timing` left.
+    pub timing: Vec<Line>,
 }
 
-/// Reads a directory: records and pictures of `attack --out`, and every `.json` file in
-/// it that `infer` or `bench` wrote. Other files are left alone.
+/// Reads a directory: records and pictures of `attack --out`, lines of `timing --out`, and
+/// every `.json` file in it that `infer` or `bench` wrote. Other files are left alone.
 ///
 /// # Errors
 /// [`ResultsError`].
@@ -118,6 +123,7 @@ pub fn read(directory: &Path) -> Result<Found, ResultsError> {
     let mut found = Found {
         records: latest(Results::records(directory)?),
         pictures: sink::pictures(directory)?,
+        timing: timing::results::read(directory)?,
         ..Found::default()
     };
     let failed = |source| ResultsError::File {
@@ -316,6 +322,7 @@ pub fn page(found: &Found) -> String {
                     a href="#claims" { "claims" }
                     @for paper in papers { a href={ "#" (anchor(paper)) } { (title(paper)) } }
                     a href="#attacks" { "all attacks" }
+                    @if !found.timing.is_empty() { a href="#leakage" { "leakage" } }
                     a href="#pictures" { "pictures" }
                 }
                 main {
@@ -339,6 +346,7 @@ pub fn page(found: &Found) -> String {
                         p { "An access that a target does not give is no defence: the attack was not tried." }
                         @for attack in attacks::ATTACKS { (attack_of(*attack, found)) }
                     }
+                    (leakage::section(&found.timing))
                     (benches(found))
                     section #pictures {
                         h2 { "Pictures" }

@@ -91,6 +91,17 @@ fn found() -> Found {
             }))
             .unwrap(),
         ],
+        timing: [(false, "pass"), (true, "leak"), (false, "inconclusive")]
+            .map(|(control, verdict)| {
+                serde_json::from_value(json!({
+                    "experiment": "host", "operation": HOSTILE, "target": HOSTILE,
+                    "statistic": "rtlf", "value": 2.5, "threshold": 4.0, "samples": 10000,
+                    "control": control, "verdict": verdict,
+                    "details": {HOSTILE: HOSTILE, "ci95": [0.1, 0.2], "planned_samples": 20000},
+                }))
+                .unwrap()
+            })
+            .into(),
     }
 }
 
@@ -345,6 +356,32 @@ fn evasion_is_decided_by_all_six_attacks() {
 }
 
 #[test]
+fn leakage_stands_with_its_controls() {
+    let page = page(&found());
+    let section = page.split("id=\"leakage\"").nth(1).unwrap();
+    let section = section.split("</section>").next().unwrap();
+    for said in [
+        "Every control was caught, and nothing else leaks.",
+        "1 are inconclusive",
+        "caught",
+        "inconclusive: too few samples",
+        &format!("planned samples {}", number(20_000.0)),
+        "ci95 0.100 to 0.200",
+    ] {
+        assert!(section.contains(said), "{said} is not in {section}");
+    }
+    // A control that was not caught, and an operation that leaks.
+    let mut other = found();
+    other.timing[1].verdict = attacks::leakage::Verdict::Pass;
+    other.timing[2].verdict = attacks::leakage::Verdict::Leak;
+    let page = super::page(&other);
+    assert!(page.contains("2 of 3 lines are not as they should be"));
+    assert!(page.contains("NOT CAUGHT"));
+    other.timing.clear();
+    assert!(!super::page(&other).contains("id=\"leakage\""));
+}
+
+#[test]
 fn a_directory_is_read_as_it_was_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
@@ -359,7 +396,9 @@ fn a_directory_is_read_as_it_was_written() {
         "accuracy": 0.0, "plain_accuracy": 0.0, "label_flips": 0, "evaluator": {"stages": []},
     });
     fs::write(path("run.json"), run.to_string()).unwrap();
+    timing::results::keep(directory.path(), &found().timing).unwrap();
     let read = read(directory.path()).unwrap();
+    assert_eq!(read.timing, found().timing);
     assert_eq!(read.records.len(), records.len());
     let value = |r: &&Record| r.line().unwrap() == again;
     assert_eq!(read.records.iter().filter(value).count(), 1);
