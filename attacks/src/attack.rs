@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use he_core::Params;
 use he_nn::data::Dataset;
 use he_nn::progress::Progress;
 use serde_json::{Map, Value};
@@ -23,6 +24,11 @@ pub trait Attack: Sync {
     /// The access that it needs; what it does not declare here, it is denied.
     fn access(&self) -> Grants;
 
+    /// What it is carried out on.
+    fn subject(&self) -> Subject {
+        Subject::Networks
+    }
+
     /// The papers' tables that it fills.
     fn tables(&self) -> &'static [Table];
 
@@ -36,6 +42,16 @@ pub trait Attack: Sync {
     /// Small experiments of which the outcome is known, at least one that must succeed
     /// and one that must fail. A test runs them all, from bundled or synthetic data.
     fn controls(&self) -> Vec<Control<'_>>;
+}
+
+/// What attacks are carried out on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Networks: [`Context::each_target`].
+    Networks,
+    /// The scheme and the rules of whoever holds its key, whatever is computed:
+    /// [`Context::each_scheme`].
+    Schemes,
 }
 
 /// Why an attack ended without its results.
@@ -53,6 +69,9 @@ pub enum AttackError {
     /// The recorder's.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The scheme's.
+    #[error(transparent)]
+    Scheme(#[from] he_core::Error),
     /// The machine learning library failed.
     #[error("a tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -166,6 +185,8 @@ pub struct Context<'c> {
     targets: &'c mut [Box<dyn Target>],
     /// The data sets.
     pub data: &'c [Data],
+    /// The parameter sets that attacks on the scheme run on.
+    pub schemes: &'c [&'static Params],
     /// Deploys what an attack trains to attack it, where encryption is at hand.
     pub deploy: Option<&'c dyn Deploy>,
     /// The run.
@@ -178,9 +199,16 @@ impl<'c> Context<'c> {
         Self {
             targets,
             data,
+            schemes: &[],
             deploy: None,
             run,
         }
+    }
+
+    /// The same with parameter sets, without which attacks on the scheme do nothing.
+    #[must_use]
+    pub fn on_schemes(self, schemes: &'c [&'static Params]) -> Self {
+        Self { schemes, ..self }
     }
 
     /// The same with encryption for targets that attacks train.
@@ -211,6 +239,48 @@ impl<'c> Context<'c> {
             on(attack, target.as_mut(), data, run, &mut work)?;
         }
         Ok(())
+    }
+
+    /// Works on every parameter set: the attacker's side and the holder's are the
+    /// work's.
+    ///
+    /// # Errors
+    /// The work's.
+    pub fn each_scheme(
+        &mut self,
+        attack: &dyn Attack,
+        mut work: impl FnMut(&mut SchemeCase<'_, 'c>) -> Result<(), AttackError>,
+    ) -> Result<(), AttackError> {
+        for params in self.schemes {
+            work(&mut SchemeCase {
+                attack: attack.name(),
+                target: params.name(),
+                params,
+                queries: 0,
+                run: &mut self.run,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Works on what an attack on the scheme has under a name of its own.
+    ///
+    /// # Errors
+    /// The work's.
+    pub fn own_scheme(
+        &mut self,
+        attack: &dyn Attack,
+        target: &str,
+        params: &'static Params,
+        work: impl FnOnce(&mut SchemeCase<'_, 'c>) -> Result<(), AttackError>,
+    ) -> Result<(), AttackError> {
+        work(&mut SchemeCase {
+            attack: attack.name(),
+            target,
+            params,
+            queries: 0,
+            run: &mut self.run,
+        })
     }
 
     /// Works on a target that the attack made itself, such as one that was trained on
@@ -312,6 +382,55 @@ impl Case<'_, '_> {
         };
         let queries = self.target.queries() - before;
         let seconds = start.elapsed().as_secs_f64();
+        Ok(self.run.recorder.write(&step, findings, queries, seconds)?)
+    }
+}
+
+/// The data of an attack on the scheme, in records.
+pub const NO_DATA: &str = "none";
+
+/// One attack on one parameter set.
+pub struct SchemeCase<'t, 'c> {
+    attack: &'static str,
+    target: &'t str,
+    /// The set.
+    pub params: &'static Params,
+    /// What the holder of the key was asked in this step: the work counts.
+    pub queries: u64,
+    /// The run.
+    pub run: &'t mut Run<'c>,
+}
+
+impl SchemeCase<'_, '_> {
+    /// Does one step of work and records its findings, unless they are recorded
+    /// already.
+    ///
+    /// # Errors
+    /// The work's.
+    pub fn step(
+        &mut self,
+        params: Map<String, Value>,
+        work: impl FnOnce(&mut Self) -> Result<Vec<Finding>, AttackError>,
+    ) -> Result<(), AttackError> {
+        let step = Step {
+            attack: self.attack.to_owned(),
+            target: self.target.to_owned(),
+            dataset: NO_DATA.to_owned(),
+            params,
+            scale: self.run.scale,
+            seed: self.run.seed,
+        };
+        if self.run.recorder.whole(&step).is_some() {
+            return Ok(());
+        }
+        self.run
+            .progress
+            .note(&format!("{} on {}", step.attack, step.target));
+        self.queries = 0;
+        let start = Instant::now();
+        let findings = work(self)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let queries = self.queries;
         Ok(self.run.recorder.write(&step, findings, queries, seconds)?)
     }
 }

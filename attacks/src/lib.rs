@@ -10,6 +10,9 @@
 //!    the papers' tables that it fills, [`Attack::run`] and its controls.
 //! 2. One line in [`ATTACKS`].
 //!
+//! An attack on the scheme itself, in [`ckks`], runs on parameter sets instead
+//! ([`Context::each_scheme`], [`attack::Subject`]).
+//!
 //! `run` goes through [`Context::each_target`], which hands over one [`Case`] per target
 //! that grants the access and records "not applicable" for the others. Work is done in
 //! steps ([`Case::step`]): what a step finds is recorded at once, and a step that is
@@ -27,6 +30,7 @@
 //! alone.
 
 pub mod attack;
+pub mod ckks;
 pub mod evasion;
 pub mod extraction;
 pub mod game;
@@ -68,6 +72,11 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &game::ciphertexts::Ciphertexts,
     &game::timing::Timing,
     &game::published::Published,
+    &ckks::key_recovery::KeyRecovery,
+    &ckks::active_evaluator::ActiveEvaluator,
+    &ckks::flooding_wrong::FloodingWrong,
+    &ckks::forger::ForgerAttack,
+    &ckks::bit_flips::BitFlips,
 ];
 
 /// The attack of this name.

@@ -14,6 +14,7 @@ use std::fmt;
 
 use he_nn::network::Network;
 
+use crate::ckks::bit_flips::Exposed;
 use crate::network::Differentiable;
 
 /// One thing that an attacker may see.
@@ -418,6 +419,14 @@ pub trait Deploy {
         made: Made<'_>,
         evaluation: Evaluation,
     ) -> Result<Box<dyn Target>, TargetError>;
+
+    /// An inference whose memory can be reached, where there is one.
+    ///
+    /// # Errors
+    /// [`TargetError::Failed`].
+    fn exposed(&self) -> Result<Option<Box<dyn Exposed>>, TargetError> {
+        Ok(None)
+    }
 }
 
 /// A target as one attack sees it.

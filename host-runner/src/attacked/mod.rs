@@ -4,16 +4,19 @@
 //! An attacker's client is not the honest one: it encrypts any numbers, so samples are
 //! not checked against the plan, and what wraps around comes back as it is.
 
+mod exposed;
 pub mod sink;
 
 use std::time::Instant;
 
+use attacks::ckks::bit_flips::Exposed;
 use attacks::network::Differentiable;
 use attacks::record::Scale;
 use attacks::target::{
     About, Access, Activation, Answers, Clock, Denied, Evaluation, Exchange, Grants, Rows, Time,
 };
 use attacks::{Deploy, Made, Target, TargetError};
+use he_core::params::{self, Params};
 use he_nn::bundled;
 use he_nn::clear::{self, Calibrated};
 use he_nn::model::{Input, Layer, Model, ModelError, Sample};
@@ -95,6 +98,21 @@ pub fn deployments(scale: Scale) -> Vec<(&'static str, WeightMode)> {
         }
     }
     all
+}
+
+/// The parameter sets that a run attacks the scheme on: the smallest, the device's, and
+/// one with the levels and the room for all that attackers evaluate.
+#[must_use]
+pub fn schemes(scale: Scale) -> &'static [&'static Params] {
+    static QUICK: [&Params; 3] = [
+        &params::N2048_DEPTH1,
+        &params::N4096_DEPTH3,
+        &params::N8192_DEPTH5,
+    ];
+    match scale {
+        Scale::Quick => &QUICK,
+        Scale::Full => &params::SETS,
+    }
 }
 
 /// The name of a deployment.
@@ -229,6 +247,14 @@ impl Deploy for Deployer {
         };
         let deployment = Deployment::new(model, made.dataset, weights).map_err(failed)?;
         Ok(Box::new(deployment))
+    }
+
+    fn exposed(&self) -> Result<Option<Box<dyn Exposed>>, TargetError> {
+        let exposed = exposed::ExposedInference::new().map_err(|source| TargetError::Failed {
+            target: "an inference in memory".to_owned(),
+            source: Box::new(source),
+        })?;
+        Ok(exposed.map(|exposed| Box::new(exposed) as Box<dyn Exposed>))
     }
 }
 

@@ -110,6 +110,7 @@ pub fn run(arguments: &AttackArguments) -> Result<(), Failure> {
             recorder,
         };
         let context = Context::new(&mut targets, &loaded, run);
+        let context = context.on_schemes(attacked::schemes(scale));
         attack.run(&mut context.deploying(&Deployer))?;
     }
     let (_, records) = Results::open(out)?;
