@@ -55,6 +55,7 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::square::BySquares,
     &evasion::hopskipjump::ByLabels,
     &evasion::transfer::Transfer,
+    &evasion::adversarial_training::AdversarialTraining,
     &membership::threshold::Threshold,
     &membership::shadow::Shadow,
     &membership::lira::Lira,

@@ -11,6 +11,7 @@
 //! Gradients are of the cross entropy with the network's own label, as CleverHans takes
 //! it unless told otherwise: true labels would leak into single-step examples.
 
+pub mod adversarial_training;
 pub mod apgd;
 pub mod autoattack;
 pub mod bim;
