@@ -247,6 +247,15 @@ impl Rows {
         &self.values[index * self.width..(index + 1) * self.width]
     }
 
+    /// A row, to change.
+    ///
+    /// # Panics
+    /// If there is no such row, as an index into a slice does.
+    #[must_use]
+    pub fn row_mut(&mut self, index: usize) -> &mut [f64] {
+        &mut self.values[index * self.width..(index + 1) * self.width]
+    }
+
     /// Rows of one width after another: a request of many costs an encrypted target as
     /// much as one of few.
     #[must_use]

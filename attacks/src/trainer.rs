@@ -158,6 +158,25 @@ pub fn train(
     training: &Training,
     progress: &mut dyn Progress,
 ) -> Result<f32, TrainerError> {
+    let mut same = |batch: Tensor, _: &[usize]| Ok(batch);
+    train_on(network, samples, goal, training, &mut same, progress)
+}
+
+/// What is done to a batch before the network learns it, with the places of its samples.
+pub type Change<'c> = dyn FnMut(Tensor, &[usize]) -> candle_core::Result<Tensor> + 'c;
+
+/// As [`train`], each batch changed before it is learned.
+///
+/// # Errors
+/// [`TrainerError`].
+pub fn train_on(
+    network: &dyn Trainable,
+    samples: &Rows,
+    goal: Goal<'_>,
+    training: &Training,
+    change: &mut Change<'_>,
+    progress: &mut dyn Progress,
+) -> Result<f32, TrainerError> {
     let count = samples.len();
     if goal.len() != count || count == 0 {
         return Err(TrainerError::Samples {
@@ -178,7 +197,8 @@ pub fn train(
         random::shuffle(&mut order, &mut rng);
         let mut total = 0.0;
         for indices in order.chunks(training.batch.max(1)) {
-            let outputs = network.forward(&rows_of(samples, indices)?)?;
+            let batch = change(rows_of(samples, indices)?, indices)?;
+            let outputs = network.forward(&batch)?;
             let loss = goal.loss(&outputs, indices)?;
             optimizer.backward_step(&loss)?;
             total += loss.to_scalar::<f32>()? * indices.len() as f32;

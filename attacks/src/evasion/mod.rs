@@ -11,10 +11,17 @@
 //! Gradients are of the cross entropy with the network's own label, as CleverHans takes
 //! it unless told otherwise: true labels would leak into single-step examples.
 
+pub mod adversarial_training;
+pub mod apgd;
+pub mod autoattack;
 pub mod bim;
 pub mod cw;
+pub mod fab;
 pub mod fgsm;
+pub mod hopskipjump;
 pub mod pgd;
+pub mod square;
+pub mod transfer;
 
 use candle_core::{D, DType, Tensor};
 use candle_nn::ops::log_softmax;
@@ -279,7 +286,11 @@ fn control_data() -> Result<(Rows, Vec<u8>), AttackError> {
 
 /// The bundled network of the controls.
 fn control_network() -> Result<Differentiable, AttackError> {
-    let name = "mnist-mlp64";
+    bundled("mnist-mlp64")
+}
+
+/// A bundled network.
+fn bundled(name: &str) -> Result<Differentiable, AttackError> {
     let plain = Plain::bundled(name, "digits")?.ok_or_else(|| AttackError::Data {
         attack: "evasion",
         what: format!("the bundled network {name}"),

@@ -169,6 +169,24 @@ impl Method {
     }
 }
 
+/// A surrogate of a target from the labels of natural images, for attacks that transfer.
+pub(crate) fn from_labels(
+    target: &mut View<'_>,
+    natural: &Rows,
+    budget: usize,
+    seed: u64,
+) -> Result<Differentiable, AttackError> {
+    let method = Method {
+        logits: false,
+        queries: Queries::Natural,
+        activation: target.about().activation,
+        budget,
+        seed,
+        broken: false,
+    };
+    method.extract(target, natural)
+}
+
 /// Images moved along the sign of the gradient of the logit of a class.
 fn moved(network: &Differentiable, images: &Rows, labels: &[u8]) -> Result<Rows, AttackError> {
     let mut out = Vec::with_capacity(images.values().len());
