@@ -26,6 +26,7 @@
 //! [`attack`] < the attacks < [`ATTACKS`].
 
 pub mod attack;
+pub mod dp_sgd;
 pub mod evasion;
 pub mod extraction;
 pub mod game;
