@@ -56,6 +56,8 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &membership::shadow::Shadow,
     &membership::lira::Lira,
     &membership::rmia::Rmia,
+    &membership::one_run::OneRun,
+    &membership::countermeasures::Countermeasures,
     &extraction::surrogate::FromLabels,
     &extraction::surrogate::FromLogits,
     &extraction::exact::Exact,

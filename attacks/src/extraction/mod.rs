@@ -15,3 +15,5 @@ mod quartic;
 pub mod surrogate;
 pub mod two_squares;
 mod victim;
+
+pub(crate) use self::exact::exactly;
