@@ -31,6 +31,7 @@
 
 pub mod attack;
 pub mod ckks;
+pub mod dp_sgd;
 pub mod evasion;
 pub mod extraction;
 pub mod game;
@@ -66,9 +67,14 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &membership::shadow::Shadow,
     &membership::lira::Lira,
     &membership::rmia::Rmia,
+    &membership::one_run::OneRun,
+    &membership::countermeasures::Countermeasures,
     &extraction::surrogate::FromLabels,
     &extraction::surrogate::FromLogits,
     &extraction::exact::Exact,
+    &extraction::exact_labels::ExactLabels,
+    &extraction::two_squares::TwoSquares,
+    &extraction::outputs::Outputs,
     &reconstruction::generator::InverseGenerator,
     &reconstruction::class_inversion::ClassInversion,
     &gradient_recovery::white_box::WhiteBox,

@@ -38,9 +38,29 @@ pub enum NetworkError {
         /// Which layer.
         layer: usize,
     },
+    /// A convolution where dense layers alone can be trained so.
+    #[error("layer {layer} is a convolution; per-sample gradients are of dense layers alone")]
+    NotDense {
+        /// Which layer.
+        layer: usize,
+    },
     /// The machine learning library failed.
     #[error("a tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// A dense layer in an evaluation, for the gradients of every sample.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    /// What it takes: `(samples, inputs)`, without a history.
+    pub input: Tensor,
+    /// Zeros added to what it gives: the gradient with respect to them is that of every
+    /// sample's outputs.
+    pub probe: Var,
+    /// Its weights, `(outputs, inputs)`.
+    pub weights: Var,
+    /// Its biases.
+    pub biases: Var,
 }
 
 /// A layer, with its weights as variables.
@@ -485,6 +505,48 @@ impl Differentiable {
             Op::Standardise { .. } | Op::Relu => Vec::new(),
         };
         self.ops.iter().flat_map(of).collect()
+    }
+
+    /// Coefficients of the activations: what is learned beside the linear layers.
+    #[must_use]
+    pub fn coefficients(&self) -> Vec<Var> {
+        let of = |op: &Op| match op {
+            Op::Polynomial(coefficients) => coefficients.clone(),
+            _ => Vec::new(),
+        };
+        self.ops.iter().flat_map(of).collect()
+    }
+
+    /// Evaluates a batch of a dense network as [`Self::forward`] does, and gives its
+    /// layers for the gradients of every sample.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotDense`] for a convolution.
+    pub fn traced(&self, batch: &Tensor) -> Result<(Tensor, Vec<Traced>), NetworkError> {
+        let mut x = batch.clone();
+        let mut layers = Vec::new();
+        for (layer, op) in self.ops.iter().enumerate() {
+            x = match op {
+                Op::Dense { weights, biases } => {
+                    let probe = Var::zeros((x.dim(0)?, weights.dim(0)?), x.dtype(), x.device())?;
+                    layers.push(Traced {
+                        input: x.detach(),
+                        probe: probe.clone(),
+                        weights: weights.clone(),
+                        biases: biases.clone(),
+                    });
+                    let sums = x.matmul(&weights.t()?)?.broadcast_add(biases)?;
+                    (sums + probe.as_tensor())?
+                }
+                Op::Standardise { means, deviations } => {
+                    x.broadcast_sub(means)?.broadcast_div(deviations)?
+                }
+                Op::Polynomial(coefficients) => polynomial(coefficients, &x)?,
+                Op::Relu => x.relu()?,
+                Op::Conv2d { .. } => return Err(NetworkError::NotDense { layer }),
+            };
+        }
+        Ok((x, layers))
     }
 
     /// Evaluates a batch: `(samples, inputs)` to `(samples, outputs)`.

@@ -182,6 +182,18 @@ impl Finding {
         }
     }
 
+    /// What is measured.
+    #[must_use]
+    pub fn metric(&self) -> &str {
+        &self.metric
+    }
+
+    /// The value, if there is one.
+    #[must_use]
+    pub fn value(&self) -> Option<f64> {
+        self.estimate.map(|estimate| estimate.value)
+    }
+
     /// With something to compare with.
     #[must_use]
     pub fn baseline(mut self, name: &str, value: f64) -> Self {

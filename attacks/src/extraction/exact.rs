@@ -43,7 +43,7 @@ const SPARE: usize = 5;
 const MOST_COLUMNS: usize = 200;
 
 /// Most queries that an attack takes.
-const MOST: u64 = 60_000;
+pub(super) const MOST: u64 = 60_000;
 
 /// Third differences of this share of the second's size are still noise.
 const CURVED: f64 = 0.05;
@@ -54,27 +54,30 @@ pub struct Exact;
 
 /// How it goes about it.
 #[derive(Clone, Copy, Debug)]
-struct Method {
+pub(super) struct Method {
     /// Length of the queries.
-    radius: f64,
+    pub radius: f64,
     /// Digits after the point that the service gives; all if none.
-    decimals: Option<i32>,
+    pub decimals: Option<i32>,
     /// Queries that the service answers.
-    budget: u64,
+    pub budget: u64,
     /// Broken on purpose: answers are taken for those of the next query.
-    broken: bool,
+    pub broken: bool,
 }
 
 /// The service as the attack asks it.
-struct Oracle<'o, 't> {
-    target: &'o mut View<'t>,
-    method: Method,
-    used: u64,
+pub(super) struct Oracle<'o, 't> {
+    pub target: &'o mut View<'t>,
+    pub method: Method,
+    pub used: u64,
 }
 
 impl Oracle<'_, '_> {
     /// The answers, one row per query; `None` beyond the budget.
-    fn ask(&mut self, queries: &[Vec<f64>]) -> Result<Option<DMatrix<f64>>, AttackError> {
+    pub(super) fn ask(
+        &mut self,
+        queries: &[Vec<f64>],
+    ) -> Result<Option<DMatrix<f64>>, AttackError> {
         if self.used + queries.len() as u64 > self.method.budget {
             return Ok(None);
         }
@@ -163,7 +166,7 @@ fn curvature(
 }
 
 /// Where singular values, largest first, drop most, and by how much.
-fn drop_of(values: &[f64]) -> (usize, f64) {
+pub(super) fn drop_of(values: &[f64]) -> (usize, f64) {
     let floor = values.first().copied().unwrap_or(0.0) * 1e-14;
     let ratios = values
         .windows(2)
@@ -182,7 +185,7 @@ fn drop_of(values: &[f64]) -> (usize, f64) {
 }
 
 /// Left singular vectors with their values, largest first.
-fn left_singular(vectors: &DMatrix<f64>) -> (DMatrix<f64>, Vec<f64>) {
+pub(super) fn left_singular(vectors: &DMatrix<f64>) -> (DMatrix<f64>, Vec<f64>) {
     let svd = vectors.clone().svd(true, false);
     let mut order: Vec<usize> = (0..svd.singular_values.len()).collect();
     order.sort_by(|&a, &b| svd.singular_values[b].total_cmp(&svd.singular_values[a]));
@@ -296,21 +299,70 @@ fn extract(oracle: &mut Oracle<'_, '_>, seed: u64) -> Result<Ended, AttackError>
 }
 
 /// Largest difference between two sets of logits.
-fn largest_difference(a: &Rows, b: &Rows) -> f64 {
+pub(super) fn largest_difference(a: &Rows, b: &Rows) -> f64 {
     let pairs = a.values().iter().zip(b.values());
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
+/// What an extraction came to.
+pub(super) enum Tried {
+    /// With a network, judged.
+    Findings(Vec<Finding>),
+    /// The scores are no quadratic forms: third differences over second.
+    NotQuadratic(f64),
+    /// More queries were needed than these.
+    Budget(u64),
+}
+
+/// Extracts the network behind a service and judges it on images with their labels.
+pub(super) fn tried(
+    target: &mut View<'_>,
+    method: Method,
+    (images, known): (&Rows, &[u8]),
+    seed: u64,
+) -> Result<Tried, AttackError> {
+    let mut oracle = Oracle {
+        target: &mut *target,
+        method,
+        used: 0,
+    };
+    let ended = extract(&mut oracle, seed)?;
+    let used = oracle.used;
+    let (network, ratio) = match ended {
+        Ended::NotQuadratic(share) => return Ok(Tried::NotQuadratic(share)),
+        Ended::Budget => return Ok(Tried::Budget(used)),
+        Ended::Network(network, ratio) => (network, ratio),
+    };
+    let truth = target.scores(images)?;
+    let found = network.evaluate(images);
+    let (own, labels) = (classes(&found), classes(&truth));
+    let majority = majority(&labels);
+    Ok(Tried::Findings(vec![
+        Finding::new("agreement", agreement(&own, &labels))
+            .baseline("majority", majority)
+            .succeeds_above(majority, 0.0),
+        Finding::new("accuracy", agreement(&own, known))
+            .baseline("target", agreement(&labels, known).value),
+        Finding::new(
+            "largest_logit_difference",
+            exactly(largest_difference(&found, &truth)),
+        ),
+        Finding::new("hidden_units", exactly(network.basis.ncols() as f64)),
+        Finding::new("singular_value_drop", exactly(ratio)),
+        Finding::new("attack_queries", exactly(used as f64)),
+    ]))
+}
+
 /// That the attack does not apply.
-fn not_quadratic(target: &str, share: f64) -> Finding {
+pub(super) fn not_quadratic(target: &str, share: f64) -> Finding {
     let reason = format!(
-        "the scores of {target} are no quadratic forms: their third differences are {share:.3} of the second"
+        "the scores of {target} are no quadratic forms, or noise hides it at this length: their third differences are {share:.3} of the second"
     );
     Finding::not_applicable(&reason)
 }
 
 /// A figure that is no estimate.
-const fn exactly(value: f64) -> Estimate {
+pub(crate) const fn exactly(value: f64) -> Estimate {
     Estimate {
         value,
         ci95: [value; 2],
@@ -359,7 +411,6 @@ impl Attack for Exact {
                 true => &quick[1..2],
                 false => case.run.by_scale(&quick[..], &full[..]),
             };
-            let mut curved = None;
             for &(radius, decimals, budget) in methods {
                 let of_step = params([
                     ("radius", radius.into()),
@@ -367,59 +418,26 @@ impl Attack for Exact {
                     ("budget", budget.into()),
                     ("samples", samples.into()),
                 ]);
-                // What is no quadratic form stays none at other radii.
-                let known = curved;
                 case.step(of_step, |case| {
                     let name = case.target.about().name.clone();
-                    if let Some(share) = known {
-                        return Ok(vec![not_quadratic(&name, share)]);
-                    }
                     let method = Method {
                         radius,
                         decimals,
                         budget,
                         broken: false,
                     };
-                    let mut oracle = Oracle {
-                        target: &mut case.target,
-                        method,
-                        used: 0,
-                    };
-                    let ended = extract(&mut oracle, seed)?;
-                    let used = oracle.used;
-                    let (network, ratio) = match ended {
-                        Ended::NotQuadratic(share) => {
-                            curved = Some(share);
-                            return Ok(vec![not_quadratic(&name, share)]);
-                        }
-                        Ended::Budget => {
+                    let known = &case.data.test.labels[..samples];
+                    match tried(&mut case.target, method, (&images, known), seed)? {
+                        Tried::Findings(findings) => Ok(findings),
+                        Tried::NotQuadratic(share) => Ok(vec![not_quadratic(&name, share)]),
+                        Tried::Budget(used) => {
                             let reason = format!("more than {budget} queries were needed");
-                            return Ok(vec![
+                            Ok(vec![
                                 Finding::new("attack_queries", exactly(used as f64))
                                     .verdict(Verdict::Failure, &reason),
-                            ]);
+                            ])
                         }
-                        Ended::Network(network, ratio) => (network, ratio),
-                    };
-                    let truth = case.target.scores(&images)?;
-                    let found = network.evaluate(&images);
-                    let (own, labels) = (classes(&found), classes(&truth));
-                    let majority = majority(&labels);
-                    let known = &case.data.test.labels[..samples];
-                    Ok(vec![
-                        Finding::new("agreement", agreement(&own, &labels))
-                            .baseline("majority", majority)
-                            .succeeds_above(majority, 0.0),
-                        Finding::new("accuracy", agreement(&own, known))
-                            .baseline("target", agreement(&labels, known).value),
-                        Finding::new(
-                            "largest_logit_difference",
-                            exactly(largest_difference(&found, &truth)),
-                        ),
-                        Finding::new("hidden_units", exactly(network.basis.ncols() as f64)),
-                        Finding::new("singular_value_drop", exactly(ratio)),
-                        Finding::new("attack_queries", exactly(used as f64)),
-                    ])
+                    }
                 })?;
             }
             Ok(())

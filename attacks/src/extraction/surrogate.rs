@@ -28,7 +28,7 @@ use crate::trainer::{Goal, Training, one_hot, train};
 const HIDDEN: u16 = 64;
 
 /// Samples that are evaluated at once, to bound the memory.
-const BATCH: usize = 500;
+pub(super) const BATCH: usize = 500;
 
 /// How far an adaptive query moves (Papernot et al. 2017).
 const LAMBDA: f64 = 0.1;
@@ -43,7 +43,7 @@ pub struct FromLogits;
 
 /// What queries are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queries {
+pub(super) enum Queries {
     Natural,
     Random,
     Adaptive,
@@ -81,14 +81,14 @@ impl Said {
 
 /// An extraction.
 #[derive(Clone, Copy, Debug)]
-struct Method {
-    logits: bool,
-    queries: Queries,
-    activation: Activation,
-    budget: usize,
-    seed: u64,
+pub(super) struct Method {
+    pub logits: bool,
+    pub queries: Queries,
+    pub activation: Activation,
+    pub budget: usize,
+    pub seed: u64,
     /// Broken on purpose: each query is taken for the next.
-    broken: bool,
+    pub broken: bool,
 }
 
 impl Method {
@@ -125,7 +125,7 @@ impl Method {
     }
 
     /// Asks and trains. `natural` are the attacker's images.
-    fn extract(
+    pub(super) fn extract(
         &self,
         target: &mut View<'_>,
         natural: &Rows,

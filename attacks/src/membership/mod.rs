@@ -17,7 +17,10 @@
 //! where the run can deploy them ([`crate::Deploy`]). An attack on decrypted scores does
 //! not depend on encryption other than by its noise, so what it gains should not either.
 
+pub mod countermeasures;
+pub mod defence;
 pub mod lira;
+pub mod one_run;
 pub mod rmia;
 pub mod shadow;
 pub mod threshold;
@@ -29,6 +32,7 @@ use he_nn::data::{CLASSES, Dataset};
 use he_nn::network::Network;
 use rand_core::SeedableRng;
 
+use self::defence::Defence;
 use crate::attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome};
 use crate::network::Differentiable;
 use crate::plain::{Only, Plain, classes};
@@ -39,7 +43,6 @@ use crate::synthetic;
 use crate::target::{
     About, Access, Activation, Answers, Deploy, Evaluation, Grants, Made, Rows, Target, TargetError,
 };
-use crate::trainer::{Goal, Training, train};
 
 /// What these attacks need.
 pub const ACCESS: Grants = Grants::of(&[Access::Scores]);
@@ -121,6 +124,8 @@ pub struct Setting {
     pub epochs: usize,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// What else is done in training.
+    pub defence: Defence,
 }
 
 impl Setting {
@@ -139,6 +144,7 @@ impl Setting {
                     activation,
                     epochs: 5,
                     weight_decay: 0.05,
+                    defence: Defence::None,
                 },
                 Self {
                     name: "overfitted",
@@ -147,6 +153,7 @@ impl Setting {
                     activation,
                     epochs: 40,
                     weight_decay: 0.0,
+                    defence: Defence::None,
                 },
             ]
         };
@@ -161,16 +168,7 @@ impl Setting {
     /// # Errors
     /// The trainer's.
     fn network(&self, samples: &Samples, seed: u64) -> Result<Network<i8>, AttackError> {
-        let network = Differentiable::one_hidden(self.hidden, self.activation, seed)?;
-        let training = Training {
-            epochs: self.epochs,
-            weight_decay: self.weight_decay,
-            seed,
-            ..Training::default()
-        };
-        let goal = Goal::Labels(&samples.labels);
-        train(&network, &samples.inputs, goal, &training, &mut ())?;
-        Ok(network.to_network(self.name)?.quantized())
+        Ok(self.fitted(samples, seed)?.quantized())
     }
 
     /// The same, to evaluate it in the clear.
@@ -427,19 +425,33 @@ impl Target for Trained<'_> {
 fn each_subject<T>(
     attack: &dyn Attack,
     context: &mut Context<'_>,
+    work: impl FnMut(&mut Case<'_, '_>, &Subject, &mut Option<T>) -> Result<(), AttackError>,
+) -> Result<(), AttackError> {
+    let settings = Setting::all(context.run.scale);
+    each_subject_of(attack, context, &settings, |_| {}, work)
+}
+
+/// Works on targets of these settings. `prepare` changes what is in a subject before its
+/// target is trained.
+fn each_subject_of<T>(
+    attack: &dyn Attack,
+    context: &mut Context<'_>,
+    settings: &[Setting],
+    prepare: impl Fn(&mut Subject),
     mut work: impl FnMut(&mut Case<'_, '_>, &Subject, &mut Option<T>) -> Result<(), AttackError>,
 ) -> Result<(), AttackError> {
     let (all, seed): (&[Data], u64) = (context.data, context.run.seed);
     let (deploy, scale) = (context.deploy, context.run.scale);
     for data in all {
-        for setting in Setting::all(context.run.scale) {
-            let subject = Subject::new(setting, &data.train, seed);
+        for &setting in settings {
+            let mut subject = Subject::new(setting, &data.train, seed);
             if subject.members.len() < 2 {
                 return Err(AttackError::Data {
                     attack: attack.name(),
                     what: format!("8 training images of {} at least", data.name),
                 });
             }
+            prepare(&mut subject);
             let mut trained = None;
             for &evaluation in subject.evaluations(deploy.is_some(), scale) {
                 let mut target = subject.target_of(&data.name, evaluation, deploy);
@@ -674,6 +686,7 @@ fn controls(
                 activation: Activation::Polynomial,
                 epochs: 20,
                 weight_decay: 0.0,
+                defence: Defence::None,
             };
             let subject = Subject::new(setting, &synthetic::noise(400, seed), seed);
             let mut target = subject.target("noise");
@@ -732,6 +745,7 @@ mod tests {
             activation: Activation::Polynomial,
             epochs: 1,
             weight_decay: 0.0,
+            defence: Defence::None,
         };
         let subject = Subject::new(setting, &synthetic::noise(80, 1), 1);
         let watching = Watching::default();
