@@ -78,9 +78,9 @@ const fn undefended(scale: Scale) -> Setting {
 /// One network per countermeasure.
 fn settings(scale: Scale) -> Vec<Setting> {
     let none = undefended(scale);
-    let decayed = Setting {
-        name: "weight decay",
-        weight_decay: 1.0,
+    let decayed = |name, weight_decay| Setting {
+        name,
+        weight_decay,
         ..none
     };
     let stopped = Setting {
@@ -88,10 +88,11 @@ fn settings(scale: Scale) -> Vec<Setting> {
         defence: Defence::EarlyStopping,
         ..none
     };
-    let mut all = vec![none, decayed, stopped];
+    let mut all = vec![none, decayed("weight decay 10", 10.0), stopped];
     match scale {
         Scale::Quick => all.push(private("DP-SGD, noise 2", 2.0, scale)),
         Scale::Full => all.extend([
+            decayed("weight decay 1", 1.0),
             private("DP-SGD, noise 1", 1.0, scale),
             private("DP-SGD, noise 4", 4.0, scale),
         ]),
