@@ -1,6 +1,7 @@
 //! What attacks train and see, through the real client and evaluator.
 
 use attacks::attack::{Data, Run};
+use attacks::ckks::bit_flips::Place;
 use attacks::plain::Plain;
 use attacks::record::{Memory, Recorder, Scale, Verdict};
 use attacks::target::View;
@@ -139,4 +140,34 @@ fn attacks_by_queries_reach_a_deployment() {
         .find(|r| r.metric == "residual")
         .unwrap();
     assert!(residual.value.unwrap() < 0.9, "{residual:?}");
+}
+
+/// Every place of an evaluator's memory: some flips are wrong labels that look right, and
+/// none of them is where the answer is evaluated again.
+#[test]
+fn a_flipped_bit_is_not_silent_where_answers_are_audited() {
+    let mut exposed = Deployer.exposed().unwrap().unwrap();
+    let honest = exposed.honest();
+    let (mut silent, mut refused) = (0, 0);
+    for (place, flips) in Place::ALL.into_iter().zip([40, 4, 4, 80]) {
+        let bits = exposed.bits(place);
+        for flip in 0..flips {
+            // Spread over all of it, and over the bits of a byte.
+            let bit = bits / flips * flip + flip % 8;
+            let fate = exposed.flipped(place, bit).unwrap();
+            let wrong = fate.unchecked.is_some_and(|label| label != honest);
+            silent += u32::from(wrong);
+            refused += u32::from(fate.checked.is_none());
+            assert!(!(wrong && fate.reproduced), "{place:?}, bit {bit}");
+        }
+    }
+    assert!(
+        silent > 0 && refused > 0,
+        "{silent} silent, {refused} refused"
+    );
+    // What is not flipped is as it was.
+    let same = exposed
+        .flipped(Place::Upload, exposed.bits(Place::Upload))
+        .unwrap();
+    assert_eq!((same.checked, same.reproduced), (Some(honest), true));
 }
