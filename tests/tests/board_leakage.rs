@@ -119,12 +119,6 @@ fn board_executes_the_same_over_all_secrets() {
         let [fixed, random] = [true, false].map(|class| &leak(class).1[1]);
         assert_ne!(fixed.digest, random.digest, "{}", subject.name());
         assert!(fixed.instructions < random.instructions);
-        println!(
-            "{}: {} instructions, {} accesses",
-            subject.name(),
-            first.instructions,
-            first.accesses
-        );
     }
 }
 

@@ -229,7 +229,6 @@ fn compare(backend: &str, subjects: &[&str]) {
         assert!(all[0].len() > 1000, "{subject}: {} steps", all[0].len());
         assert_eq!(difference(&all), None, "{subject}");
         traced.stepped_through_vectors(subject);
-        println!("{backend} {subject}: {} steps", all[0].len());
     }
 }
 
