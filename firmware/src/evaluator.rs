@@ -10,6 +10,7 @@ use he_nn::message::{Refusal, Reply, Request};
 use he_nn::program::Program;
 use he_nn::session::{ChunkBuffer, EMPTY_CHUNK, Platform};
 
+use crate::kept::{self, Store};
 use crate::tracer::{self, Tracer};
 
 include!(concat!(env!("OUT_DIR"), "/arena.rs"));
@@ -46,6 +47,7 @@ type Session = he_nn::session::Session<
     Tracer,
     { cfg!(polynomials) },
     { cfg!(merged) },
+    Store,
 >;
 
 fn session(arena: &'static mut [u32]) -> Option<Session> {
@@ -54,7 +56,8 @@ fn session(arena: &'static mut [u32]) -> Option<Session> {
     )?;
     let chunk = cortex_m::singleton!(: ChunkBuffer = EMPTY_CHUNK)?;
     let tracer = tracer::tracer()?;
-    Session::new(program.as_ref()?, weights()?, arena, chunk, tracer).ok()
+    let session = he_nn::session::Session::new(program.as_ref()?, weights()?, arena, chunk, tracer);
+    Some(session.ok()?.keeping(kept::store()))
 }
 
 /// The arena; a set that does not fit its memory is a link error. The section is

@@ -7,6 +7,7 @@
 //! | `evaluator` | the session and the model |
 //! | `fault` | panics and processor exceptions: report, then restart |
 //! | `fault_injection` | failures on purpose, for tests |
+//! | `kept` | where switching keys are kept |
 //! | `log` | defmt frames on the second serial line |
 //! | `protocol` | the replies and the window |
 //! | `restart` | the way out of what cannot go on |
@@ -28,6 +29,8 @@ mod evaluator;
 mod fault;
 #[cfg(all(target_os = "none", feature = "fault-injection"))]
 mod fault_injection;
+#[cfg(target_os = "none")]
+mod kept;
 #[cfg(target_os = "none")]
 mod log;
 #[cfg(target_os = "none")]

@@ -23,9 +23,12 @@ pub struct Board {
     /// RAM that an image may take, stack included: `STACK` and `RAM` of the
     /// board's memory map, `firmware/src/board/NAME.x`. A test compares them.
     pub ram_bytes: usize,
-    /// Memory beside it that holds the arena and nothing else, 0 if the arena lies
-    /// in the RAM: `ARENA` of the memory map.
+    /// Memory beside it that holds the arena and, behind it, keys that are kept; 0 if the
+    /// arena lies in the RAM: `ARENA` of the memory map.
     pub external_bytes: usize,
+    /// Memory beside it that holds nothing but keys that are kept: `KEPT` of the memory map,
+    /// 0 if there is none.
+    pub kept_bytes: usize,
     /// Of the RAM, the stack: `STACK` of the memory map.
     pub stack_bytes: usize,
     /// Of the RAM, what lies beside the arena: receive ring, frame buffers, fault
@@ -45,6 +48,15 @@ impl Board {
                 .ram_bytes
                 .saturating_sub(self.stack_bytes + self.fixed_bytes),
             external => external,
+        }
+    }
+
+    /// Room for keys beside an arena of so many bytes.
+    #[must_use]
+    pub const fn key_bytes(&self, arena_bytes: usize) -> usize {
+        match self.external_bytes {
+            0 => self.kept_bytes,
+            external => external.saturating_sub(arena_bytes),
         }
     }
 
@@ -85,6 +97,7 @@ const MPS2_AN386: Board = Board {
     flash_bytes: 4 << 20,
     ram_bytes: 512 * 1024,
     external_bytes: 0,
+    kept_bytes: 15 << 20,
     stack_bytes: 32 * 1024,
     fixed_bytes: 28 * 1024,
     prices: Prices::ARMV7E_M,
@@ -97,6 +110,7 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "mps2-an386-256k",
         ram_bytes: 256 * 1024,
+        kept_bytes: 0,
         stack_bytes: 16 * 1024,
         ..MPS2_AN386
     },
@@ -108,6 +122,7 @@ pub const BOARDS: &[Board] = &[
             memory_bytes: 16 << 20,
         }),
         external_bytes: 15 << 20,
+        kept_bytes: 0,
         ..MPS2_AN386
     },
     Board {
@@ -118,6 +133,7 @@ pub const BOARDS: &[Board] = &[
         chip: Some("nRF52840_xxAA"),
         flash_bytes: 1 << 20,
         ram_bytes: 256 * 1024,
+        kept_bytes: 0,
         stack_bytes: 16 * 1024,
         fixed_bytes: 24 * 1024,
         ..MPS2_AN386
@@ -132,6 +148,7 @@ pub const BOARDS: &[Board] = &[
         flash_bytes: 2 << 20,
         ram_bytes: 640 * 1024,
         external_bytes: 0,
+        kept_bytes: 0,
         stack_bytes: 128 * 1024,
         fixed_bytes: 24 * 1024,
         prices: Prices::ARMV7E_M,
@@ -146,6 +163,7 @@ pub const BOARDS: &[Board] = &[
         flash_bytes: 4 << 20,
         ram_bytes: 520 * 1024,
         external_bytes: 0,
+        kept_bytes: 0,
         stack_bytes: 32 * 1024,
         fixed_bytes: 24 * 1024,
         prices: Prices::ARMV7E_M,
@@ -238,6 +256,14 @@ mod tests {
                 _ => length(&map, "ARENA"),
             };
             assert_eq!(board.external_bytes, external, "{name}");
+            let kept = match board.kept_bytes {
+                0 => 0,
+                _ => length(&map, "KEPT"),
+            };
+            assert_eq!(board.kept_bytes, kept, "{name}");
+            // The map has such a place if and only if the entry says so.
+            let keeps = board.key_bytes(0) > 0;
+            assert_eq!(map.contains("_kept_start = "), keeps, "{name}");
             assert_eq!(board.flash_bytes, length(&map, "FLASH"), "{name}");
             maps += 1;
         }

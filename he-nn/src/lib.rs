@@ -10,6 +10,7 @@
 //! - `train`: training of the bundled architectures.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
+pub mod kept;
 pub mod link;
 pub mod mailbox;
 pub mod message;

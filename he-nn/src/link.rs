@@ -409,9 +409,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kept::{KEY_ID_BYTES, KeyId, MAX_HELD};
     use crate::message::{
-        Card, Fault, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request, Stage,
-        TimeUnit,
+        Card, Fault, Held, Item, MAX_STAGES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
+        Stage, TimeUnit,
     };
     use crate::trace::{Place, Span, SpanKind};
 
@@ -509,6 +510,9 @@ mod tests {
                 offset: 0,
                 bytes: &[],
             },
+            Request::Kept {
+                key: KeyId([7; KEY_ID_BYTES]),
+            },
             Request::Abort,
             Request::Trace,
         ];
@@ -532,6 +536,9 @@ mod tests {
                 window: 4,
                 unit: TimeUnit::Instructions,
             }),
+            Reply::Ready {
+                held: Held::new(&[[0; KEY_ID_BYTES]; MAX_HELD]),
+            },
             Reply::Ack,
             Reply::Result {
                 part: 0,

@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 6.
+//! The messages between client and evaluator, protocol version 7.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -6,12 +6,17 @@
 //! acknowledges every [`Request::Data`] with one [`Reply::Ack`], and the
 //! client keeps at most [`Card::window`] chunks unacknowledged: that is the
 //! whole flow control, and it makes the receive buffer of a device a constant.
+//!
+//! [`Reply::Ready`] names the keys that the evaluator keeps ([`crate::kept`]); in the place
+//! of one of these the client sends [`Request::Kept`].
 
 use he_core::probe::Work;
 use serde::{Deserialize, Serialize};
 
+use crate::kept::{KEY_ID_BYTES, KeyId};
+
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 6;
+pub const PROTOCOL_VERSION: u16 = 7;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -92,6 +97,12 @@ pub enum Request<'a> {
         #[serde(borrow, with = "serde_bytes")]
         bytes: &'a [u8],
     },
+    /// Stands for the seed and all chunks of a key that the evaluator keeps: it takes it
+    /// from there. Acknowledged like data, once.
+    Kept {
+        /// One of those that [`Reply::Ready`] named.
+        key: KeyId,
+    },
     /// Drops a running inference; answered by [`Reply::Aborted`].
     Abort,
     /// Asks for the trace of the last inference. Answered by any number of
@@ -143,10 +154,29 @@ pub struct Memory {
     pub stack_peak_bytes: u32,
 }
 
+/// Ids of the keys that an evaluator keeps, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held<'a>(#[serde(borrow, with = "serde_bytes")] &'a [u8]);
+
+impl<'a> Held<'a> {
+    /// Of these ids.
+    #[must_use]
+    pub const fn new(ids: &'a [[u8; KEY_ID_BYTES]]) -> Self {
+        Self(ids.as_flattened())
+    }
+
+    /// The ids. Bytes that make up none are left out.
+    pub fn ids(self) -> impl Iterator<Item = KeyId> + 'a {
+        let (ids, _) = self.0.as_chunks();
+        ids.iter().copied().map(KeyId)
+    }
+}
+
 /// Times of an inference, in order of execution.
 pub type Stages = heapless::Vec<Stage, MAX_STAGES>;
 
-/// Time spent in one step of the plan, link handling apart, in the card's unit.
+/// Time spent in one step of the plan, link handling and the keeping of keys apart, in the
+/// card's unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// Which step.
@@ -205,6 +235,11 @@ pub enum Refusal {
         /// Index of the coefficient.
         index: u16,
     },
+    /// A key that is not kept, or is damaged and no longer kept.
+    NotKept {
+        /// Index of the key use, in the order of the program.
+        key: u16,
+    },
     /// The model the evaluator holds does not fit its plan or memory.
     Model,
     /// The evaluator was built without a tracer.
@@ -247,7 +282,11 @@ pub enum Reply<'a> {
     #[serde(borrow)]
     Hello(Card<'a>),
     /// Ready for the first item of the schedule.
-    Ready,
+    Ready {
+        /// Keys that are kept, those used last first, at most [`crate::kept::MAX_HELD`].
+        #[serde(borrow)]
+        held: Held<'a>,
+    },
     /// One data or seed message was consumed.
     Ack,
     /// One chunk of the result ciphertext (level 0, NTT domain, bit-packed).
@@ -296,7 +335,8 @@ pub enum SpanKind {
     Wait,
     /// Bytes to frames to requests.
     Receive,
-    /// Unpacking coefficients, and checking that they are the ones expected.
+    /// Unpacking coefficients, and checking that they are the ones expected; reading and
+    /// keeping keys.
     Decode,
     /// Expanding the uniform half from its seed.
     Expand,

@@ -25,8 +25,10 @@ use crate::model::{CRC_BYTES, MAX_DEGREE, MAX_NAME_BYTES};
 use crate::plan::{Form, MAX_STEPS, Op, Operand, Plan, PlanError, Step, Streams, Task, WeightMode};
 use he_core::ckks::evaluator::workspace_words;
 use he_core::params::Params;
+use he_core::rlwe::SwitchTarget;
 use serde::{Deserialize, Serialize};
 
+use crate::kept::{KeyShape, RecordSize};
 use crate::message::CHUNK_COEFFS;
 
 /// Bytes of a task.
@@ -501,6 +503,27 @@ impl<B: AsRef<[u8]>> Program<B> {
     /// The tasks that take a switching key, in the order of the stream.
     pub fn key_uses(&self) -> impl Iterator<Item = Task> + '_ {
         self.tasks().filter(|task| task.op.key().is_some())
+    }
+
+    /// Of the key for a target, the use whose level is the highest, the first of these: its
+    /// index and level. That key serves every other use.
+    #[must_use]
+    pub fn widest_use(&self, target: SwitchTarget) -> Option<(usize, usize)> {
+        let uses = self.key_uses().enumerate();
+        let uses = uses.filter(|(_, task)| task.op.key() == Some(target));
+        let widest = uses.reduce(|widest, next| match next.1.level > widest.1.level {
+            true => next,
+            false => widest,
+        });
+        widest.map(|(index, task)| (index, task.level.into()))
+    }
+
+    /// What keeping all keys takes, in the order of their first uses.
+    pub fn kept_keys(&self) -> impl Iterator<Item = RecordSize> + '_ {
+        self.key_uses().enumerate().filter_map(|(index, task)| {
+            let (widest, level) = self.widest_use(task.op.key()?)?;
+            (widest == index).then(|| KeyShape::new(self.params, level).size())
+        })
     }
 
     /// Input ciphertexts.

@@ -152,6 +152,15 @@ impl Cursor {
         }
     }
 
+    /// Moves past a whole key whose seed is due: it is not streamed.
+    pub fn pass_key<B: AsRef<[u8]>>(&mut self, program: &Program<B>) {
+        if let Some(Upload::KeySeed(_)) = self.upload(program) {
+            self.keys += 1;
+            self.task += 1;
+            self.settle(program);
+        }
+    }
+
     fn next_chunk<B: AsRef<[u8]>>(&mut self, program: &Program<B>, task: Task, streams: Streams) {
         self.offset += CHUNK_COEFFS;
         if self.offset < program.params().n() {

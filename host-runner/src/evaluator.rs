@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use he_nn::kept::{KeyStore, Log, MemoryFlash, PAGE_HEADER_BYTES, PageEntry, RecordEntry};
 use he_nn::link::{self, LinkError, MAX_FRAME};
 use he_nn::message::{Memory, Refusal, Reply, Request, TimeUnit};
 use he_nn::model::{Model, ModelError};
@@ -109,18 +110,19 @@ pub enum EvaluatorError {
     },
 }
 
-/// A host has no instruction counter, but a clock; its memory is the arena's.
+/// A host has no instruction counter, but a clock; its memory is that of arena and kept
+/// keys.
 struct Host {
-    arena_bytes: u32,
+    memory_bytes: u32,
     start: Instant,
     /// Nanoseconds that [`Timed`] has waited, until they are asked for.
     waited: Arc<AtomicU64>,
 }
 
 impl Host {
-    fn new(arena: &[u32], waited: &Arc<AtomicU64>) -> Self {
+    fn new(memory_bytes: usize, waited: &Arc<AtomicU64>) -> Self {
         Self {
-            arena_bytes: size_of_val(arena) as u32,
+            memory_bytes: u32::try_from(memory_bytes).unwrap_or(u32::MAX),
             start: Instant::now(),
             waited: waited.clone(),
         }
@@ -142,7 +144,7 @@ impl Platform for Host {
     }
     fn memory(&mut self) -> Memory {
         Memory {
-            static_bytes: self.arena_bytes,
+            static_bytes: self.memory_bytes,
             stack_peak_bytes: 0,
         }
     }
@@ -240,6 +242,45 @@ impl Meter {
     }
 }
 
+/// Memory for the keys of one client, as many as the program uses: new keys take the place
+/// of the old ones. It is the client's alone and goes with its session, so clients share
+/// nothing, and one that connects again streams its keys again.
+struct KeyRoom {
+    memory: Vec<u8>,
+    pages: Vec<PageEntry>,
+    records: Vec<RecordEntry>,
+}
+
+impl KeyRoom {
+    /// Bytes of a page.
+    const PAGE: usize = 1 << 14;
+
+    fn pages<B: AsRef<[u8]>>(program: &Program<B>) -> usize {
+        let payload = Self::PAGE - PAGE_HEADER_BYTES;
+        let keys = program.kept_keys();
+        keys.map(|size| size.stored().div_ceil(payload)).sum()
+    }
+
+    fn new<B: AsRef<[u8]>>(program: &Program<B>) -> Self {
+        let pages = Self::pages(program);
+        Self {
+            memory: vec![0; pages * Self::PAGE],
+            pages: vec![PageEntry::EMPTY; pages],
+            records: vec![RecordEntry::EMPTY; program.kept_keys().count()],
+        }
+    }
+
+    const fn bytes(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Nothing where a program has no keys.
+    fn store(&mut self) -> Option<Log<'_, MemoryFlash<'_>>> {
+        let memory = MemoryFlash::new(&mut self.memory);
+        Log::mount(memory, &mut self.pages, &mut self.records).ok()
+    }
+}
+
 /// Evaluates a program for the client behind `transport` until it closes: with the
 /// weights of a model, or with none where they are encrypted.
 ///
@@ -253,19 +294,46 @@ pub fn evaluate<T: Transport, B: AsRef<[u8]>, W: WeightSource>(
     metered(program, weights, transport, &Meter::new())
 }
 
+/// As [`evaluate`], with keys kept in `store`, which may outlive it.
+///
+/// # Errors
+/// [`EvaluatorError`].
+pub fn evaluate_keeping<T: Transport, B: AsRef<[u8]>, W: WeightSource, K: KeyStore>(
+    program: &Program<B>,
+    weights: W,
+    transport: &mut T,
+    store: K,
+) -> Result<(), EvaluatorError> {
+    answer(program, weights, transport, &Meter::new(), (store, 0))
+}
+
 fn metered<T: Transport, B: AsRef<[u8]>, W: WeightSource>(
     program: &Program<B>,
     weights: W,
     transport: &mut T,
     meter: &Meter,
 ) -> Result<(), EvaluatorError> {
+    let mut room = KeyRoom::new(program);
+    let bytes = room.bytes();
+    answer(program, weights, transport, meter, (room.store(), bytes))
+}
+
+/// Answers a client until it closes. Keys are kept in a store, of so many bytes.
+fn answer<T: Transport, B: AsRef<[u8]>, W: WeightSource, K: KeyStore>(
+    program: &Program<B>,
+    weights: W,
+    transport: &mut T,
+    meter: &Meter,
+    (store, store_bytes): (K, usize),
+) -> Result<(), EvaluatorError> {
     let mut arena = vec![0; program.arena_words()];
     let mut chunk = EMPTY_CHUNK;
     let mut ring = Box::new(Ring::<TRACE_SPANS>::new());
     let waited = Arc::new(AtomicU64::new(0));
-    let mut host = Host::new(&arena, &waited);
-    let mut session: Session<'_, B, W, _> =
+    let mut host = Host::new(size_of_val(&arena[..]) + store_bytes, &waited);
+    let session: Session<'_, B, W, _> =
         Session::new(program, weights, &mut arena, &mut chunk, ring.as_mut())?;
+    let mut session = session.keeping(store);
     let mut transport = Timed { transport, waited };
     serve(&mut transport, |request, reply| {
         meter.take(request.as_ref());
@@ -324,11 +392,12 @@ impl Default for Limits {
     }
 }
 
-/// Memory that a client takes: the arena, the room for a trace, and buffers.
+/// Memory that a client takes: the arena, its keys, the room for a trace, and buffers.
 #[must_use]
 pub fn client_bytes(program: &Program<Vec<u8>>) -> usize {
     const BUFFERS: usize = 4 * MAX_FRAME;
-    size_of::<u32>() * program.arena_words() + size_of::<Ring<TRACE_SPANS>>() + BUFFERS
+    let keys = KeyRoom::pages(program) * KeyRoom::PAGE;
+    size_of::<u32>() * program.arena_words() + keys + size_of::<Ring<TRACE_SPANS>>() + BUFFERS
 }
 
 /// A transport that waits no longer than a client may take.

@@ -3,25 +3,29 @@
 //! what counts as one clear sentence.
 
 use std::fmt::Display;
+use std::thread;
 
 use num_bigint::BigInt;
 
 use he_core::Params;
 use he_nn::clear::{self, argmax};
 use he_nn::data::Image;
-use he_nn::message::{Memory, TimeUnit};
+use he_nn::kept::Nothing;
+use he_nn::message::{Held, Memory, Reply, TimeUnit};
 use he_nn::model::{Model, Shape};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
 use he_nn::plan::{Plan, WeightMode};
-use he_nn::session::Platform;
+use he_nn::program::Program;
+use he_nn::session::{Encrypted, Platform};
 use he_nn::{boards, bundled};
 use host_runner::client::{Client, Inference, Keys};
-use host_runner::device::{Connection, Duplex};
+use host_runner::device::{Connection, Duplex, duplex};
 use host_runner::evaluator;
 use host_runner::planning::{self, DEFAULT_SET};
 
 pub mod command;
 pub mod faults;
+pub mod flash;
 pub mod golden;
 pub mod mangler;
 pub mod networks;
@@ -140,6 +144,34 @@ impl Default for Reference {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The readiness of an evaluator that keeps no key.
+pub const READY: Reply<'static> = Reply::Ready {
+    held: Held::new(&[]),
+};
+
+/// An evaluator of a plan in a thread that keeps no keys, so that every inference streams
+/// all of them; the client's end of its link.
+///
+/// # Panics
+/// If no program holds the plan.
+#[must_use]
+pub fn forgetful(plan: &Plan<'_>) -> Duplex {
+    let program = Program::of(plan).unwrap();
+    let model = match plan.weights() {
+        WeightMode::Plain => Some(plan.model().file().to_vec()),
+        WeightMode::Encrypted => None,
+    };
+    let (client, mut end) = duplex();
+    thread::spawn(move || match model {
+        None => evaluator::evaluate_keeping(&program, Encrypted, &mut end, Nothing),
+        Some(file) => {
+            let model = Model::parse(&file)?;
+            evaluator::evaluate_keeping(&program, model, &mut end, Nothing)
+        }
+    });
+    client
 }
 
 /// A machine without a clock.

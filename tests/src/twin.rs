@@ -178,7 +178,7 @@ impl<'b> Objects<'b> {
             session.handle(request, &mut NoClock, &mut |reply| match reply {
                 Reply::Result { bytes, .. } => packed.extend_from_slice(bytes),
                 Reply::Done { scale_bits, .. } => words = Some(scale_bits),
-                Reply::Ready | Reply::Ack => {}
+                Reply::Ready { .. } | Reply::Ack => {}
                 other => panic!("{request:?} was answered by {other:?}"),
             });
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use he_core::ring::ntt;
 use he_core::wire::{pack, packed_len};
 use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies, requests};
-use he_edge_tests::{Reference, assert_one_sentence, two_layer};
+use he_edge_tests::{READY, Reference, assert_one_sentence, forgetful, two_layer};
 use he_nn::clear;
 use he_nn::link::MAX_DECODED;
 use he_nn::message::{
@@ -44,8 +44,8 @@ struct Setup {
 impl Setup {
     fn new() -> Self {
         let reference = Reference::new();
-        let duplex = evaluator::in_process(&reference.plan).unwrap();
-        let (mangler, control) = Mangler::new(duplex);
+        // Frames are numbered over a whole upload.
+        let (mangler, control) = Mangler::new(forgetful(&reference.plan));
         let mut setup = Self {
             client: reference.client(1),
             reference,
@@ -686,13 +686,13 @@ fn an_evaluator_that_talks_out_of_turn() {
     // In place of readiness, of an acknowledgement, and of the result.
     type Is = fn(&Reply<'_>) -> bool;
     let turns: [(&str, Is); 3] = [
-        ("readiness", |r| matches!(r, Reply::Ready)),
+        ("readiness", |r| matches!(r, Reply::Ready { .. })),
         ("acknowledgement", |r| matches!(r, Reply::Ack)),
         ("result", |r| matches!(r, Reply::Result { .. })),
     ];
     const TEXT: &str = "src/\u{1b}[2Jmain.rs\nError { everything is fine }";
     let wrong: [(&str, Reply<'static>); 9] = [
-        ("readiness", Reply::Ready),
+        ("readiness", READY),
         ("acknowledgement", Reply::Ack),
         ("abort", Reply::Aborted),
         (
@@ -766,7 +766,7 @@ fn an_evaluator_that_talks_out_of_turn() {
         }
     }
     let text = hostile(|reply, say| match reply {
-        Reply::Ready => say(Reply::Fault(Fault::Panic {
+        Reply::Ready { .. } => say(Reply::Fault(Fault::Panic {
             file: TEXT,
             line: 1,
         })),
@@ -1124,7 +1124,7 @@ fn requests_that_are_refused() {
     );
     setup.ask(&[Request::Abort], Reply::Aborted);
     setup.ask(&[begin, seed, first, Request::Abort], Reply::Aborted);
-    setup.ask(&[begin, seed, first, begin], Reply::Ready);
+    setup.ask(&[begin, seed, first, begin], READY);
 }
 
 #[test]

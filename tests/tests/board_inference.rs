@@ -5,8 +5,10 @@
 use std::path::Path;
 
 use he_edge_tests::Reference;
+use he_edge_tests::suite::{self, Case, Device};
 use he_nn::boards;
 use he_nn::message::TimeUnit;
+use he_nn::plan::WeightMode;
 use host_runner::client::Inference;
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
@@ -39,11 +41,21 @@ fn in_process(reference: &Reference, images: usize) -> Vec<Inference> {
 }
 
 fn on_board(reference: &Reference, start: Start, board: &str, images: usize) -> Vec<Inference> {
+    with_features(reference, &[], start, board, images)
+}
+
+fn with_features(
+    reference: &Reference,
+    features: &[&str],
+    start: Start,
+    board: &str,
+    images: usize,
+) -> Vec<Inference> {
     let options = Options {
         board,
         model: None,
         params: reference.plan.params(),
-        features: &[],
+        features,
     };
     let image = firmware_build::build(&options).unwrap();
     let board = start(board, &image, Box::new(|_| ())).unwrap();
@@ -57,8 +69,9 @@ fn bits(logits: &[f64]) -> Vec<u64> {
 #[test]
 fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
     let reference = Reference::new();
-    let run = || on_board(&reference, Emulator::start, DEFAULT_BOARD, 1).remove(0);
-    let (host, first, second) = (in_process(&reference, 1).remove(0), run(), run());
+    let run = || on_board(&reference, Emulator::start, DEFAULT_BOARD, 2);
+    let (hosts, firsts, seconds) = (in_process(&reference, 2), run(), run());
+    let (host, first, second) = (&hosts[0], &firsts[0], &seconds[0]);
     assert_eq!(first.board, DEFAULT_BOARD);
     assert_eq!(first.unit, TimeUnit::Instructions);
     assert_eq!(bits(&host.logits), bits(&first.logits));
@@ -88,6 +101,76 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
         assert!(a.time > 1_000_000, "{a:?}");
         assert!(a.time.abs_diff(b.time) <= SLACK, "{a:?} {b:?}");
     }
+    finds_its_keys(&usage, &hosts, &firsts);
+}
+
+/// After the first image no key goes up, and reading the keys costs little.
+#[expect(clippy::print_stdout, reason = "figures of the run")]
+fn finds_its_keys(usage: &BoardUse, hosts: &[Inference], board: &[Inference]) {
+    let [first, later] = board else {
+        panic!("{} inferences", board.len());
+    };
+    assert_eq!(bits(&hosts[1].logits), bits(&later.logits));
+    let totals = [first, later].map(|inference| inference.total().unwrap());
+    println!(
+        "{} bytes up, then {} ({} of keys); {} instructions, then {}",
+        first.bytes.up, later.bytes.up, later.bytes.keys_up, totals[0], totals[1]
+    );
+    assert!(first.bytes.keys_up > 1_800_000 && later.bytes.keys_up < 1000);
+    // The plan's, framed.
+    let planned = usage.later_upload_bytes as u64;
+    assert!((planned..planned + planned / 50).contains(&later.bytes.up));
+    // Reading and checking 1.9 MB takes about eight instructions per byte.
+    assert!(totals[1] < totals[0] + totals[0] / 8, "{totals:?}");
+}
+
+/// The same with the external memory as a flash.
+#[test]
+fn a_board_with_flash_finds_its_keys() {
+    if std::env::var_os("HE_EDGE_LONG").is_none() {
+        return;
+    }
+    let reference = Reference::new();
+    let run = with_features(
+        &reference,
+        &["kept-flash"],
+        Emulator::start,
+        DEFAULT_BOARD,
+        2,
+    );
+    let board = boards::find(DEFAULT_BOARD).unwrap();
+    let usage = BoardUse::new(&reference.plan, board);
+    finds_its_keys(&usage, &in_process(&reference, 2), &run);
+}
+
+/// A network of two activations, whose keys several levels share.
+#[test]
+#[expect(clippy::print_stdout, reason = "figures of the run")]
+fn a_board_with_external_memory_finds_the_keys_of_a_larger_network() {
+    if std::env::var_os("HE_EDGE_LONG").is_none() {
+        return;
+    }
+    let board = boards::find("mps2-an500").unwrap();
+    let case = Case::bundled("mnist-cnn");
+    let plan = case.plan(WeightMode::Plain, board.target()).unwrap();
+    let usage = BoardUse::new(&plan, board);
+    let answered = suite::run(&case, WeightMode::Plain, Device::Board(board), 2).unwrap();
+    let [first, later] = &answered.inferences[..] else {
+        panic!("{} inferences", answered.inferences.len());
+    };
+    println!(
+        "{} bytes up, then {} ({} of keys); {:?} instructions, then {:?}",
+        first.bytes.up,
+        later.bytes.up,
+        later.bytes.keys_up,
+        first.total(),
+        later.total()
+    );
+    let planned = usage.later_upload_bytes as u64;
+    assert!(
+        (planned..planned + planned / 50).contains(&later.bytes.up),
+        "{planned}"
+    );
 }
 
 #[test]

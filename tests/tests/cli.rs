@@ -174,7 +174,9 @@ fn infer_as_json() {
                 "plain_predicted",
                 "max_logit_error",
                 "logits",
-                "seconds"
+                "seconds",
+                "bytes_up",
+                "key_bytes_up"
             ])
         );
         for field in ["index", "label", "predicted", "plain_predicted"] {
@@ -332,6 +334,8 @@ fn plan() {
         "key_bytes",
         "input_bytes",
         "output_bytes",
+        "kept_bytes",
+        "later_upload_bytes",
         "instructions_estimate",
     ] {
         assert!(document[field].as_u64().unwrap() > 0, "{field}");

@@ -218,12 +218,20 @@ fn plans() -> String {
                 report.params.n.to_string(),
                 (used.instructions_estimate / 1_000_000).to_string(),
                 bytes(upload as u64),
+                bytes(used.later_upload_bytes as u64),
             ];
             row.extend(arenas);
             rows.push(row);
         }
     }
-    let mut header = vec!["network", "weights", "N", "million instructions", "upload"];
+    let mut header = vec![
+        "network",
+        "weights",
+        "N",
+        "million instructions",
+        "upload",
+        "of later images",
+    ];
     let names: Vec<String> = emulated
         .iter()
         .map(|board| format!("arena, `{}`", board.name))

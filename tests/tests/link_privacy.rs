@@ -12,13 +12,13 @@ use he_core::ring::{ntt, sample};
 use he_core::rlwe::{self, SecretKey};
 use he_core::wire::{pack, packed_len, unpack};
 use he_edge_tests::mangler::{frame, replies, requests};
-use he_edge_tests::{Reference, centred};
+use he_edge_tests::{Reference, centred, forgetful};
 use he_nn::data::Image;
 use he_nn::message::{CHUNK_COEFFS, Item, Reply, Request};
 use he_nn::plan::Plan;
 use he_nn::schedule::{Cursor, Upload};
 use host_runner::client::{Client, Keys};
-use host_runner::device::Direction;
+use host_runner::device::{Connection, Direction};
 use rand_core::SeedableRng;
 
 /// Coefficients in a row that count as found.
@@ -67,7 +67,8 @@ fn keys(reference: &Reference) -> usize {
 /// Runs inferences and gives the bytes of each.
 fn record(reference: &Reference, images: &[Image]) -> Vec<Recording> {
     let mut client = client(reference);
-    let mut link = reference.link();
+    // Every inference streams its keys.
+    let mut link = Connection::new(forgetful(&reference.plan));
     let seen = Arc::<Mutex<Recording>>::default();
     let recorder = seen.clone();
     link.record(move |way, bytes| {

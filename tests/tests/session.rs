@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use he_core::params::N4096_DEPTH3 as PARAMS;
 use he_core::rlwe::SwitchTarget;
 use he_core::wire::{Header, Object, packed_len};
-use he_edge_tests::NoClock;
 use he_edge_tests::suite::Case;
+use he_edge_tests::{NoClock, READY};
 use he_nn::boards;
 use he_nn::bundled;
 use he_nn::link::DELIMITER;
@@ -196,7 +196,7 @@ fn an_inference_that_breaks_off_anywhere_is_followed_by_another() {
     }
     assert!(breaks.len() > 4 * 4, "{breaks:?}");
     for messages in breaks {
-        assert_eq!(ask(&mut session, &[begin]), format!("{:?}", Reply::Ready));
+        assert_eq!(ask(&mut session, &[begin]), format!("{:?}", READY));
         let mut cursor = Cursor::start(&program);
         for _ in 0..messages {
             let upload = cursor.upload(&program).unwrap();

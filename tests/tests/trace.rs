@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use he_edge_tests::suite::Case;
-use he_edge_tests::{NoClock, Reference};
+use he_edge_tests::{NoClock, READY, Reference};
 use he_nn::bundled;
 use he_nn::message::{CHUNK_COEFFS, Refusal, Reply, Request, TimeUnit};
 use he_nn::model::Model;
@@ -153,14 +153,14 @@ fn a_session_without_a_tracer_says_so() {
         Session::new(&program, model, &mut arena, &mut chunk, Off).unwrap();
     assert_eq!(ask(&mut session, Request::Trace), no_tracer);
     assert_eq!(ask(&mut session, begin(true)), no_tracer);
-    assert_eq!(ask(&mut session, begin(false)), said(Reply::Ready));
+    assert_eq!(ask(&mut session, begin(false)), said(READY));
 
     let mut ring = Ring::<4>::new();
     let mut session: Session<'_, _, _, &mut Ring<4>> =
         Session::new(&program, model, &mut arena, &mut chunk, &mut ring).unwrap();
     let nothing = said(Reply::Traced { dropped: 0, own: 0 });
     assert_eq!(ask(&mut session, Request::Trace), nothing);
-    assert_eq!(ask(&mut session, begin(true)), said(Reply::Ready));
+    assert_eq!(ask(&mut session, begin(true)), said(READY));
     // Not while an inference is running; that one is dropped.
     let not_now = said(Reply::Refused(Refusal::NotExpected));
     assert_eq!(ask(&mut session, Request::Trace), not_now);

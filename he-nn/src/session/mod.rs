@@ -8,7 +8,9 @@
 //! The accumulator is a ciphertext of two parts; the third, which sums of products
 //! of ciphertexts have, is memory beside it until they are relinearised. Between
 //! two requests that need nothing of the client, tasks are carried out until one
-//! waits again. The key of a polynomial alone is kept, while it is evaluated.
+//! waits again. The key of a polynomial alone stays in the arena, while it is evaluated.
+//! With a store ([`Session::keeping`]) keys are kept as they stream by, and read from
+//! there the next time.
 //!
 //! Whatever is wrong with a request is answered by [`Reply::Refused`], which
 //! drops the running inference; the next [`Request::Begin`] works.
@@ -16,6 +18,7 @@
 //! [`Plan::arena_words`]: crate::plan::Plan::arena_words
 
 mod accumulator;
+mod keeping;
 mod watch;
 
 use core::mem;
@@ -33,6 +36,7 @@ use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire::{pack, packed_len, unpack};
 
+use crate::kept::{KeyStore, Nothing};
 use crate::message::{
     CHUNK_COEFFS, Card, Item, MAX_CHUNK_BYTES, Memory, PROTOCOL_VERSION, Refusal, Reply, Request,
     SEED_BYTES, Stage, Stages, TimeUnit,
@@ -43,6 +47,7 @@ use crate::program::Program;
 use crate::schedule::{Cursor, Upload};
 use crate::trace::{Off, Place, SpanKind, Tracer};
 use accumulator::Accumulator;
+use keeping::Keeping;
 use watch::Trace;
 
 /// What a session asks of the machine that it runs on.
@@ -131,7 +136,15 @@ enum Source {
 /// layers may follow each other without one: a board whose network has neither is
 /// spared the code.
 #[derive(Debug)]
-pub struct Session<'a, B, W, T = Off, const POLYNOMIALS: bool = true, const MERGED: bool = true> {
+pub struct Session<
+    'a,
+    B,
+    W,
+    T = Off,
+    const POLYNOMIALS: bool = true,
+    const MERGED: bool = true,
+    K = Nothing,
+> {
     program: &'a Program<B>,
     weights: W,
     accumulator: Accumulator<'a>,
@@ -146,6 +159,7 @@ pub struct Session<'a, B, W, T = Off, const POLYNOMIALS: bool = true, const MERG
     chunk: Option<&'a mut ChunkBuffer>,
     run: Option<Run>,
     trace: Trace<T>,
+    keeping: Keeping<K>,
 }
 
 impl<'a, B, W, T, const POLYNOMIALS: bool, const MERGED: bool>
@@ -198,7 +212,35 @@ where
             chunk: Some(chunk),
             run: None,
             trace: Trace { tracer, on: false },
+            keeping: Keeping::new(Nothing),
         })
+    }
+}
+
+impl<'a, B, W, T, const POLYNOMIALS: bool, const MERGED: bool, K>
+    Session<'a, B, W, T, POLYNOMIALS, MERGED, K>
+where
+    B: AsRef<[u8]>,
+    W: WeightSource,
+    T: Tracer,
+    K: KeyStore,
+{
+    /// The same evaluator, which keeps keys in `store`.
+    #[must_use]
+    pub fn keeping<S: KeyStore>(self, store: S) -> Session<'a, B, W, T, POLYNOMIALS, MERGED, S> {
+        Session {
+            program: self.program,
+            weights: self.weights,
+            accumulator: self.accumulator,
+            registers: self.registers,
+            work: self.work,
+            held: self.held,
+            powers: self.powers,
+            chunk: self.chunk,
+            run: self.run,
+            trace: self.trace,
+            keeping: Keeping::new(store),
+        }
     }
 
     /// The program it executes.
@@ -248,10 +290,11 @@ where
             Request::Hello { version } => reply(Reply::Hello(self.greet(version, platform)?)),
             Request::Begin { plan, trace } => {
                 self.begin(plan, trace, platform)?;
-                reply(Reply::Ready);
+                self.name_held(reply)?;
             }
             Request::Seed { seed } => {
                 self.take_seed(&seed, platform)?;
+                self.keep_from(&seed, platform)?;
                 self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
             }
@@ -261,6 +304,15 @@ where
                 bytes,
             } => {
                 let ended = self.take_chunk(item, offset, bytes, platform)?;
+                self.keep_chunk(item, bytes, platform)?;
+                self.trace.watch(platform).mark(SpanKind::Send);
+                reply(Reply::Ack);
+                if ended {
+                    self.send_result(platform, reply)?;
+                }
+            }
+            Request::Kept { key } => {
+                let ended = self.take_kept(&key, platform)?;
                 self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
                 if ended {
@@ -333,6 +385,7 @@ where
             switching: None,
             stages: Stages::new(),
         });
+        self.keeping.begin();
         if T::ON {
             platform.waited();
             self.trace.tracer.begin(platform.now());
@@ -341,6 +394,9 @@ where
         self.proceed(0, platform)
     }
 
+    /// Takes a seed. Apart, as this and the next are called from two places and hold most of
+    /// the code.
+    #[inline(never)]
     fn take_seed<P: Platform>(
         &mut self,
         seed: &[u8; SEED_BYTES],
@@ -378,6 +434,7 @@ where
 
     /// Takes a chunk, and does what can be done before the next; whether it was the
     /// last.
+    #[inline(never)]
     fn take_chunk<P: Platform>(
         &mut self,
         item: Item,

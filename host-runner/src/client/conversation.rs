@@ -1,9 +1,11 @@
 //! One inference with an evaluator at the other end of a link: greeting, upload, result.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use he_core::Params;
 use he_core::wire;
+use he_nn::kept::{KEY_ID_BYTES, KeyId};
 use he_nn::message::{
     CHUNK_COEFFS, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, Stages, TimeUnit,
 };
@@ -36,6 +38,12 @@ pub struct Trace {
 
 /// What a client sends, message by message.
 pub(super) trait Uploads<E> {
+    /// What the evaluator keeps, before the first message; the bytes that are to be sent.
+    fn held(&mut self, keys: &HashSet<KeyId>) -> u64;
+
+    /// The evaluator gave no result.
+    fn failed(&mut self, error: &ClientError);
+
     /// The next message, and whether it is part of a switching key.
     fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E>;
 }
@@ -56,12 +64,11 @@ pub(super) struct Agreement {
 }
 
 impl Agreement {
-    /// Has one inference carried out. `total` are the bytes that `progress` counts
-    /// up to. The inference has no logits yet.
+    /// Has one inference carried out. `progress` counts the bytes that are sent. The
+    /// inference has no logits yet.
     pub(super) fn run<T: Transport, E: From<ClientError> + From<DeviceError>>(
         &self,
         link: &mut Connection<T>,
-        total: u64,
         uploads: &mut impl Uploads<E>,
         progress: &mut dyn Progress,
     ) -> Result<(EncryptedResult, Inference), E> {
@@ -78,23 +85,28 @@ impl Agreement {
             end: start + self.deadline,
             limit: self.deadline,
         };
-        self.await_readiness(link, &clock, &device)?;
+        let held = self.await_readiness(link, &clock, &device)?;
 
-        progress.start(total);
+        progress.start(uploads.held(&held));
         let mut keys_up = 0;
         let mut in_flight = 0;
         while let Some((request, is_key)) = uploads.next()? {
             if in_flight == window {
-                clock.receive(link, |reply| match reply {
+                let acknowledged = clock.receive(link, |reply| match reply {
                     Reply::Ack => Ok(()),
                     other => Err(out_of_turn(&device, "an acknowledgement", &other)),
-                })??;
+                });
+                if let Err(error) = acknowledged.flatten() {
+                    uploads.failed(&error);
+                    return Err(error.into());
+                }
                 in_flight -= 1;
             }
             let up = link.traffic().up;
             link.send(&request)?;
             progress.advance(match request {
                 Request::Data { bytes, .. } => bytes.len() as u64,
+                Request::Kept { .. } => KEY_ID_BYTES as u64,
                 _ => SEED_BYTES as u64,
             });
             if is_key {
@@ -102,7 +114,8 @@ impl Agreement {
             }
             in_flight += 1;
         }
-        let (halves, done) = self.collect(link, &clock, &device, in_flight)?;
+        let collected = self.collect(link, &clock, &device, in_flight);
+        let (halves, done) = collected.inspect_err(|error| uploads.failed(error))?;
         let after = link.traffic();
         let wall = start.elapsed();
         let trace = match self.tracing {
@@ -179,23 +192,23 @@ impl Agreement {
         })?
     }
 
-    /// Waits until the evaluator is ready. Greetings that come before are
+    /// Waits until the evaluator is ready, and says what it keeps. Greetings that come before are
     /// answers to an earlier hello, which was given up too soon.
     fn await_readiness<T: Transport>(
         &self,
         link: &mut Connection<T>,
         clock: &Clock,
         device: &str,
-    ) -> Result<(), ClientError> {
+    ) -> Result<HashSet<KeyId>, ClientError> {
         let end = Instant::now() + self.patience;
         loop {
             let ready = clock.receive(link, |reply| match reply {
-                Reply::Ready => Ok(true),
-                Reply::Hello(_) if Instant::now() < end => Ok(false),
+                Reply::Ready { held } => Ok(Some(held.ids().collect())),
+                Reply::Hello(_) if Instant::now() < end => Ok(None),
                 other => Err(out_of_turn(device, "readiness", &other)),
             })??;
-            if ready {
-                return Ok(());
+            if let Some(held) = ready {
+                return Ok(held);
             }
         }
     }

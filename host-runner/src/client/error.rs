@@ -221,6 +221,17 @@ impl ClientError {
         }
     }
 
+    /// Whether the evaluator has lost a key that it said it kept.
+    pub(crate) const fn is_of_kept_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                reason: RefusalSentence(Refusal::NotKept { .. }),
+                ..
+            }
+        )
+    }
+
     /// Whether it is the evaluator's refusal of one client more.
     pub(crate) const fn is_busy(&self) -> bool {
         matches!(
@@ -256,6 +267,7 @@ impl RefusalSentence {
             | Refusal::Order { .. }
             | Refusal::ChunkLength { .. }
             | Refusal::Residue { .. }
+            | Refusal::NotKept { .. }
             | Refusal::Busy => true,
             Refusal::Version { .. } | Refusal::Plan { .. } | Refusal::Model | Refusal::NoTracer => {
                 false
@@ -304,6 +316,10 @@ impl std::fmt::Display for RefusalSentence {
                 f,
                 "coefficient {index} of {} is not below its prime; run again",
                 Place(item)
+            ),
+            Refusal::NotKept { key } => write!(
+                f,
+                "it does not keep key {key} whole, though it named it; run again, which sends it anew"
             ),
             Refusal::Busy => f.write_str(
                 "it serves as many clients as it may; try again later, or have it allow more with --clients",
@@ -374,7 +390,7 @@ pub(super) fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_
             what: format!("exception {number} at {pc:#010x} (CFSR {cfsr:#010x})"),
         },
         Reply::Hello(_) => turn(device_name, expected, "a greeting"),
-        Reply::Ready => turn(device_name, expected, "readiness"),
+        Reply::Ready { .. } => turn(device_name, expected, "readiness"),
         Reply::Ack => turn(device_name, expected, "an acknowledgement"),
         Reply::Result { .. } => turn(device_name, expected, "a part of a result"),
         Reply::Done { .. } => turn(device_name, expected, "an end"),

@@ -17,6 +17,7 @@ mod keys;
 mod packed;
 pub mod publication;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use he_core::Params;
@@ -24,6 +25,7 @@ use he_core::ckks::Ciphertext;
 use he_core::rlwe::{KeyLimb, SwitchKey};
 use he_core::wire::{self, Object};
 use he_nn::clear;
+use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape};
 use he_nn::message::{Item, Memory, Request, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::{Op, Plan, Step, Task};
@@ -150,7 +152,8 @@ impl Inference {
 /// A client of one plan, with its keys. An evaluator in memory is given bytes
 /// ([`Self::switching_keys`], [`Self::weights`], [`Self::encrypt`], [`Self::decrypt`]);
 /// one at the other end of a link is fed by [`Self::infer`], with keys and encrypted
-/// weights that are made once and streamed with every sample.
+/// weights that are made once and streamed with every sample, but for keys that the
+/// evaluator keeps.
 pub struct Client<'m> {
     plan: Plan<'m>,
     program: Program<Vec<u8>>,
@@ -160,6 +163,9 @@ pub struct Client<'m> {
     /// The same for encrypted weights and biases, in the order of the program.
     factors: Option<Vec<Fresh>>,
     streamed: Option<Streamed>,
+    /// A key that the evaluator said it kept was not there: until an inference succeeds,
+    /// all keys are streamed.
+    distrusts_kept: bool,
     patience: Duration,
     deadline: Duration,
     tracing: bool,
@@ -254,6 +260,7 @@ impl<'m> Client<'m> {
             switching: None,
             factors: None,
             streamed: None,
+            distrusts_kept: false,
             patience: PATIENCE,
             tracing: false,
             spent: false,
@@ -702,8 +709,6 @@ impl<'m> Client<'m> {
             Some(streamed) => streamed,
             None => self.stream()?,
         };
-        let payload = self.plan.payload();
-        let total = (payload.inputs + payload.factors + payload.keys) as u64;
         let terms = Agreement {
             params: self.plan.params(),
             plan: self.program.fingerprint(),
@@ -717,12 +722,14 @@ impl<'m> Client<'m> {
             cursor: Cursor::start(&self.program),
             input: Vec::new(),
             streamed: &streamed,
+            held: HashSet::new(),
             client: self,
             seal,
         };
-        let answered = terms.run(link, total, &mut upload, progress);
+        let answered = terms.run(link, &mut upload, progress);
         self.streamed = Some(streamed);
         let (EncryptedResult { halves, scale }, inference) = answered?;
+        self.distrusts_kept = false;
         Ok((halves, scale, inference))
     }
 
@@ -797,6 +804,8 @@ struct UploadOfSample<'c, 'm, F> {
     seal: F,
     cursor: Cursor,
     input: Vec<Vec<u8>>,
+    /// Ids of keys that the evaluator keeps.
+    held: HashSet<KeyId>,
 }
 
 impl<F> UploadOfSample<'_, '_, F> {
@@ -804,6 +813,26 @@ impl<F> UploadOfSample<'_, '_, F> {
     fn key_use(&self, index: usize) -> Option<&PackedKey> {
         let target = self.client.program.key_uses().nth(index)?.op.key()?;
         self.streamed.keys.iter().find(|key| key.target == target)
+    }
+
+    /// What is sent of a key use that the evaluator keeps, in the place of the key.
+    fn kept(&self, index: usize) -> Option<KeyId> {
+        let id = self.key_use(index)?.id;
+        self.held.contains(&id).then_some(id)
+    }
+
+    /// Bytes of what is sent, without framing.
+    fn total(&self) -> u64 {
+        let payload = self.client.plan.payload();
+        let mut keys = 0;
+        for (index, task) in self.client.program.key_uses().enumerate() {
+            let shape = KeyShape::new(self.client.plan.params(), task.level.into());
+            keys += match self.kept(index) {
+                Some(_) => KEY_ID_BYTES,
+                None => shape.size().bytes,
+            };
+        }
+        (payload.inputs + payload.factors + keys) as u64
     }
 
     /// The packed limb that an item is.
@@ -830,10 +859,27 @@ impl<'m, E, F> Uploads<E> for UploadOfSample<'_, 'm, F>
 where
     F: FnMut(&mut Client<'m>, usize) -> Result<PackedCiphertext, E>,
 {
+    fn held(&mut self, keys: &HashSet<KeyId>) -> u64 {
+        if !self.client.distrusts_kept {
+            self.held.clone_from(keys);
+        }
+        self.total()
+    }
+
+    fn failed(&mut self, error: &ClientError) {
+        self.client.distrusts_kept |= error.is_of_kept_key();
+    }
+
     fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E> {
         let Some(upload) = self.cursor.upload(&self.client.program) else {
             return Ok(None);
         };
+        if let Upload::KeySeed(index) = upload
+            && let Some(key) = self.kept(index)
+        {
+            self.cursor.pass_key(&self.client.program);
+            return Ok(Some((Request::Kept { key }, true)));
+        }
         self.cursor.advance(&self.client.program);
         Ok(Some(match upload {
             Upload::InputSeed(index) => {

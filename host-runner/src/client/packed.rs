@@ -4,6 +4,7 @@ use super::{ClientError, failed};
 use he_core::Params;
 use he_core::rlwe::{KeyLimb, SwitchKey, SwitchTarget};
 use he_core::wire;
+use he_nn::kept::{KeyHash, KeyId};
 use he_nn::message::{CHUNK_COEFFS, Item, Request, SEED_BYTES};
 
 /// The `b` half of a switching key, packed limb by limb in the order that a key of its
@@ -13,6 +14,8 @@ pub(super) struct PackedKey {
     level: usize,
     pub(super) seed: [u8; SEED_BYTES],
     limbs: Vec<Vec<u8>>,
+    /// By which an evaluator keeps it.
+    pub(super) id: KeyId,
 }
 
 impl PackedKey {
@@ -23,16 +26,20 @@ impl PackedKey {
             level: key.level(),
             seed: *key.seed(),
             limbs: Vec::new(),
+            id: KeyId::default(),
         };
+        let mut hash = KeyHash::new(&packed.seed);
         let mut at = Some(KeyLimb::FIRST);
         for limb in key.b().chunks_exact(params.n()) {
             let Some(KeyLimb { target, .. }) = at else {
                 break;
             };
             let limb = pack(params, target, limb).map_err(failed("key generation"))?;
+            hash.update(&limb);
             packed.limbs.push(limb);
             at = at.and_then(|at| at.next(params, packed.level));
         }
+        packed.id = hash.id();
         Ok(packed)
     }
 

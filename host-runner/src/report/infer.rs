@@ -65,9 +65,22 @@ pub struct ImageReport {
     /// The device that answered, where samples were spread over several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// What went up for it, where it was classified: the first image sends keys that later
+    /// ones find kept.
+    #[serde(flatten)]
+    pub upload: Option<ImageUpload>,
     /// What became of it.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+/// What went up for one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageUpload {
+    /// Bytes to the evaluator, keys included.
+    pub bytes_up: u64,
+    /// Of these, what switching keys took.
+    pub key_bytes_up: u64,
 }
 
 /// What became of an image.
@@ -441,6 +454,10 @@ impl<'d> Run<'d> {
             index,
             label: entry.label,
             device: entry.device,
+            upload: figures.as_ref().map(|figures| ImageUpload {
+                bytes_up: figures.bytes_up,
+                key_bytes_up: figures.key_bytes_up,
+            }),
             outcome,
         });
         match entry.published {

@@ -31,6 +31,7 @@ impl OpenedReport {
     #[must_use]
     pub fn of(planned: &Planned<'_>, opened: Vec<Opened>) -> Self {
         let images = opened.into_iter().map(|opened| ImageReport {
+            upload: None,
             index: opened.index,
             label: opened.label,
             device: None,

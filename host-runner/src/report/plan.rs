@@ -1,6 +1,8 @@
 //! What a plan says before anything runs.
 
+use he_core::rlwe::SwitchTarget;
 use he_nn::boards::Board;
+use he_nn::kept::{self, KeyShape, MemoryFlash};
 use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{Packing, Plan, WeightMode};
 use he_nn::program::Program;
@@ -74,6 +76,10 @@ pub struct BoardUse {
     pub weight_bytes: usize,
     /// Bytes of the result on the wire, without framing.
     pub output_bytes: usize,
+    /// Memory for keys that the board keeps, beside `memory`; 0 where it keeps none.
+    pub kept_bytes: usize,
+    /// Bytes that go up with every image but the first, without framing.
+    pub later_upload_bytes: usize,
     /// The evaluator's arena.
     pub arena_bytes: usize,
     /// What the RAM is taken by.
@@ -86,6 +92,44 @@ pub struct BoardUse {
     pub transforms: usize,
     /// Estimated instructions on the board, link excluded.
     pub instructions_estimate: u64,
+}
+
+/// The keys that a board keeps, in the order of their first use as far as there is room.
+struct KeptKeys {
+    memory_bytes: usize,
+    /// What later images send of keys: names of those that are kept, and the others.
+    upload_bytes: usize,
+}
+
+impl KeptKeys {
+    fn of(plan: &Plan<'_>, room: usize) -> Self {
+        let mut uses = Vec::new();
+        plan.keys(|target, level| uses.push((target, level)));
+        let shape = |level| KeyShape::new(plan.params(), level).size();
+        let page = kept::page_bytes(room, MemoryFlash::SECTOR_BYTES, kept::BOARD_PAGES);
+        let mut kept = Self {
+            memory_bytes: 0,
+            upload_bytes: 0,
+        };
+        let mut targets = Vec::new();
+        for &(target, _) in &uses {
+            let is_of = |&&(other, _): &&(SwitchTarget, usize)| other == target;
+            let highest = uses.iter().filter(is_of).map(|use_| use_.1).max();
+            let stored = shape(highest.unwrap_or_default()).stored();
+            let memory = stored.div_ceil(page - kept::PAGE_HEADER_BYTES) * page;
+            if !targets.contains(&target) && kept.memory_bytes + memory <= room {
+                targets.push(target);
+                kept.memory_bytes += memory;
+            }
+        }
+        for (target, level) in uses {
+            kept.upload_bytes += match targets.contains(&target) {
+                true => kept::KEY_ID_BYTES,
+                false => shape(level).bytes,
+            };
+        }
+        kept
+    }
 }
 
 impl BoardUse {
@@ -108,11 +152,14 @@ impl BoardUse {
             ("free", board.arena_bytes().saturating_sub(arena_bytes)),
         ];
         let payload = plan.payload();
+        let kept = KeptKeys::of(plan, board.key_bytes(arena_bytes));
         Self {
             board: board.name,
             core: board.core,
             weight_bytes: payload.factors,
             output_bytes: payload.result,
+            kept_bytes: kept.memory_bytes,
+            later_upload_bytes: payload.inputs + payload.factors + kept.upload_bytes,
             arena_bytes,
             memory: arena
                 .chain(around)
@@ -322,8 +369,16 @@ impl PlanReport {
                     0 => String::new(),
                     some => format!("{} of encrypted weights, ", bytes(some as u64)),
                 };
+                let later = match board.kept_bytes {
+                    0 => String::new(),
+                    some => format!(
+                        "; {} with each image after the first, as the board keeps keys in {} of external memory",
+                        bytes(board.later_upload_bytes as u64),
+                        bytes(some as u64)
+                    ),
+                };
                 format!(
-                    "{inputs} in {ciphertexts} ciphertexts, {weights}{keys} in {} uses of switching keys",
+                    "{inputs} in {ciphertexts} ciphertexts, {weights}{keys} in {} uses of switching keys{later}",
                     self.keys
                 )
             }

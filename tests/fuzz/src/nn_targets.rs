@@ -4,6 +4,7 @@ use crate::script::{ENCRYPTED, PLAIN, POLYNOMIAL, Recording, frame, play};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use he_core::params::N4096_DEPTH3;
 use he_core::wire::packed_len;
+use he_nn::kept::{KeyStore, Log, MemoryFlash, Nothing, PageEntry, RecordEntry};
 use he_nn::link::{FrameReader, LinkError, MAX_DECODED, MAX_FRAME, encode};
 use he_nn::message::{
     CHUNK_COEFFS, Item, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, TimeUnit,
@@ -410,33 +411,43 @@ impl sensor::Platform for Machine {
 /// The evaluator against any requests, traced.
 pub(crate) fn session(script: &[u8]) {
     let mut ring = Box::new(Ring::<64>::new());
-    converse(&PLAIN, *PLAIN.plan.model(), ring.as_mut(), script);
+    converse(&PLAIN, *PLAIN.plan.model(), ring.as_mut(), Nothing, script);
 }
 
 /// One whose weights come encrypted.
 pub(crate) fn session_encrypted(script: &[u8]) {
-    converse(&ENCRYPTED, Encrypted, Off, script);
+    converse(&ENCRYPTED, Encrypted, Off, Nothing, script);
 }
 
-/// One with polynomials and layers that are one matrix.
+/// One with polynomials and layers that are one matrix, which keeps keys.
 pub(crate) fn session_polynomial(script: &[u8]) {
-    converse(&POLYNOMIAL, *POLYNOMIAL.plan.model(), Off, script);
+    let mut memory = vec![0; 1 << 20];
+    let mut pages = [PageEntry::EMPTY; 64];
+    let mut records = [RecordEntry::EMPTY; 8];
+    let memory = MemoryFlash::new(&mut memory);
+    let Ok(store) = Log::mount(memory, &mut pages, &mut records) else {
+        panic!("there is room for pages");
+    };
+    let model = *POLYNOMIAL.plan.model();
+    converse(&POLYNOMIAL, model, Off, store, script);
 }
 
 /// Has an evaluator handle a changed recording of good requests. Each gets an answer
 /// that fits a frame; after them it must still greet, and begin.
-fn converse<W: WeightSource, T: Tracer>(
+fn converse<W: WeightSource, T: Tracer, K: KeyStore>(
     recording: &Recording,
     weights: W,
     tracer: T,
+    store: K,
     script: &[u8],
 ) {
     let program = &recording.program;
     let mut arena = vec![0; program.arena_words()];
     let mut chunk = EMPTY_CHUNK;
-    let Some(mut session) = new_session(program, weights, &mut arena, &mut chunk, tracer) else {
+    let Some(session) = new_session(program, weights, &mut arena, &mut chunk, tracer) else {
         panic!("the arena is as long as the program says");
     };
+    let mut session = session.keeping(store);
     let mut machine = Machine(0);
     play(&recording.up, script, |message| {
         let mut replies = 0;
@@ -461,7 +472,7 @@ fn converse<W: WeightSource, T: Tracer>(
     let plan = program.fingerprint();
     let begin = Request::Begin { plan, trace: false };
     session.handle(begin, &mut machine, &mut |reply| {
-        ready = matches!(reply, Reply::Ready);
+        ready = matches!(reply, Reply::Ready { .. });
     });
     assert!(greeted && ready, "greeted: {greeted}, ready: {ready}");
 }

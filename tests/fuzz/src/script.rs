@@ -34,17 +34,18 @@ impl Recording {
 /// Of the bundled network, its weights in plain; traced.
 pub(crate) static PLAIN: LazyLock<Recording> = LazyLock::new(|| {
     let Reference { plan, digits, .. } = Reference::new();
-    record(plan, (&digits[0]).into(), true)
+    record(plan, (&digits[0]).into(), true, 1)
 });
 
 /// The same with encrypted weights.
 pub(crate) static ENCRYPTED: LazyLock<Recording> = LazyLock::new(|| {
     let Reference { model, digits, .. } = Reference::new();
     let plan = streamed(model, WeightMode::Encrypted);
-    record(plan, (&digits[0]).into(), false)
+    record(plan, (&digits[0]).into(), false, 1)
 });
 
-/// Of a network whose first two layers are one matrix, before a polynomial.
+/// Of a network whose first two layers are one matrix, before a polynomial. Of two
+/// inferences: the evaluator keeps the keys of the first for the second.
 pub(crate) static POLYNOMIAL: LazyLock<Recording> = LazyLock::new(|| {
     let Ok(file) = polynomial_network() else {
         panic!("the network is within the format's limits");
@@ -53,7 +54,7 @@ pub(crate) static POLYNOMIAL: LazyLock<Recording> = LazyLock::new(|| {
         panic!("what was written is read");
     };
     let plan = streamed(model, WeightMode::Plain);
-    let recording = record(plan, Sample::Pixels(&[200; 16]), false);
+    let recording = record(plan, Sample::Pixels(&[200; 16]), false, 2);
     assert!(recording.program.has_polynomials() && recording.program.is_merged());
     recording
 });
@@ -94,8 +95,8 @@ fn client(plan: &Plan<'static>) -> Result<Client<'static>, ClientError> {
     Client::with_keys(plan.clone(), Keys::from_seed(plan.params(), &[1; 32])?)
 }
 
-/// One inference in this process.
-fn record(plan: Plan<'static>, sample: Sample<'_>, trace: bool) -> Recording {
+/// Inferences in this process.
+fn record(plan: Plan<'static>, sample: Sample<'_>, trace: bool, inferences: usize) -> Recording {
     let bytes = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let Ok(link) = evaluator::in_process(&plan) else {
         panic!("the plan has an evaluator");
@@ -111,7 +112,9 @@ fn record(plan: Plan<'static>, sample: Sample<'_>, trace: bool) -> Recording {
     });
     let inferred = client(&plan).and_then(|mut client| {
         client.set_tracing(trace);
-        client.infer(&mut link, sample, &mut ())?;
+        for _ in 0..inferences {
+            client.infer(&mut link, sample, &mut ())?;
+        }
         Ok(client.program().clone())
     });
     let program = match inferred {

@@ -1,0 +1,207 @@
+//! Keys of the session that are kept, and read again. Keeping them is part of no stage, as
+//! the link is not: it happens once. Reading them is.
+
+use super::{Platform, Session, WeightSource};
+use crate::kept::{KEY_ID_BYTES, KeyHash, KeyId, KeyShape, KeyStore, MAX_HELD, Piece, Record};
+use crate::message::{CHUNK_COEFFS, Held, Item, MAX_CHUNK_BYTES, Refusal, Reply, SEED_BYTES};
+use crate::plan::Task;
+use crate::schedule::Upload;
+use crate::trace::{Place, SpanKind, Tracer};
+use he_core::rlwe::KeyLimb;
+
+/// The store, and the key that is being kept.
+#[derive(Debug)]
+pub(super) struct Keeping<K> {
+    store: K,
+    /// Of the key that streams; none where it is not kept.
+    streaming: Option<KeyHash>,
+}
+
+impl<K: KeyStore> Keeping<K> {
+    pub(super) const fn new(store: K) -> Self {
+        Self {
+            store,
+            streaming: None,
+        }
+    }
+
+    /// An inference begins; a key that was not complete is forgotten.
+    pub(super) fn begin(&mut self) {
+        if K::ON {
+            self.streaming = None;
+            self.store.begin();
+        }
+    }
+}
+
+impl<B, W, T, const POLYNOMIALS: bool, const MERGED: bool, K>
+    Session<'_, B, W, T, POLYNOMIALS, MERGED, K>
+where
+    B: AsRef<[u8]>,
+    W: WeightSource,
+    T: Tracer,
+    K: KeyStore,
+{
+    /// Says what is held. The memory of a chunk holds the ids meanwhile.
+    pub(super) fn name_held(&mut self, reply: &mut impl FnMut(Reply<'_>)) -> Result<(), Refusal> {
+        let mut held = Held::default();
+        if K::ON {
+            let buffer = self.chunk.as_mut().ok_or(Refusal::Model)?;
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(buffer.as_flattened_mut());
+            let (ids, _) = bytes.as_chunks_mut::<KEY_ID_BYTES>();
+            let ids = ids.get_mut(..MAX_HELD).ok_or(Refusal::Model)?;
+            let count = self.keeping.store.held(ids);
+            held = Held::new(ids.get(..count).ok_or(Refusal::Model)?);
+        }
+        reply(Reply::Ready { held });
+        Ok(())
+    }
+
+    /// A seed was taken: of a key, it is kept if this is the use that serves the others.
+    pub(super) fn keep_from<P: Platform>(
+        &mut self,
+        seed: &[u8; SEED_BYTES],
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        if !K::ON {
+            return Ok(());
+        }
+        let run = self.run.as_ref().ok_or(Refusal::NotExpected)?;
+        let Some((task, Upload::Chunk(Item::Key { key, .. }, 0))) = run.cursor.due(self.program)
+        else {
+            return Ok(());
+        };
+        self.trace.watch(platform).mark(SpanKind::Decode);
+        let target = task.op.key().ok_or(Refusal::Model)?;
+        if let Some((widest, level)) = self.program.widest_use(target)
+            && widest == usize::from(key)
+        {
+            let size = KeyShape::new(self.program.params(), level).size();
+            let keeping = &mut self.keeping;
+            let is_kept = keeping.store.start(size) && keeping.store.append(seed);
+            keeping.streaming = is_kept.then(|| KeyHash::new(seed));
+        }
+        Ok(())
+    }
+
+    /// A chunk was taken: of a key that is kept, it is kept too.
+    pub(super) fn keep_chunk<P: Platform>(
+        &mut self,
+        item: Item,
+        bytes: &[u8],
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        let Item::Key { key, .. } = item else {
+            return Ok(());
+        };
+        if !K::ON || self.keeping.streaming.is_none() {
+            return Ok(());
+        }
+        self.trace.watch(platform).mark(SpanKind::Decode);
+        let keeping = &mut self.keeping;
+        match &mut keeping.streaming {
+            Some(hash) if keeping.store.append(bytes) => hash.update(bytes),
+            _ => keeping.streaming = None,
+        }
+        // The last chunk is behind the cursor.
+        let run = self.run.as_ref().ok_or(Refusal::NotExpected)?;
+        let due = run.cursor.upload(self.program);
+        let is_over =
+            !matches!(due, Some(Upload::Chunk(Item::Key { key: next, .. }, _)) if next == key);
+        if is_over && let Some(hash) = keeping.streaming.take() {
+            // A key that could not be kept is streamed again the next time.
+            let _ = keeping.store.commit(&hash.id());
+        }
+        Ok(())
+    }
+
+    /// Takes a whole key from the store; whether it was the last that was waited for. Apart,
+    /// as its buffer is large.
+    #[inline(never)]
+    pub(super) fn take_kept<P: Platform>(
+        &mut self,
+        id: &KeyId,
+        platform: &mut P,
+    ) -> Result<bool, Refusal> {
+        let run = self.run.as_ref().ok_or(Refusal::NotExpected)?;
+        let due = run.cursor.due(self.program);
+        let Some((task, Upload::KeySeed(index))) = due else {
+            return Err(Refusal::NotExpected);
+        };
+        let key = index as u16;
+        if !K::ON {
+            return Err(Refusal::NotKept { key });
+        }
+        let start = platform.now();
+        let (record, shape) = self.kept(id, task).ok_or(Refusal::NotKept { key })?;
+        let mut seed = [0; SEED_BYTES];
+        self.read_kept(record, KeyShape::SEED, key, &mut seed)?;
+        self.account(task.step, start, platform);
+        self.take_seed(&seed, platform)?;
+        let mut bytes = [0; MAX_CHUNK_BYTES];
+        let mut first = KeyShape::SEED;
+        loop {
+            let start = platform.now();
+            let run = self.run.as_ref().ok_or(Refusal::NotExpected)?;
+            let (item, offset) = match run.cursor.upload(self.program) {
+                Some(Upload::Chunk(item @ Item::Key { key: next, .. }, offset)) if next == key => {
+                    (item, offset)
+                }
+                next => return Ok(next.is_none()),
+            };
+            let Item::Key { limb, digit, .. } = item else {
+                return Err(Refusal::Model);
+            };
+            if offset == 0 {
+                self.trace
+                    .group(Place::Item(item), SpanKind::Decode, platform);
+                let (target, digit) = (limb.into(), digit.into());
+                let limb = KeyLimb { target, digit };
+                first = shape.first_chunk(limb).ok_or(Refusal::Model)?;
+            }
+            self.trace.watch(platform).mark(SpanKind::Decode);
+            let chunk = offset / CHUNK_COEFFS;
+            let piece = Piece {
+                index: first.index + chunk,
+                start: first.start + chunk * first.bytes,
+                bytes: first.bytes,
+            };
+            let bytes = bytes.get_mut(..first.bytes).ok_or(Refusal::Model)?;
+            self.read_kept(record, piece, key, bytes)?;
+            self.account(task.step, start, platform);
+            self.take_chunk(item, offset as u16, bytes, platform)?;
+        }
+    }
+
+    /// The record of a key for a task.
+    fn kept(&mut self, id: &KeyId, task: Task) -> Option<(Record, KeyShape)> {
+        let (_, level) = self.program.widest_use(task.op.key()?)?;
+        let shape = KeyShape::new(self.program.params(), level);
+        let record = self.keeping.store.find(id, shape.size())?;
+        Some((record, shape))
+    }
+
+    /// Reads a piece; a record that is damaged is no longer kept.
+    fn read_kept(
+        &mut self,
+        record: Record,
+        piece: Piece,
+        key: u16,
+        out: &mut [u8],
+    ) -> Result<(), Refusal> {
+        let store = &mut self.keeping.store;
+        if store.read(record, piece, out) {
+            return Ok(());
+        }
+        store.discard(record);
+        Err(Refusal::NotKept { key })
+    }
+
+    /// Counts the time since `start` to a step.
+    fn account<P: Platform>(&mut self, step: u8, start: u64, platform: &mut P) {
+        let time = platform.now().saturating_sub(start);
+        if let Some(run) = &mut self.run {
+            run.account(step, time);
+        }
+    }
+}
