@@ -1,19 +1,33 @@
 //! Models from other programs: ONNX files, as PyTorch exports them.
 //!
-//! A network is a chain of `Gemm` or `MatMul` with `Add`, and `Conv`, padded by
-//! `pads` or `auto_pad` or not at all, between them activations built of `Mul`,
-//! `Add`, `Sub`, `Neg`, `Div` and `Pow`. It ends with the logits. Weights are rounded to 8 bits, and the
-//! ranges that a plan needs are measured on training data. Anything else is
-//! refused by the name of operator and node.
+//! Whatever is linear between two activations becomes one layer: `Gemm`, `MatMul`,
+//! `Conv` (padded, with strides, dilations and groups), pooling by the average,
+//! `BatchNormalization`, sums and products with constants, padding, sums of branches,
+//! and changes of layout. It is a convolution if it is one, and dense otherwise. Layers
+//! with weights that follow a convolution stay layers of their own.
+//! Activations are what `Mul`, `Add`, `Sub`, `Neg`, `Div` and `Pow` build, as polynomials.
+//! Labels and probabilities at the end tell no more than the logits, which are taken
+//! instead: a network here ends with them. Models of scikit-learn, as skl2onnx exports
+//! them, are linear classifiers and perceptrons. Weights are rounded to 8 bits, and the
+//! ranges that a plan needs are measured on training data. Anything else is refused by
+//! the name of operator and node, with what comes nearest.
 //!
 //! A plan takes features for standardised, so their means and deviations over the
 //! training data go into the file, and the first layer undoes them
 //! ([`Network::standardise`]): a network that takes features as they are computes
 //! the same.
 
+mod affine;
+mod classical;
+mod emit;
 mod external;
+mod function;
 mod graph;
+mod layout;
+mod linear;
+mod operators;
 pub mod schema;
+mod tensor;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +46,9 @@ use crate::network::Network;
 /// Bytes that an ONNX file of a network of the format never has; a protobuf message has no
 /// more than twice as many.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Why an operator is not a part of a network here; the node is added.
+type Reason = String;
 
 /// What the input of an imported network stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +101,9 @@ pub enum ImportError {
         /// The most there may be.
         max: usize,
     },
-    /// Not one input and one output.
+    /// Not one input, or outputs that do not follow from the same logits.
     #[error(
-        "the graph has {inputs} inputs and {outputs} outputs: export a network with one of each"
+        "the graph has {inputs} inputs and {outputs} outputs: export a network with one input and its logits, and what follows from them"
     )]
     Ends {
         /// Its inputs, weights excluded.
@@ -128,12 +145,16 @@ pub enum ImportError {
         /// Its name.
         name: String,
     },
-    /// An activation before the first weights.
-    #[error("the network begins with an activation: let it begin with Gemm, MatMul or Conv")]
-    Start,
-    /// An activation after the last weights.
-    #[error("the network ends with an activation: leave it out and let it end with the logits")]
-    End,
+    /// A dense layer that is too large, where there is no convolution.
+    #[error(
+        "between two activations lies a map of {inputs} values to {outputs} that is no convolution, because places differ in weights or constants: put no constant in front of padding, use equal strides, or fewer values"
+    )]
+    NoConvolution {
+        /// Values that it takes.
+        inputs: usize,
+        /// Values that it gives.
+        outputs: usize,
+    },
     /// The network is outside the format.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -151,7 +172,7 @@ pub enum ImportError {
 /// # Errors
 /// [`ImportError`].
 pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
-    graph::network(&decoded(bytes)?, name, kind)
+    graph::network(&decoded(bytes)?, name, kind, false)?.network()
 }
 
 /// Reads a file, and the files beside it that it names, as [`network`].
@@ -165,7 +186,7 @@ pub fn read(file: &Path, name: &str, kind: InputKind) -> Result<Network<f32>, Im
     })?;
     let mut graph = decoded(&bytes)?;
     external::inline(&mut graph, file.parent().unwrap_or(Path::new("")))?;
-    graph::network(&graph, name, kind)
+    graph::network(&graph, name, kind, false)?.network()
 }
 
 fn decoded(bytes: &[u8]) -> Result<schema::GraphProto, ImportError> {

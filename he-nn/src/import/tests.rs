@@ -186,8 +186,6 @@ fn every_way_to_write_an_activation() {
             ],
             |x| (2.0 * x + 3.0) * x / 2.0,
         ),
-        // Nothing between the layers but a factor.
-        (vec![node("Mul", &["h", "half"], "a")], |x| x / 2.0),
     ];
     for (activation, f) in cases {
         let degree_two = f(3.0) - 3.0 * f(2.0) + 3.0 * f(1.0) - f(0.0) == 0.0;
@@ -353,8 +351,8 @@ fn padded_convolutions() {
 
 #[test]
 fn padding_has_no_part_in_a_constant() {
-    // A constant before a padded convolution: into the biases of a layer before it;
-    // refused where it is added to the input.
+    // A constant before a padded convolution goes into the biases of a layer before it;
+    // where it is added to the input, places at the border differ and the layer is dense.
     let build = |first: NodeProto| {
         let nodes = vec![
             first,
@@ -375,11 +373,15 @@ fn padding_has_no_part_in_a_constant() {
         ];
         graph(&[1, 1, 1, 3], tensors, nodes)
     };
-    refused(
-        build(node("Identity", &["x"], "h")),
-        "a constant that was added to the input",
-    );
+    let bare = build(node("Identity", &["x"], "h"));
+    let layers = imported(bare.clone()).unwrap().layers;
+    assert!(matches!(
+        layers[..],
+        [NetworkLayer::Dense(_), NetworkLayer::Dense(_)]
+    ));
     let graph = build(node("Conv", &["x", "one"], "h"));
+    let layers = imported(graph.clone()).unwrap().layers;
+    assert!(matches!(layers[1], NetworkLayer::Conv2d(..)));
     let x = PIXELS.map(|p| f64::from(p) / 255.0 + 0.5);
     let framed = [0.0, x[0], x[1], x[2], 0.0];
     let h: Vec<f64> = framed
@@ -388,6 +390,7 @@ fn padding_has_no_part_in_a_constant() {
         .collect();
     let expected = dense(&exact(8), &[0.0, 0.0], &h);
     assert_close(&logits(graph, &PIXELS), &expected);
+    assert_close(&logits(bare, &PIXELS), &expected);
 }
 
 #[test]
@@ -623,15 +626,23 @@ fn operators_that_cannot_be_imported_are_named() {
     refused(foreign, "com.example");
     let mut skip = mlp(square());
     skip.node.insert(2, node("Add", &["a", "x"], "q"));
-    refused(skip, "two different layers");
-    let mut end = mlp(square());
-    end.node.push(node("Mul", &["y", "y"], "z"));
-    end.output[0].name = "z".into();
-    refused(end, "ends with an activation");
-    let mut start = mlp(square());
-    start.node.insert(0, node("Mul", &["x", "x"], "xx"));
-    start.node[1].input[0] = "xx".into();
-    refused(start, "begins with an activation");
+    refused(skip, "data of the shapes [4] and [3]");
+    let mut across = mlp(square());
+    across.node[2] = node("Add", &["a", "h"], "q");
+    across
+        .node
+        .push(with(node("Gemm", &["a", "w4"], "b"), "transB", &[1]));
+    across.node.push(node("Add", &["b", "h"], "c"));
+    across
+        .node
+        .push(with(node("Gemm", &["c", "w2"], "y"), "transB", &[1]));
+    across.initializer.push(tensor("w4", &[4, 4], &exact(16)));
+    refused(across, "a skip connection across an activation");
+    let gate = mlp(vec![
+        with(node("Gemm", &["x", "w1"], "g"), "transB", &[1]),
+        node("Mul", &["h", "g"], "a"),
+    ]);
+    refused(gate, "two different layers");
     let mut transposed = mlp(square());
     transposed.node[0] = with(transposed.node[0].clone(), "transA", &[1]);
     refused(transposed, "transA");
@@ -685,14 +696,14 @@ fn convolutions_that_cannot_be_imported_are_named() {
         automatic(b"SAME_UPPER", "pads", &[0, 0, 1, 1]),
         "an auto_pad and pads of [0, 0, 1, 1]",
     );
-    refused(convolution("group", &[2]), "group is [2]");
-    refused(convolution("dilations", &[2, 2]), "dilations");
-    refused(convolution("strides", &[1, 2]), "strides are [1, 2]");
+    refused(convolution("group", &[2]), "in 2 groups do not fit");
+    refused(convolution("dilations", &[0, 2]), "dilations are [0, 2]");
+    refused(convolution("strides", &[1, 2]), "take 9 values");
     refused(convolution("strides", &[0, 0]), "strides are [0, 0]");
     refused(convolution("strides", &[3, 3]), "take 9 values");
     let mut large = convolution("group", &[1]);
     large.initializer[0] = tensor("k", &[1, 1, 5, 1], &exact(5));
-    refused(large, "do not fit");
+    refused(large, "of 5x1 places do not fit data of 4x4");
 }
 
 #[test]
@@ -771,6 +782,25 @@ fn files_that_are_none() {
             }
         }
     }
+}
+
+#[test]
+fn an_activation_at_either_end_has_a_layer_of_its_own() {
+    let mut end = mlp(vec![node("Mul", &["h", "h"], "a")]);
+    end.node.push(node("Mul", &["y", "y"], "z"));
+    end.output[0].name = "z".into();
+    let expected: Vec<f64> = mlp_in_f64(|x| x * x).iter().map(|y| y * y).collect();
+    assert_close(&logits(end, &PIXELS), &expected);
+    // Of all pixels, by a convolution of one place.
+    let nodes = vec![
+        node("Mul", &["x", "x"], "s"),
+        with(node("Gemm", &["s", "w"], "y"), "transB", &[1]),
+    ];
+    let start = graph(&[1, 3], vec![tensor("w", &[2, 3], &exact(6))], nodes);
+    let layers = imported(start.clone()).unwrap().layers;
+    assert!(matches!(&layers[0], NetworkLayer::Conv2d(kernel, _) if kernel.width == 1));
+    let x = PIXELS.map(|p| (f64::from(p) / 255.0).powi(2));
+    assert_close(&logits(start, &PIXELS), &dense(&exact(6), &[0.0, 0.0], &x));
 }
 
 const fn kind(layer: &NetworkLayer<i8>) -> &'static str {
