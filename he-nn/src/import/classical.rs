@@ -13,7 +13,9 @@ impl Stages {
             // Labels, or probabilities under their names.
             "ZipMap" | "LabelEncoder" => vec![decided(op.input(0)?)?],
             "ArrayFeatureExtractor" => match (op.input(0)?, op.input(1)?) {
-                (_, decision @ Value::Decision(_)) => vec![decision.clone()],
+                (decision @ Value::Decision(_), _) | (_, decision @ Value::Decision(_)) => {
+                    vec![decision.clone()]
+                }
                 _ => return Err("it chooses features by index; choose columns in the data".into()),
             },
             "Normalizer" => match op.input(0)? {

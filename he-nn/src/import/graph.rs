@@ -306,11 +306,13 @@ impl<'g> Operator<'g> {
     }
 }
 
-/// Translates a graph; with `fits`, what is no polynomial is kept as it is.
+/// Translates a graph. An input of one axis has the shape of the data, if it is given;
+/// with `fits`, what is no polynomial is kept as it is.
 pub(super) fn network(
     graph: &GraphProto,
     name: &str,
     kind: InputKind,
+    data: Option<Shape>,
     fits: bool,
 ) -> Result<Imported, ImportError> {
     if graph.node.len() > MAX_NODES {
@@ -336,10 +338,11 @@ pub(super) fn network(
         });
     };
     let dims = input_dims(input)?;
-    let (network_input, map) = network_input(kind, &dims).ok_or_else(|| ImportError::Input {
-        name: printable(&input.name),
-        dims: dims.clone(),
-    })?;
+    let (network_input, map) =
+        network_input(kind, &dims, data).ok_or_else(|| ImportError::Input {
+            name: printable(&input.name),
+            dims: dims.clone(),
+        })?;
     let mut stages = Stages {
         stages: Vec::new(),
         fits,
@@ -453,7 +456,11 @@ fn input_dims(input: &ValueInfoProto) -> Result<Vec<usize>, ImportError> {
 }
 
 /// What a network takes, and the input of the graph as a map of it.
-fn network_input(kind: InputKind, dims: &[usize]) -> Option<(NetworkInput, Affine)> {
+fn network_input(
+    kind: InputKind,
+    dims: &[usize],
+    data: Option<Shape>,
+) -> Option<(NetworkInput, Affine)> {
     let short = |dim: usize| u16::try_from(dim).ok();
     let image = |channels, height, width| {
         let shape = Shape {
@@ -466,6 +473,14 @@ fn network_input(kind: InputKind, dims: &[usize]) -> Option<(NetworkInput, Affin
         Some((NetworkInput::Image(shape), map))
     };
     match (kind, dims) {
+        (InputKind::Pixels, &[pixels]) if data.is_some_and(|data| data.values() == pixels) => {
+            let Shape {
+                channels,
+                height,
+                width,
+            } = data?;
+            image(channels.into(), height.into(), width.into())
+        }
         (InputKind::Pixels, &[PIXELS]) => image(1, SIDE, SIDE),
         (InputKind::Pixels, &[pixels]) => image(1, 1, pixels),
         (InputKind::Pixels, &[height, width]) => image(1, height, width),

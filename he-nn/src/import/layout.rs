@@ -68,7 +68,7 @@ impl Stages {
         let order: Vec<(usize, usize)> = (0..total)
             .map(|index| (0, number(&data.dims, &from(&place(&dims, index)))))
             .collect();
-        let map = Affine::chosen(&[&data.map], &order, false);
+        let map = Affine::chosen(&[&data.map], &order, false).recognised(&dims);
         let function = data.function.clone();
         let made = self.made(data.base, map, dims)?;
         Ok(Value::Data(made.with(function)))

@@ -21,6 +21,7 @@ mod affine;
 mod classical;
 mod emit;
 mod external;
+pub mod fit;
 mod function;
 mod graph;
 mod layout;
@@ -30,18 +31,19 @@ pub mod schema;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
 use crate::model::ModelError;
+use fit::{Degree, Replaced};
 use graph::printable;
 use prost::Message;
 
 use crate::clear::{self, Calibrated};
-use crate::data::table::{SPLIT_SEED, Table, TableError};
-use crate::data::{self, DataError, DataSet, Split};
+use crate::data::{Choice, DataError, DataSet, Form, Samples, Split};
 use crate::files;
-use crate::network::Network;
+use crate::network::{Network, NetworkInput};
 
 /// Bytes that an ONNX file of a network of the format never has; a protobuf message has no
 /// more than twice as many.
@@ -158,12 +160,9 @@ pub enum ImportError {
     /// The network is outside the format.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The images to measure with cannot be loaded.
+    /// The data to measure with cannot be loaded, or is not what the network takes.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The table to measure with cannot be loaded.
-    #[error(transparent)]
-    Table(#[from] TableError),
 }
 
 /// Reads the bytes of a file: the network as it is there, which takes features as
@@ -172,7 +171,7 @@ pub enum ImportError {
 /// # Errors
 /// [`ImportError`].
 pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
-    graph::network(&decoded(bytes)?, name, kind, false)?.network()
+    graph::network(&decoded(bytes)?, name, kind, None, false)?.network()
 }
 
 /// Reads a file, and the files beside it that it names, as [`network`].
@@ -180,13 +179,18 @@ pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>
 /// # Errors
 /// [`ImportError`].
 pub fn read(file: &Path, name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
+    graph::network(&opened(file)?, name, kind, None, false)?.network()
+}
+
+/// The graph of a file, with the numbers that lie beside it.
+fn opened(file: &Path) -> Result<schema::GraphProto, ImportError> {
     let bytes = files::read(file, MAX_BYTES).map_err(|source| ImportError::Read {
         file: file.into(),
         source,
     })?;
     let mut graph = decoded(&bytes)?;
     external::inline(&mut graph, file.parent().unwrap_or(Path::new("")))?;
-    graph::network(&graph, name, kind, false)?.network()
+    Ok(graph)
 }
 
 fn decoded(bytes: &[u8]) -> Result<schema::GraphProto, ImportError> {
@@ -195,31 +199,72 @@ fn decoded(bytes: &[u8]) -> Result<schema::GraphProto, ImportError> {
     model.graph.ok_or(ImportError::NoGraph)
 }
 
-/// Imports a file and quantizes its network. Ranges are measured on the data in a
-/// directory: MNIST, or other images in its format, or for features the Pima table,
-/// which also gives their means and deviations.
+/// A network from a file, with what was measured of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportedModel {
+    /// The network and its measurements.
+    pub calibrated: Calibrated,
+    /// What the data holds.
+    pub form: Form,
+    /// What the labels stand for; empty where they are numbers from 0.
+    pub classes: Vec<String>,
+    /// The activations that were replaced, if that was asked for.
+    pub replaced: Option<Replaced>,
+}
+
+/// Imports a file and quantizes its network. Ranges are measured on the data of a path
+/// ([`Samples::open`]), which also gives the means and deviations of features. What the
+/// network takes is what the data holds, unless `kind` says so. With `degree`, activations
+/// that are no polynomials are replaced by some ([`fit`]).
 ///
 /// # Errors
 /// [`ImportError`].
 pub fn import(
     file: &Path,
     name: &str,
-    kind: InputKind,
+    kind: Option<InputKind>,
     data: &Path,
-) -> Result<Calibrated, ImportError> {
-    let mut network = read(file, name, kind)?;
-    Ok(match kind {
-        InputKind::Pixels => {
-            let directory = DataSet::Mnist.locate(data);
-            let train = data::load(&directory, Split::Train)?;
-            let test = data::load(&directory, Split::Test)?;
-            clear::calibrated(&network.quantized(), train.samples(), test.samples())?
-        }
-        InputKind::Features => {
-            let (train, test) = Table::load(&DataSet::Pima.locate(data))?.split(SPLIT_SEED);
-            let (means, deviations) = train.standard();
-            network.standardise(&means, &deviations)?;
-            clear::calibrated(&network.quantized(), train.samples(), test.samples())?
-        }
+    choice: &Choice,
+    degree: Option<Degree>,
+) -> Result<ImportedModel, ImportError> {
+    let graph = opened(file)?;
+    let set = match kind {
+        Some(InputKind::Features) => DataSet::Pima,
+        _ => DataSet::Mnist,
+    };
+    let path = set.locate(data);
+    let train = Samples::open(&path, Split::Train, choice)?;
+    let test = Samples::open(&path, Split::Test, choice)?;
+    let (found, shape) = match train.form() {
+        Form::Image(shape) => (InputKind::Pixels, Some(shape)),
+        Form::Features(_) => (InputKind::Features, None),
+    };
+    let kind = kind.unwrap_or(found);
+    let mut imported = graph::network(&graph, name, kind, shape, degree.is_some())?;
+    let wanted = match &imported.input {
+        NetworkInput::Image(shape) => Form::Image(*shape),
+        NetworkInput::Features { means, .. } => Form::Features(means.len()),
+    };
+    let (train, test) = (train.fitting(wanted, &path)?, test.fitting(wanted, &path)?);
+    let replaced = match degree {
+        Some(degree) => Some(fit::fit(&mut imported, degree, &train, &test)?),
+        None => None,
+    };
+    let mut network = imported.network()?;
+    if let Form::Features(_) = wanted {
+        let (means, deviations) = train.standard();
+        network.standardise(&means, &deviations)?;
+    }
+    let (train_all, test_all) = (train.all(), test.all());
+    let calibrated = clear::calibrated(
+        &network.quantized(),
+        train_all.into_iter(),
+        test_all.into_iter(),
+    )?;
+    Ok(ImportedModel {
+        calibrated,
+        form: wanted,
+        classes: train.classes().to_vec(),
+        replaced,
     })
 }

@@ -26,7 +26,7 @@ impl Stages {
     fn standard(&mut self, op: &Operator<'_>) -> Result<Value, Reason> {
         let name = op.node.op_type.as_str();
         if let Some(curve) = curve(op)? {
-            return curved(op, curve);
+            return self.curved(op, curve);
         }
         Ok(match name {
             "Constant" => Value::Constant(constant_node(op)?),
@@ -149,6 +149,28 @@ impl Stages {
         })
     }
 
+    fn curved(&mut self, op: &Operator<'_>, curve: Curve) -> Result<Value, Reason> {
+        match op.input(0)? {
+            // Of what was decided already: probabilities of logits, say.
+            Value::Decision(data) => Ok(Value::Decision(data.clone())),
+            Value::Constant(constant) => {
+                let function = Function::identity().curved(curve, "", "")?;
+                Ok(Value::Constant(constant.map(|x| function.at(x))))
+            }
+            _ => {
+                // A single value may be the logit, whose sign then tells the class: what
+                // is added to it belongs to it.
+                let data = match op.data(0)? {
+                    data if data.map.outputs() == 1 => self.linear(data)?,
+                    data => data.clone(),
+                };
+                let name = printable(node_name(op.node));
+                let function = data.function.curved(curve, &op.node.op_type, &name)?;
+                Ok(Value::Data(data.with(function)))
+            }
+        }
+    }
+
     /// A factor and a summand for every value.
     pub(super) fn per_value(
         &mut self,
@@ -206,23 +228,6 @@ fn curve(op: &Operator<'_>) -> Result<Option<Curve>, Reason> {
         }
         _ => return Ok(None),
     }))
-}
-
-fn curved(op: &Operator<'_>, curve: Curve) -> Result<Value, Reason> {
-    match op.input(0)? {
-        // Of what was decided already: probabilities of logits, say.
-        Value::Decision(data) => Ok(Value::Decision(data.clone())),
-        Value::Constant(constant) => {
-            let function = Function::identity().curved(curve, "", "")?;
-            Ok(Value::Constant(constant.map(|x| function.at(x))))
-        }
-        _ => {
-            let data = op.data(0)?;
-            let name = printable(node_name(op.node));
-            let function = data.function.curved(curve, &op.node.op_type, &name)?;
-            Ok(Value::Data(data.with(function)))
-        }
-    }
 }
 
 fn constant_node(op: &Operator<'_>) -> Result<Constant, Reason> {
