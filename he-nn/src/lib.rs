@@ -34,6 +34,8 @@ pub mod data;
 #[cfg(feature = "std")]
 pub mod files;
 #[cfg(feature = "import")]
+mod forward;
+#[cfg(feature = "import")]
 pub mod import;
 #[cfg(feature = "std")]
 pub mod network;

@@ -14,7 +14,7 @@ use std::time::Instant;
 use he_edge_tests::networks::{Drawn, features};
 use he_nn::bundled;
 use he_nn::clear;
-use he_nn::data::{DataSet, PIXELS, SIDE, Samples, Split};
+use he_nn::data::{Choice, DataSet, PIXELS, SIDE, Samples, Split};
 use he_nn::import::schema::{
     DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
@@ -497,7 +497,7 @@ fn odd_samples_one_by_one_are_right_or_refused() {
 fn table(model: &Model<'_>) -> Vec<Vec<f32>> {
     if let Some(root) = std::env::var_os("HE_EDGE_DATA") {
         let directory = DataSet::Pima.locate(&PathBuf::from(root));
-        let samples = Samples::load(DataSet::Pima, &directory, Split::Test).unwrap();
+        let samples = Samples::open(&directory, Split::Test, &Choice::default()).unwrap();
         let rows = samples.all().into_iter().map(|(sample, _)| match sample {
             Sample::Features(row) => row.to_vec(),
             Sample::Pixels(_) => panic!("no table"),

@@ -1,4 +1,6 @@
-//! Labelled 28x28 images from IDX files, the format of MNIST and its kin.
+//! Labelled data: `Samples` of any shape and from any format for what runs networks, and
+//! here 28x28 images from IDX files, the format of MNIST and its kin, for training and
+//! attacks.
 //!
 //! A data set is a directory with the four files under their usual names:
 //! `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
@@ -8,7 +10,22 @@
 //! names the file, never a panic, and memory grows with what was read, not
 //! with what a header claims.
 
+#[cfg(feature = "data")]
+mod arrays;
+mod form;
+#[cfg(feature = "data")]
+mod idx;
+#[cfg(feature = "data")]
+mod pictures;
+#[cfg(feature = "data")]
+mod records;
+#[cfg(feature = "data")]
+mod samples;
 pub mod table;
+
+pub use form::{Form, MAX_CLASSES};
+#[cfg(feature = "data")]
+pub use samples::{Choice, Samples};
 
 use std::{
     fmt, io,
@@ -19,7 +36,7 @@ use std::{
 use crate::files;
 use crate::model::Sample;
 
-use self::table::{SPLIT_SEED, Table, TableError};
+use self::table::TableError;
 
 /// Rows and columns of an image.
 pub const SIDE: usize = 28;
@@ -109,52 +126,6 @@ impl Dataset {
     pub fn samples(&self) -> impl Iterator<Item = (Sample<'_>, u8)> {
         let images = self.images.iter().map(Sample::from);
         images.zip(self.labels.iter().copied())
-    }
-}
-
-/// Labelled samples of one split of a [`DataSet`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Samples {
-    /// Images.
-    Images(Dataset),
-    /// Rows of the table.
-    Rows(Table),
-}
-
-impl Samples {
-    /// Loads one split of the data set in a directory; the table is split by
-    /// [`SPLIT_SEED`].
-    ///
-    /// # Errors
-    ///
-    /// [`DataError`], with the file that is missing or wrong.
-    pub fn load(set: DataSet, directory: &Path, split: Split) -> Result<Self, DataError> {
-        // One that cannot be read does not look empty.
-        if let Err(source) = std::fs::read_dir(directory) {
-            return Err(DataError::Directory {
-                directory: directory.into(),
-                source,
-            });
-        }
-        match set {
-            DataSet::Mnist | DataSet::FashionMnist => Ok(Self::Images(load(directory, split)?)),
-            DataSet::Pima => {
-                let (train, test) = Table::load(directory)?.split(SPLIT_SEED);
-                Ok(Self::Rows(match split {
-                    Split::Train => train,
-                    Split::Test => test,
-                }))
-            }
-        }
-    }
-
-    /// The samples with their labels.
-    #[must_use]
-    pub fn all(&self) -> Vec<(Sample<'_>, u8)> {
-        match self {
-            Self::Images(images) => images.samples().collect(),
-            Self::Rows(table) => table.samples().collect(),
-        }
     }
 }
 
@@ -293,6 +264,78 @@ pub enum DataError {
     Empty {
         /// Which file.
         file: PathBuf,
+    },
+    /// Nothing that is read, or nothing of the split.
+    #[error(
+        "{} holds no {}-images-idx3-ubyte, table (.csv), arrays (.npz, .npy), PNG or JPEG images in folders by class, data_batch_1.bin or tar of the {split} split: put the data there, or name its file",
+        directory.display(), split.prefix()
+    )]
+    Nothing {
+        /// Where it was looked for.
+        directory: PathBuf,
+        /// Of which split.
+        split: Split,
+    },
+    /// Samples of another form than the model takes.
+    #[error("{} holds {found}, and {wanted} are taken: name other data, or another model", path.display())]
+    Form {
+        /// Where the samples are.
+        path: PathBuf,
+        /// What they are.
+        found: Form,
+        /// What the model takes, or what other samples are.
+        wanted: Form,
+    },
+    /// A file that is not what its name says, or that is outside of what is read.
+    #[error("{} cannot be used: {reason}", file.display())]
+    Unusable {
+        /// Which file.
+        file: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A value that is not there.
+    #[error("the value in line {line}, column {column} of {} is missing: fill it in or leave the row out", file.display())]
+    MissingValue {
+        /// Which file.
+        file: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// Which column, from 1, with its name.
+        column: String,
+    },
+    /// A feature that is no number.
+    #[error("the value in line {line}, column {column} of {} is {text:?}; a feature must be a number: encode it, or leave the column out", file.display())]
+    Cell {
+        /// Which file.
+        file: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// Which column, from 1, with its name.
+        column: String,
+        /// What it says.
+        text: String,
+    },
+    /// No such column of labels.
+    #[error("{} has no column {wanted:?} for the labels; its columns are {known}", file.display())]
+    LabelColumn {
+        /// Which file.
+        file: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// More classes than labels can tell apart.
+    #[error(
+        "the labels of {} have {got} different values, and at most {MAX_CLASSES} are classes: name another column with --label",
+        file.display()
+    )]
+    Classes {
+        /// Which file.
+        file: PathBuf,
+        /// How many there are.
+        got: usize,
     },
     /// The table could not be loaded.
     #[error(transparent)]

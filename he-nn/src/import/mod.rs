@@ -1,37 +1,56 @@
 //! Models from other programs: ONNX files, as PyTorch exports them.
 //!
-//! A network is a chain of `Gemm` or `MatMul` with `Add`, and `Conv`, padded by
-//! `pads` or `auto_pad` or not at all, between them activations built of `Mul`,
-//! `Add`, `Sub`, `Neg`, `Div` and `Pow`. It ends with the logits. Weights are rounded to 8 bits, and the
-//! ranges that a plan needs are measured on training data. Anything else is
-//! refused by the name of operator and node.
+//! Whatever is linear between two activations becomes one layer: `Gemm`, `MatMul`,
+//! `Conv` (padded, with strides, dilations and groups), pooling by the average,
+//! `BatchNormalization`, sums and products with constants, padding, sums of branches,
+//! and changes of layout. It is a convolution if it is one, and dense otherwise. Layers
+//! with weights that follow a convolution stay layers of their own.
+//! Activations are what `Mul`, `Add`, `Sub`, `Neg`, `Div` and `Pow` build, as polynomials.
+//! Labels and probabilities at the end tell no more than the logits, which are taken
+//! instead: a network here ends with them. Models of scikit-learn, as skl2onnx exports
+//! them, are linear classifiers and perceptrons. Weights are rounded to 8 bits, and the
+//! ranges that a plan needs are measured on training data. Anything else is refused by
+//! the name of operator and node, with what comes nearest.
 //!
 //! A plan takes features for standardised, so their means and deviations over the
 //! training data go into the file, and the first layer undoes them
 //! ([`Network::standardise`]): a network that takes features as they are computes
 //! the same.
 
+mod affine;
+mod classical;
+mod emit;
 mod external;
+pub mod fit;
+mod function;
 mod graph;
+mod layout;
+mod linear;
+mod operators;
 pub mod schema;
+mod tensor;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
 use crate::model::ModelError;
+use fit::{Degree, Replaced};
 use graph::printable;
 use prost::Message;
 
 use crate::clear::{self, Calibrated};
-use crate::data::table::{SPLIT_SEED, Table, TableError};
-use crate::data::{self, DataError, DataSet, Split};
+use crate::data::{Choice, DataError, DataSet, Form, Samples, Split};
 use crate::files;
-use crate::network::Network;
+use crate::network::{Network, NetworkInput};
 
 /// Bytes that an ONNX file of a network of the format never has; a protobuf message has no
 /// more than twice as many.
 const MAX_BYTES: u64 = 1 << 30;
+
+/// Why an operator is not a part of a network here; the node is added.
+type Reason = String;
 
 /// What the input of an imported network stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +103,9 @@ pub enum ImportError {
         /// The most there may be.
         max: usize,
     },
-    /// Not one input and one output.
+    /// Not one input, or outputs that do not follow from the same logits.
     #[error(
-        "the graph has {inputs} inputs and {outputs} outputs: export a network with one of each"
+        "the graph has {inputs} inputs and {outputs} outputs: export a network with one input and its logits, and what follows from them"
     )]
     Ends {
         /// Its inputs, weights excluded.
@@ -128,21 +147,22 @@ pub enum ImportError {
         /// Its name.
         name: String,
     },
-    /// An activation before the first weights.
-    #[error("the network begins with an activation: let it begin with Gemm, MatMul or Conv")]
-    Start,
-    /// An activation after the last weights.
-    #[error("the network ends with an activation: leave it out and let it end with the logits")]
-    End,
+    /// A dense layer that is too large, where there is no convolution.
+    #[error(
+        "between two activations lies a map of {inputs} values to {outputs} that is no convolution, because places differ in weights or constants: put no constant in front of padding, use equal strides, or fewer values"
+    )]
+    NoConvolution {
+        /// Values that it takes.
+        inputs: usize,
+        /// Values that it gives.
+        outputs: usize,
+    },
     /// The network is outside the format.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The images to measure with cannot be loaded.
+    /// The data to measure with cannot be loaded, or is not what the network takes.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The table to measure with cannot be loaded.
-    #[error(transparent)]
-    Table(#[from] TableError),
 }
 
 /// Reads the bytes of a file: the network as it is there, which takes features as
@@ -151,7 +171,7 @@ pub enum ImportError {
 /// # Errors
 /// [`ImportError`].
 pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
-    graph::network(&decoded(bytes)?, name, kind)
+    graph::network(&decoded(bytes)?, name, kind, None, false)?.network()
 }
 
 /// Reads a file, and the files beside it that it names, as [`network`].
@@ -159,13 +179,18 @@ pub fn network(bytes: &[u8], name: &str, kind: InputKind) -> Result<Network<f32>
 /// # Errors
 /// [`ImportError`].
 pub fn read(file: &Path, name: &str, kind: InputKind) -> Result<Network<f32>, ImportError> {
+    graph::network(&opened(file)?, name, kind, None, false)?.network()
+}
+
+/// The graph of a file, with the numbers that lie beside it.
+fn opened(file: &Path) -> Result<schema::GraphProto, ImportError> {
     let bytes = files::read(file, MAX_BYTES).map_err(|source| ImportError::Read {
         file: file.into(),
         source,
     })?;
     let mut graph = decoded(&bytes)?;
     external::inline(&mut graph, file.parent().unwrap_or(Path::new("")))?;
-    graph::network(&graph, name, kind)
+    Ok(graph)
 }
 
 fn decoded(bytes: &[u8]) -> Result<schema::GraphProto, ImportError> {
@@ -174,31 +199,72 @@ fn decoded(bytes: &[u8]) -> Result<schema::GraphProto, ImportError> {
     model.graph.ok_or(ImportError::NoGraph)
 }
 
-/// Imports a file and quantizes its network. Ranges are measured on the data in a
-/// directory: MNIST, or other images in its format, or for features the Pima table,
-/// which also gives their means and deviations.
+/// A network from a file, with what was measured of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportedModel {
+    /// The network and its measurements.
+    pub calibrated: Calibrated,
+    /// What the data holds.
+    pub form: Form,
+    /// What the labels stand for; empty where they are numbers from 0.
+    pub classes: Vec<String>,
+    /// The activations that were replaced, if that was asked for.
+    pub replaced: Option<Replaced>,
+}
+
+/// Imports a file and quantizes its network. Ranges are measured on the data of a path
+/// ([`Samples::open`]), which also gives the means and deviations of features. What the
+/// network takes is what the data holds, unless `kind` says so. With `degree`, activations
+/// that are no polynomials are replaced by some ([`fit`]).
 ///
 /// # Errors
 /// [`ImportError`].
 pub fn import(
     file: &Path,
     name: &str,
-    kind: InputKind,
+    kind: Option<InputKind>,
     data: &Path,
-) -> Result<Calibrated, ImportError> {
-    let mut network = read(file, name, kind)?;
-    Ok(match kind {
-        InputKind::Pixels => {
-            let directory = DataSet::Mnist.locate(data);
-            let train = data::load(&directory, Split::Train)?;
-            let test = data::load(&directory, Split::Test)?;
-            clear::calibrated(&network.quantized(), train.samples(), test.samples())?
-        }
-        InputKind::Features => {
-            let (train, test) = Table::load(&DataSet::Pima.locate(data))?.split(SPLIT_SEED);
-            let (means, deviations) = train.standard();
-            network.standardise(&means, &deviations)?;
-            clear::calibrated(&network.quantized(), train.samples(), test.samples())?
-        }
+    choice: &Choice,
+    degree: Option<Degree>,
+) -> Result<ImportedModel, ImportError> {
+    let graph = opened(file)?;
+    let set = match kind {
+        Some(InputKind::Features) => DataSet::Pima,
+        _ => DataSet::Mnist,
+    };
+    let path = set.locate(data);
+    let train = Samples::open(&path, Split::Train, choice)?;
+    let test = Samples::open(&path, Split::Test, choice)?;
+    let (found, shape) = match train.form() {
+        Form::Image(shape) => (InputKind::Pixels, Some(shape)),
+        Form::Features(_) => (InputKind::Features, None),
+    };
+    let kind = kind.unwrap_or(found);
+    let mut imported = graph::network(&graph, name, kind, shape, degree.is_some())?;
+    let wanted = match &imported.input {
+        NetworkInput::Image(shape) => Form::Image(*shape),
+        NetworkInput::Features { means, .. } => Form::Features(means.len()),
+    };
+    let (train, test) = (train.fitting(wanted, &path)?, test.fitting(wanted, &path)?);
+    let replaced = match degree {
+        Some(degree) => Some(fit::fit(&mut imported, degree, &train, &test)?),
+        None => None,
+    };
+    let mut network = imported.network()?;
+    if let Form::Features(_) = wanted {
+        let (means, deviations) = train.standard();
+        network.standardise(&means, &deviations)?;
+    }
+    let (train_all, test_all) = (train.all(), test.all());
+    let calibrated = clear::calibrated(
+        &network.quantized(),
+        train_all.into_iter(),
+        test_all.into_iter(),
+    )?;
+    Ok(ImportedModel {
+        calibrated,
+        form: wanted,
+        classes: train.classes().to_vec(),
+        replaced,
     })
 }

@@ -94,10 +94,17 @@ pub struct AttributeProto {
     /// Integers.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
+    /// Strings.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
 }
 
 /// `TensorProto.DataType`: single precision.
 pub const FLOAT: i32 = 1;
+/// `TensorProto.DataType`: 32-bit integers.
+pub const INT32: i32 = 6;
+/// `TensorProto.DataType`: truth values.
+pub const BOOL: i32 = 9;
 /// `TensorProto.DataType`: 64-bit integers.
 pub const INT64: i32 = 7;
 /// `TensorProto.DataType`: double precision.
@@ -115,6 +122,9 @@ pub struct TensorProto {
     /// Numbers in single precision.
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
+    /// 32-bit integers, truth values and what is narrower.
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
     /// 64-bit integers.
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,

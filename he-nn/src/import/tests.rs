@@ -6,7 +6,7 @@ use super::schema::{
     ValueInfoProto,
 };
 use super::*;
-use crate::data::table::FEATURES;
+use crate::data::table::{FEATURES, SPLIT_SEED, Table};
 use crate::network::{NetworkInput, NetworkLayer};
 
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
@@ -186,8 +186,6 @@ fn every_way_to_write_an_activation() {
             ],
             |x| (2.0 * x + 3.0) * x / 2.0,
         ),
-        // Nothing between the layers but a factor.
-        (vec![node("Mul", &["h", "half"], "a")], |x| x / 2.0),
     ];
     for (activation, f) in cases {
         let degree_two = f(3.0) - 3.0 * f(2.0) + 3.0 * f(1.0) - f(0.0) == 0.0;
@@ -353,8 +351,8 @@ fn padded_convolutions() {
 
 #[test]
 fn padding_has_no_part_in_a_constant() {
-    // A constant before a padded convolution: into the biases of a layer before it;
-    // refused where it is added to the input.
+    // A constant before a padded convolution goes into the biases of a layer before it;
+    // where it is added to the input, places at the border differ and the layer is dense.
     let build = |first: NodeProto| {
         let nodes = vec![
             first,
@@ -375,11 +373,15 @@ fn padding_has_no_part_in_a_constant() {
         ];
         graph(&[1, 1, 1, 3], tensors, nodes)
     };
-    refused(
-        build(node("Identity", &["x"], "h")),
-        "a constant that was added to the input",
-    );
+    let bare = build(node("Identity", &["x"], "h"));
+    let layers = imported(bare.clone()).unwrap().layers;
+    assert!(matches!(
+        layers[..],
+        [NetworkLayer::Dense(_), NetworkLayer::Dense(_)]
+    ));
     let graph = build(node("Conv", &["x", "one"], "h"));
+    let layers = imported(graph.clone()).unwrap().layers;
+    assert!(matches!(layers[1], NetworkLayer::Conv2d(..)));
     let x = PIXELS.map(|p| f64::from(p) / 255.0 + 0.5);
     let framed = [0.0, x[0], x[1], x[2], 0.0];
     let h: Vec<f64> = framed
@@ -388,6 +390,7 @@ fn padding_has_no_part_in_a_constant() {
         .collect();
     let expected = dense(&exact(8), &[0.0, 0.0], &h);
     assert_close(&logits(graph, &PIXELS), &expected);
+    assert_close(&logits(bare, &PIXELS), &expected);
 }
 
 #[test]
@@ -526,8 +529,10 @@ fn features_are_standardised_by_the_table() {
     ];
     let onnx = directory.path().join("features.onnx");
     std::fs::write(&onnx, bytes(graph(&[1, columns], tensors, nodes))).unwrap();
-    let imported = import(&onnx, "features", InputKind::Features, directory.path()).unwrap();
-    let model = Model::parse(&imported.file).unwrap();
+    let choice = Choice::default();
+    let imported = import(&onnx, "features", None, directory.path(), &choice, None).unwrap();
+    assert_eq!(imported.form, Form::Features(FEATURES));
+    let model = Model::parse(&imported.calibrated.file).unwrap();
     let Input::Features {
         means: stored_means,
         deviations: stored_deviations,
@@ -623,15 +628,23 @@ fn operators_that_cannot_be_imported_are_named() {
     refused(foreign, "com.example");
     let mut skip = mlp(square());
     skip.node.insert(2, node("Add", &["a", "x"], "q"));
-    refused(skip, "two different layers");
-    let mut end = mlp(square());
-    end.node.push(node("Mul", &["y", "y"], "z"));
-    end.output[0].name = "z".into();
-    refused(end, "ends with an activation");
-    let mut start = mlp(square());
-    start.node.insert(0, node("Mul", &["x", "x"], "xx"));
-    start.node[1].input[0] = "xx".into();
-    refused(start, "begins with an activation");
+    refused(skip, "data of the shapes [4] and [3]");
+    let mut across = mlp(square());
+    across.node[2] = node("Add", &["a", "h"], "q");
+    across
+        .node
+        .push(with(node("Gemm", &["a", "w4"], "b"), "transB", &[1]));
+    across.node.push(node("Add", &["b", "h"], "c"));
+    across
+        .node
+        .push(with(node("Gemm", &["c", "w2"], "y"), "transB", &[1]));
+    across.initializer.push(tensor("w4", &[4, 4], &exact(16)));
+    refused(across, "a skip connection across an activation");
+    let gate = mlp(vec![
+        with(node("Gemm", &["x", "w1"], "g"), "transB", &[1]),
+        node("Mul", &["h", "g"], "a"),
+    ]);
+    refused(gate, "two different layers");
     let mut transposed = mlp(square());
     transposed.node[0] = with(transposed.node[0].clone(), "transA", &[1]);
     refused(transposed, "transA");
@@ -685,14 +698,14 @@ fn convolutions_that_cannot_be_imported_are_named() {
         automatic(b"SAME_UPPER", "pads", &[0, 0, 1, 1]),
         "an auto_pad and pads of [0, 0, 1, 1]",
     );
-    refused(convolution("group", &[2]), "group is [2]");
-    refused(convolution("dilations", &[2, 2]), "dilations");
-    refused(convolution("strides", &[1, 2]), "strides are [1, 2]");
+    refused(convolution("group", &[2]), "in 2 groups do not fit");
+    refused(convolution("dilations", &[0, 2]), "dilations are [0, 2]");
+    refused(convolution("strides", &[1, 2]), "take 9 values");
     refused(convolution("strides", &[0, 0]), "strides are [0, 0]");
     refused(convolution("strides", &[3, 3]), "take 9 values");
     let mut large = convolution("group", &[1]);
     large.initializer[0] = tensor("k", &[1, 1, 5, 1], &exact(5));
-    refused(large, "do not fit");
+    refused(large, "of 5x1 places do not fit data of 4x4");
 }
 
 #[test]
@@ -770,6 +783,148 @@ fn files_that_are_none() {
                 let _ = network.quantized().draft();
             }
         }
+    }
+}
+
+#[test]
+fn an_activation_at_either_end_has_a_layer_of_its_own() {
+    let mut end = mlp(vec![node("Mul", &["h", "h"], "a")]);
+    end.node.push(node("Mul", &["y", "y"], "z"));
+    end.output[0].name = "z".into();
+    let expected: Vec<f64> = mlp_in_f64(|x| x * x).iter().map(|y| y * y).collect();
+    assert_close(&logits(end, &PIXELS), &expected);
+    // Of all pixels, by a convolution of one place.
+    let nodes = vec![
+        node("Mul", &["x", "x"], "s"),
+        with(node("Gemm", &["s", "w"], "y"), "transB", &[1]),
+    ];
+    let start = graph(&[1, 3], vec![tensor("w", &[2, 3], &exact(6))], nodes);
+    let layers = imported(start.clone()).unwrap().layers;
+    assert!(matches!(&layers[0], NetworkLayer::Conv2d(kernel, _) if kernel.width == 1));
+    let x = PIXELS.map(|p| (f64::from(p) / 255.0).powi(2));
+    assert_close(&logits(start, &PIXELS), &dense(&exact(6), &[0.0, 0.0], &x));
+}
+
+#[test]
+fn activations_are_known_however_they_are_written() {
+    let one = |operator: &str| vec![node(operator, &["h"], "a")];
+    let cases: Vec<(Vec<NodeProto>, Clear)> = vec![
+        (one("Relu"), |x| x.max(0.0)),
+        (one("Sigmoid"), |x| 1.0 / (1.0 + (-x).exp())),
+        (one("Tanh"), f64::tanh),
+        (one("Softplus"), |x| x.exp().ln_1p()),
+        // SiLU.
+        (
+            vec![node("Sigmoid", &["h"], "g"), node("Mul", &["h", "g"], "a")],
+            |x| x / (1.0 + (-x).exp()),
+        ),
+        // GELU, as PyTorch exports it.
+        (
+            vec![
+                node("Div", &["h", "root"], "d"),
+                node("Erf", &["d"], "e"),
+                node("Add", &["e", "one"], "f"),
+                node("Mul", &["h", "f"], "g"),
+                node("Mul", &["g", "half"], "a"),
+            ],
+            |x| x * 0.5 * (1.0 + libm::erf(x / 2f64.sqrt())),
+        ),
+        // ReLU6.
+        (vec![node("Clip", &["h", "zero", "six"], "a")], |x| {
+            x.clamp(0.0, 6.0)
+        }),
+    ];
+    for (activation, f) in cases {
+        let mut graph = mlp(activation);
+        for (name, number) in [
+            ("root", 2f32.sqrt()),
+            ("one", 1.0),
+            ("zero", 0.0),
+            ("six", 6.0),
+        ] {
+            graph.initializer.push(tensor(name, &[], &[number]));
+        }
+        let sentence = imported(graph.clone()).unwrap_err().to_string();
+        assert!(sentence.contains("--fit-activations"), "{sentence}");
+        let kept = graph::network(&graph, "kept", InputKind::Pixels, None, true).unwrap();
+        let [_, emit::Part::Activation(function), _] = &kept.parts[..] else {
+            panic!("{kept:?}");
+        };
+        for x in [-8.0, -1.5, -0.1, 0.0, 0.3, 2.0, 7.0] {
+            assert!((function.at(x) - f(x)).abs() < 1e-6, "{function:?} {x}");
+        }
+    }
+    // At the end it is left out: what is largest stays so.
+    let mut end = mlp(vec![node("Mul", &["h", "h"], "a")]);
+    end.node.push(node("Sigmoid", &["y"], "z"));
+    end.output[0].name = "z".into();
+    assert_close(&logits(end, &PIXELS), &mlp_in_f64(|x| x * x));
+}
+
+#[test]
+fn a_rectifier_is_replaced_by_polynomials_that_keep_the_labels() {
+    let directory = tempfile::tempdir().unwrap();
+    // Inside or outside of a ring, by eight rectifiers.
+    let mut state = 3u32;
+    let mut draw = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as f32 / 32768.0 - 1.0
+    };
+    let rows: Vec<[f32; 2]> = (0..600).map(|_| [draw(), draw()]).collect();
+    let directions: Vec<[f32; 2]> = (0..8)
+        .map(|k| (k as f32 * std::f32::consts::FRAC_PI_4).sin_cos().into())
+        .collect();
+    let outside = |[x, y]: [f32; 2]| -> f32 {
+        let lifted = directions
+            .iter()
+            .map(|[a, b]| (a * x + b * y - 0.1).max(0.0));
+        lifted.sum::<f32>() - 1.0
+    };
+    let lines = rows.iter().map(|&row| {
+        let label = u8::from(outside(row) > 0.0);
+        format!("{},{},{label}\n", row[0], row[1])
+    });
+    let data = directory.path().join("ring.csv");
+    std::fs::write(&data, lines.collect::<String>()).unwrap();
+    let nodes = vec![
+        with(node("Gemm", &["x", "w1", "b1"], "h"), "transB", &[1]),
+        node("Relu", &["h"], "a"),
+        with(node("Gemm", &["a", "w2", "b2"], "y"), "transB", &[1]),
+    ];
+    let tensors = vec![
+        tensor("w1", &[8, 2], directions.as_flattened()),
+        tensor("b1", &[8], &[-0.1; 8]),
+        tensor("w2", &[1, 8], &[1.0; 8]),
+        tensor("b2", &[1], &[-1.0]),
+    ];
+    let onnx = directory.path().join("ring.onnx");
+    std::fs::write(&onnx, bytes(graph(&[1, 2], tensors, nodes))).unwrap();
+    let choice = Choice::default();
+    let fitted = |degree| import(&onnx, "ring", None, &data, &choice, Some(degree)).unwrap();
+    assert!(import(&onnx, "ring", None, &data, &choice, None).is_err());
+    for degree in [Degree::Fixed(2), Degree::Fixed(5), Degree::Auto] {
+        let made = fitted(degree);
+        let replaced = made.replaced.unwrap();
+        assert_eq!(replaced.accuracy, 1.0);
+        let [activation] = &replaced.activations[..] else {
+            panic!("{replaced:?}");
+        };
+        assert_eq!(
+            (&activation.operator[..], &activation.node[..]),
+            ("Relu", "/a")
+        );
+        assert!(
+            activation.distilled && activation.error < 0.1,
+            "{activation:?}"
+        );
+        let degree = activation.coefficients.len() - 1;
+        assert!([2, 3, 5, 7].contains(&degree), "{degree}");
+        assert!(activation.accuracy > 0.97, "{activation:?}");
+        assert!(
+            made.calibrated.test.accuracy() > 0.96,
+            "{:?}",
+            made.calibrated.test
+        );
     }
 }
 

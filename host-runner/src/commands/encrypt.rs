@@ -7,7 +7,7 @@ use he_nn::plan::Packing;
 
 use super::output::{self, Bar};
 use super::{
-    Failure, KeyArguments, ModelFile, SplitName, check_outputs, chosen, packings, samples_for,
+    DataArguments, Failure, KeyArguments, ModelFile, SplitName, check_outputs, chosen, packings,
 };
 use crate::files::{self, Planned};
 use crate::report::text::{bytes, facts};
@@ -21,9 +21,9 @@ pub struct EncryptArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
-    /// Directory of the IDX files or the table; the bundled digits if left out.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// Where the samples are.
+    #[command(flatten)]
+    pub data: DataArguments,
     /// Which half of the data.
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitName,
@@ -52,7 +52,8 @@ pub fn run(arguments: &EncryptArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let mut inputs = vec![file.path()];
     inputs.extend(arguments.key.files());
-    let data = arguments.data.as_deref().map(std::fs::read_dir);
+    inputs.push(arguments.data.data.as_deref());
+    let data = arguments.data.data.as_deref().map(std::fs::read_dir);
     let data: Vec<PathBuf> = data
         .and_then(Result::ok)
         .into_iter()
@@ -64,7 +65,7 @@ pub fn run(arguments: &EncryptArguments) -> Result<(), Failure> {
     let outputs = [Some(&*arguments.out), arguments.json.as_deref()];
     check_outputs(&outputs, &inputs)?;
     let model = file.parse()?;
-    let samples = samples_for(&model, arguments.data.as_deref(), arguments.split.into())?;
+    let samples = arguments.data.samples(&model, arguments.split.into())?;
     let all = samples.all();
     let offset = arguments.offset;
     let chosen = chosen(&all, offset, arguments.count)?;

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use he_nn::model::MAX_NAME_BYTES;
+use he_nn::model::{MAX_DEGREE, MAX_NAME_BYTES};
 
 use super::{Failure, output};
+use he_nn::data::Choice;
+use he_nn::import::fit::{Degree, Replaced};
 use he_nn::import::{self, InputKind};
 
 /// Arguments of `import`.
@@ -13,10 +15,23 @@ use he_nn::import::{self, InputKind};
 pub struct ImportArguments {
     /// The ONNX file.
     pub file: PathBuf,
-    /// Directory of the data that ranges are measured on: the IDX files that
-    /// the network was trained on, or for features the Pima table.
+    /// The data that ranges are measured on, which the network was trained on: a directory,
+    /// tar or file, as `infer --data` takes it.
     #[arg(long)]
     pub data: PathBuf,
+    /// Column of a table that holds the labels, by its name or its number from 1; one that
+    /// is called so, or the last one, if left out.
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Replace activations that are no polynomials (ReLU, SiLU, GELU, tanh, sigmoid and
+    /// others) by polynomials fitted on the data, the largest of a pool by the average,
+    /// and say what accuracy each costs.
+    #[arg(long)]
+    pub fit_activations: bool,
+    /// Degree of these polynomials, from 2 to 15; `auto` takes the lowest of 2, 3 and 7 (one,
+    /// two and three levels) that keeps the accuracy.
+    #[arg(long, value_name = "D|auto", requires = "fit_activations", default_value = "auto", value_parser = degree)]
+    pub degree: Degree,
     /// Where to write the `.hemodel` file.
     #[arg(long)]
     pub out: PathBuf,
@@ -24,10 +39,11 @@ pub struct ImportArguments {
     #[arg(long)]
     pub name: Option<String>,
     /// What the network takes: pixels from 0 to 1, or features as they are in
-    /// the data. A normalisation in the file goes into the weights; features are
-    /// standardised by the data's means and deviations, and the weights undo it.
-    #[arg(long, value_enum, default_value = "pixels")]
-    pub input: InputName,
+    /// the data; what the data holds, if left out. A normalisation in the file goes into
+    /// the weights; features are standardised by the data's means and deviations, and the
+    /// weights undo it.
+    #[arg(long, value_enum)]
+    pub input: Option<InputName>,
 }
 
 /// [`InputKind`] on the command line.
@@ -48,6 +64,44 @@ impl From<InputName> for InputKind {
     }
 }
 
+fn degree(text: &str) -> Result<Degree, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Degree::Auto),
+        (_, Ok(degree @ 2..=MAX_DEGREE)) => Ok(Degree::Fixed(degree)),
+        _ => Err(format!(
+            "a degree is a number from 2 to {MAX_DEGREE}, or auto"
+        )),
+    }
+}
+
+/// What was replaced, for people.
+fn replacements(replaced: &Replaced) -> String {
+    let mut text = format!(
+        "{:.2} % right before activations were replaced, weights not rounded\n",
+        100.0 * replaced.accuracy
+    );
+    for note in &replaced.notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    for activation in &replaced.activations {
+        text.push_str(&format!(
+            "{} of node {}: degree {} from {:.2} to {:.2}, off by {:.3} (root of mean square); {:.2} % right{}\n",
+            activation.operator,
+            activation.node,
+            activation.coefficients.len() - 1,
+            activation.range[0],
+            activation.range[1],
+            activation.error,
+            100.0 * activation.accuracy,
+            match activation.distilled {
+                true => ", the layer behind it distilled from the original",
+                false => "",
+            }
+        ));
+    }
+    text
+}
+
 /// Runs `import`.
 ///
 /// # Errors
@@ -59,18 +113,43 @@ pub fn run(arguments: &ImportArguments) -> Result<(), Failure> {
         // As much of it as a name may have, at a boundary of characters.
         stem[..stem.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
     });
-    let kind = arguments.input.into();
+    let choice = Choice {
+        label: arguments.label.clone(),
+    };
     output::check(Some(&arguments.out))?;
-    let imported = import::import(&arguments.file, &name, kind, &arguments.data)?;
-    output::write_bytes(&arguments.out, &imported.file)?;
-    let mut text = format!(
+    let kind = arguments.input.map(Into::into);
+    let degree = arguments.fit_activations.then_some(arguments.degree);
+    let imported = import::import(
+        &arguments.file,
+        &name,
+        kind,
+        &arguments.data,
+        &choice,
+        degree,
+    )?;
+    let measured = &imported.calibrated;
+    output::write_bytes(&arguments.out, &measured.file)?;
+    let mut text = imported
+        .replaced
+        .as_ref()
+        .map_or_else(String::new, replacements);
+    text.push_str(&format!(
         "{:.2} % right on {} test samples ({:.2} % on {} training samples), 8-bit weights\n",
-        100.0 * imported.test.accuracy(),
-        imported.test.samples,
-        100.0 * imported.train.accuracy(),
-        imported.train.samples
-    );
-    for (layer, range) in (1..).zip(&imported.train.ranges) {
+        100.0 * measured.test.accuracy(),
+        measured.test.samples,
+        100.0 * measured.train.accuracy(),
+        measured.train.samples
+    ));
+    text.push_str(&format!("the data holds {}", imported.form));
+    match &imported.classes[..] {
+        [] => text.push('\n'),
+        classes => {
+            let shown: Vec<&str> = classes.iter().take(20).map(String::as_str).collect();
+            let more = if classes.len() > 20 { ", .." } else { "" };
+            text.push_str(&format!(" of the classes {}{more}\n", shown.join(", ")));
+        }
+    }
+    for (layer, range) in (1..).zip(&measured.train.ranges) {
         text.push_str(&format!(
             "largest result of layer {layer}: {range:.2} in training\n"
         ));

@@ -13,7 +13,8 @@ use he_nn::plan::{Packing, WeightMode};
 
 use super::output::{self, Bar};
 use super::{
-    Failure, ModelFile, SplitName, packings, parse_device, parse_params, samples_for, weight_modes,
+    DataArguments, Failure, ModelFile, SplitName, packings, parse_device, parse_params,
+    weight_modes,
 };
 use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
@@ -45,10 +46,9 @@ pub struct InferArguments {
     /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
-    /// Directory of the IDX files or the table, or of several data sets, of which
-    /// the model's is taken; the bundled digits if left out.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// Where the samples are.
+    #[command(flatten)]
+    pub data: DataArguments,
     /// Which half of the data.
     #[arg(long, value_enum, default_value = "test")]
     pub split: SplitName,
@@ -230,7 +230,7 @@ fn shown_log() -> LogSink {
 pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
-    let samples = samples_for(&model, arguments.data.as_deref(), arguments.split.into())?;
+    let samples = arguments.data.samples(&model, arguments.split.into())?;
     let all = samples.all();
     let (offset, count) = (arguments.offset, arguments.count as usize);
     let end = offset.saturating_add(count);

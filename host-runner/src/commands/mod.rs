@@ -32,7 +32,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use he_core::Params;
 use he_nn::bundled;
-use he_nn::data::{DataError, DataSet, Samples, Split};
+use he_nn::data::{Choice, DataError, DataSet, Form, Samples, Split};
 use he_nn::files;
 use he_nn::model::{Input, Model, ModelError, Sample};
 use he_nn::plan::{Packing, PlanError, WeightMode};
@@ -135,25 +135,46 @@ fn packings() -> impl TypedValueParser<Value = Packing> {
     })
 }
 
-/// The split of the data set that a model is for; without a directory the bundled
-/// digits, where they are what it takes.
-fn samples_for(
-    model: &Model<'_>,
-    directory: Option<&Path>,
-    split: Split,
-) -> Result<Samples, Failure> {
-    // Architectures carry the name of their data.
-    let set = match model.input() {
-        Input::Features { .. } => DataSet::Pima,
-        Input::Image(_) if model.name().starts_with("fashion") => DataSet::FashionMnist,
-        Input::Image(_) => DataSet::Mnist,
-    };
-    match (directory, set) {
-        (Some(directory), _) => Ok(Samples::load(set, &set.locate(directory), split)?),
-        (None, DataSet::Mnist) => Ok(Samples::Images(bundled::digits()?)),
-        (None, DataSet::FashionMnist | DataSet::Pima) => Err(Failure::NoSamples {
-            model: model.name().to_owned(),
-        }),
+/// Where samples are, on the command line.
+#[derive(Debug, Args)]
+pub struct DataArguments {
+    /// Directory, tar or file of the data: IDX files, a table (.csv), arrays (.npz, .npy),
+    /// PNG or JPEG images in folders by class, or CIFAR-10's binary files; or a directory of
+    /// several data sets, of which the model's is taken. The bundled digits if left out.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Column of a table that holds the labels, by its name or its number from 1; one that
+    /// is called so, or the last one, if left out.
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub label: Option<String>,
+}
+
+impl DataArguments {
+    /// One split of the samples that a model takes.
+    fn samples(&self, model: &Model<'_>, split: Split) -> Result<Samples, Failure> {
+        // Architectures carry the name of their data.
+        let set = match model.input() {
+            Input::Features { .. } => DataSet::Pima,
+            Input::Image(_) if model.name().starts_with("fashion") => DataSet::FashionMnist,
+            Input::Image(_) => DataSet::Mnist,
+        };
+        let wanted = Form::of(model);
+        let digits = || Ok::<_, DataError>(Samples::from(bundled::digits()?));
+        match &self.data {
+            Some(path) => {
+                let path = set.locate(path);
+                let choice = Choice {
+                    label: self.label.clone(),
+                };
+                Ok(Samples::open(&path, split, &choice)?.fitting(wanted, &path)?)
+            }
+            None => match digits()? {
+                digits if set == DataSet::Mnist && digits.form() == wanted => Ok(digits),
+                _ => Err(Failure::NoSamples {
+                    model: model.name().to_owned(),
+                }),
+            },
+        }
     }
 }
 
