@@ -16,7 +16,8 @@
 //! relative error of `s(zeta_j)` after `T` inferences is about
 //! `sqrt(12 sigma^2 w^2 / T)` of one unit of `sqrt(N)`, and all slots together give a
 //! coefficient of the key to `sqrt(12 sigma^2 w^2 / (T N))`: far below one half after a
-//! few inferences, with roundings that stop the exact attack.
+//! few inferences. Published values that are rounded ask for more inferences and no more
+//! than that, where the exact attack ends; a full run sweeps the bits.
 //!
 //! So it depends on *which* ten slots are published:
 //!
