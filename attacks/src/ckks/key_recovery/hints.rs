@@ -16,7 +16,8 @@
 //! relative error of `s(zeta_j)` after `T` inferences is about
 //! `sqrt(12 sigma^2 w^2 / T)` of one unit of `sqrt(N)`, and all slots together give a
 //! coefficient of the key to `sqrt(12 sigma^2 w^2 / (T N))`: far below one half after a
-//! few inferences, with roundings that stop the exact attack.
+//! few inferences. Published values that are rounded ask for more inferences and no more
+//! than that, where the exact attack ends; a full run sweeps the bits.
 //!
 //! So it depends on *which* ten slots are published:
 //!
@@ -170,9 +171,14 @@ impl Regression {
         real.chain(solved.iter().map(|s| s[1])).collect()
     }
 
-    /// The nearest key.
+    /// The nearest key. Values under flooding may be beyond what the encoder takes: they
+    /// are made smaller, and keep their signs.
     pub(super) fn key(&self) -> Result<Vec<i8>> {
-        let nearest = algebra::coefficients(&self.values(), 1.0)?;
+        let mut values = self.values();
+        let largest = values.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+        let factor = (2f64.powi(40) / largest).min(1.0);
+        values.iter_mut().for_each(|x| *x *= factor);
+        let nearest = algebra::coefficients(&values, 1.0)?;
         Ok(nearest.iter().map(|&x| x.clamp(-1, 1) as i8).collect())
     }
 
