@@ -37,6 +37,9 @@ pub mod twin;
 /// Bytes of code that an image may have on any board: 96 KiB with 3 KB to spare.
 pub const MAX_CODE: u64 = 93 * 1024;
 
+/// Bytes of code that a board has above that where it keeps keys; SHA-256 alone is 7 KB.
+pub const MAX_KEEPING_CODE: u64 = 6 * 1024;
+
 /// The integers between `-Q / 2` and `Q / 2` with these residues, limb by limb in the
 /// coefficient domain, as floats.
 ///
