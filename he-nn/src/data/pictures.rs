@@ -134,7 +134,7 @@ pub(super) fn of_tar(file: &Path, split: Split) -> Result<Samples, DataError> {
         file: file.into(),
         source,
     })?;
-    let zipped = !file.extension().is_some_and(|ending| ending == "tar");
+    let zipped = file.extension().is_none_or(|ending| ending != "tar");
     let reader: Box<dyn Read> = match zipped {
         true => Box::new(flate2::read::MultiGzDecoder::new(opened)),
         false => Box::new(opened),

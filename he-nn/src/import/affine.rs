@@ -12,6 +12,9 @@ use crate::model::{Kernel, Padding, Shape};
 /// same: they are sums in `f64` of numbers in single precision.
 const SAME: f64 = 1e-9;
 
+/// Most weights of the kernels of a convolution.
+const MAX_KERNEL_WEIGHTS: usize = 1 << 24;
+
 /// An affine map.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Affine {
@@ -347,6 +350,9 @@ impl Affine {
             return None;
         }
         let patch = window.input[0] * window.kernel[0] * window.kernel[1];
+        if channels * patch > MAX_KERNEL_WEIGHTS {
+            return None;
+        }
         let mut weights = vec![None; channels * patch];
         let places = height * width;
         let largest = self.weights.iter().fold(0.0f64, |max, w| max.max(w.abs()));

@@ -365,6 +365,12 @@ pub(super) fn network(
         let given = stages
             .node(&operator)
             .map_err(|reason| refused(node, reason))?;
+        for value in &given {
+            if let Value::Constant(constant) = value {
+                let spent = stages.spend(constant.values.len(), 0);
+                spent.map_err(|reason| refused(node, reason))?;
+            }
+        }
         if node.output.is_empty() {
             return Err(refused(node, "it has no output".into()));
         }

@@ -212,7 +212,7 @@ impl Stages {
             let dim = full[at] as f64;
             let bound = |x: f64| (if x < 0.0 { x + dim } else { x }).clamp(0.0, dim);
             let (start, end) = (bound(starts[i]), bound(ends[i]));
-            if steps[i] < 1.0 {
+            if steps[i].is_nan() || steps[i] < 1.0 {
                 return Err(format!(
                     "it goes by steps of {}; use positive ones",
                     steps[i]
@@ -258,6 +258,12 @@ impl Stages {
             }
         };
         let along = axis(op.integer("axis", 0) as f64, full.len())?;
+        if indices.values.is_empty() || indices.values.len() > MAX_PADDED {
+            return Err(format!(
+                "it chooses {} values; at least one and at most {MAX_PADDED} are taken",
+                indices.values.len()
+            ));
+        }
         let chosen: Vec<usize> = indices
             .values
             .iter()

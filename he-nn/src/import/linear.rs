@@ -129,7 +129,7 @@ impl Stages {
         if before.is_empty() {
             return self.dense(data, &weights.transposed()?, None);
         }
-        if last != inputs {
+        if last != inputs || outputs == 0 {
             return Err(format!(
                 "its weights take {inputs} values and the data has the shape {:?} behind the batch",
                 data.dims
@@ -231,7 +231,7 @@ impl Stages {
             );
         }
         let data = self.linear(data)?;
-        let places: usize = data.dims[1..].iter().product();
+        let places: usize = data.dims.iter().skip(1).product();
         let map = data.map.scaled(|row| lines[row / places.max(1)]);
         self.made(data.base, map, data.dims)
     }

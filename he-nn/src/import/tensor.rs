@@ -3,8 +3,8 @@
 use super::Reason;
 use super::schema::{BOOL, DOUBLE, FLOAT, INT32, INT64, TensorProto};
 
-/// Most numbers of a constant that is computed of others.
-const MAX_NUMBERS: usize = 1 << 26;
+/// Most numbers of a constant that is larger than those it is computed of.
+const MAX_NUMBERS: usize = 1 << 22;
 
 /// Constant numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,9 +87,9 @@ pub(super) fn number(dims: &[usize], at: &[usize]) -> usize {
 /// An axis from the front, negative ones counted from the end.
 pub(super) fn axis(axis: f64, rank: usize) -> Result<usize, Reason> {
     let counted = if axis < 0.0 { axis + rank as f64 } else { axis };
-    match (0..rank).find(|&at| at as f64 == counted) {
-        Some(at) => Ok(at),
-        None => Err(format!(
+    match counted >= 0.0 && counted < rank as f64 && counted.fract() == 0.0 {
+        true => Ok(counted as usize),
+        false => Err(format!(
             "its axis is {axis} of {rank}; export the model again"
         )),
     }
@@ -167,7 +167,8 @@ impl Constant {
                 _ => None,
             })
             .collect();
-        let dims = dims.filter(|dims| count(dims).is_some_and(|n| n <= MAX_NUMBERS));
+        let most = self.values.len().max(other.values.len()).max(MAX_NUMBERS);
+        let dims = dims.filter(|dims| count(dims).is_some_and(|n| n <= most));
         let Some(dims) = dims else {
             return Err(format!(
                 "constants of the shapes {:?} and {:?} do not go together",

@@ -928,6 +928,32 @@ fn a_rectifier_is_replaced_by_polynomials_that_keep_the_labels() {
     }
 }
 
+/// Files of every kind of operator, each byte damaged: whatever it then says, nothing
+/// panics or takes long.
+#[test]
+fn damaged_files_of_other_programs() {
+    let files: [&[u8]; 7] = [
+        include_bytes!("../../../tests/vectors/onnx/models/average-pool-padded.onnx"),
+        include_bytes!("../../../tests/vectors/onnx/models/breast-cancer-perceptron.onnx"),
+        include_bytes!("../../../tests/vectors/onnx/models/inception.onnx"),
+        include_bytes!("../../../tests/vectors/onnx/models/pad.onnx"),
+        include_bytes!("../../../tests/vectors/onnx/models/shape-of-the-batch.onnx"),
+        include_bytes!("../../../tests/vectors/onnx/models/slices.onnx"),
+        include_bytes!("../../../tests/vectors/onnx/models/wine-pca.onnx"),
+    ];
+    for file in files {
+        for index in 0..file.len() {
+            let mut damaged = file.to_vec();
+            damaged[index] ^= 1 << (index % 8);
+            for kind in [InputKind::Pixels, InputKind::Features] {
+                if let Ok(network) = network(&damaged, "damaged", kind) {
+                    let _ = network.quantized().draft();
+                }
+            }
+        }
+    }
+}
+
 const fn kind(layer: &NetworkLayer<i8>) -> &'static str {
     match layer {
         NetworkLayer::Conv2d(..) => "Conv2d",
