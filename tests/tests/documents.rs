@@ -576,6 +576,10 @@ fn the_first_page_has_the_figures_of_the_plan() {
             "{:.3} at six standard deviations",
             report.logit_error_six_sigma
         ),
+        format!(
+            "{} with later ones",
+            bytes(report.board.as_ref().unwrap().later_upload_bytes as u64)
+        ),
         format!("{}-bit security", params.security_bits),
         format!("N = {}, log2(QP) = {:.1}", params.n, params.log_qp),
     ] {

@@ -30,7 +30,9 @@ struct Mirror {
 }
 
 fn content() -> Vec<u8> {
-    (0..200_000_u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect()
+    (0..200_000_u32)
+        .map(|i| (i.wrapping_mul(i) >> 7) as u8)
+        .collect()
 }
 
 fn mirror(manner: Manner) -> Mirror {
