@@ -1,7 +1,7 @@
 //! Downloads data sets: from mirrors, verified by their digests, continued where a
 //! download was cut off.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 
-/// How long a mirror may take to connect, and to begin to answer.
+/// How long a mirror may take to connect and to begin to answer, and may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A data set.
@@ -151,6 +151,12 @@ pub enum FetchError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another process fetches it.
+    #[error("{} is being written by another process: wait for it", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// No mirror gave the file.
     #[error(
         "{file} did not come: {}; what has come is kept, so run again, or name another mirror with --mirror",
@@ -215,6 +221,7 @@ pub fn fetch(
         .timeout_connect(Some(PATIENCE))
         .timeout_recv_response(Some(PATIENCE))
         .timeout_recv_body(None)
+        .timeout_per_read(Some(PATIENCE))
         .build()
         .into();
     let files = source.files.iter();
@@ -250,30 +257,44 @@ fn one(
     for mirror in mirrors {
         let url = format!("{}/{}", mirror.trim_end_matches('/'), file.remote);
         progress.note(file.name);
-        progress.start(file.bytes);
-        let outcome = transfer(agent, &url, file.bytes, &part, progress);
-        progress.finish();
-        let (more, failed) = match outcome {
-            Ok(more) => (more, None),
-            Err(Transfer::Keep(source)) => return Err(FetchError::Keep { path: part, source }),
-            Err(Transfer::Remote { came, why }) => (came, Some(why)),
-        };
-        came += more;
-        if is_whole(&part, file).map_err(keep)? {
-            fs::rename(&part, &path).map_err(keep)?;
-            return Ok(fetched(came, Some(mirror.clone())));
+        loop {
+            let resumed = part.metadata().is_ok_and(|found| found.len() > 0);
+            progress.start(file.bytes);
+            let outcome = transfer(agent, &url, file.bytes, &part, progress);
+            progress.finish();
+            let (kept, more, failed) = match outcome {
+                Ok((kept, more)) => (Some(kept), more, None),
+                Err(Transfer::Keep(source)) => {
+                    return Err(FetchError::Keep { path: part, source });
+                }
+                Err(Transfer::Busy) => return Err(FetchError::Busy { path: part }),
+                Err(Transfer::Remote { came, why }) => (None, came, Some(why)),
+            };
+            came += more;
+            if is_whole(&part, file).map_err(keep)? {
+                if let Some(kept) = &kept {
+                    kept.sync_all().map_err(keep)?;
+                }
+                fs::rename(&part, &path).map_err(keep)?;
+                return Ok(fetched(came, Some(mirror.clone())));
+            }
+            let length = part.metadata().map_or(0, |found| found.len());
+            // What is as long as the file and another must not be gone on with.
+            let other = length >= file.bytes;
+            if other {
+                fs::remove_file(&part).map_err(keep)?;
+                // What another mirror left of it may be what is wrong.
+                if resumed {
+                    continue;
+                }
+            }
+            tries.push(match (failed, other) {
+                (_, true) => format!("{url} gave another file than the one that is pinned"),
+                (Some(why), _) => format!("{url} {why}"),
+                (None, _) => format!("{url} ended after {length} of {} bytes", file.bytes),
+            });
+            break;
         }
-        let length = part.metadata().map_or(0, |found| found.len());
-        // What is as long as the file and another must not be gone on with.
-        let other = length >= file.bytes;
-        if other {
-            fs::remove_file(&part).map_err(keep)?;
-        }
-        tries.push(match (failed, other) {
-            (_, true) => format!("{url} gave another file than the one that is pinned"),
-            (Some(why), _) => format!("{url} {why}"),
-            (None, _) => format!("{url} ended after {length} of {} bytes", file.bytes),
-        });
     }
     Err(FetchError::Mirrors {
         file: file.name,
@@ -283,23 +304,30 @@ fn one(
 
 /// Why a transfer ended early.
 enum Transfer {
+    /// Another process has the part.
+    Busy,
     /// By this machine.
     Keep(io::Error),
     /// By the mirror.
     Remote { came: u64, why: String },
 }
 
-/// Goes on with a part, or begins it. Returns the bytes that came.
+/// Goes on with a part, or begins it. Returns the part, locked, and the bytes that came.
 fn transfer(
     agent: &Agent,
     url: &str,
     bytes: u64,
     part: &Path,
     progress: &mut dyn Progress,
-) -> Result<u64, Transfer> {
+) -> Result<(File, u64), Transfer> {
     let mut options = OpenOptions::new();
     let options = options.create(true).truncate(false).write(true);
     let mut kept = options.open(part).map_err(Transfer::Keep)?;
+    match kept.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Transfer::Busy),
+        Err(TryLockError::Error(error)) => return Err(Transfer::Keep(error)),
+    }
     let have = kept.metadata().map_err(Transfer::Keep)?.len();
     let remote = |came: u64, why: String| Transfer::Remote { came, why };
     let mut request = agent.get(url);
@@ -323,7 +351,7 @@ fn transfer(
     let (mut came, mut buffer) = (0, vec![0; 1 << 16]);
     loop {
         let read = match body.read(&mut buffer) {
-            Ok(0) => return Ok(came),
+            Ok(0) => return Ok((kept, came)),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(remote(came, format!("broke off ({error})"))),

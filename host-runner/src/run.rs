@@ -112,7 +112,7 @@ pub fn carry_out(
     let mut run = Run::new(deployment);
     let mut due: BTreeMap<usize, (Sample<'_>, u8)> =
         (offset..).zip(samples.iter().copied()).collect();
-    // What an earlier run took counts, too.
+    // What an earlier run took counts, too: of images that ran at the same time, their share.
     let mut before = Duration::ZERO;
     for entry in finished {
         if due.remove(&entry.index).is_some() {
@@ -122,6 +122,7 @@ pub fn carry_out(
             run.add(entry);
         }
     }
+    let at_a_time = services.len().max(1) as u32;
     let start = Instant::now();
     let alone: Vec<Sample<'_>> = due.values().map(|&(sample, _)| sample).collect();
     let due: Vec<_> = due.into_iter().collect();
@@ -174,7 +175,7 @@ pub fn carry_out(
         samples.len(),
         devices.join(", "),
         name.to_owned(),
-        (before + start.elapsed(), cpu),
+        (before / at_a_time + start.elapsed(), cpu),
         services.iter().find_map(|service| service.publications()),
     );
     (report, ended)

@@ -319,6 +319,7 @@ pub fn open<'m>(
             Ok(Box::new(remote.handing_on(publish, receipts)?))
         }
         (Packing::Latency, _) => {
+            let line_rate = opening.line_rate;
             let (target, link) = opening.begin(device)?;
             let plan = planning::plan(params, model, weights, target)?;
             let image = match link {
@@ -330,11 +331,14 @@ pub fn open<'m>(
                 Some(link) => link,
                 None => reach.open()?,
             };
+            let baud = match device {
+                Device::Serial { baud, .. } => Some(*baud),
+                _ => line_rate,
+            };
             let limits = Limits {
-                deadline: limits.deadline.or(match device {
-                    Device::Serial { baud, .. } => Some(client::deadline(&plan, *baud)),
-                    _ => None,
-                }),
+                deadline: limits
+                    .deadline
+                    .or(baud.map(|baud| client::deadline(&plan, baud))),
                 ..limits
             };
             let remote = Remote::new(plan, link, trace, audit)?;
@@ -799,8 +803,8 @@ impl<'m, T: Transport> Remote<'m, T> {
         Ok(self)
     }
 
-    /// With a way to open the device again after it failed. Keys are sent with every
-    /// sample, so it needs nothing else.
+    /// With a way to open the device again after it failed. What it has not kept
+    /// is sent again, so it needs nothing else.
     #[must_use]
     pub fn reopened_by(
         mut self,

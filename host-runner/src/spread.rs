@@ -112,6 +112,11 @@ impl Queue {
             let Some(run) = samples.get(range.clone()) else {
                 return self.done(None);
             };
+            // Given back on whatever way this ends, a panic too: others wait for it.
+            let mut at_work = AtWork {
+                queue: self,
+                again: Some((range.clone(), moved + 1)),
+            };
             match answers(service, run, retries, &mut ()) {
                 Ok((answers, tried)) => {
                     let finished = range.zip(answers).map(|(index, answer)| Finished {
@@ -122,17 +127,30 @@ impl Queue {
                     });
                     // Nobody listens where the caller has gone.
                     let _ = said.send(Event::Finished(finished.collect()));
-                    self.done(None);
+                    at_work.again = None;
                 }
                 Err(error) => {
                     let _ = said.send(Event::Lost(Lost {
                         service: place,
                         error,
                     }));
-                    return self.done(Some((range, moved + 1)));
+                    return;
                 }
             }
         }
+    }
+}
+
+/// A run that a service has.
+struct AtWork<'q> {
+    queue: &'q Queue,
+    /// What is due again where it ends now.
+    again: Option<Due>,
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.queue.done(self.again.take());
     }
 }
 
@@ -199,5 +217,7 @@ pub fn spread<E: From<ServiceError>>(
             .map_or(ServiceError::Closed, |lost| lost.error)
             .into()),
     };
+    // Who was interrupted did not give up.
+    lost.retain(|lost| !is_interrupted(lost));
     (lost, ended)
 }

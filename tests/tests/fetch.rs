@@ -20,6 +20,8 @@ enum Manner {
     NoRanges,
     Another,
     Longer,
+    /// A page that is short and something else.
+    Page,
     Missing,
 }
 
@@ -57,11 +59,12 @@ fn mirror(manner: Manner) -> Mirror {
             let mut body = content();
             match manner {
                 Manner::Another => body[7] ^= 1,
+                Manner::Page => body = b"<html>log in first</html>".to_vec(),
                 Manner::Longer => body.push(0),
                 _ => {}
             }
             let begin = match manner {
-                Manner::NoRanges => 0,
+                Manner::NoRanges | Manner::Page => 0,
                 _ => from.unwrap_or(0),
             };
             let body = &body[begin..];
@@ -156,6 +159,25 @@ fn the_next_mirror_serves_where_one_does_not() {
     get(&mirrors, root.path()).unwrap();
     // The last was asked for the rest, and sent all of it.
     assert_eq!(*all[4].asked.lock().unwrap(), [Some(1_000)]);
+}
+
+#[test]
+fn what_a_wrong_page_left_is_not_held_against_the_next_mirror() {
+    let root = tempfile::tempdir().unwrap();
+    let (page, whole) = (mirror(Manner::Page), mirror(Manner::Whole));
+    get(&[&page, &whole], root.path()).unwrap();
+    // The rest first, then all of it.
+    assert_eq!(*whole.asked.lock().unwrap(), [Some(25), None]);
+}
+
+#[test]
+fn a_file_that_another_process_fetches_is_left_to_it() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("tried")).unwrap();
+    let part = fs::File::create(root.path().join("tried/local.bin.part")).unwrap();
+    part.lock().unwrap();
+    let error = get(&[&mirror(Manner::Whole)], root.path()).unwrap_err();
+    assert_one_sentence("a part that is locked", &error);
 }
 
 #[test]

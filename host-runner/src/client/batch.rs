@@ -15,6 +15,9 @@ use super::publication::{
 use super::{ClientError, IN_MEMORY, Keys, values_of};
 use crate::engine::{batch, objects};
 
+/// Ciphertexts that are held beside their bytes: 25 MB of six limbs at N = 8192.
+const ENCRYPTED_AT_A_TIME: usize = 64;
+
 /// The client of batches: its keys never leave it.
 #[derive(Debug)]
 pub struct BatchClient<'m> {
@@ -282,8 +285,12 @@ impl<'m> BatchClient<'m> {
         };
         let count = self.plan.model().inputs();
         let mut bytes = Vec::new();
-        for fresh in self.keys.encrypt_many(count, slots, level, scale)? {
-            fresh.write(self.plan.params(), &mut bytes)?;
+        for first in (0..count).step_by(ENCRYPTED_AT_A_TIME) {
+            let block = ENCRYPTED_AT_A_TIME.min(count - first);
+            let slots = |input: usize| slots(first + input);
+            for fresh in self.keys.encrypt_many(block, slots, level, scale)? {
+                fresh.write(self.plan.params(), &mut bytes)?;
+            }
         }
         Ok(bytes)
     }

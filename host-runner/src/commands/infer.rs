@@ -107,7 +107,7 @@ pub struct InferArguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Hold an emulated board, or a server, to the rate of a serial line, in bits per second.
-    #[arg(long, value_name = "BAUD", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(300..))]
+    #[arg(long, value_name = "BAUD", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1200..))]
     pub line_rate: Option<u32>,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use he_nn::progress::Progress;
@@ -175,9 +175,8 @@ const PROGRESS: &str = "HE_EDGE_PROGRESS";
 #[derive(Debug)]
 struct Lines {
     status: Arc<Mutex<Status>>,
-    /// Dropped, it ends the thread.
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Dropped, it ends the thread, which nobody waits for: its reader may be gone.
+    _stop: Sender<()>,
 }
 
 /// What is being done.
@@ -216,32 +215,26 @@ impl Lines {
         }));
         let (stop, stopped) = mpsc::channel();
         let seen = Arc::clone(&status);
-        let thread = thread::spawn(move || {
+        thread::spawn(move || {
             let mut pause = FIRST_PAUSE;
             loop {
                 match stopped.recv_timeout(Duration::from_secs(pause)) {
                     Err(RecvTimeoutError::Timeout) => pause = PAUSE,
                     Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
                 }
-                let status = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                if status.is_at_work && !status.note.is_empty() {
-                    say(status.line());
+                // Not said under the lock, as whoever reads may take its time.
+                let line = {
+                    let status = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    (status.is_at_work && !status.note.is_empty()).then(|| status.line())
+                };
+                if let Some(line) = line {
+                    say(line);
                 }
             }
         });
         Self {
             status,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            _stop: stop,
         }
     }
 }
