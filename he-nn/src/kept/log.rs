@@ -595,7 +595,7 @@ impl<F: NorFlash> KeyStore for Log<'_, F> {
         if let Some(crc) = block.first_chunk_mut() {
             *crc = checksum(self.generation, open.written, piece).to_le_bytes();
         }
-        let fits = piece.len() % BLOCK_BYTES == 0
+        let fits = piece.len().is_multiple_of(BLOCK_BYTES)
             && open.written + piece.len() + BLOCK_BYTES <= open.size.stored();
         let done = fits && self.push(&mut open, piece) && self.push(&mut open, &block);
         open.pieces += 1;
