@@ -34,26 +34,44 @@ enum Numbers {
     Floats(Vec<f64>),
 }
 
+/// The names of a split and of the other one.
+const fn named(split: Split) -> (&'static str, &'static str) {
+    match split {
+        Split::Train => ("train", "test"),
+        Split::Test => ("test", "train"),
+    }
+}
+
 /// The arrays of a directory: `x_train.npy` and so on, or one NPZ archive, or one per
 /// split.
 pub(super) fn in_directory(directory: &Path, split: Split) -> Result<Option<Samples>, DataError> {
-    let of_split = match split {
-        Split::Train => "train",
-        Split::Test => "test",
-    };
+    let (of_split, of_other) = named(split);
     for prefix in ["x", "X"] {
         let [x, y] = [prefix, "y"].map(|name| directory.join(format!("{name}_{of_split}.npy")));
         if x.is_file() && y.is_file() {
-            let samples = samples(&x, &array_file(&x)?, array_file(&y)?)?;
+            let others = directory.join(format!("y_{of_other}.npy"));
+            let others = match others.is_file() {
+                true => labels(&others, &array_file(&others)?)?,
+                false => Vec::new(),
+            };
+            let samples = samples(&x, &array_file(&x)?, &array_file(&y)?, others)?;
             return Ok(Some(samples));
         }
     }
-    let own = directory.join(format!("{of_split}.npz"));
+    let [own, other] = [of_split, of_other].map(|name| directory.join(format!("{name}.npz")));
     if own.is_file() {
-        let found = pair(&own, &PAIRS.map(|(x, y)| (x.into(), y.into())))?;
-        return match found {
-            Some((x, y)) => samples(&own, &x, y).map(Some),
-            None => Err(unusable(&own, "it holds no arrays x and y: name them so")),
+        let others = match other.is_file() {
+            true => members(&other, &PAIRS.map(|(_, y)| vec![y.into()]))?,
+            false => None,
+        };
+        let others = match others.as_deref() {
+            Some([y]) => labels(&other, y)?,
+            _ => Vec::new(),
+        };
+        let found = members(&own, &PAIRS.map(|(x, y)| vec![x.into(), y.into()]))?;
+        return match found.as_deref() {
+            Some([x, y]) => samples(&own, x, y, others).map(Some),
+            _ => Err(unusable(&own, "it holds no arrays x and y: name them so")),
         };
     }
     match single(directory, &["npz"])? {
@@ -65,25 +83,29 @@ pub(super) fn in_directory(directory: &Path, split: Split) -> Result<Option<Samp
 /// The split of an archive: its arrays `x_train`, `y_train`, `x_test` and `y_test`, or a
 /// part of `x` and `y`.
 pub(super) fn of_archive(file: &Path, split: Split) -> Result<Samples, DataError> {
-    let of_split = match split {
-        Split::Train => "train",
-        Split::Test => "test",
-    };
-    let splits = ["x", "X"].map(|x| (format!("{x}_{of_split}"), format!("y_{of_split}")));
-    if let Some((x, y)) = pair(file, &splits)? {
-        return samples(file, &x, y);
+    let (of_split, of_other) = named(split);
+    let own = ["x", "X"].map(|x| vec![format!("{x}_{of_split}"), format!("y_{of_split}")]);
+    let both = own.clone().map(|mut names| {
+        names.push(format!("y_{of_other}"));
+        names
+    });
+    let whole = PAIRS.map(|(x, y)| vec![x.into(), y.into()]);
+    match members(file, &[&both[..], &own].concat())?.as_deref() {
+        Some([x, y, other]) => return samples(file, x, y, labels(file, other)?),
+        Some([x, y]) => return samples(file, x, y, Vec::new()),
+        _ => {}
     }
-    match pair(file, &PAIRS.map(|(x, y)| (x.into(), y.into())))? {
-        Some((x, y)) => Ok(samples(file, &x, y)?.part(split)),
-        None => Err(unusable(
+    match members(file, &whole)?.as_deref() {
+        Some([x, y]) => Ok(samples(file, x, y, Vec::new())?.part(split)),
+        _ => Err(unusable(
             file,
             "it holds neither x_train, y_train, x_test and y_test nor x and y: name its arrays so",
         )),
     }
 }
 
-/// The first pair of arrays of these names.
-fn pair(file: &Path, names: &[(String, String)]) -> Result<Option<(Array, Array)>, DataError> {
+/// The arrays of the first of these lists of names that are all there.
+fn members(file: &Path, lists: &[Vec<String>]) -> Result<Option<Vec<Array>>, DataError> {
     let read_error = |source| DataError::Read {
         file: file.into(),
         source,
@@ -96,23 +118,21 @@ fn pair(file: &Path, names: &[(String, String)]) -> Result<Option<(Array, Array)
     };
     let bytes = files::read(file, MAX_BYTES).map_err(read_error)?;
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(broken)?;
-    for (x, y) in names {
-        let members = [x, y].map(|name| format!("{name}.npy"));
-        if !members
+    for names in lists {
+        let names: Vec<String> = names.iter().map(|name| format!("{name}.npy")).collect();
+        if !names
             .iter()
             .all(|name| archive.index_for_name(name).is_some())
         {
             continue;
         }
         let mut arrays = Vec::new();
-        for name in &members {
+        for name in &names {
             let member = archive.by_name(name).map_err(broken)?;
             let place = file.join(name);
             arrays.push(array(&place, member.take(MAX_BYTES))?);
         }
-        if let (Some(y), Some(x)) = (arrays.pop(), arrays.pop()) {
-            return Ok(Some((x, y)));
-        }
+        return Ok(Some(arrays));
     }
     Ok(None)
 }
@@ -154,12 +174,15 @@ fn array(file: &Path, reader: impl Read) -> Result<Array, DataError> {
             "it holds records: write an array of numbers",
         ));
     };
-    let wide = kind.size_field().max(1);
-    if dims.is_empty() || count.is_none_or(|n| n as u64 > MAX_BYTES / wide) {
+    // Pixels are kept as they are, and all else as numbers of eight bytes.
+    let pixels = dims.len() > 2 && (kind.type_char(), kind.size_field()) == (TypeChar::Uint, 1);
+    let most = if pixels { MAX_BYTES } else { MAX_BYTES / 8 };
+    let many = dims.first().is_none_or(|&dim| dim > MAX_SAMPLES as usize);
+    if many || count.is_none_or(|n| n as u64 > most) {
         return Err(unusable(
             file,
             &format!(
-                "its shape is {dims:?}; at least one axis and at most {MAX_BYTES} bytes are read"
+                "its shape is {dims:?}; at least one axis, at most {MAX_SAMPLES} samples and at most {most} numbers are read"
             ),
         ));
     }
@@ -203,26 +226,38 @@ fn array(file: &Path, reader: impl Read) -> Result<Array, DataError> {
     }
 }
 
-/// Samples of an array and its labels.
-fn samples(file: &Path, x: &Array, y: Array) -> Result<Samples, DataError> {
+/// Labels as text, one per sample.
+fn labels(file: &Path, y: &Array) -> Result<Vec<String>, DataError> {
+    if y.dims.iter().skip(1).any(|&dim| dim != 1) {
+        return Err(unusable(
+            file,
+            &format!("it has labels of {:?}: one label per sample", y.dims),
+        ));
+    }
+    Ok(match &y.numbers {
+        Numbers::Bytes(bytes) => bytes.iter().map(u8::to_string).collect(),
+        Numbers::Floats(floats) => floats.iter().map(f64::to_string).collect(),
+    })
+}
+
+/// Samples of an array and its labels. Classes are those of `others` too, the labels of
+/// the other split: a label has the same number in both.
+fn samples(file: &Path, x: &Array, y: &Array, others: Vec<String>) -> Result<Samples, DataError> {
     let (Some((&count, rest)), true) = (x.dims.split_first(), !x.dims.contains(&0)) else {
         return Err(DataError::Empty { file: file.into() });
     };
-    let labels: Vec<String> = match y.numbers {
-        Numbers::Bytes(bytes) => bytes.iter().map(u8::to_string).collect(),
-        Numbers::Floats(floats) => floats.iter().map(f64::to_string).collect(),
-    };
-    let flat = y.dims.iter().product::<usize>() == y.dims[0];
-    if labels.len() != count || !flat || count > MAX_SAMPLES as usize {
+    let labels = labels(file, y)?;
+    if labels.len() != count {
         return Err(unusable(
             file,
             &format!(
-                "it has samples of the shape {:?} and labels of {:?}: one label per sample, and at most {MAX_SAMPLES} samples",
+                "it has samples of the shape {:?} and labels of {:?}: one label per sample",
                 x.dims, y.dims
             ),
         ));
     }
-    let (labels, classes) = numbered(file, &labels, &labels)?;
+    let all = [&labels[..], &others].concat();
+    let (labels, classes) = numbered(file, &labels, &all)?;
     let values: usize = rest.iter().product();
     if values > MAX_VALUES {
         return Err(unusable(

@@ -12,6 +12,9 @@ use crate::model::{MAX_VALUES, Shape};
 /// First word of an IDX file with bytes in four dimensions.
 const CHANNELS_MAGIC: u32 = 0x0804;
 
+/// Bytes of the images of a file.
+const MAX_BYTES: u64 = 1 << 31;
+
 /// The files of images and labels of a split; `None` where a directory has no images.
 pub(super) fn files(
     directory: &Path,
@@ -92,7 +95,16 @@ fn read_images(mut source: Source<'_>) -> Result<(Shape, Vec<u8>), DataError> {
             file: source.file.into(),
         });
     }
-    let expected = header + u64::from(count) * values as u64;
+    let bytes = u64::from(count) * values as u64;
+    if bytes > MAX_BYTES {
+        return Err(DataError::Unusable {
+            file: source.file.into(),
+            reason: format!(
+                "its {count} images of {dims:?} have {bytes} bytes; at most {MAX_BYTES} are read: use fewer"
+            ),
+        });
+    }
+    let expected = header + bytes;
     let mut pixels = Vec::new();
     let mut left = count as usize;
     while left > 0 {

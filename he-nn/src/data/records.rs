@@ -1,16 +1,16 @@
 //! Tables: CSV with a header or without, one column of labels and the rest features.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::samples::{Choice, Samples, listed, numbered, single, unusable};
-use super::{DataError, Split};
+use super::{DataError, MAX_SAMPLES, Split};
 use crate::files;
 
 /// Bytes of a table, decompressed.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Names that a column of labels has.
+/// Names that a column of labels has, the likeliest first.
 const LABELS: [&str; 7] = [
     "label", "labels", "class", "target", "outcome", "y", "species",
 ];
@@ -19,7 +19,7 @@ const LABELS: [&str; 7] = [
 const MISSING: [&str; 8] = ["", "na", "n/a", "nan", "null", "none", "?", "-"];
 
 /// What was read of one file.
-struct Rows {
+pub(super) struct Rows {
     features: Vec<f32>,
     labels: Vec<String>,
 }
@@ -63,7 +63,7 @@ pub(super) fn read(
     let mut chosen = None;
     let mut width = None;
     for (file, of) in files {
-        let rows = rows(file, choice)?;
+        let rows = rows(file, choice, MAX_BYTES)?;
         let count = rows.features.len() / rows.labels.len().max(1);
         if let Some(expected) = width.filter(|&width| width != count) {
             return Err(unusable(
@@ -98,16 +98,58 @@ pub(super) fn read(
     }
 }
 
-fn rows(file: &Path, choice: &Choice) -> Result<Rows, DataError> {
+/// Rows of a table of at most `most` bytes, decompressed.
+pub(super) fn rows(file: &Path, choice: &Choice, most: u64) -> Result<Rows, DataError> {
+    if let Some(rows) = rows_below(file, choice, most, true)? {
+        return Ok(rows);
+    }
+    let rows = rows_below(file, choice, most, false)?;
+    rows.ok_or_else(|| unusable(file, "it has no rows"))
+}
+
+/// A reader that fails where there is more, instead of ending there.
+struct Bounded<R> {
+    reader: R,
+    left: u64,
+    most: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.reader.read(buffer)?;
+        let Some(left) = self.left.checked_sub(got as u64) else {
+            return Err(io::Error::other(format!(
+                "it has more than {} bytes when decompressed: use fewer rows",
+                self.most
+            )));
+        };
+        self.left = left;
+        Ok(got)
+    }
+}
+
+/// The rows, if what was taken for a header is one: with `guess`, also a first line with
+/// numbers and the name of a column of labels may be.
+fn rows_below(
+    file: &Path,
+    choice: &Choice,
+    most: u64,
+    guess: bool,
+) -> Result<Option<Rows>, DataError> {
     let read_error = |source| DataError::Read {
         file: file.into(),
         source,
     };
-    let opened = files::open(file, MAX_BYTES).map_err(read_error)?;
+    let opened = files::open(file, most).map_err(read_error)?;
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let reader: Box<dyn Read> = match name.ends_with(".gz") {
-        true => Box::new(flate2::read::MultiGzDecoder::new(opened).take(MAX_BYTES)),
+        true => Box::new(flate2::read::MultiGzDecoder::new(opened)),
         false => Box::new(opened),
+    };
+    let reader = Bounded {
+        reader,
+        left: most,
+        most,
     };
     let delimiter = if name.contains(".tsv") { b'\t' } else { b',' };
     let mut reader = csv::ReaderBuilder::new()
@@ -117,20 +159,34 @@ fn rows(file: &Path, choice: &Choice) -> Result<Rows, DataError> {
         .trim(csv::Trim::All)
         .from_reader(reader);
     let mut header: Option<csv::StringRecord> = None;
+    let mut guessed = false;
     let mut columns: Option<(usize, usize)> = None;
     let mut rows = Rows {
         features: Vec::new(),
         labels: Vec::new(),
     };
     for (index, record) in reader.records().enumerate() {
-        let record = record.map_err(|source| {
-            unusable(file, &format!("it is no CSV ({source}): write it again"))
+        let record = record.map_err(|source| match source.is_io_error() {
+            true => read_error(source.into()),
+            false => unusable(file, &format!("it is no CSV ({source}): write it again")),
         })?;
         let line = record.position().map_or(0, csv::Position::line);
         // Column names, if there are any.
-        if index == 0 && record.iter().all(|field| field.parse::<f32>().is_err()) {
-            header = Some(record);
-            continue;
+        if index == 0 {
+            let kind = headed(&record, choice);
+            guessed = kind == Headed::Mixed;
+            if kind == Headed::Names || (guessed && guess) {
+                header = Some(record);
+                continue;
+            }
+            guessed = false;
+        }
+        if rows.labels.len() == MAX_SAMPLES as usize {
+            return Err(DataError::Many {
+                file: file.into(),
+                got: MAX_SAMPLES + 1,
+                most: MAX_SAMPLES,
+            });
         }
         let (label, width) = match columns {
             Some(columns) => columns,
@@ -151,38 +207,103 @@ fn rows(file: &Path, choice: &Choice) -> Result<Rows, DataError> {
                 ),
             ));
         }
-        for (column, text) in record.iter().enumerate() {
-            let named = || match header.as_ref().and_then(|header| header.get(column)) {
-                Some(name) => format!("{} ({name})", column + 1),
-                None => (column + 1).to_string(),
-            };
-            if MISSING.contains(&text.to_lowercase().as_str()) {
-                return Err(DataError::MissingValue {
+        // A header whose name is also a class, such as `y` of `y` and `n`, is a sample.
+        let name = header.as_ref().and_then(|header| header.get(label));
+        if guessed && name == record.get(label) && choice.label.as_deref() != name {
+            return Ok(None);
+        }
+        cells(file, &record, label, header.as_ref(), &mut rows)?;
+    }
+    if rows.labels.is_empty() {
+        return Err(unusable(file, "it has no rows"));
+    }
+    match header {
+        Some(_) => Ok(Some(rows)),
+        None => checked(file, rows).map(Some),
+    }
+}
+
+/// The features and the label of a line.
+fn cells(
+    file: &Path,
+    record: &csv::StringRecord,
+    label: usize,
+    header: Option<&csv::StringRecord>,
+    rows: &mut Rows,
+) -> Result<(), DataError> {
+    let line = record.position().map_or(0, csv::Position::line);
+    for (column, text) in record.iter().enumerate() {
+        let named = || match header.and_then(|header| header.get(column)) {
+            Some(name) => format!("{} ({name})", column + 1),
+            None => (column + 1).to_string(),
+        };
+        if MISSING.contains(&text.to_lowercase().as_str()) {
+            return Err(DataError::MissingValue {
+                file: file.into(),
+                line,
+                column: named(),
+            });
+        }
+        if column == label {
+            rows.labels.push(text.to_owned());
+            continue;
+        }
+        match text.parse::<f32>() {
+            Ok(number) if number.is_finite() => rows.features.push(number),
+            _ => {
+                return Err(DataError::Cell {
                     file: file.into(),
                     line,
                     column: named(),
+                    text: text.chars().take(40).collect(),
                 });
-            }
-            if column == label {
-                rows.labels.push(text.to_owned());
-                continue;
-            }
-            match text.parse::<f32>() {
-                Ok(number) if number.is_finite() => rows.features.push(number),
-                _ => {
-                    return Err(DataError::Cell {
-                        file: file.into(),
-                        line,
-                        column: named(),
-                        text: text.chars().take(40).collect(),
-                    });
-                }
             }
         }
     }
-    match rows.labels.is_empty() {
-        true => Err(unusable(file, "it has no rows")),
-        false => Ok(rows),
+    Ok(())
+}
+
+/// What the first line of a table is.
+#[derive(Clone, Copy, PartialEq)]
+enum Headed {
+    /// A header: none of its fields is a number.
+    Names,
+    /// Likely a header: numbers, and the name of a column of labels.
+    Mixed,
+    /// A sample.
+    Sample,
+}
+
+fn headed(line: &csv::StringRecord, choice: &Choice) -> Headed {
+    let mut names = line.iter().filter(|field| field.parse::<f32>().is_err());
+    if names.clone().count() == line.len() {
+        return Headed::Names;
+    }
+    let known = |name: &str| {
+        LABELS.contains(&name.to_lowercase().as_str()) || choice.label.as_deref() == Some(name)
+    };
+    match names.any(known) {
+        true => Headed::Mixed,
+        false => Headed::Sample,
+    }
+}
+
+/// Rows without a header, if the first label does not look like the name of a column.
+fn checked(file: &Path, rows: Rows) -> Result<Rows, DataError> {
+    let number = |text: &String| text.parse::<f32>().is_ok();
+    match rows.labels.split_first() {
+        Some((first, others))
+            if !others.is_empty() && !number(first) && others.iter().all(number) =>
+        {
+            Err(unusable(
+                file,
+                &format!(
+                    "its first line has the label {:?} where all others have numbers: if it is the name of a column, give it with --label",
+                    first.chars().take(40).collect::<String>()
+                ),
+            ))
+        }
+        _ => Ok(rows),
     }
 }
 
@@ -201,7 +322,9 @@ fn label_column(
     }
     let names = || header.into_iter().flat_map(csv::StringRecord::iter);
     let Some(wanted) = &choice.label else {
-        let known = names().position(|name| LABELS.contains(&name.to_lowercase().as_str()));
+        let known = LABELS
+            .iter()
+            .find_map(|known| names().position(|name| name.to_lowercase() == *known));
         return Ok(known.unwrap_or(width - 1));
     };
     if let Some(named) = names().position(|name| name == wanted) {

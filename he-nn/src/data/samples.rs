@@ -268,19 +268,43 @@ pub(super) fn part_of(count: usize, split: Split) -> Vec<usize> {
     }
 }
 
+/// Up to this every whole number has an `f64` of its own.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
+
 /// The number of every label among the different ones, which are in ascending order, as
-/// numbers if all are: the order of scikit-learn's classes.
+/// numbers if all are: the order of scikit-learn's classes. Spellings of one number, `1`
+/// and `1.0`, are one class.
 pub(super) fn numbered(
     file: &Path,
     labels: &[String],
     all: &[String],
 ) -> Result<(Vec<u8>, Vec<String>), DataError> {
-    let mut classes = all.to_vec();
     let number = |text: &String| text.parse::<f64>().ok();
-    match classes.iter().map(number).collect::<Option<Vec<f64>>>() {
+    let numbers: Option<Vec<f64>> = all.iter().map(number).collect();
+    if let Some(at) = numbers
+        .as_ref()
+        .and_then(|numbers| numbers.iter().position(|number| !number.is_finite()))
+    {
+        return Err(unusable(
+            file,
+            &format!(
+                "its labels are numbers, and one is {:?}: leave out samples without a label",
+                all[at].chars().take(40).collect::<String>()
+            ),
+        ));
+    }
+    let one_spelling = |text: &String| match number(text) {
+        // The sum makes a zero of a negative one.
+        Some(number) if numbers.is_some() && number.abs() <= MAX_WHOLE => {
+            (number + 0.0).to_string()
+        }
+        _ => text.clone(),
+    };
+    let mut classes: Vec<String> = all.iter().map(one_spelling).collect();
+    match numbers {
         Some(_) => classes.sort_by(|a, b| {
-            let (a, b) = (number(a).unwrap_or(0.0), number(b).unwrap_or(0.0));
-            a.total_cmp(&b)
+            let of = |text| number(text).unwrap_or(0.0);
+            of(a).total_cmp(&of(b)).then_with(|| a.cmp(b))
         }),
         None => classes.sort_unstable(),
     }
@@ -291,7 +315,10 @@ pub(super) fn numbered(
             got: classes.len(),
         });
     }
-    let position = |label: &String| classes.iter().position(|class| class == label);
+    let position = |label: &String| {
+        let label = one_spelling(label);
+        classes.iter().position(|class| *class == label)
+    };
     let labels = labels
         .iter()
         .map(|label| position(label).unwrap_or(0) as u8);

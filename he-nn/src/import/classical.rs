@@ -2,7 +2,7 @@
 
 use super::Reason;
 use super::graph::{Data, Operator, Stages, Value};
-use super::tensor::Constant;
+use super::tensor::{Constant, constant};
 
 impl Stages {
     /// What a node gives, which may be labels and scores.
@@ -11,8 +11,15 @@ impl Stages {
             "Scaler" => vec![self.scaler(op)?],
             "LinearClassifier" => self.linear_classifier(op)?,
             // Labels, or probabilities under their names.
-            "ZipMap" | "LabelEncoder" => vec![decided(op.input(0)?)?],
+            "ZipMap" | "LabelEncoder" => {
+                ascending_labels(op)?;
+                vec![decided(op.input(0)?)?]
+            }
             "ArrayFeatureExtractor" => match (op.input(0)?, op.input(1)?) {
+                (Value::Constant(classes), decision @ Value::Decision(_)) => {
+                    ascending("classes", &classes.values)?;
+                    vec![decision.clone()]
+                }
                 (decision @ Value::Decision(_), _) | (_, decision @ Value::Decision(_)) => {
                     vec![decision.clone()]
                 }
@@ -66,6 +73,7 @@ impl Stages {
     }
 
     fn linear_classifier(&mut self, op: &Operator<'_>) -> Result<Vec<Value>, Reason> {
+        ascending_labels(op)?;
         let data = op.data(0)?.clone();
         let numbers = |name: &str| -> Vec<f64> {
             let floats = op.attribute(name).map_or(&[][..], |a| &a.floats);
@@ -120,11 +128,61 @@ impl Stages {
     }
 }
 
+/// Attributes that list labels in the order of the classes.
+const LABELS: [&str; 12] = [
+    "classlabels_ints",
+    "classlabels_int64s",
+    "classlabels_strings",
+    "classes_strings",
+    "keys_int64s",
+    "keys_floats",
+    "keys_strings",
+    "keys_tensor",
+    "values_int64s",
+    "values_floats",
+    "values_strings",
+    "values_tensor",
+];
+
+/// Refuses labels in another order than that in which the classes of data are numbered.
+fn ascending_labels(op: &Operator<'_>) -> Result<(), Reason> {
+    for name in LABELS {
+        let Some(attribute) = op.attribute(name) else {
+            continue;
+        };
+        if let Some(tensor) = &attribute.t {
+            ascending(name, &constant(tensor)?.values)?;
+        }
+        ascending(name, &attribute.ints)?;
+        ascending(name, &attribute.floats)?;
+        ascending(name, &attribute.strings)?;
+        // Data whose labels are all numbers has them by size.
+        let text = attribute
+            .strings
+            .iter()
+            .map(|s| std::str::from_utf8(s).ok());
+        let numbers = text.map(|text| text?.parse::<f64>().ok());
+        if let Some(numbers) = numbers.collect::<Option<Vec<f64>>>() {
+            ascending(name, &numbers)?;
+        }
+    }
+    Ok(())
+}
+
+fn ascending<T: PartialOrd>(name: &str, labels: &[T]) -> Result<(), Reason> {
+    match labels.windows(2).all(|pair| pair[0] < pair[1]) {
+        true => Ok(()),
+        false => Err(format!(
+            "its {name} are not in ascending order, in which the classes of the data are numbered; export the model with its classes sorted"
+        )),
+    }
+}
+
 /// What is only a form of labels and probabilities.
 fn decided(value: &Value) -> Result<Value, Reason> {
     let decision = |data: &Data| Ok(Value::Decision(data.clone()));
     match value {
-        Value::Decision(data) | Value::Several(data, _) | Value::Data(data) => decision(data),
+        Value::Decision(data) | Value::TwoOfOne(data) | Value::Data(data) => decision(data),
         Value::Constant(_) | Value::Unusable(_) => Err("it must follow the logits".into()),
     }
 }

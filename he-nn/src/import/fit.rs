@@ -65,8 +65,8 @@ pub struct Fitted {
     pub range: [f64; 2],
     /// Root of the mean square of its errors over the values that entered it.
     pub error: f64,
-    /// Share of the test samples that is classified right with this and all earlier
-    /// activations replaced, weights not rounded.
+    /// Share that is classified right, of at most 4,096 test samples evenly chosen, with
+    /// this and all earlier activations replaced, weights not rounded.
     pub accuracy: f64,
     /// Whether the layer behind it was distilled from the original.
     pub distilled: bool,
@@ -77,7 +77,8 @@ pub struct Fitted {
 pub struct Replaced {
     /// In order.
     pub activations: Vec<Fitted>,
-    /// Share of the test samples that the original classifies right.
+    /// Share that the original classifies right, of at most 4,096 test samples evenly
+    /// chosen.
     pub accuracy: f64,
     /// What was replaced otherwise: sentences.
     pub notes: Vec<String>,
@@ -92,7 +93,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Evenly chosen samples as the first layer sees them.
+    /// At most [`SAMPLES`], evenly chosen, as the first layer sees them.
     fn new(imported: &Imported, samples: &Samples) -> Result<Self, ModelError> {
         let all = samples.all();
         let most = (MAX_HELD / largest(imported).max(1)).clamp(1, SAMPLES);

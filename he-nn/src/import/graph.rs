@@ -78,8 +78,9 @@ impl Data {
 pub(super) enum Value {
     Constant(Constant),
     Data(Data),
-    /// Several functions of one value, as the probabilities of two classes are.
-    Several(Data, Vec<Function>),
+    /// Two functions of this one logit: the probabilities of two classes, the second the
+    /// larger where the logit is positive.
+    TwoOfOne(Data),
     /// What follows from which of these logits is the largest (or from the sign of one):
     /// labels and probabilities.
     Decision(Data),
@@ -236,7 +237,7 @@ impl<'g> Operator<'g> {
             Value::Constant(_) | Value::Unusable(_) => {
                 Err(format!("its input {index} must depend on the sample"))
             }
-            Value::Several(..) | Value::Decision(_) => Err(
+            Value::TwoOfOne(_) | Value::Decision(_) => Err(
                 "it follows labels or probabilities, which are no part of a network here; export it up to the logits"
                     .into(),
             ),
@@ -385,7 +386,7 @@ fn result(graph: &GraphProto, values: &HashMap<&str, Value>) -> Result<Data, Imp
     let mut found: Option<&Data> = None;
     for output in &graph.output {
         let logits = match values.get(output.name.as_str()) {
-            Some(Value::Data(data) | Value::Several(data, _) | Value::Decision(data)) => data,
+            Some(Value::Data(data) | Value::TwoOfOne(data) | Value::Decision(data)) => data,
             _ => {
                 return Err(ImportError::Output {
                     name: printable(&output.name),

@@ -117,9 +117,8 @@ impl Stages {
         // Probabilities of two classes, from one logit.
         let of_one = first.map.outputs() == 1 && parts.iter().all(|part| part.alike(first));
         if of_one && parts.iter().any(|part| part.function.line().is_none()) {
-            let functions = parts.iter().map(|part| part.function.clone()).collect();
-            let data = first.with(super::function::Function::identity());
-            return Ok(Value::Several(data, functions));
+            let functions: Vec<_> = parts.iter().map(|part| part.function.clone()).collect();
+            return super::operators::of_one_logit(first, &functions);
         }
         let fits = parts.iter().all(|part| {
             let others = |dims: &[usize]| [&dims[..along], &dims[along + 1..]].concat();

@@ -259,13 +259,15 @@ impl Stages {
         self.spend(0, count.saturating_mul(patch).saturating_mul(row))?;
         let map = data.map.mixed(count, |row, terms| {
             let (channel, at) = (row / places, [row % places / wide, row % wide]);
-            let mut counted = 0usize;
             windows.under(at, |_, source| {
-                counted += usize::from(with_padding || source.is_some());
                 if let Some([y, x]) = source {
                     terms.push(((channel * rows + y) * columns + x, 1.0));
                 }
             });
+            let counted = match with_padding {
+                true => windows.padded(at),
+                false => terms.len(),
+            };
             let share = 1.0 / counted.max(1) as f64;
             terms.iter_mut().for_each(|(_, weight)| *weight = share);
             0.0

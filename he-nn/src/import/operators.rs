@@ -70,30 +70,14 @@ impl Stages {
     }
 
     /// The class: what is largest of logits, of functions that grow of them, or of two
-    /// functions of one value.
+    /// functions of one value, which [`of_one_logit`] accepted.
     fn largest(&mut self, op: &Operator<'_>) -> Result<Value, Reason> {
         match op.input(0)? {
             Value::Decision(data) => Ok(Value::Decision(data.clone())),
             Value::Data(data) if data.dims.len() == 1 && data.dims[0] > 1 => {
                 Ok(Value::Decision(data.clone()))
             }
-            Value::Several(data, functions) => {
-                // The second of two where the value is positive, as a single logit here.
-                let second = |x: f64| match &functions[..] {
-                    [first, second] => Some(second.at(x) > first.at(x)),
-                    _ => None,
-                };
-                let fits = [0.25, 1.0, 4.0]
-                    .iter()
-                    .all(|&x| second(x) == Some(true) && second(-x) == Some(false));
-                match fits {
-                    true => Ok(Value::Decision(data.clone())),
-                    false => Err(
-                        "it chooses between functions of one value whose sign does not tell; export the logits"
-                            .into(),
-                    ),
-                }
-            }
+            Value::TwoOfOne(data) => Ok(Value::Decision(data.clone())),
             _ => Err("it must take the largest of the logits, in the end".into()),
         }
     }
@@ -182,6 +166,25 @@ impl Stages {
         let data = self.linear(data)?;
         let map = data.map.scaled(|row| of(numbers[row]));
         self.made(data.base, map, data.dims).map(Value::Data)
+    }
+}
+
+/// Functions of one value that stand for two classes: the second is the larger exactly
+/// where the value is positive, as a network here reads a single logit.
+pub(super) fn of_one_logit(data: &Data, functions: &[Function]) -> Result<Value, Reason> {
+    let second = |x: f64| match functions {
+        [first, second] => Some(second.at(x) > first.at(x)),
+        _ => None,
+    };
+    let fits = [1.0 / 64.0, 0.25, 1.0, 4.0]
+        .iter()
+        .all(|&x| second(x) == Some(true) && second(-x) == Some(false));
+    match fits {
+        true => Ok(Value::TwoOfOne(data.with(Function::identity()))),
+        false => Err(
+            "it joins functions of one value whose sign does not tell the class: of two, the second must be the larger where the value is positive; export the logits"
+                .into(),
+        ),
     }
 }
 

@@ -861,6 +861,120 @@ fn activations_are_known_however_they_are_written() {
     assert_close(&logits(end, &PIXELS), &mlp_in_f64(|x| x * x));
 }
 
+/// The probability of a class as a single logit gives it, the other's, and both joined.
+fn of_one_logit(order: [&str; 2]) -> GraphProto {
+    let nodes = vec![
+        with(node("Gemm", &["x", "w", "b"], "z"), "transB", &[1]),
+        node("Sigmoid", &["z"], "p"),
+        node("Sub", &["one", "p"], "q"),
+        with(node("Concat", &order, "y"), "axis", &[1]),
+    ];
+    let tensors = vec![
+        tensor("w", &[1, 3], &exact(3)),
+        tensor("b", &[1], &[0.5]),
+        tensor("one", &[], &[1.0]),
+    ];
+    graph(&[1, 3], tensors, nodes)
+}
+
+#[test]
+fn two_classes_of_one_logit_are_in_order() {
+    let x = PIXELS.map(|p| f64::from(p) / 255.0);
+    let expected = dense(&exact(3), &[0.5], &x);
+    assert_close(&logits(of_one_logit(["q", "p"]), &PIXELS), &expected);
+    refused(of_one_logit(["p", "q"]), "whose sign does not tell");
+    refused(of_one_logit(["p", "p"]), "whose sign does not tell");
+    let ended = |order, operator: &str| {
+        let mut graph = of_one_logit(order);
+        let mut end = node(operator, &["y"], "end");
+        if operator == "ZipMap" {
+            end.domain = "ai.onnx.ml".into();
+        }
+        graph.node.push(end);
+        graph.output[0].name = "end".into();
+        graph
+    };
+    for operator in ["ArgMax", "ZipMap"] {
+        assert_close(&logits(ended(["q", "p"], operator), &PIXELS), &expected);
+        refused(ended(["p", "q"], operator), "whose sign does not tell");
+    }
+}
+
+#[test]
+fn labels_in_another_order_are_refused() {
+    let zipped = |name: &str, ints: &[i64], strings: &[&str]| {
+        let mut graph = of_one_logit(["q", "p"]);
+        let mut end = node("ZipMap", &["y"], "end");
+        end.domain = "ai.onnx.ml".into();
+        end.attribute.push(AttributeProto {
+            name: name.into(),
+            ints: ints.to_vec(),
+            strings: strings.iter().map(|s| s.as_bytes().to_vec()).collect(),
+            ..AttributeProto::default()
+        });
+        graph.node.push(end);
+        graph.output[0].name = "end".into();
+        graph
+    };
+    let numbers = |ints: &[i64]| zipped("classlabels_int64s", ints, &[]);
+    let texts = |strings: &[&str]| zipped("classlabels_strings", &[], strings);
+    for sound in [
+        numbers(&[-1, 10]),
+        texts(&["cat", "dog"]),
+        texts(&["2", "9"]),
+    ] {
+        assert!(imported(sound).is_ok());
+    }
+    for turned in [numbers(&[1, 0]), numbers(&[1, 1])] {
+        refused(turned, "its classlabels_int64s are not in ascending order");
+    }
+    // Text is in the order of bytes, and of numbers where all are.
+    for turned in [["dog", "cat"], ["10", "9"], ["9", "10"]] {
+        refused(
+            texts(&turned),
+            "its classlabels_strings are not in ascending order",
+        );
+    }
+    let mut encoder = zipped("values_int64s", &[1, 0], &[]);
+    encoder.node.last_mut().unwrap().op_type = "LabelEncoder".into();
+    refused(encoder, "its values_int64s are not");
+}
+
+#[test]
+fn an_average_counts_no_place_beyond_the_padding() {
+    // Of three places and one in front, windows of two by two steps, the last of which
+    // reaches beyond.
+    let average = |pads: &[i64], with_padding: i64| {
+        let mut pool = node("AveragePool", &["x"], "a");
+        for (name, ints) in [
+            ("kernel_shape", &[1, 2][..]),
+            ("strides", &[1, 2]),
+            ("pads", pads),
+        ] {
+            pool = with(pool, name, ints);
+        }
+        pool = with(pool, "ceil_mode", &[1]);
+        pool = with(pool, "count_include_pad", &[with_padding]);
+        let nodes = vec![pool, node("Flatten", &["a"], "y")];
+        logits(graph(&[1, 1, 1, 3], Vec::new(), nodes), &PIXELS)
+    };
+    let x = PIXELS.map(|p| f64::from(p) / 255.0);
+    let close = |got: &[f64], expected: &[f64]| {
+        assert_eq!(got.len(), expected.len());
+        // Weights of 8 bits.
+        let fits = got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.005);
+        assert!(fits, "{got:?} {expected:?}");
+    };
+    let first = f64::midpoint(x[0], x[1]);
+    close(&average(&[0, 0, 0, 0], 1), &[first, x[2]]);
+    close(&average(&[0, 0, 0, 1], 1), &[first, x[2] / 2.0]);
+    close(&average(&[0, 0, 0, 1], 0), &[first, x[2]]);
+    close(
+        &average(&[0, 1, 0, 0], 1),
+        &[x[0] / 2.0, f64::midpoint(x[1], x[2])],
+    );
+}
+
 #[test]
 fn a_rectifier_is_replaced_by_polynomials_that_keep_the_labels() {
     let directory = tempfile::tempdir().unwrap();

@@ -99,6 +99,19 @@ impl Windows {
         }
     }
 
+    /// Places of a kernel in the data and its padding, of the window at `at`: `ceil_mode`
+    /// lets the last windows reach beyond both, where nothing is counted.
+    pub(super) fn padded(&self, at: [usize; 2]) -> usize {
+        let along = |axis: usize| {
+            let end = self.input[axis] + self.pads[axis] + self.pads[axis + 2];
+            let place = |offset| at[axis] * self.stride[axis] + offset * self.dilation[axis];
+            (0..self.kernel[axis])
+                .filter(|&offset| place(offset) < end)
+                .count()
+        };
+        along(0) * along(1)
+    }
+
     /// Places along each axis from a kernel's first to its last.
     pub(super) fn reach(&self) -> [usize; 2] {
         [0, 1].map(|axis| (self.kernel[axis] - 1) * self.dilation[axis] + 1)

@@ -89,6 +89,10 @@ fn idx_files_of_any_shape() {
     );
     refused(put(idx(0x0803, &[2, 0, 5], 0..30), labels(2)), &["[0, 5]"]);
     refused(
+        put(idx(0x0803, &[1 << 20, 50, 50], 0..30), labels(2)),
+        &["2621440000 bytes"],
+    );
+    refused(
         put(idx(0x0803, &[0, 3, 5], 0..0), labels(0)),
         &["no images"],
     );
@@ -158,6 +162,33 @@ fn tables_with_and_without_a_header() {
     assert_eq!(named.classes(), ["blue", "green", "red"]);
     let numbers = table(&rows(|i| ["10", "9", "-1"][i % 3].into()), None).unwrap();
     assert_eq!(numbers.classes(), ["-1", "9", "10"]);
+    let spellings = table(&rows(|i| ["2", "1.0", "1", "2.00"][i % 4].into()), None).unwrap();
+    assert_eq!(spellings.classes(), ["1", "2"]);
+    let zeros = table(&rows(|i| ["-0", "0", "1e0"][i % 3].into()), None).unwrap();
+    assert!(zeros.classes().is_empty());
+    // Names that are numbers, as pandas writes them, but for that of the labels.
+    let numbered = rows(|i| (i % 2).to_string());
+    assert_eq!(
+        table(&format!("0,1,target\n{numbered}"), None).unwrap(),
+        plain
+    );
+    assert_eq!(
+        table(&format!("0,1,kind\n{numbered}"), Some("kind")).unwrap(),
+        plain
+    );
+    refused(
+        table(&format!("0,1,kind\n{numbered}"), None),
+        &["\"kind\"", "--label"],
+    );
+    // A class that is called as columns of labels are.
+    let named = table(&rows(|i| ["y", "n"][i % 2].into()), None).unwrap();
+    assert_eq!(
+        (named.len(), named.classes()),
+        (8, &["n".into(), "y".into()][..])
+    );
+    // The likeliest name, wherever it stands.
+    let last = format!("width,y,label\n{numbered}");
+    assert_eq!(table(&last, None).unwrap(), plain);
 }
 
 #[test]
@@ -186,6 +217,8 @@ fn what_is_wrong_with_a_table_is_named() {
         &["line 4 has 2 fields", "3"],
     );
     refused(table("1\n2\n", None), &["one field"]);
+    let many = "1,0\n".repeat((1 << 20) + 1);
+    refused(table(&many, None), &["1048577 samples"]);
     refused(table("", None), &["no rows"]);
     refused(table("1,2,0\n", None), &["1 rows", "ten"]);
     refused(
@@ -195,6 +228,26 @@ fn what_is_wrong_with_a_table_is_named() {
     refused(table(&sound, Some("4")), &["numbers from 1 to 3"]);
     let many: String = (0..300).map(|i| format!("1,{i}\n")).collect();
     refused(table(&many, None), &["300 different values", "--label"]);
+}
+
+#[test]
+fn a_compressed_table_is_not_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("any.csv.gz");
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    writer.write_all(&b"1,0\n".repeat(100)).unwrap();
+    let bytes = writer.finish().unwrap();
+    fs::write(&file, bytes).unwrap();
+    let read = |most| records::rows(&file, &Choice::default(), most).err();
+    assert!(read(400).is_none());
+    // At the end of a row, and within one.
+    for most in [399, 395, 300] {
+        let error = read(most).unwrap().to_string();
+        assert!(
+            error.contains(&format!("more than {most} bytes")),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -274,13 +327,16 @@ fn arrays_of_numpy() {
         ("x_train", npy(&[2, 5, 2, 3], &images)),
         ("y_train", npy(&[2], &[7i64, 3])),
         ("x_test", npy(&[1, 5, 2, 3], &images[..30])),
-        ("y_test", npy(&[1, 1], &[3u8])),
+        ("y_test", npy(&[1, 1], &[7u8])),
     ];
     let train = put(&members).unwrap();
     assert_eq!(train.form(), Form::Image(shape(3, 5, 2)));
     assert_eq!(pixels(&train, 1)[..3], [30, 33, 36]);
     assert_eq!(train.classes(), ["3", "7"]);
-    assert_eq!(open(&file, Split::Test).unwrap().len(), 1);
+    // A label has the same number in a split that lacks a class.
+    let test = open(&file, Split::Test).unwrap();
+    assert_eq!((test.len(), test.all()[0].1), (1, 1));
+    assert_eq!(test.classes(), ["3", "7"]);
     // Features without splits.
     let rows: Vec<f32> = (0..40).map(|x| x as f32 / 2.0).collect();
     let parts = [("x", npy(&[20, 2], &rows)), ("y", npy(&[20], &[0i32; 20]))];
@@ -291,7 +347,39 @@ fn arrays_of_numpy() {
     fs::write(separate.path().join("x_test.npy"), &parts[0].1).unwrap();
     fs::write(separate.path().join("y_test.npy"), &parts[1].1).unwrap();
     assert_eq!(open(separate.path(), Split::Test).unwrap().len(), 20);
+    fs::write(
+        separate.path().join("y_train.npy"),
+        npy(&[2], &[-1.0f64, 0.0]),
+    )
+    .unwrap();
+    let test = open(separate.path(), Split::Test).unwrap();
+    assert_eq!(
+        (test.classes(), test.all()[0].1),
+        (&["-1".into(), "0".into()][..], 1)
+    );
+    let archives = tempfile::tempdir().unwrap();
+    for (name, labels) in [("train", [2i64, 5]), ("test", [5, 5])] {
+        let members = [("x", npy(&[2, 1], &[0.5f32; 2])), ("y", npy(&[2], &labels))];
+        fs::write(archives.path().join(format!("{name}.npz")), npz(&members)).unwrap();
+    }
+    let test = open(archives.path(), Split::Test).unwrap();
+    assert_eq!(test.all()[0].1, 1);
 
+    // More than is read, as the shape says.
+    let claim = |shape: &str| {
+        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let mut array = b"\x93NUMPY\x01\x00".to_vec();
+        array.extend((header.len() as u16).to_le_bytes());
+        array.extend(header.as_bytes());
+        put(&[("x", array), parts[1].clone()])
+    };
+    refused(claim("(2000000, 1)"), &["[2000000, 1]", "1048576 samples"]);
+    refused(
+        claim("(1000, 500000)"),
+        &["[1000, 500000]", "134217728 numbers"],
+    );
+    let unlabelled = [parts[0].clone(), ("y", npy(&[20], &[f32::NAN; 20]))];
+    refused(put(&unlabelled), &["\"NaN\"", "without a label"]);
     let mut gap = rows.clone();
     gap[5] = f32::NAN;
     let gap = [("x", npy(&[20, 2], &gap)), parts[1].clone()];
