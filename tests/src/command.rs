@@ -18,7 +18,17 @@ pub fn binary() -> &'static Path {
         if let Some(path) = std::env::var_os("HE_EDGE_BINARY") {
             return path.into();
         }
-        let output = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo tells a test of its own package would have build scripts of
+        // dependencies run again that look at it, and again outside of tests.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_PKG_")
+                || name.to_string_lossy().starts_with("CARGO_MANIFEST_")
+            {
+                cargo.env_remove(name);
+            }
+        }
+        let output = cargo
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(["build", "--release", "--quiet", "--package", "host-runner"])
             .args(["--bin", "he-edge", "--message-format", "json"])

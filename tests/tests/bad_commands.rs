@@ -83,13 +83,13 @@ const CASES: &[Case] = &[
     ),
     // Data.
     (&["infer", "--data", "missing"], "cannot be looked into"),
-    (&["infer", "--data", "text"], "cannot be looked into"),
+    (&["infer", "--data", "text"], "its name ends with none of"),
     (&["infer", "--data", "folder"], "holds no t10k-images"),
     (&["infer", "--data", "locked"], "cannot be looked into"),
     (&["infer", "--model", "pima-logreg"], "--data"),
     (
         &["infer", "--model", "pima-logreg", "--data", "folder"],
-        "pima-indians-diabetes.csv",
+        "table (.csv)",
     ),
     (
         &["train", "mnist-mlp64", "--data", "missing", "--out", "new"],

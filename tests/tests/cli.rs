@@ -378,10 +378,13 @@ fn models_that_do_not_do() {
         parts.extend([Part::Polynomial(&CUBIC), Part::Dense(8)]);
     }
     fs::write(&deep, network(image(4), &parts)).unwrap();
-    for command in ["plan", "infer", "serve"] {
+    for command in ["plan", "serve"] {
         let reason = fails(2, &[command, "--model", &deep]);
         assert!(reason.contains("13 rescales"), "{reason}");
     }
+    // Bundled digits are no samples of a network for other images.
+    let reason = fails(1, &["infer", "--model", &deep]);
+    assert!(reason.contains("--data"), "{reason}");
 
     let missing = path(&directory, "missing.hemodel");
     let sound = he_nn::bundled::model("mnist-mlp64").unwrap();
@@ -449,7 +452,8 @@ fn data_that_does_not_do() {
     let mut eleven = labels;
     eleven[8] = 11;
     write_idx(&directory, &images, &eleven);
-    fails(1, &call);
+    let sentence = fails(1, &call);
+    assert!(sentence.contains("class number 11"), "{sentence}");
 }
 
 #[test]

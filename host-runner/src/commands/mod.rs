@@ -166,7 +166,19 @@ impl DataArguments {
                 let choice = Choice {
                     label: self.label.clone(),
                 };
-                Ok(Samples::open(&path, split, &choice)?.fitting(wanted, &path)?)
+                let samples = Samples::open(&path, split, &choice)?.fitting(wanted, &path)?;
+                // One logit tells two classes apart.
+                let classes = model.outputs().max(2);
+                let labels = samples.all().into_iter().map(|(_, label)| label);
+                match labels.max() {
+                    Some(label) if usize::from(label) >= classes => Err(Failure::Classes {
+                        path,
+                        label,
+                        model: model.name().to_owned(),
+                        classes,
+                    }),
+                    _ => Ok(samples),
+                }
             }
             None => match digits()? {
                 digits if set == DataSet::Mnist && digits.form() == wanted => Ok(digits),
@@ -270,6 +282,21 @@ pub enum Failure {
     NoSamples {
         /// The model.
         model: String,
+    },
+    /// A label that the model cannot give.
+    #[error(
+        "{} holds a sample of class number {label}, from 0, and {model} tells {classes} classes: give the data that it was trained for, or the column of its labels with --label",
+        path.display()
+    )]
+    Classes {
+        /// The data.
+        path: PathBuf,
+        /// The largest label.
+        label: u8,
+        /// The model.
+        model: String,
+        /// How many classes it tells.
+        classes: usize,
     },
     /// A way of running that the planner does not know yet.
     #[error("there is no plan with {what} yet: use {instead}")]
