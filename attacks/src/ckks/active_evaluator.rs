@@ -391,8 +391,13 @@ fn by_labels_below_the_limit(
         let inside = usize::from(low <= truth && truth <= high);
         let bits = (12.0 * deviation / (high - low)).log2();
         Ok(vec![
-            Finding::new("labels given", wilson(answers, LABELS))
-                .remark("none is refused, and the budget counts each"),
+            Finding::new("labels given", wilson(answers, LABELS)).remark(&format!(
+                "{} refused; the budget counts each that is given",
+                match answers {
+                    LABELS => "none is".to_owned(),
+                    _ => format!("the search ends with number {}, which is", answers + 1),
+                }
+            )),
             Finding::new("right", wilson(inside, 1)),
             Finding::new("bits per label", exactly(bits / answers.max(1) as f64))
                 .baseline("most for ten classes", (CANDIDATES.len() as f64).log2())

@@ -8,6 +8,9 @@
 //! gives it, after the client's checks (format, level, scale, what wraps around), and
 //! where the answer is evaluated again and compared to the bit.
 //!
+//! All flips are of inferences of one digit under one key: shares are over the bits, and
+//! not over inputs and keys.
+//!
 //! What is flipped are bytes as they lie in memory while nothing is computed: uploads,
 //! switching keys, weights, results. Sums and products under way, which live for
 //! microseconds, are not.
@@ -133,12 +136,13 @@ impl Silent {
     }
 
     fn findings(self) -> Vec<Finding> {
-        let of = |metric, count, reason| {
+        let of = |metric, count, reason: &str| {
             let verdict = match count {
                 0 => Verdict::Failure,
                 _ => Verdict::Success,
             };
-            Finding::new(metric, wilson(count, self.flips)).verdict(verdict, reason)
+            let reason = format!("{reason}; of one digit under one key");
+            Finding::new(metric, wilson(count, self.flips)).verdict(verdict, &reason)
         };
         vec![
             of(

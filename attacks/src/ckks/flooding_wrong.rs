@@ -97,6 +97,7 @@ impl Wrong {
 /// How one attack went.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Try {
+    /// Whether it found the key, or that he-core's noise averages out.
     found: bool,
     /// Publications that were asked for and given.
     asked: u64,
@@ -219,6 +220,7 @@ fn constant(set: &Params, holder: &mut Holder, rng: &mut ChaCha8Rng, ours: bool)
     let mut outcome = Try::default();
     let mut count = Count::new(BUDGET.0, BUDGET.1)?;
     let mut sum = vec![0.0; set.n()];
+    let mut first: Option<Vec<f64>> = None;
     for _ in 0..REPETITIONS {
         let published = if ours {
             // All that the budget has: what comes after it is refused.
@@ -233,7 +235,12 @@ fn constant(set: &Params, holder: &mut Holder, rng: &mut ChaCha8Rng, ours: bool)
         sum.iter_mut()
             .zip(&published)
             .for_each(|(sum, x)| *sum += x);
-        // The same again would be the same values: one tenth of the budget shows it.
+        if ours && *first.get_or_insert_with(|| published.clone()) != published {
+            // Noise that is drawn anew averages out, if not in as many as these.
+            outcome.found = true;
+            return Ok(outcome);
+        }
+        // The same again is the same values: one tenth of the budget shows it.
         if ours && outcome.given * 10 >= u64::from(BUDGET.0) {
             break;
         }
@@ -286,6 +293,22 @@ fn floating_point(
     Ok(outcome)
 }
 
+/// That the attack found the key in so many of the runs that gave it anything; where none
+/// did, it was not tried.
+fn recovered(rule: &str, found: usize, runs: usize, given: u64, reason: &str) -> Finding {
+    let verdict = match (found, runs) {
+        (_, 0) => {
+            return Finding::not_applicable(&format!("{rule}: nothing is published: {reason}"));
+        }
+        (0, _) => Verdict::Failure,
+        _ => Verdict::Success,
+    };
+    Finding::new(&format!("{rule}: keys recovered"), wilson(found, runs))
+        .baseline("guessing", 0.0)
+        .baseline("publications", given as f64)
+        .verdict(verdict, reason)
+}
+
 /// The attack.
 #[derive(Clone, Copy, Debug)]
 pub struct FloodingWrong;
@@ -329,28 +352,20 @@ impl Attack for FloodingWrong {
                     }
                     let mut findings = Vec::new();
                     for ours in [false, true] {
-                        let (mut found, mut given) = (0, 0);
+                        let (mut found, mut tried, mut given) = (0, 0, 0);
                         let mut refusal = None;
                         for run in 0..runs {
                             let seed = seed.wrapping_mul(313).wrapping_add(run as u64);
                             let outcome = wrong.broken(set, seed, ours)?;
                             case.queries += outcome.asked;
                             given += outcome.given;
+                            tried += usize::from(outcome.given > 0);
                             found += usize::from(outcome.found);
                             refusal = outcome.refusal.or(refusal);
                         }
                         let rule = if ours { "he-core" } else { "countermeasure" };
-                        let verdict = match found {
-                            0 => Verdict::Failure,
-                            _ => Verdict::Success,
-                        };
                         let reason = refusal.unwrap_or_else(|| "values were published".into());
-                        findings.push(
-                            Finding::new(&format!("{rule}: keys recovered"), wilson(found, runs))
-                                .baseline("guessing", 0.0)
-                                .baseline("publications", given as f64)
-                                .verdict(verdict, &reason),
-                        );
+                        findings.push(recovered(rule, found, tried, given, &reason));
                     }
                     Ok(findings)
                 })?;
@@ -365,7 +380,9 @@ impl Attack for FloodingWrong {
             name,
             must: if ours { Must::Fail } else { Must::Succeed },
             run: Box::new(move |seed| {
-                let found = wrong.broken(&ROOM, seed, ours)?.found;
+                let outcome = wrong.broken(&ROOM, seed, ours)?;
+                // A rule that published nothing was not attacked: that is no pass.
+                let found = outcome.found || (ours && outcome.given == 0);
                 Ok(Outcome {
                     succeeded: found,
                     value: f64::from(u8::from(found)),
@@ -390,5 +407,18 @@ impl Attack for FloodingWrong {
             (Wrong::FloatingPoint, "low bits, he-core", true),
         ];
         all.into_iter().map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_everywhere_was_not_attacked() {
+        let refused = recovered("he-core", 0, 0, 0, "no room");
+        let expected = Finding::not_applicable("he-core: nothing is published: no room");
+        assert_eq!(refused, expected);
+        assert_eq!(recovered("he-core", 0, 2, 5, "").value(), Some(0.0));
     }
 }

@@ -2,8 +2,8 @@
 //! papers' networks, trained on examples of PGD instead of on images.
 //!
 //! Shin, Choi and Choi hold countermeasures infeasible under encryption. This one acts
-//! before it: weights of 8 bits are what is deployed, as many as before, and an encrypted
-//! inference of them costs the same. So two networks of one architecture are trained on the
+//! before it: weights of 8 bits are what is deployed, as many as before, so that an encrypted
+//! inference of them takes the same operations. So two networks of one architecture are trained on the
 //! same images from one seed, with and without examples, and both are attacked in the clear
 //! and on the encrypted path. Beside every figure of the hardened network stands the
 //! ordinary one's.
@@ -486,7 +486,8 @@ fn compared(
                 value: after[at],
                 ci95: [after[at]; 2],
             };
-            all.push(Finding::new(name, value).baseline("ordinary", before[at]));
+            let value = Finding::new(name, value).baseline("ordinary", before[at]);
+            all.push(value.remark("of one deployment each: the interval is none"));
         }
     }
     Ok(all)

@@ -343,6 +343,18 @@ fn begin<F: FnMut(&Rows) -> Result<Vec<u8>, AttackError>>(
     Ok(examples)
 }
 
+/// How far beyond the boundary an example is taken that is asked again, in distances of it:
+/// the search ends within `theta` of the boundary, where noise takes every other one back.
+const BEYOND: f64 = 1.01;
+
+/// An example, farther from its image by [`BEYOND`].
+fn pushed(image: &[f64], example: &[f64]) -> Vec<f64> {
+    let pairs = image.iter().zip(example);
+    pairs
+        .map(|(x, e)| (x + BEYOND * (e - x)).clamp(0.0, 1.0))
+        .collect()
+}
+
 /// Length 1, in L2.
 fn unit(row: &mut [f64]) {
     let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -485,17 +497,24 @@ fn searched(
     let target = &mut case.target;
     let ask = |rows: &Rows| Ok(target.labels(rows)?);
     let ways = method.search(ask, &images, labels, &Rows::images(own), seed)?;
-    let examples = ways.iter().zip(images.iter());
-    let examples = examples.flat_map(|(way, image)| way.example.as_deref().unwrap_or(image));
-    let examples = Rows::new(images.width(), examples.copied().collect());
-    let after = case.target.labels(&examples)?;
+    let example = |at: usize| ways[at].example.as_deref().unwrap_or(images.row(at));
+    let kept = (0..samples).flat_map(|at| example(at).iter().copied());
+    let kept = Rows::new(images.width(), kept.collect());
+    let beyond = (0..samples).flat_map(|at| pushed(images.row(at), example(at)));
+    let beyond = Rows::new(images.width(), beyond.collect());
+    let after = case.target.labels(&Rows::joined(&[&beyond, &kept]))?;
+    let (after, reread) = after.split_at(samples);
     let mut robust = 0;
     for (at, way) in ways.iter().enumerate() {
-        let near = way
-            .at(method.budget)
-            .is_some_and(|d| d <= radius(method.norm));
+        let distance = method.norm.distance(images.row(at), beyond.row(at));
+        let near = way.example.is_some() && distance <= radius(method.norm);
         robust += usize::from(!near || after[at] == labels[at]);
     }
+    // Those that the search brought to the boundary.
+    let searched = |at: &usize| ways[*at].at(method.budget).is_some_and(|d| d > 0.0);
+    let searched: Vec<usize> = (0..samples).filter(searched).collect();
+    let back = searched.iter().filter(|&&at| reread[at] == labels[at]);
+    let back = back.count();
     let median = |budget: usize| {
         let distances: Vec<f64> = ways.iter().filter_map(|way| way.at(budget)).collect();
         (!distances.is_empty()).then(|| {
@@ -511,10 +530,14 @@ fn searched(
             .baseline("chance", 1.0 / case.target.about().classes as f64)
             .succeeds_below(clean)
             .remark(&format!(
-                "an example counts within {} in {norm}",
+                "an example counts within {} in {norm}, taken {BEYOND} times as far as the search took it",
                 radius(method.norm)
             )),
     ];
+    if !searched.is_empty() {
+        let back = Finding::new("reread_right", wilson(back, searched.len()));
+        all.push(back.remark("of examples at the boundary, as the search left them"));
+    }
     let budgets = [method.budget / 4, method.budget / 2, method.budget];
     for budget in budgets {
         let first = median(0);
@@ -585,6 +608,48 @@ mod tests {
             assert!(falling && ways[0].curve.len() > 3);
             // The second is misread as it is.
             assert_eq!(ways[1].at(0), Some(0.0));
+        }
+    }
+
+    #[test]
+    fn noise_takes_examples_back_that_lie_at_the_boundary_and_none_beyond_it() {
+        let (width, count) = (25, 20);
+        let images = Rows::new(width, vec![0.5; count * width]);
+        let starts = Rows::new(width, vec![0.9; width]);
+        // A thousandth of what lies between an image and the boundary.
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let mut noisy = |rows: &Rows| -> Vec<u8> {
+            let mut side = |row: &[f64]| {
+                let noise = 2.5e-3 * (2.0 * random::uniform(&mut rng) - 1.0);
+                u8::from(row.iter().sum::<f64>() + noise > 0.6 * width as f64)
+            };
+            rows.iter().map(&mut side).collect()
+        };
+        for norm in [Norm::L2, Norm::LInf] {
+            let method = HopSkipJump {
+                norm,
+                budget: 600,
+                neighbours: 100,
+                direction: 1.0,
+            };
+            let ask = |rows: &Rows| Ok(noisy(rows));
+            let ways = method.search(ask, &images, &[0; 20], &starts, 3).unwrap();
+            let kept: Vec<&[f64]> = ways
+                .iter()
+                .filter_map(|way| way.example.as_deref())
+                .collect();
+            assert_eq!(kept.len(), count);
+            let beyond = kept
+                .iter()
+                .flat_map(|example| pushed(images.row(0), example));
+            let beyond = Rows::new(width, beyond.collect());
+            assert_eq!(noisy(&beyond), [1; 20], "{norm:?}");
+            for (beyond, kept) in beyond.iter().zip(&kept) {
+                let far = norm.distance(images.row(0), beyond);
+                assert!((far / norm.distance(images.row(0), kept) - BEYOND).abs() < 1e-9);
+            }
+            let kept = Rows::new(width, kept.concat());
+            assert!(noisy(&kept).contains(&0), "{norm:?}");
         }
     }
 

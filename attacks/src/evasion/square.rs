@@ -213,8 +213,9 @@ impl Attack for BySquares {
         };
         vec![
             control("300 queries at eps 0.3", Must::Succeed, PAPER_EPS, 1.0),
+            control("300 queries at eps 0.1", Must::Succeed, 0.1, 1.0),
             control("no perturbation", Must::Fail, 0.0, 1.0),
-            control("margin with the wrong sign", Must::Fail, 0.05, -1.0),
+            control("margin with the wrong sign, eps 0.1", Must::Fail, 0.1, -1.0),
         ]
     }
 }

@@ -98,8 +98,19 @@ impl Attack for Transfer {
                 0.3,
                 true,
             ),
+            control(
+                "from the twin with rectifiers, eps 0.2",
+                Must::Succeed,
+                0.2,
+                true,
+            ),
             control("no perturbation", Must::Fail, 0.0, true),
-            control("from a network that knows nothing", Must::Fail, 0.2, false),
+            control(
+                "from a network that knows nothing, eps 0.2",
+                Must::Fail,
+                0.2,
+                false,
+            ),
         ]
     }
 }

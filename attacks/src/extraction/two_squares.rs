@@ -25,7 +25,7 @@ use crate::network::Differentiable;
 use crate::paper::Table;
 use crate::plain::{Plain, classes};
 use crate::random;
-use crate::record::{Finding, Scale};
+use crate::record::{Finding, Scale, Verdict};
 use crate::stats::agreement;
 use crate::target::{Activation, Evaluation, Grants, Rows, Target, View};
 
@@ -84,6 +84,8 @@ enum Ended {
     Not(String),
     /// The first layer is wider than what is interpolated.
     Wide(usize),
+    /// Singular values of so many gradients show no drop.
+    Hidden(usize),
     Budget,
 }
 
@@ -171,7 +173,7 @@ fn extract(oracle: &mut Oracle<'_, '_>, seed: u64) -> Result<Ended, AttackError>
         }
     }
     let Some(basis) = found else {
-        return Ok(Ended::Wide(columns.len()));
+        return Ok(Ended::Hidden(columns.len()));
     };
     let units = basis.ncols();
     if units > MOST_UNITS {
@@ -223,6 +225,12 @@ fn step(case: &mut Case<'_, '_>, radius: f64) -> Result<(), AttackError> {
                 );
                 let units = Finding::new("hidden_units_at_least", exactly(units as f64));
                 return Ok(vec![units.remark(&reason), queries]);
+            }
+            Ended::Hidden(gradients) => {
+                let reason = format!(
+                    "no drop among the singular values of {gradients} gradients: the first layer is wider, or noise hides it"
+                );
+                return Ok(vec![queries.verdict(Verdict::Failure, &reason)]);
             }
             Ended::Network(network) => network,
         };
@@ -421,6 +429,29 @@ mod tests {
         assert!(queries <= 24 + 3 * 240 + 1820, "{queries}");
         assert_eq!(rows[0].len(), 12);
         assert!(worst_row(&rows) > 1.0 - 1e-6, "{}", worst_row(&rows));
+    }
+
+    #[test]
+    fn a_first_layer_as_wide_as_the_gradients_is_not_counted() {
+        let layers = [40, 16, 10].map(LayerSpec::Dense);
+        let square = LayerSpec::Square;
+        let layers = [layers[0], square, layers[1], square, layers[2]];
+        let network = Differentiable::untrained(Shape::flat(60), &layers, 2).unwrap();
+        let network = network.precise().unwrap();
+        let mut target = Plain::new("random", "random", Activation::Polynomial, network);
+        let mut view = View::new(&mut target, ACCESS);
+        let mut oracle = Oracle {
+            target: &mut view,
+            method: Method {
+                radius: 1.0,
+                decimals: None,
+                budget: u64::MAX,
+                broken: false,
+            },
+            used: 0,
+        };
+        let ended = extract(&mut oracle, 2).unwrap();
+        assert!(matches!(ended, Ended::Hidden(30)));
     }
 
     #[test]

@@ -4,13 +4,17 @@
 //! The attack is the threshold on the margin of the true class ([`super::threshold`]),
 //! with two shadow models that are trained the same way, defence included. All of these
 //! countermeasures act before encryption, and the encrypted network has as many layers
-//! and weights as before: `seconds_per_query` shows that it costs the same.
+//! and weights as before, so that an inference takes the same operations;
+//! `seconds_per_query` is the time of one run, beside which others vary.
+//!
+//! Members are those that training saw: not what early stopping keeps aside.
 
 use std::time::Instant;
 
-use super::defence::Defence;
+use super::defence::{Defence, selected};
 use super::{
-    ACCESS, Baselines, Scored, Setting, controls, each_subject_of, findings, logits_of, margins,
+    ACCESS, Baselines, Scored, Setting, Subject, controls, each_subject_of, findings, logits_of,
+    margins,
 };
 use crate::attack::{Attack, AttackError, Context, Control, params};
 use crate::dp_sgd::Private;
@@ -72,6 +76,16 @@ const fn undefended(scale: Scale) -> Setting {
         epochs: 40,
         weight_decay: 0.0,
         defence: Defence::None,
+    }
+}
+
+/// The subject with the samples of its pool that the attack is judged on.
+fn judged(subject: &Subject) -> Subject {
+    let kept = subject.setting.judged(&subject.members);
+    Subject {
+        pool: subject.pool.masked(&kept),
+        members: selected(&subject.members, &kept),
+        ..subject.clone()
     }
 }
 
@@ -137,8 +151,9 @@ impl Attack for Countermeasures {
                     ("members", (subject.pool.len() / 2).into()),
                 ]);
                 case.step(of_step, |case| {
+                    let subject = &judged(subject);
                     if shadows.is_none() {
-                        let masks = subject.masks(SHADOWS);
+                        let masks = subject.masks_over(subject.shadow.len(), SHADOWS);
                         let samples = &subject.shadow;
                         let networks = setting.shadows(samples, &masks, subject.seed)?;
                         let own = logits_of(&networks, &samples.inputs)?;
@@ -153,7 +168,9 @@ impl Attack for Countermeasures {
                     let found = Scored::of(&found, &subject.members);
                     let mut shadow = Scored::default();
                     for (logits, mask) in own.iter().zip(masks) {
-                        shadow.extend(&margins(logits, &subject.shadow.labels), mask);
+                        let kept = setting.judged(mask);
+                        let margins = margins(logits, &subject.shadow.labels);
+                        shadow.extend(&selected(&margins, &kept), &selected(mask, &kept));
                     }
                     let baselines = Baselines::new(subject, &logits, blind);
                     let mut all = findings(&found, &shadow, baselines, subject.seed);
@@ -166,7 +183,8 @@ impl Attack for Countermeasures {
                     let accuracy = agreement(&classes(&answers), &test.labels[..count]);
                     all.push(Finding::new("test_accuracy", accuracy));
                     if case.target.about().evaluation != Evaluation::Clear {
-                        all.push(Finding::new("seconds_per_query", exactly(seconds)));
+                        let time = Finding::new("seconds_per_query", exactly(seconds));
+                        all.push(time.remark("of one run: the interval is none"));
                     }
                     if let Defence::Private(private) = setting.defence {
                         let remark = format!("proved for delta {}", private.delta);
@@ -196,7 +214,6 @@ mod tests {
     use rand_core::SeedableRng;
 
     use super::*;
-    use crate::membership::Subject;
     use crate::synthetic;
     use crate::target::Target;
 
@@ -210,6 +227,7 @@ mod tests {
         };
         let subject = Subject::new(setting, &synthetic::noise(400, 2), 2);
         let mut target = subject.target("noise");
+        let subject = judged(&subject);
         let logits = target.observe(&subject.pool.inputs, ACCESS).unwrap().scores;
         let scores = margins(&logits, &subject.pool.labels);
         Scored::of(&scores, &subject.members).auc()

@@ -32,7 +32,31 @@ pub enum Defence {
     Private(Private),
 }
 
+/// Whether early stopping keeps a member aside, by its place among the members.
+const fn aside(place: usize) -> bool {
+    place % ASIDE == ASIDE - 1
+}
+
+/// What a mask of the same length selects.
+pub(super) fn selected<T: Copy>(all: &[T], mask: &[bool]) -> Vec<T> {
+    let pairs = all.iter().zip(mask);
+    pairs.filter(|(_, kept)| **kept).map(|(x, _)| *x).collect()
+}
+
 impl Setting {
+    /// Which samples an attack is judged on: the others, and those of the members that
+    /// training sees. What early stopping keeps aside is never trained on, and would lower
+    /// the attack's AUC by its share of the members alone.
+    pub(super) fn judged(&self, members: &[bool]) -> Vec<bool> {
+        let mut place = 0;
+        let judged = members.iter().map(|&member| {
+            let kept_aside = member && aside(place) && self.defence == Defence::EarlyStopping;
+            place += usize::from(member);
+            !kept_aside
+        });
+        judged.collect()
+    }
+
     /// A network trained on these samples, in floating point.
     pub(super) fn fitted(&self, samples: &Samples, seed: u64) -> Result<Network<f32>, AttackError> {
         let network = Differentiable::one_hidden(self.hidden, self.activation, seed)?;
@@ -70,7 +94,6 @@ impl Setting {
         samples: &Samples,
         seed: u64,
     ) -> Result<Network<f32>, AttackError> {
-        let aside = |i: usize| i % ASIDE == ASIDE - 1;
         let mask: Vec<bool> = (0..samples.len()).map(|i| !aside(i)).collect();
         let others: Vec<bool> = mask.iter().map(|kept| !kept).collect();
         let (own, kept) = (samples.masked(&mask), samples.masked(&others));
@@ -95,5 +118,42 @@ impl Setting {
             }
         }
         Ok(best.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::Subject;
+    use crate::synthetic;
+    use crate::target::Activation;
+
+    /// What is judged as a member changes the network, and what is not does not: early
+    /// stopping without patience for a second look.
+    #[test]
+    fn members_that_a_defence_keeps_aside_are_not_judged() {
+        let mut setting = Setting {
+            name: "x",
+            pool: 24,
+            hidden: 4,
+            activation: Activation::Polynomial,
+            epochs: BETWEEN,
+            weight_decay: 0.0,
+            defence: Defence::EarlyStopping,
+        };
+        let subject = Subject::new(setting, &synthetic::noise(96, 1), 1);
+        let members = &subject.members;
+        let judged = setting.judged(members);
+        let network = |samples: &Samples| setting.fitted(&samples.masked(members), 1).unwrap();
+        let before = network(&subject.pool);
+        for at in (0..24).filter(|&at| members[at]) {
+            let mut changed = subject.pool.clone();
+            changed.inputs.row_mut(at).fill(1.0);
+            assert_eq!(network(&changed) != before, judged[at], "{at}");
+        }
+        assert_eq!(judged.iter().filter(|judged| !**judged).count(), 12 / ASIDE);
+        assert_eq!(selected(&[1, 2, 3], &[true, false, true]), [1, 3]);
+        setting.defence = Defence::None;
+        assert_eq!(setting.judged(members), [true; 24]);
     }
 }

@@ -14,9 +14,12 @@ use crate::stats::{self, wilson};
 /// Runs against guarded publication.
 const GUARDED_RUNS: usize = 100;
 
-/// What guarded publication gives the attacker: the share of runs in which some attack
-/// finds the key. `-1` where it publishes nothing.
-pub(super) fn share_found(params: &'static Params, seed: u64, runs: usize) -> Result<f64> {
+/// Why an attack on published values has nothing to work on.
+const NOTHING: &str = "the modulus has no room for the noise: nothing is published";
+
+/// What guarded publication gives the attacker: in how many runs some attack finds the
+/// key, and in how many something was published.
+pub(super) fn found(params: &'static Params, seed: u64, runs: usize) -> Result<[usize; 2]> {
     let (mut right, mut published) = (0, 0);
     for run in 0..runs as u64 {
         let mut holder = Holder::new(params, seed.wrapping_mul(131).wrapping_add(run))?;
@@ -39,10 +42,7 @@ pub(super) fn share_found(params: &'static Params, seed: u64, runs: usize) -> Re
             Err(PublishError::Budget(_) | PublishError::Retired) => {}
         }
     }
-    Ok(match published {
-        0 => -1.0,
-        _ => right as f64 / runs as f64,
-    })
+    Ok([right, published])
 }
 
 /// Of a fresh encryption, its rounding among it.
@@ -51,8 +51,9 @@ fn fresh_noise(params: &Params) -> Noise {
 }
 
 /// Guarded publication with the budget spent to its end, by the regression: how many
-/// coefficients of the key are right, and how many are by the best constant guess.
-fn spent(params: &'static Params, seed: u64, publications: usize) -> Result<Option<[usize; 2]>> {
+/// coefficients of the key are right, how many are by the best constant guess, and
+/// publications. None where nothing is published.
+fn spent(params: &'static Params, seed: u64, publications: usize) -> Result<Option<[usize; 3]>> {
     let level = params.max_level();
     let allowance = Allowance::new(BUDGET.0, BUDGET.1)?;
     let mut holder = Holder::new(params, seed)?;
@@ -68,22 +69,29 @@ fn spent(params: &'static Params, seed: u64, publications: usize) -> Result<Opti
     let Some((scale, _)) = scale_at(&mut holder)? else {
         return Ok(None);
     };
+    let mut published = 0;
     for _ in 0..publications {
         let inference = hints::infer(params, &mut holder, level, scale)?;
         let (noise, scale) = (inference.result.noise(), inference.result.scale());
         let request = expected(level - 1, scale, noise);
         match holder.publish(&mut count, &inference.result, &request) {
-            Ok(slots) => known.take(&inference, &slots, 0..params.slots()),
+            Ok(slots) => {
+                published += 1;
+                known.take(&inference, &slots, 0..params.slots());
+            }
             Err(PublishError::Refused(_)) => return Ok(None),
             Err(PublishError::Budget(_) | PublishError::Retired) => break,
         }
+    }
+    if published == 0 {
+        return Ok(None);
     }
     let guess = known.key()?;
     let right = holder.right(guess.iter().map(|&s| Some(i64::from(s))));
     let constant = (-1..=1)
         .map(|s| holder.right((0..params.n()).map(|_| Some(s))))
         .max();
-    Ok(Some([right, constant.unwrap_or(0)]))
+    Ok(Some([right, constant.unwrap_or(0), published]))
 }
 
 /// Against [`he_core::ckks::publish`], with its cost.
@@ -99,28 +107,16 @@ pub(super) fn from_guarded(case: &mut SchemeCase<'_, '_>) -> std::result::Result
     };
     case.step(of("precision"), |_| precision_findings(set, seed))?;
     case.step(of("all slots"), |case| {
-        let share = share_found(set, seed, GUARDED_RUNS)?;
-        if share < 0.0 {
-            let nothing = "the modulus has no room for the noise: nothing is published";
-            return Ok(vec![
-                Finding::new("keys recovered", wilson(0, GUARDED_RUNS))
-                    .verdict(Verdict::Failure, nothing),
-            ]);
-        }
-        case.queries += GUARDED_RUNS as u64;
-        let right = (share * GUARDED_RUNS as f64).round() as usize;
-        Ok(vec![verdict_of_none(right, GUARDED_RUNS)])
+        let [right, published] = found(set, seed, GUARDED_RUNS)?;
+        case.queries += published as u64;
+        Ok(vec![recovered(right, published)])
     })?;
     let publications = case.run.by_scale(32, BUDGET.0 as usize);
     case.step(of("regression"), |case| {
-        let Some([right, constant]) = spent(set, seed, publications)? else {
-            let nothing = "the modulus has no room for the noise: nothing is published";
-            return Ok(vec![
-                Finding::new("coefficients right", wilson(0, set.n()))
-                    .verdict(Verdict::Failure, nothing),
-            ]);
+        let Some([right, constant, published]) = spent(set, seed, publications)? else {
+            return Ok(vec![Finding::not_applicable(NOTHING)]);
         };
-        case.queries += publications as u64;
+        case.queries += published as u64;
         let constant = wilson(constant, set.n());
         Ok(vec![
             Finding::new("coefficients right", wilson(right, set.n()))
@@ -130,8 +126,12 @@ pub(super) fn from_guarded(case: &mut SchemeCase<'_, '_>) -> std::result::Result
     })
 }
 
-/// That an attack found the key in so many runs: a failure where it did in none.
-fn verdict_of_none(right: usize, runs: usize) -> Finding {
+/// That an attack found the key in so many runs that published something: a failure where
+/// it did in none, and nothing was tried where there are no such runs.
+fn recovered(right: usize, runs: usize) -> Finding {
+    if runs == 0 {
+        return Finding::not_applicable(NOTHING);
+    }
     let verdict = match right {
         0 => Verdict::Failure,
         _ => Verdict::Success,
@@ -167,4 +167,20 @@ fn precision_findings(
             vec![Finding::new("bits left", stats::mean(&[0.0], seed)).remark(&error.to_string())]
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_publishes_nothing_was_not_attacked() {
+        let room = &he_core::params::N4096_DEPTH3;
+        assert_eq!(found(room, 1, 2).unwrap(), [0, 2]);
+        assert_eq!(recovered(0, 2).value(), Some(0.0));
+        let none = &he_core::params::N2048_DEPTH1;
+        assert_eq!(found(none, 1, 2).unwrap(), [0, 0]);
+        assert_eq!(spent(none, 1, 2).unwrap(), None);
+        assert_eq!(recovered(0, 0), Finding::not_applicable(NOTHING));
+    }
 }
