@@ -19,6 +19,7 @@ const LABELS: [&str; 7] = [
 const MISSING: [&str; 8] = ["", "na", "n/a", "nan", "null", "none", "?", "-"];
 
 /// What was read of one file.
+#[derive(Default)]
 pub(super) struct Rows {
     features: Vec<f32>,
     labels: Vec<String>,
@@ -161,10 +162,7 @@ fn rows_below(
     let mut header: Option<csv::StringRecord> = None;
     let mut guessed = false;
     let mut columns: Option<(usize, usize)> = None;
-    let mut rows = Rows {
-        features: Vec::new(),
-        labels: Vec::new(),
-    };
+    let mut rows = Rows::default();
     for (index, record) in reader.records().enumerate() {
         let record = record.map_err(|source| match source.is_io_error() {
             true => read_error(source.into()),
@@ -174,12 +172,11 @@ fn rows_below(
         // Column names, if there are any.
         if index == 0 {
             let kind = headed(&record, choice);
-            guessed = kind == Headed::Mixed;
-            if kind == Headed::Names || (guessed && guess) {
+            guessed = guess && kind == Headed::Mixed;
+            if guessed || kind == Headed::Names {
                 header = Some(record);
                 continue;
             }
-            guessed = false;
         }
         if rows.labels.len() == MAX_SAMPLES as usize {
             return Err(DataError::Many {
