@@ -335,8 +335,8 @@ pub enum SpanKind {
     Wait,
     /// Bytes to frames to requests.
     Receive,
-    /// Unpacking coefficients, and checking that they are the ones expected; reading and
-    /// keeping keys.
+    /// Unpacking coefficients, and checking that they are the ones expected; reading keys
+    /// that are kept.
     Decode,
     /// Expanding the uniform half from its seed.
     Expand,
@@ -356,11 +356,13 @@ pub enum SpanKind {
     Rescale,
     /// Packing and sending replies.
     Send,
+    /// Keeping a key that streams by.
+    Keep,
 }
 
 impl SpanKind {
     /// All kinds, in the order that an item passes through them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Wait,
         Self::Receive,
         Self::Decode,
@@ -373,12 +375,13 @@ impl SpanKind {
         Self::ModDown,
         Self::Rescale,
         Self::Send,
+        Self::Keep,
     ];
 
-    /// Whether it is part of the link, and so of no stage's time.
+    /// Whether a stage's time holds it: neither the link's nor what keeps keys, once.
     #[must_use]
-    pub const fn is_link(self) -> bool {
-        matches!(self, Self::Wait | Self::Receive | Self::Send)
+    pub const fn is_of_stage(self) -> bool {
+        !matches!(self, Self::Wait | Self::Receive | Self::Send | Self::Keep)
     }
 }
 

@@ -46,7 +46,7 @@ fn the_trace_agrees_with_the_stages_and_costs_little() {
     assert_eq!(trace.dropped, 0);
     let program = Program::of(&reference.plan).unwrap();
     let mut busy: BTreeMap<u8, u64> = BTreeMap::new();
-    let arithmetic = |span: &&Span| !span.kind.is_link();
+    let arithmetic = |span: &&Span| span.kind.is_of_stage();
     for span in trace.spans.iter().filter(arithmetic) {
         let step = match span.place {
             Place::Step(step) => step,

@@ -9,8 +9,7 @@
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 
-use he_edge_tests::networks::{Drawn, FIRST_SAMPLE};
-use he_nn::model::Model;
+use he_nn::model::{Input, Model, Sample};
 use he_nn::plan::{Packing, WeightMode};
 use host_runner::device::{Device, Opening};
 use host_runner::service::{self, Limits, Request, Service};
@@ -68,10 +67,21 @@ fn open(name: &str, device: &str) -> Box<dyn Service> {
 /// Has the same sample classified `count` times, each with its answer.
 fn infer(service: &mut dyn Service, name: &str, count: usize) {
     let model = model(name);
-    let drawn = Drawn::of(&model, FIRST_SAMPLE);
+    // Values that the plan has room for: the means of the data, or a digit.
+    let digits = he_nn::bundled::digits().unwrap();
+    let means: Vec<f32> = match model.input() {
+        Input::Features { means, .. } => means.iter().collect(),
+        Input::Image(_) => Vec::new(),
+    };
+    let sample = match model.input() {
+        Input::Features { .. } => Sample::Features(&means),
+        Input::Image(_) => Sample::from(&digits.images[0]),
+    };
     for _ in 0..count {
-        let answers = service.infer(&[drawn.sample()], &mut ()).unwrap();
-        assert!(answers.iter().all(Result::is_ok));
+        let answers = service.infer(&[sample], &mut ()).unwrap();
+        for answer in answers {
+            answer.unwrap();
+        }
     }
 }
 

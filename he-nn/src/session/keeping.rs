@@ -71,7 +71,7 @@ where
         else {
             return Ok(());
         };
-        self.trace.watch(platform).mark(SpanKind::Decode);
+        self.trace.watch(platform).mark(SpanKind::Keep);
         let target = task.op.key().ok_or(Refusal::Model)?;
         if let Some((widest, level)) = self.program.widest_use(target)
             && widest == usize::from(key)
@@ -97,7 +97,7 @@ where
         if !K::ON || self.keeping.streaming.is_none() {
             return Ok(());
         }
-        self.trace.watch(platform).mark(SpanKind::Decode);
+        self.trace.watch(platform).mark(SpanKind::Keep);
         let keeping = &mut self.keeping;
         match &mut keeping.streaming {
             Some(hash) if keeping.store.append(bytes) => hash.update(bytes),

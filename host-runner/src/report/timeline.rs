@@ -38,6 +38,7 @@ pub const fn kind_name(kind: SpanKind) -> &'static str {
         SpanKind::ModDown => "mod-down",
         SpanKind::Rescale => "rescale",
         SpanKind::Send => "send",
+        SpanKind::Keep => "keep",
     }
 }
 
@@ -459,12 +460,13 @@ fn label(x: i32, y: i32, anchor: HPos, text: String) -> Text<'static, (i32, i32)
     Text::new(text, (x, y), style)
 }
 
-/// The link in greys, arithmetic in colours that the colour-blind tell apart
+/// The link and keeping keys in greys, arithmetic in colours that the colour-blind tell apart
 /// (Wong, Nature Methods 8, 2011).
 const fn colour(kind: SpanKind) -> RGBColor {
     match kind {
         SpanKind::Wait => RGBColor(200, 200, 200),
         SpanKind::Receive | SpanKind::Send => RGBColor(140, 140, 140),
+        SpanKind::Keep => RGBColor(90, 90, 90),
         SpanKind::Decode => RGBColor(86, 180, 233),
         SpanKind::Expand => RGBColor(0, 114, 178),
         SpanKind::Encode => RGBColor(240, 228, 66),

@@ -43,7 +43,6 @@ const ON_A_LINK: usize = 40;
 
 /// Of the keys that data and weights are compared under.
 const KEYS: [u8; 32] = [1; 32];
-const OTHER_KEYS: [u8; 32] = [2; 32];
 
 /// One in so many weights of the twin is not zero.
 const SPARSE: usize = 10;
@@ -336,31 +335,16 @@ pub fn link(settings: &Settings, progress: &mut dyn Progress) -> Result<Vec<Line
     let mut dense = Linked::new(parse(files.dense)?, plain, &KEYS)?;
     let mut sparse = Linked::new(parse(&files.sparse)?, plain, &KEYS)?;
     let mut other = Linked::new(parse(files.other)?, plain, &KEYS)?;
-    let mut rekeyed = Linked::new(parse(files.dense)?, plain, &OTHER_KEYS)?;
     let mut encrypted = Linked::new(parse(files.dense)?, encrypted, &KEYS)?;
     ask(
-        &mut [
-            &mut dense,
-            &mut sparse,
-            &mut other,
-            &mut encrypted,
-            &mut rekeyed,
-        ],
-        &[
-            (0, &one),
-            (0, &two),
-            (1, &one),
-            (2, &one),
-            (3, &one),
-            (4, &one),
-        ],
+        &mut [&mut dense, &mut sparse, &mut other, &mut encrypted],
+        &[(0, &one), (0, &two), (1, &one), (2, &one), (3, &one)],
         &["sizes", "times"],
         &[
             question("data and answer", 1, false),
             question("weights", 2, false),
             question("model", 3, true),
             of_sizes("encrypted weights", 4),
-            of_sizes("keys", 5),
         ],
         ("link", settings.samples.unwrap_or(ON_A_LINK)),
         &mut ChaCha8Rng::seed_from_u64(settings.seed),
@@ -382,7 +366,7 @@ mod tests {
             seed: 1,
         };
         let lines = link(&settings, &mut ()).unwrap();
-        assert_eq!(lines.len(), 8);
+        assert_eq!(lines.len(), 7);
         for line in lines
             .iter()
             .filter(|line| line.operation.ends_with("sizes"))
