@@ -56,7 +56,7 @@ fn a_model_that_is_no_file_is_refused() {
         let name = path.to_str().unwrap().to_owned();
         let refusal =
             in_time(move || ModelFile::open(&name).map(|_| ()).map_err(Box::new)).unwrap_err();
-        assert!(matches!(refusal, Failure::NoModel { .. }));
+        assert!(matches!(*refusal, Failure::NoModel { .. }));
         assert_one_sentence(reason, &refusal);
         assert!(refusal.to_string().contains(reason), "{refusal}");
     }
