@@ -2,8 +2,8 @@
 //!
 //! Three things may become of a result: values are given out, a label is, or the holder
 //! of the key goes on or does not. Each is an oracle about the key. What the holder did
-//! without he-core's rules is here as [`OldRule`]; what he does now is
-//! [`he_core::ckks::publish`]. Replays are told apart by a mask, of which [`masked`] is a
+//! without he-core's rules is here as `OldRule`; what he does now is
+//! [`he_core::ckks::publish`]. Replays are told apart by a mask, of which `masked` is a
 //! model: the client's own is over a link.
 
 use he_core::ckks::Ciphertext;

@@ -11,7 +11,7 @@
 //! An attacker is given public things alone: ciphertexts, keys of the evaluator, what is
 //! published. The secret is compared with what he found, by [`holder::Holder::knows`].
 //!
-//! [`algebra`], [`holder`] < the attacks.
+//! `algebra`, [`holder`] < the attacks.
 
 pub mod active_evaluator;
 mod algebra;

@@ -2,9 +2,9 @@
 //!
 //! The logits of `V (W x + d)^2 + b` are quadratic forms, so a boundary between two
 //! classes is a quadric, and its normals lie in the span of the rows of `W`. The attack
-//! finds that span in normals of boundary points between images ([`super::boundary`]),
+//! finds that span in normals of boundary points between images (`super::boundary`),
 //! and inside it the quadric of each pair of classes and their scales
-//! ([`super::quadrics`]). What it then knows is every logit up to one scale and one
+//! (`super::quadrics`). What it then knows is every logit up to one scale and one
 //! common form: the classifier exactly.
 //!
 //! Normals cost two bisections per input and point, which is most of the queries. The

@@ -3,7 +3,7 @@
 //! Each logit of `V (W2 (W1 x + d1)^2 + d2)^2 + b` is a polynomial of degree 4 whose
 //! gradients lie in the span of the `h1` rows of `W1`. Five-point stencils are exact for
 //! degree 4 at any step, so gradients at a few random points give the span; inside it
-//! the polynomials are interpolated ([`super::quartic`]), and their degree-4 parts give
+//! the polynomials are interpolated (`super::quartic`), and their degree-4 parts give
 //! the rows of `W1` up to scale and order. For 784 inputs, 10 logits and `h1` = 12 these
 //! are 24 + 2 * 3136 + 1820 = 8116 queries. The interpolation grows with the fourth power of
 //! `h1`: for 100 units it would take 4.6 million queries.

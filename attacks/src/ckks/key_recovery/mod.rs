@@ -1,9 +1,9 @@
 //! The key from decrypted values (Li, Micciancio, Eurocrypt 2021, ePrint 2020/1533).
 //!
 //! Whoever sees a ciphertext `(c0, c1)` and its decryption `m' = c0 + c1 s` exactly has
-//! linear equations in the key. [`exact`] solves them from all slots of one ciphertext
-//! and from sparse encodings, [`hints`] from a few slots of many inferences, with values
-//! that are known; [`circuits`] are those of the public attack code. All of them are
+//! linear equations in the key. `exact` solves them from all slots of one ciphertext
+//! and from sparse encodings, `hints` from a few slots of many inferences, with values
+//! that are known; `circuits` are those of the public attack code. All of them are
 //! tried against he-core's publication ([`he_core::ckks::publish`]) as well.
 
 mod circuits;
