@@ -29,8 +29,10 @@ pub trait Attack: Sync {
         Subject::Networks
     }
 
-    /// The papers' tables that it fills.
-    fn tables(&self) -> &'static [Table];
+    /// The papers' tables that it fills; none, if it is not theirs.
+    fn tables(&self) -> &'static [Table] {
+        &[]
+    }
 
     /// Carries it out on everything in the context.
     ///

@@ -11,6 +11,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use ureq::Agent;
 
+use crate::report::text::hex;
+
 /// How long a mirror may take to connect and to begin to answer, and may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -380,7 +382,5 @@ fn is_whole(path: &Path, file: &SourceFile) -> io::Result<bool> {
             read => hash.update(buffer.get(..read).unwrap_or_default()),
         }
     }
-    let digest = hash.finalize();
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(digits == file.sha256)
+    Ok(hex(&hash.finalize()) == file.sha256)
 }

@@ -18,7 +18,6 @@ use super::oracle::{self, Told, crafted};
 use crate::attack::{
     Attack, AttackError, Context, Control, Must, Outcome, SchemeCase, Subject, params,
 };
-use crate::paper::Table;
 use crate::record::{Finding, Verdict};
 use crate::stats::{self, Estimate, wilson};
 use crate::target::{Access, Grants};
@@ -54,10 +53,6 @@ impl Attack for ActiveEvaluator {
 
     fn subject(&self) -> Subject {
         Subject::Schemes
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> std::result::Result<(), AttackError> {

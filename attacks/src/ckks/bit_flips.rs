@@ -23,7 +23,6 @@ use he_core::Params;
 use rand_core::SeedableRng;
 
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, Subject, params};
-use crate::paper::Table;
 use crate::random;
 use crate::record::{Finding, Verdict};
 use crate::stats::wilson;
@@ -188,10 +187,6 @@ impl Attack for BitFlips {
 
     fn subject(&self) -> Subject {
         Subject::Schemes
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

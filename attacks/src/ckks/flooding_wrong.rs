@@ -24,7 +24,6 @@ use rand_core::SeedableRng;
 use super::algebra;
 use super::holder::{BUDGET, Count, Ct, Holder, expected};
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, Subject, params};
-use crate::paper::Table;
 use crate::random;
 use crate::record::{Finding, Verdict};
 use crate::stats::wilson;
@@ -328,10 +327,6 @@ impl Attack for FloodingWrong {
 
     fn subject(&self) -> Subject {
         Subject::Schemes
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> std::result::Result<(), AttackError> {

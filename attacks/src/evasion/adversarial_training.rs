@@ -22,7 +22,6 @@ use super::autoattack::{ensemble, robust};
 use super::{ACCESS, BATCH, cross_entropy, noise, pgd};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Data, Must, Outcome, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::plain::{Only, Plain, classes};
 use crate::random;
 use crate::record::{Finding, Scale};
@@ -305,10 +304,6 @@ impl Attack for AdversarialTraining {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

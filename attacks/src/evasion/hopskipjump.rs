@@ -11,7 +11,6 @@ use rand_core::SeedableRng;
 
 use super::{PAPER_EPS, control_data, control_network};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
-use crate::paper::Table;
 use crate::plain::classes;
 use crate::random;
 use crate::record::{Finding, Picture};
@@ -378,10 +377,6 @@ impl Attack for ByLabels {
 
     fn access(&self) -> Grants {
         Grants::of(&[Access::Labels])
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -2,7 +2,6 @@
 
 use super::{ACCESS, SignedGradient, controls, sweep};
 use crate::attack::{Attack, AttackError, Context, Control};
-use crate::paper::Table;
 use crate::target::Grants;
 
 /// Its parameters.
@@ -28,10 +27,6 @@ impl Attack for Pgd {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

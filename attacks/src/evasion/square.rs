@@ -12,7 +12,6 @@ use rand_core::SeedableRng;
 
 use super::{PAPER_EPS, control_data, control_network, noise};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
-use crate::paper::Table;
 use crate::plain::classes;
 use crate::random;
 use crate::record::Finding;
@@ -163,10 +162,6 @@ impl Attack for BySquares {
 
     fn access(&self) -> Grants {
         Grants::of(&[Access::Labels, Access::Scores])
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -9,7 +9,6 @@ use super::{BATCH, bundled, control_data, control_network, noise, pgd};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::extraction::surrogate;
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::plain::classes;
 use crate::record::Finding;
 use crate::stats::agreement;
@@ -34,10 +33,6 @@ impl Attack for Transfer {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -17,7 +17,6 @@ use rand_core::SeedableRng;
 
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::plain::{Plain, classes};
 use crate::random;
 use crate::record::{Finding, Verdict};
@@ -380,10 +379,6 @@ impl Attack for Exact {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

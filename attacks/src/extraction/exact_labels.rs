@@ -29,7 +29,6 @@ use super::quadrics::{Forms, Slice, extract, unknowns};
 use super::victim::{Plans, Victim};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::plain::Plain;
 use crate::random;
 use crate::record::{Finding, Scale};
@@ -289,10 +288,6 @@ impl Attack for ExactLabels {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

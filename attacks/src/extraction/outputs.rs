@@ -20,7 +20,6 @@ use super::exact::{
 use super::surrogate::{self, Queries};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::plain::{Plain, classes};
 use crate::random;
 use crate::record::{Finding, Picture, Verdict};
@@ -278,10 +277,6 @@ impl Attack for Outputs {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

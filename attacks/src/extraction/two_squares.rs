@@ -22,7 +22,6 @@ use super::quartic::{Quartic, exponents, point};
 use super::victim::{Plans, Victim};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::plain::{Plain, classes};
 use crate::random;
 use crate::record::{Finding, Scale, Verdict};
@@ -295,10 +294,6 @@ impl Attack for TwoSquares {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -19,7 +19,6 @@ use super::{
 use crate::attack::{Attack, AttackError, Context, Control, params};
 use crate::dp_sgd::Private;
 use crate::extraction::exactly;
-use crate::paper::Table;
 use crate::plain::classes;
 use crate::record::{Finding, Scale};
 use crate::stats::agreement;
@@ -125,10 +124,6 @@ impl Attack for Countermeasures {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

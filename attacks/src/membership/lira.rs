@@ -14,7 +14,6 @@ use super::{
     ACCESS, Baselines, Scored, Subject, controls, each_subject, findings, logits_of, margins,
 };
 use crate::attack::{Attack, AttackError, Context, Control, params};
-use crate::paper::Table;
 use crate::record::Picture;
 use crate::target::{Grants, Rows};
 
@@ -139,10 +138,6 @@ impl Attack for Lira {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -22,7 +22,6 @@ use super::defence::Defence;
 use super::{ACCESS, Setting, Subject, each_subject_of, margins, seed_of};
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
 use crate::extraction::exactly;
-use crate::paper::Table;
 use crate::random;
 use crate::record::{Finding, Scale};
 use crate::stats::wilson;
@@ -182,10 +181,6 @@ impl Attack for OneRun {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -12,7 +12,6 @@ use super::{
 };
 use crate::attack::{Attack, AttackError, Context, Control, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::target::{Grants, Rows};
 
 /// The factor by which a ratio must exceed another.
@@ -100,10 +99,6 @@ impl Attack for Rmia {
 
     fn access(&self) -> Grants {
         ACCESS
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -17,7 +17,6 @@ use candle_nn::ops::log_softmax;
 use super::{Baselines, findings, grid, ssim_over};
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
-use crate::paper::Table;
 use crate::record::Finding;
 use crate::stats::agreement;
 use crate::synthetic;
@@ -89,10 +88,6 @@ impl Attack for ClassInversion {
 
     fn access(&self) -> Grants {
         Grants::of(&[Access::Weights, Access::Labels])
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -401,8 +401,8 @@ pub struct Run<'d> {
     down: u64,
     keys_up: u64,
     memory: Memory,
-    unit: TimeUnit,
-    counted: usize,
+    /// Of all so far; nothing before the first.
+    unit: Option<TimeUnit>,
     cpu: Option<Duration>,
     stages: Vec<u64>,
     audited: u64,
@@ -425,8 +425,7 @@ impl<'d> Run<'d> {
             down: 0,
             keys_up: 0,
             memory: Memory::default(),
-            unit: TimeUnit::None,
-            counted: 0,
+            unit: None,
             cpu: Some(Duration::ZERO),
             audited: 0,
             published: Vec::new(),
@@ -480,12 +479,10 @@ impl<'d> Run<'d> {
         let stack = figures.memory.stack_peak_bytes;
         memory.stack_peak_bytes = memory.stack_peak_bytes.max(stack);
         // Instructions of one device and seconds of another have no sum.
-        self.unit = match self.counted {
-            0 => figures.unit,
-            _ if figures.unit == self.unit => self.unit,
-            _ => TimeUnit::None,
-        };
-        self.counted += 1;
+        self.unit = Some(match self.unit {
+            Some(unit) if unit != figures.unit => TimeUnit::None,
+            _ => figures.unit,
+        });
         self.cpu = self.cpu.zip(figures.cpu).map(|(sum, cpu)| sum + cpu);
         for stage in &figures.stages {
             if let Some(sum) = self.stages.get_mut(usize::from(stage.step)) {
@@ -525,11 +522,11 @@ impl<'d> Run<'d> {
                 / count as f64
         };
         let mean = |total: u64| total / count as u64;
-        let of = |unit, time: u64| (self.unit == unit).then(|| mean(time));
+        let of = |unit, time: u64| (self.unit == Some(unit)).then(|| mean(time));
         // Nanoseconds are few for a small network: their mean keeps its fraction.
         let seconds = |time: u64| {
             let nanoseconds = time as f64 / count as f64;
-            (self.unit == TimeUnit::Nanoseconds).then_some(nanoseconds / 1e9)
+            (self.unit == Some(TimeUnit::Nanoseconds)).then_some(nanoseconds / 1e9)
         };
         let total: u64 = self.stages.iter().fold(0, |a, b| a.saturating_add(*b));
         let steps = self.deployment.steps.iter().zip(&self.stages);

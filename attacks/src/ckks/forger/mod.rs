@@ -25,7 +25,6 @@ use he_core::Params;
 pub(super) use self::flips::Flips;
 use self::lab::{Lab, TOLERANCE, depth};
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, Subject, params};
-use crate::paper::Table;
 use crate::record::{Finding, Verdict};
 use crate::stats::wilson;
 use crate::target::{Access, Grants};
@@ -150,10 +149,6 @@ impl Attack for ForgerAttack {
 
     fn subject(&self) -> Subject {
         Subject::Schemes
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {

@@ -20,7 +20,6 @@ use super::holder::Holder;
 use crate::attack::{
     Attack, AttackError, Context, Control, Must, Outcome, SchemeCase, Subject, params,
 };
-use crate::paper::Table;
 use crate::record::{Finding, Verdict};
 use crate::stats::{self, wilson};
 use crate::target::{Access, Grants};
@@ -53,10 +52,6 @@ impl Attack for KeyRecovery {
 
     fn subject(&self) -> Subject {
         Subject::Schemes
-    }
-
-    fn tables(&self) -> &'static [Table] {
-        &[]
     }
 
     fn run(&self, context: &mut Context<'_>) -> std::result::Result<(), AttackError> {
