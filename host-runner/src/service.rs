@@ -12,6 +12,7 @@ use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
+use rayon::prelude::*;
 
 use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
@@ -634,7 +635,7 @@ impl Batches<'_> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         let start = Instant::now();
-        let input = self.client.encrypt(batch)?;
+        let input = self.client.encrypt_checked(batch)?;
         let (result, times) = self.engine.evaluate(&input, || progress.advance(1))?;
         let logits = match self.client.decrypt(&result, batch.len()) {
             Ok(logits) => logits,
@@ -710,10 +711,13 @@ impl Service for Batches<'_> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         // Those that the plan has no room for take no slot.
+        let client = &self.client;
+        let checked = samples.par_iter().map(|&sample| client.checked(sample));
+        let checked: Vec<_> = checked.collect();
         let mut answers = Vec::with_capacity(samples.len());
         let (mut fit, mut clear) = (Vec::new(), Vec::new());
-        for &sample in samples {
-            answers.push(match self.client.checked(sample) {
+        for (&sample, checked) in samples.iter().zip(checked) {
+            answers.push(match checked {
                 Ok(logits) => {
                     fit.push(sample);
                     clear.push(logits);

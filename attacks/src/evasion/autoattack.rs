@@ -10,7 +10,7 @@
 //! ones, as robust accuracy is about them.
 
 use super::apgd::{Apgd, Objective};
-use super::{ACCESS, BATCH, control_data, control_network, fab, grid, noise, pgd, square};
+use super::{ACCESS, BATCH, Made, control_data, control_network, fab, grid, noise, pgd, square};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
 use crate::paper::Table;
@@ -199,40 +199,6 @@ pub(super) fn robust(read: &[Vec<u8>], labels: &[u8]) -> Estimate {
     let stands = |i: usize| read.iter().all(|read| read[i] == labels[i]);
     let count = (0..labels.len()).filter(|&i| stands(i)).count();
     wilson(count, labels.len())
-}
-
-/// Examples of the network that was attacked last: its deployments come next to it, and
-/// examples do not depend on where it is evaluated.
-#[derive(Default)]
-struct Made {
-    /// What the network says of the clean images: equal logits are equal networks.
-    logits: Rows,
-    /// By `eps`.
-    examples: Vec<(f64, Vec<Rows>)>,
-}
-
-impl Made {
-    fn of(
-        &mut self,
-        network: &Differentiable,
-        images: &Rows,
-        eps: f64,
-        make: impl FnOnce() -> Result<Vec<Rows>, AttackError>,
-    ) -> Result<Vec<Rows>, AttackError> {
-        let logits = network.evaluate(images, BATCH)?;
-        if logits != self.logits {
-            *self = Self {
-                logits,
-                examples: Vec::new(),
-            };
-        }
-        if let Some((_, known)) = self.examples.iter().find(|(of, _)| *of == eps) {
-            return Ok(known.clone());
-        }
-        let examples = make()?;
-        self.examples.push((eps, examples.clone()));
-        Ok(examples)
-    }
 }
 
 fn attacked(
