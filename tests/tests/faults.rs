@@ -217,9 +217,10 @@ mod emulated {
     fn board_no_fault_of_the_line_to_an_emulated_board_costs_a_result() {
         let target = boards::find(BOARD).unwrap().target();
         let plan = planning::plan(None, model(), WeightMode::Plain, target).unwrap();
+        let file = he_nn::bundled::source(MODEL);
         let options = Options {
             board: BOARD,
-            model: he_nn::bundled::source(MODEL).as_deref(),
+            model: file.as_deref(),
             params: plan.params(),
             features: &[],
         };

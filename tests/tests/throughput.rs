@@ -6,7 +6,7 @@
 
 use he_core::rlwe::SwitchTarget;
 use he_edge_tests::Reference;
-use he_edge_tests::virtual_line::VirtualLine;
+use he_edge_tests::virtual_line::{Evaluator, VirtualLine};
 use he_nn::boards::{self, Board};
 use he_nn::kept::{Log, MemoryFlash, PageEntry, RecordEntry};
 use he_nn::message::{Memory, TimeUnit};
@@ -64,17 +64,16 @@ fn compared(line: Line, window: u32, per_second: f64) -> [host_runner::line::Pas
         Session::new(&program, reference.model, &mut arena, &mut chunk, Off).unwrap();
     let mut session = session.keeping(store);
     let mut platform = Taking(window);
-    let answer =
-        move |request: Result<_, he_nn::link::LinkError>, reply: &mut dyn FnMut(_)| match request {
-            Ok(request) => session.handle(request, &mut platform, &mut |answer| reply(answer)),
-            Err(error) => session.refuse_frame(error.received(), &mut |answer| reply(answer)),
-        };
+    let answer: Evaluator<'_> = Box::new(move |request, reply| match request {
+        Ok(request) => session.handle(request, &mut platform, &mut |answer| reply(answer)),
+        Err(error) => session.refuse_frame(error.received(), &mut |answer| reply(answer)),
+    });
     let exchanges = [
         Exchange::of(&reference.plan, &[]).unwrap(),
         Exchange::of(&reference.plan, &targets(&reference.plan)).unwrap(),
     ];
     let mut client = reference.client(1);
-    let mut transport = VirtualLine::new(line, Box::new(answer));
+    let mut transport = VirtualLine::new(line, answer);
     let mut before = 0.0;
     let mut passages = Vec::new();
     for (exchange, image) in exchanges.iter().zip(&reference.digits) {
