@@ -227,7 +227,7 @@ mod emulated {
         let image = firmware_build::build(&options).unwrap();
         let open = move || Emulator::start(BOARD, &image, Box::new(|_| ()));
         let (inferences, faults) = match is_long() {
-            true => (100, 300),
+            true => (100, 200),
             false => (6, 6),
         };
         // It keeps no keys: an inference is 180 frames up and as many down.
