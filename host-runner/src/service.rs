@@ -95,6 +95,15 @@ impl ServiceError {
         }
     }
 
+    /// Whether the other end closed the connection.
+    const fn is_of_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Client(ClientError::Device(DeviceError::Closed { .. }))
+                | Self::Device(DeviceError::Closed { .. })
+        )
+    }
+
     /// Whether the device has to be opened again.
     #[must_use]
     pub const fn is_of_absence(&self) -> bool {
@@ -763,6 +772,8 @@ pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
     open: Option<Opener<'m, T>>,
     /// Something came from the device at some time.
     is_heard: bool,
+    /// It was opened more than once.
+    is_reopened: bool,
 }
 
 /// Opens a device again.
@@ -791,6 +802,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             engine: None,
             open: None,
             is_heard: false,
+            is_reopened: false,
         })
     }
 
@@ -907,13 +919,16 @@ impl<T: Transport> Service for Remote<'_, T> {
         true
     }
 
-    /// Who has never said anything is not there.
+    /// Who has never said anything is not there. A session that was over before it was
+    /// used, as the firmware of another device took long to build, is opened again once.
     fn may_recover(&self, error: &ServiceError) -> bool {
-        error.is_of_link() && (self.is_heard || !error.is_of_absence())
+        let is_there = self.is_heard || error.is_of_end() && !self.is_reopened;
+        error.is_of_link() && (is_there || !error.is_of_absence())
     }
 
     fn reopen(&mut self) -> Result<(), ServiceError> {
         if let Some(open) = &mut self.open {
+            self.is_reopened = true;
             // A serial port opens once only.
             self.link = None;
             self.link = Some(open()?);
