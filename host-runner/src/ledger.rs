@@ -261,7 +261,12 @@ fn same_run(path: &Path, first: &str, terms: &RunTerms) -> Result<(), LedgerErro
         if theirs != ours {
             return Err(LedgerError::Other {
                 path: path.into(),
-                what: key.replace('_', " "),
+                what: match &key[..] {
+                    // A number that only programs compare.
+                    "program" => "program (kind of device, parameters)".into(),
+                    "ledger" => "version".into(),
+                    key => key.replace('_', " "),
+                },
                 theirs: theirs.to_string(),
                 ours: ours.to_string(),
             });
@@ -416,7 +421,7 @@ mod tests {
                 },
             ),
             (
-                "program",
+                "program (kind of device, parameters)",
                 RunTerms {
                     program: None,
                     ..terms()

@@ -25,12 +25,24 @@ fn main() -> ExitCode {
 /// which here means that a model does not fit.
 fn usage(error: &clap::Error) -> String {
     let command = Arguments::command();
-    let given = std::env::args().nth(1);
+    let given = std::env::args_os().nth(1);
+    let given = given.and_then(|name| name.into_string().ok());
     let known = given.filter(|name| command.find_subcommand(name).is_some());
+    let of = known
+        .as_deref()
+        .and_then(|name| command.find_subcommand(name));
+    let words: Vec<&str> = of
+        .unwrap_or(&command)
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
     let known = known.map_or_else(String::new, |name| format!(" {name}"));
     // Its text is the help.
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return format!("`he-edge{known}` takes another word; see `he-edge{known} --help`");
+        let words = words.join(", ");
+        return format!(
+            "`he-edge{known}` takes another word ({words}); see `he-edge{known} --help`"
+        );
     }
     let text = error.to_string();
     let lines = || text.lines().map(str::trim);

@@ -26,7 +26,7 @@ pub struct Work<'a> {
     pub offset: usize,
     /// The samples, with their labels.
     pub samples: &'a [(Sample<'a>, u8)],
-    /// What the report calls the devices, in the order of the services.
+    /// What the report calls the device of each service; threads in process are of one name.
     pub devices: Vec<String>,
     /// Devices that could not be opened, and why.
     pub unopened: Vec<(String, String)>,
@@ -126,6 +126,12 @@ pub fn carry_out(
             run.add(entry);
         }
     }
+    let mut named: Vec<String> = Vec::new();
+    for device in &devices {
+        if !named.contains(device) {
+            named.push(device.clone());
+        }
+    }
     let at_a_time = services.len().max(1) as u32;
     let start = Instant::now();
     let alone: Vec<Sample<'_>> = due.values().map(|&(sample, _)| sample).collect();
@@ -141,7 +147,7 @@ pub fn carry_out(
             return Ok(());
         };
         let mut entry = Entry::of(&model, (index, sample, label), &answer, tried)?;
-        if devices.len() + unopened.len() > 1 {
+        if named.len() + unopened.len() > 1 {
             entry.device = devices.get(service).cloned();
         }
         if let Some(ledger) = &mut ledger {
@@ -170,17 +176,16 @@ pub fn carry_out(
         None => ended,
     };
     for (device, why) in unopened {
-        run.lose(device, why);
+        run.lose(device, format!("was not there: {why}"));
     }
     for Lost { service, error } in lost {
-        let device = devices.get(service).or(devices.last());
-        let device = device.cloned().unwrap_or_default();
-        run.lose(device, error.to_string());
+        let device = devices.get(service).cloned().unwrap_or_default();
+        run.lose(device, format!("gave up: {error}"));
     }
     let cpu = ProcessTime::now().as_duration();
     let report = run.report(
         samples.len(),
-        devices.join(", "),
+        named.join(", "),
         name.to_owned(),
         (before / at_a_time + start.elapsed(), cpu),
         services.iter().find_map(|service| service.publications()),

@@ -972,7 +972,7 @@ fn an_evaluator_of_another_kind() {
         other => panic!("{other}"),
     }
     setup.works("another model");
-    // A window of no chunks is none: one at a time, then.
+    // A window of no bytes is none: one chunk at a time, then.
     setup.control.set(card(|card| card.window = 0));
     setup.infer().unwrap();
     setup.works("no window");

@@ -380,6 +380,7 @@ impl InferArguments {
             let service = match service::open(model, request) {
                 Ok(service) => service,
                 Err(error) if is_spread && error.is_of_link() => {
+                    output::say(format_args!("{device} is left out: {error}"));
                     opened
                         .unopened
                         .push((device.to_string(), error.to_string()));
@@ -398,10 +399,7 @@ impl InferArguments {
                 });
             }
             opened.services.push(service);
-            // All threads in process are one device.
-            if *device != Device::InProcess || opened.devices.is_empty() {
-                opened.devices.push(device.to_string());
-            }
+            opened.devices.push(device.to_string());
         }
         match last {
             Some(error) if opened.services.is_empty() => Err(file.failed()(error)),
@@ -413,7 +411,7 @@ impl InferArguments {
 /// Services, and what there was no service of.
 struct Opened<'m> {
     services: Vec<Box<dyn Service + 'm>>,
-    /// What they are called.
+    /// What each of them is called.
     devices: Vec<String>,
     unopened: Vec<(String, String)>,
 }

@@ -94,16 +94,16 @@ mod tests {
     fn bytes_take_their_time_in_both_directions() {
         let (near, mut far) = duplex();
         // 10,000 bytes per second.
-        let mut line = Shaped::new(near, 100_000);
         let start = Instant::now();
+        let mut line = Shaped::new(near, 100_000);
         line.send(&[7; 600]).unwrap();
         assert!(start.elapsed() >= Duration::from_millis(59));
         let mut came = [0; 600];
         let read = far.receive(&mut came, None).unwrap();
         assert_eq!(came[..read], [7; 600][..read]);
 
-        far.send(&[8; 1000]).unwrap();
         let (start, mut read) = (Instant::now(), 0);
+        far.send(&[8; 1000]).unwrap();
         while read < 1000 {
             let more = line.receive(&mut came, None).unwrap();
             assert!(more <= PIECE && came[..more].iter().all(|&byte| byte == 8));

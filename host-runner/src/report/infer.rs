@@ -691,7 +691,7 @@ impl InferReport {
         }
         let mut out = format!("{}\n{}", facts(&rows), self.stage_table());
         for LostDevice { device, why } in &self.lost_devices {
-            out.push_str(&format!("{device} gave up: {why}\n"));
+            out.push_str(&format!("{device} {why}\n"));
         }
         for (index, sentence) in self.refusals() {
             out.push_str(&format!("image {index} was refused: {sentence}\n"));
