@@ -51,6 +51,13 @@ impl Board {
         }
     }
 
+    /// Flash for weights that are encoded and transformed before: what code and tables of
+    /// any board leave of it.
+    #[must_use]
+    pub const fn weight_bytes(&self) -> usize {
+        self.flash_bytes.saturating_sub(384 * 1024)
+    }
+
     /// Room for keys beside an arena of so many bytes.
     #[must_use]
     pub const fn key_bytes(&self, arena_bytes: usize) -> usize {
@@ -66,6 +73,7 @@ impl Board {
         Target::Stream {
             prices: self.prices,
             arena_bytes: self.arena_bytes(),
+            weight_bytes: self.weight_bytes(),
         }
     }
 }

@@ -120,8 +120,8 @@ fn finds_its_keys(usage: &BoardUse, hosts: &[Inference], board: &[Inference]) {
     // The plan's, framed.
     let planned = usage.later_upload_bytes as u64;
     assert!((planned..planned + planned / 50).contains(&later.bytes.up));
-    // Reading and checking 1.9 MB takes about eight instructions per byte.
-    assert!(totals[1] < totals[0] + totals[0] / 8, "{totals:?}");
+    // Reading a uniform half takes less than expanding it.
+    assert!(totals[1] < totals[0], "{totals:?}");
 }
 
 /// The same with the external memory as a flash.
