@@ -134,6 +134,16 @@ pub const BOARDS: &[Board] = &[
         ..MPS2_AN386
     },
     Board {
+        name: "mps2-an505",
+        core: "Cortex-M33",
+        target: ARMV8M_TARGET,
+        machine: Some(Machine {
+            name: "mps2-an505",
+            memory_bytes: 16 << 20,
+        }),
+        ..MPS2_AN386
+    },
+    Board {
         name: "nrf52840-dk",
         core: "Cortex-M4F",
         feature: Some("nrf52840-dk"),
@@ -164,7 +174,7 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "pico2",
         core: "Cortex-M33",
-        target: "thumbv8m.main-none-eabihf",
+        target: ARMV8M_TARGET,
         feature: Some("pico2"),
         machine: None,
         chip: Some("RP235x"),
@@ -179,6 +189,7 @@ pub const BOARDS: &[Board] = &[
 ];
 
 const ARMV7E_M_TARGET: &str = "thumbv7em-none-eabihf";
+const ARMV8M_TARGET: &str = "thumbv8m.main-none-eabihf";
 
 /// A board that is not in [`BOARDS`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

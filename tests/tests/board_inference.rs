@@ -188,6 +188,29 @@ fn a_board_of_256_kb_computes_the_same_one_after_the_other() {
     }
 }
 
+/// A Cortex-M33 runs the kernels with DSP instructions, in as many instructions as the
+/// Cortex-M4, whose kernels they are.
+#[test]
+#[expect(clippy::print_stdout, reason = "figures of the run")]
+fn a_processor_of_armv8_m_computes_the_same() {
+    let reference = Reference::new();
+    let host = in_process(&reference, 2);
+    let board = on_board(&reference, Emulator::start, "mps2-an505", 2);
+    let totals: Vec<u64> = board.iter().map(|one| one.total().unwrap()).collect();
+    println!("{totals:?} instructions on a Cortex-M33");
+    for (host, board) in host.iter().zip(&board) {
+        assert_eq!(board.board, "mps2-an505");
+        assert_eq!(bits(&host.logits), bits(&board.logits));
+    }
+    let other = boards::find(DEFAULT_BOARD).unwrap();
+    let estimate = BoardUse::new(&reference.plan, other).instructions_estimate as f64;
+    let ratio = estimate / totals[0] as f64;
+    assert!(
+        (0.85..1.15).contains(&ratio),
+        "estimate over count: {ratio}"
+    );
+}
+
 /// Takes one to three minutes: the emulated serial port is slow.
 #[test]
 fn the_serial_port_carries_the_same_inference() {

@@ -59,7 +59,7 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// The kernels for the Cortex-M4 and M7, whose instructions are the same.
+    /// The kernels for the Cortex-M4, M7 and M33, whose instructions are the same.
     pub const ARMV7E_M: Self = Self {
         butterfly_x100: 930,
         coefficient: 52,

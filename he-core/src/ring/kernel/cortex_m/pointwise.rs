@@ -61,6 +61,7 @@ macro_rules! products {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(operands: &Products) {
             naked_asm!(
+                dsp!(),
                 "push {{r4-r11, lr}}",
                 "ldr lr, [r0, #24]",
                 "ldm r0, {{r0-r5}}",
@@ -179,6 +180,7 @@ macro_rules! fours {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(operands: &Fours) {
             naked_asm!(
+                dsp!(),
                 "push {{r0, r4-r11, lr}}",
                 "ldm r0!, {{r6-r11}}",
                 concat!("ldrd lr, ", $end, ", [r0]"),
