@@ -466,6 +466,7 @@ macro_rules! from_float {
 unsafe fn lift_f32_eights(src: *const f32, dst: *mut u32, count: usize, q: i32, f: Factor) {
     // SAFETY: the caller's; r6, r9 and the stack are as before at the end.
     unsafe { asm!(
+        dsp!(),
         "push {{r6, r9}}",
         "mov r9, r12",
         "2:",
