@@ -10,6 +10,7 @@ use he_nn::boards;
 use he_nn::model::Model;
 use he_nn::plan::{Plan, WeightMode};
 use he_nn::program::Program;
+use he_nn::session;
 
 const DEFAULT_BOARD: &str = "mps2-an386";
 const DEFAULT_PARAMS: &str = "n4096-depth3";
@@ -82,10 +83,10 @@ fn main() {
     let model =
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
-    println!("cargo:rustc-check-cfg=cfg(merged, polynomials)");
+    println!("cargo:rustc-check-cfg=cfg(merged, polynomials, prepared)");
     let encrypted = env::var_os("CARGO_FEATURE_ENCRYPTED_WEIGHTS").is_some();
     match program(&board, set, &model, encrypted) {
-        Ok(program) => {
+        Ok((program, prepared, owed_words)) => {
             // What the network does not need is not in the image.
             if program.has_polynomials() {
                 println!("cargo:rustc-cfg=polynomials");
@@ -93,7 +94,12 @@ fn main() {
             if program.is_merged() {
                 println!("cargo:rustc-cfg=merged");
             }
-            write_program(&out, &program);
+            if let Some(words) = prepared {
+                println!("cargo:rustc-cfg=prepared");
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                fs::write(out.join("weights.bin"), bytes).expect("the build directory is writable");
+            }
+            write_program(&out, &program, owed_words);
         }
         Err(reason) => println!("cargo::error={reason}"),
     }
@@ -113,14 +119,14 @@ fn compiler() -> String {
     number.unwrap_or("unknown").to_owned()
 }
 
-/// The program of the network on the board; refuses here what the board could only
-/// refuse at run time.
+/// The program of the network on the board, and its weights as they are multiplied if there
+/// is flash for that, and the words behind its arena; refuses here what the board could only refuse at run time.
 fn program(
     board: &str,
     set: &'static Params,
     path: &Path,
     encrypted: bool,
-) -> Result<Program<Vec<u8>>, String> {
+) -> Result<(Program<Vec<u8>>, Option<Vec<u32>>, usize), String> {
     let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
     let target = boards::find(board).map_err(|e| failed(&e))?.target();
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
@@ -132,15 +138,21 @@ fn program(
     };
     let mut row = vec![0.0; Plan::buffer_len(&model)];
     let mut scratch = row.clone();
-    let program = Plan::new(set, model, weights, target, &mut row, &mut scratch)
-        .and_then(|plan| Program::of(&plan));
-    program.map_err(|e| failed(&e))
+    let plan = Plan::new(set, model, weights, target, &mut row, &mut scratch);
+    let plan = plan.map_err(|e| failed(&e))?;
+    let program = Program::of(&plan).map_err(|e| failed(&e))?;
+    let prepared = plan.is_prepared();
+    let prepared = prepared.then(|| session::prepare(&program, &model));
+    let prepared = prepared
+        .transpose()
+        .map_err(|e| failed(&format_args!("its weights cannot be encoded: {e:?}")))?;
+    Ok((program, prepared, plan.owed_words()))
 }
 
-/// The program as the image holds it, and the size of its arena.
-fn write_program(out: &Path, program: &Program<Vec<u8>>) {
+/// The program as the image holds it, and the size of its arena with the words behind it.
+fn write_program(out: &Path, program: &Program<Vec<u8>>, owed_words: usize) {
     fs::write(out.join("program.bin"), program.bytes()).expect("the build directory is writable");
-    let words = program.arena_words();
+    let words = program.arena_words() + owed_words;
     let line = format!("const ARENA_WORDS: usize = {words};\n");
     fs::write(out.join("arena.rs"), line).expect("the build directory is writable");
 }

@@ -5,10 +5,14 @@
 use core::fmt::Write;
 use core::ptr;
 
-const UART_DATA: usize = 0x4000_4000;
-const UART_STATE: usize = 0x4000_4004;
-const UART_CONTROL: usize = 0x4000_4008;
-const UART_DIVISOR: usize = 0x4000_4010;
+const UART_DATA: usize = if cfg!(board = "mps2-an505") {
+    0x5020_0000
+} else {
+    0x4000_4000
+};
+const UART_STATE: usize = UART_DATA + 0x04;
+const UART_CONTROL: usize = UART_DATA + 0x08;
+const UART_DIVISOR: usize = UART_DATA + 0x10;
 
 /// UART0 of the board.
 pub(crate) struct Port;
@@ -110,6 +114,8 @@ static VECTORS: [extern "C" fn(); 32] = [unexpected; 32];
 /// evaluator's RAM. What an instruction reads does not change its count.
 pub(crate) const PSRAM: usize = if cfg!(board = "mps2-an500") {
     0x6000_0000
+} else if cfg!(board = "mps2-an505") {
+    0x8000_0000
 } else {
     0x2100_0000
 };

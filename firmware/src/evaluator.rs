@@ -19,23 +19,38 @@ include!(concat!(env!("OUT_DIR"), "/arena.rs"));
 static PROGRAM: [u8; include_bytes!(concat!(env!("OUT_DIR"), "/program.bin")).len()] =
     *include_bytes!(concat!(env!("OUT_DIR"), "/program.bin"));
 
-/// The model file. The build script has parsed and planned it. An array, so
-/// that the image has a symbol of its size (`host-runner/src/image.rs`).
-#[cfg(not(feature = "encrypted-weights"))]
+/// Bytes at an address for words.
+#[cfg(prepared)]
+#[repr(C, align(4))]
+struct Aligned<T>(T);
+
+/// What the image holds of the model: its weights as they are multiplied, where there is
+/// flash for that, or else its file. The build script has parsed and planned it. An array,
+/// so that the image has a symbol of its size (`host-runner/src/image.rs`).
+#[cfg(prepared)]
+static MODEL: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/weights.bin")).len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/weights.bin")));
+#[cfg(not(any(feature = "encrypted-weights", prepared)))]
 static MODEL: [u8; include_bytes!(env!("HE_EDGE_MODEL")).len()] =
     *include_bytes!(env!("HE_EDGE_MODEL"));
 
 /// Weights in flash, or none where they come encrypted.
 #[cfg(feature = "encrypted-weights")]
 type Weights = he_nn::session::Encrypted;
-#[cfg(not(feature = "encrypted-weights"))]
+#[cfg(prepared)]
+type Weights = he_nn::session::Prepared<'static>;
+#[cfg(not(any(feature = "encrypted-weights", prepared)))]
 type Weights = he_nn::model::Model<'static>;
 
 #[cfg(feature = "encrypted-weights")]
 const fn weights() -> Option<Weights> {
     Some(he_nn::session::Encrypted)
 }
-#[cfg(not(feature = "encrypted-weights"))]
+#[cfg(prepared)]
+fn weights() -> Option<Weights> {
+    he_nn::session::Prepared::from_bytes(&MODEL.0)
+}
+#[cfg(not(any(feature = "encrypted-weights", prepared)))]
 fn weights() -> Option<Weights> {
     he_nn::model::Model::parse(&MODEL).ok()
 }

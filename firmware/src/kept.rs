@@ -2,7 +2,7 @@
 //! memory map calls `_kept_start` to `_kept_end`. With the feature `kept-flash` that memory
 //! is used as a NOR flash would be: for the emulator, which has none.
 
-#[cfg(any(board = "mps2-an386", board = "mps2-an500"))]
+#[cfg(any(board = "mps2-an386", board = "mps2-an500", board = "mps2-an505"))]
 mod selected {
     use core::mem::MaybeUninit;
     use core::ptr::{self, addr_of};
@@ -68,7 +68,7 @@ mod selected {
     }
 }
 
-#[cfg(not(any(board = "mps2-an386", board = "mps2-an500")))]
+#[cfg(not(any(board = "mps2-an386", board = "mps2-an500", board = "mps2-an505")))]
 mod selected {
     pub(crate) type Store = he_nn::kept::Nothing;
 
@@ -81,7 +81,7 @@ mod selected {
 /// A NOR flash as QSPI chips are: sectors of 4 KiB, and writing only clears bits.
 #[cfg(all(
     feature = "kept-flash",
-    any(board = "mps2-an386", board = "mps2-an500")
+    any(board = "mps2-an386", board = "mps2-an500", board = "mps2-an505")
 ))]
 mod flash {
     use embedded_storage::nor_flash::{

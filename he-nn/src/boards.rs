@@ -56,6 +56,13 @@ impl Board {
         }
     }
 
+    /// Flash for weights that are encoded and transformed before: what code and tables of
+    /// any board leave of it.
+    #[must_use]
+    pub const fn weight_bytes(&self) -> usize {
+        self.flash_bytes.saturating_sub(384 * 1024)
+    }
+
     /// Room for keys beside an arena of so many bytes.
     #[must_use]
     pub const fn key_bytes(&self, arena_bytes: usize) -> usize {
@@ -71,6 +78,7 @@ impl Board {
         Target::Stream {
             prices: self.prices,
             arena_bytes: self.arena_bytes(),
+            weight_bytes: self.weight_bytes(),
         }
     }
 }
@@ -136,6 +144,17 @@ pub const BOARDS: &[Board] = &[
         ..MPS2_AN386
     },
     Board {
+        name: "mps2-an505",
+        core: "Cortex-M33",
+        core_hz: 20_000_000,
+        target: ARMV8M_TARGET,
+        machine: Some(Machine {
+            name: "mps2-an505",
+            memory_bytes: 16 << 20,
+        }),
+        ..MPS2_AN386
+    },
+    Board {
         name: "nrf52840-dk",
         core: "Cortex-M4F",
         core_hz: 64_000_000,
@@ -172,7 +191,7 @@ pub const BOARDS: &[Board] = &[
         core: "Cortex-M33",
         core_hz: 150_000_000,
         window: WINDOW,
-        target: "thumbv8m.main-none-eabihf",
+        target: ARMV8M_TARGET,
         feature: Some("pico2"),
         machine: None,
         chip: Some("RP235x"),
@@ -187,6 +206,7 @@ pub const BOARDS: &[Board] = &[
 ];
 
 const ARMV7E_M_TARGET: &str = "thumbv7em-none-eabihf";
+const ARMV8M_TARGET: &str = "thumbv8m.main-none-eabihf";
 
 /// A board that is not in [`BOARDS`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

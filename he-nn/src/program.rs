@@ -28,7 +28,7 @@ use he_core::params::Params;
 use he_core::rlwe::SwitchTarget;
 use serde::{Deserialize, Serialize};
 
-use crate::kept::{KeyShape, RecordSize};
+use crate::kept::{KeyShape, KeyStore, RecordSize};
 use crate::message::CHUNK_COEFFS;
 
 /// Bytes of a task.
@@ -500,6 +500,26 @@ impl<B: AsRef<[u8]>> Program<B> {
         self.tasks().filter(|task| self.streams(task.op).factor)
     }
 
+    /// The tasks that take a plaintext of weights or biases, in order; none where weights
+    /// are encrypted.
+    pub fn plaintexts(&self) -> impl Iterator<Item = Task> + '_ {
+        let tasks = self.tasks().filter(|_| !self.is_encrypted());
+        tasks.filter(|task| matches!(task.op, Op::Product { .. } | Op::Bias))
+    }
+
+    /// Limbs of the plaintexts before that of a task; `None` if it takes none.
+    #[must_use]
+    pub fn plaintext_limbs_before(&self, of: Task) -> Option<usize> {
+        let mut before = 0;
+        for task in self.plaintexts() {
+            if task == of {
+                return Some(before);
+            }
+            before += usize::from(task.level) + 1;
+        }
+        None
+    }
+
     /// The tasks that take a switching key, in the order of the stream.
     pub fn key_uses(&self) -> impl Iterator<Item = Task> + '_ {
         self.tasks().filter(|task| task.op.key().is_some())
@@ -518,12 +538,22 @@ impl<B: AsRef<[u8]>> Program<B> {
         widest.map(|(index, task)| (index, task.level.into()))
     }
 
-    /// What keeping all keys takes, in the order of their first uses.
-    pub fn kept_keys(&self) -> impl Iterator<Item = RecordSize> + '_ {
-        self.key_uses().enumerate().filter_map(|(index, task)| {
-            let (widest, level) = self.widest_use(task.op.key()?)?;
-            (widest == index).then(|| KeyShape::new(self.params, level).size())
-        })
+    /// What keeping all keys takes, in the order of their first uses, without their uniform
+    /// halves or with them.
+    pub fn kept_keys(&self, expanded: bool) -> impl Iterator<Item = RecordSize> + '_ {
+        self.key_uses()
+            .enumerate()
+            .filter_map(move |(index, task)| {
+                let (widest, level) = self.widest_use(task.op.key()?)?;
+                (widest == index).then(|| KeyShape::new(self.params, level, expanded).size())
+            })
+    }
+
+    /// Whether a store keeps uniform halves too: where there is room for all of them. The
+    /// key of a polynomial stays in the arena, which has none.
+    #[must_use]
+    pub fn keeps_uniforms(&self, store: &impl KeyStore) -> bool {
+        !self.has_polynomials() && store.has_room(self.kept_keys(true))
     }
 
     /// Input ciphertexts.

@@ -259,7 +259,7 @@ impl KeyRoom {
 
     fn pages<B: AsRef<[u8]>>(program: &Program<B>) -> usize {
         let payload = Self::PAGE - PAGE_HEADER_BYTES;
-        let keys = program.kept_keys();
+        let keys = program.kept_keys(false);
         keys.map(|size| size.stored().div_ceil(payload)).sum()
     }
 
@@ -268,7 +268,7 @@ impl KeyRoom {
         Self {
             memory: vec![0; pages * Self::PAGE],
             pages: vec![PageEntry::EMPTY; pages],
-            records: vec![RecordEntry::EMPTY; program.kept_keys().count()],
+            records: vec![RecordEntry::EMPTY; program.kept_keys(false).count()],
         }
     }
 

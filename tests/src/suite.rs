@@ -269,7 +269,8 @@ pub fn run(
     }
     let plan = case.plan(weights, device.target())?;
     let (six_sigma, steps) = (plan.logit_error().six_sigma, plan.steps().len());
-    let (arena_bytes, estimate) = (size_of::<u32>() * plan.arena_words(), plan.total_cost());
+    let words = plan.arena_words() + plan.owed_words();
+    let (arena_bytes, estimate) = (size_of::<u32>() * words, plan.total_cost());
     let mut compiler = None;
     let client = || client(&plan);
     let inferences = match device {

@@ -11,7 +11,7 @@ use he_nn::message::{CHUNK_COEFFS, Item, Reply, Request, SEED_BYTES};
 use he_nn::plan::{Op, Plan, WeightMode};
 use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
-use he_nn::session::{EMPTY_CHUNK, Encrypted, Session, WeightSource};
+use he_nn::session::{EMPTY_CHUNK, Encrypted, Prepared, Session, WeightSource, prepare};
 use he_nn::trace::Off;
 use host_runner::client::{Client, Keys};
 use host_runner::engine::Engine;
@@ -29,7 +29,8 @@ pub struct Words {
 /// Evaluates a sample by the engine and by the session, from the same objects.
 ///
 /// # Panics
-/// If either refuses them.
+/// If either refuses them, or if weights that were prepared, or transforms that are put off, give
+/// the session another result.
 #[must_use]
 pub fn both(plan: &Plan<'_>, sample: &Drawn) -> (Words, Words) {
     let keys = Keys::from_seed(plan.params(), &[11; 32]).unwrap();
@@ -52,9 +53,30 @@ pub fn both(plan: &Plan<'_>, sample: &Drawn) -> (Words, Words) {
 
     let objects = Objects::of(&program, &keys, &weights, &input);
     let mut arena = vec![0; program.arena_words()];
+    let mut longer = vec![0; program.arena_words() + 2 * plan.params().n()];
     let by_session = match plan.weights() {
-        WeightMode::Plain => objects.stream(&program, *plan.model(), &mut arena),
-        WeightMode::Encrypted => objects.stream(&program, Encrypted, &mut arena),
+        WeightMode::Plain => {
+            let words = prepare(&program, plan.model()).unwrap();
+            assert_eq!(size_of_val(&words[..]), plan.prepared_bytes());
+            let by_prepared = objects.stream(&program, Prepared::new(&words), &mut arena);
+            let by_model = objects.stream(&program, *plan.model(), &mut arena);
+            let by_both = objects.stream(&program, Prepared::new(&words), &mut longer);
+            assert!(by_prepared == by_model, "prepared weights give other words");
+            assert!(
+                by_both == by_model,
+                "transforms that are put off give other words"
+            );
+            by_model
+        }
+        WeightMode::Encrypted => {
+            let prompt = objects.stream(&program, Encrypted, &mut arena);
+            let put_off = objects.stream(&program, Encrypted, &mut longer);
+            assert!(
+                prompt == put_off,
+                "transforms that are put off give other words"
+            );
+            prompt
+        }
     };
     (by_engine, by_session)
 }

@@ -171,12 +171,18 @@ fn memory() -> String {
         report.board.unwrap().memory
     });
     let [first, second] = &columns;
+    assert!(
+        second
+            .iter()
+            .all(|part| first.iter().any(|other| other.name == part.name))
+    );
     let rows: Vec<Vec<String>> = first
         .iter()
-        .zip(second)
-        .map(|(a, b)| {
-            assert_eq!(a.name, b.name);
-            vec![a.name.to_owned(), grouped(a.bytes), grouped(b.bytes)]
+        .map(|part| {
+            // The smaller board has no room for some.
+            let same = second.iter().find(|other| other.name == part.name);
+            let other = same.map_or_else(|| "-".to_owned(), |other| grouped(other.bytes));
+            vec![part.name.to_owned(), grouped(part.bytes), other]
         })
         .collect();
     table(&["bytes", "`mps2-an386`", "`mps2-an386-256k`"], &rows)

@@ -6,9 +6,12 @@
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use he_core::params::N8192_DEPTH5;
 use he_edge_tests::flash::UnreliableFlash;
 use he_edge_tests::mangler::{Damage, Mangler, frame, replies, requests};
+use he_edge_tests::networks::{self, Part};
 use he_edge_tests::suite::Case;
+
 use he_edge_tests::{Reference, forgetful};
 use he_nn::kept::{
     KEY_ID_BYTES, KeyHash, KeyId, KeyStore, Log, MemoryFlash, MountError, PageEntry, Piece,
@@ -17,6 +20,7 @@ use he_nn::kept::{
 use he_nn::message::{Held, Refusal, Reply, Request, SEED_BYTES};
 use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
+use he_nn::session::Encrypted;
 use host_runner::client::{Client, ClientError, Inference, Keys};
 use host_runner::device::{Connection, Duplex, duplex};
 use host_runner::evaluator;
@@ -308,6 +312,88 @@ fn the_second_sample_sends_no_key_and_its_answer_is_the_same() {
     }
 }
 
+/// Where there is room for the uniform halves too, they are read instead of expanded; the
+/// answers are the same, and damage to them is noticed as any other.
+#[test]
+fn uniform_halves_that_are_kept_give_the_same_answers() {
+    for (name, weights, expanded) in [
+        ("mnist-mlp64", WeightMode::Plain, true),
+        ("mnist-mlp64", WeightMode::Encrypted, true),
+        // Uses keys at several levels.
+        ("mnist-cnn", WeightMode::Plain, true),
+        // The key of a polynomial is kept without.
+        ("drawn-cubic", WeightMode::Plain, false),
+    ] {
+        let case = match name {
+            "drawn-cubic" => Case::drawn(
+                name,
+                Some(&N8192_DEPTH5),
+                networks::image(10),
+                &[
+                    Part::Dense(24),
+                    Part::Polynomial(&networks::CUBIC),
+                    Part::Dense(5),
+                ],
+            ),
+            _ => Case::bundled(name),
+        };
+        let plan = case.plan(weights, Target::STREAM).unwrap();
+        let program = Program::of(&plan).unwrap();
+        let bytes = |expanded| -> usize {
+            let sizes = program.kept_keys(expanded);
+            sizes
+                .map(|size| size.stored().next_multiple_of(1 << 14))
+                .sum()
+        };
+        assert!(bytes(true) > bytes(false) * 2);
+        let mut memory = vec![0; bytes(true) * 21 / 20];
+        let mut pages = vec![PageEntry::EMPTY; memory.len() >> 14];
+        let mut records = vec![RecordEntry::EMPTY; program.kept_keys(true).count()];
+        let keys = Keys::from_seed(plan.params(), &[3; 32]).unwrap();
+        let mut client = Client::with_keys(plan.clone(), keys).unwrap();
+        let [same, other] = two(&case, &plan, forgetful(&plan));
+        for damaged in [false, true] {
+            let (mine, mut end) = duplex();
+            let flash = MemoryFlash::new(&mut memory);
+            let store = Log::mount(flash, &mut pages, &mut records).unwrap();
+            assert_eq!(program.keeps_uniforms(&store), expanded, "{name}");
+            let (program, model) = (&program, case.model());
+            thread::scope(|scope| {
+                scope.spawn(move || match weights {
+                    WeightMode::Plain => {
+                        evaluator::evaluate_keeping(program, model, &mut end, store)
+                    }
+                    WeightMode::Encrypted => {
+                        evaluator::evaluate_keeping(program, Encrypted, &mut end, store)
+                    }
+                });
+                let mut link = Connection::new(mine);
+                let samples = case.samples(2);
+                let mut infer = |k: usize| client.infer(&mut link, samples[k].sample(), &mut ());
+                if damaged {
+                    let ClientError::Refused { reason, .. } = infer(0).unwrap_err() else {
+                        panic!("{name}: another error");
+                    };
+                    assert!(matches!(reason.0, Refusal::NotKept { .. }), "{name}");
+                }
+                let (first, second) = (infer(0).unwrap(), infer(1).unwrap());
+                // Within the plan's error: masks and encryptions are drawn anew.
+                for (kept, streamed) in [(&first, &same), (&second, &other)] {
+                    for (a, b) in kept.logits.iter().zip(&streamed.logits) {
+                        assert!(
+                            (a - b).abs() <= 2.0 * plan.logit_error().six_sigma,
+                            "{name}"
+                        );
+                    }
+                }
+                assert!(second.bytes.keys_up < 2000, "{name}");
+            });
+            // The middle of the first record, in whatever half that lies.
+            memory[1 << 16] ^= 0x10;
+        }
+    }
+}
+
 /// Asks the evaluator for a key that it never had, or says that it has lost one.
 fn lies(damage: Damage) -> (Vec<ClientError>, Vec<Inference>) {
     let reference = Reference::new();
@@ -428,7 +514,7 @@ fn an_evaluator_that_lost_its_power_answers_the_next_inference_rightly() {
     let case = Case::bundled("pima-logreg");
     let plan = case.plan(WeightMode::Plain, Target::STREAM).unwrap();
     let program = Program::of(&plan).unwrap();
-    let sizes: Vec<RecordSize> = program.kept_keys().collect();
+    let sizes: Vec<RecordSize> = program.kept_keys(false).collect();
     // Room for one client's keys and a little of another's.
     let stored: usize = sizes.iter().map(|size| size.stored()).sum();
     let sectors = stored * 11 / 10 / 448 + sizes.len();

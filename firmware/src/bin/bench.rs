@@ -35,10 +35,10 @@ mod board {
     use crate::emulated::{self, PSRAM, psram, say};
 
     /// The emulator executes this many instructions in a tick of SysTick.
-    const INSTRUCTIONS_PER_TICK: u32 = 40;
+    const INSTRUCTIONS_PER_TICK: u32 = if cfg!(board = "mps2-an505") { 50 } else { 40 };
     const RELOAD: u32 = 0x00FF_FFFF;
 
-    /// Instructions of `f`, counted in steps of 40: `rounds` runs are counted
+    /// Instructions of `f`, counted in steps of that: `rounds` runs are counted
     /// together.
     fn count(name: &str, items: u32, rounds: u32, mut f: impl FnMut()) {
         let start = SYST::get_current();

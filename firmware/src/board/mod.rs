@@ -29,7 +29,12 @@
 
 #[cfg(any(board = "nrf52840-dk", board = "nucleo-h743zi", board = "pico2"))]
 mod hardware;
-#[cfg(any(board = "mps2-an386", board = "mps2-an386-256k", board = "mps2-an500"))]
+#[cfg(any(
+    board = "mps2-an386",
+    board = "mps2-an386-256k",
+    board = "mps2-an500",
+    board = "mps2-an505"
+))]
 mod mps2;
 
 #[cfg(any(board = "mps2-an386", board = "mps2-an386-256k"))]
@@ -37,6 +42,9 @@ mod mps2;
 mod selected;
 #[cfg(board = "mps2-an500")]
 #[path = "mps2_an500.rs"]
+mod selected;
+#[cfg(board = "mps2-an505")]
+#[path = "mps2_an505.rs"]
 mod selected;
 #[cfg(all(board = "nrf52840-dk", feature = "nrf52840-dk"))]
 #[path = "nrf52840_dk.rs"]

@@ -1,8 +1,8 @@
-//! Arm MPS2 with one of the images AN386 (Cortex-M4F) and AN500 (Cortex-M7), as
-//! QEMU emulates them. Addresses and interrupt numbers from Arm's application
-//! notes of these numbers, the UART from the Cortex-M System Design Kit's manual
-//! (DDI 0479). The images differ in the processor and in where the PSRAM lies,
-//! which `selected` says.
+//! Arm MPS2 with one of the images AN386 (Cortex-M4F), AN500 (Cortex-M7) and AN505
+//! (Cortex-M33), as QEMU emulates them. Addresses and interrupt numbers from Arm's
+//! application notes of these numbers, the UART from the Cortex-M System Design Kit's
+//! manual (DDI 0479). The images differ in the processor, in its clock and in where UARTs
+//! and PSRAM lie, which `selected` says.
 //!
 //! | port | is |
 //! |---|---|
@@ -34,7 +34,7 @@ use firmware::ring::{Drain, Ring};
 use he_nn::mailbox;
 use he_nn::message::TimeUnit;
 
-use super::selected::{self, PSRAM};
+use super::selected::{self, PSRAM, SYSTEM_HZ};
 use crate::protocol::BUFFER_BYTES;
 
 /// The emulator counts instructions; it has no model of the pipeline.
@@ -49,10 +49,7 @@ pub(crate) const TRACE_SPANS: usize = if cfg!(board = "mps2-an386-256k") {
     2048
 };
 
-/// Both UARTs and SysTick run from this.
-const SYSTEM_HZ: u32 = 25_000_000;
-
-/// A tick of SysTick.
+/// A tick of SysTick, which runs from the same clock as both UARTs.
 const TICK_NS: u64 = 1_000_000_000 / SYSTEM_HZ as u64;
 
 /// What the emulator takes for one instruction (`-icount shift=5`): less than a
@@ -81,8 +78,8 @@ static WRAPS: AtomicU32 = AtomicU32::new(0);
 #[derive(Clone, Copy)]
 struct Uart(usize);
 
-const LINK: Uart = Uart(0x4000_4000);
-const LOG: Uart = Uart(0x4000_5000);
+const LINK: Uart = Uart(selected::UARTS[0]);
+const LOG: Uart = Uart(selected::UARTS[1]);
 
 impl Uart {
     const DATA: usize = 0x00;
@@ -318,8 +315,9 @@ extern "C" fn link_received() {
 
 /// Interrupts that this firmware uses.
 #[derive(Clone, Copy)]
+#[repr(u16)]
 enum Interrupt {
-    LinkReceived = 0,
+    LinkReceived = selected::LINK_RECEIVED,
 }
 
 // SAFETY: the number is that of UART0's receive interrupt on this board.
@@ -329,15 +327,19 @@ unsafe impl InterruptNumber for Interrupt {
     }
 }
 
+/// Entries of the table: up to the interrupt that is used, and all that the images with
+/// fewest have.
+const INTERRUPTS: usize = if selected::LINK_RECEIVED < 32 { 32 } else { 64 };
+
 /// The board's part of the vector table, by interrupt number.
 #[used]
 #[unsafe(link_section = ".vector_table.interrupts")]
 #[unsafe(export_name = "__INTERRUPTS")]
-static VECTORS: [unsafe extern "C" fn(); 32] = {
+static VECTORS: [unsafe extern "C" fn(); INTERRUPTS] = {
     unsafe extern "C" {
         fn DefaultHandler();
     }
-    let mut vectors: [unsafe extern "C" fn(); 32] = [DefaultHandler; 32];
+    let mut vectors: [unsafe extern "C" fn(); INTERRUPTS] = [DefaultHandler; INTERRUPTS];
     vectors[Interrupt::LinkReceived as usize] = link_received;
     vectors
 };

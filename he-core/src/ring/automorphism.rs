@@ -67,6 +67,35 @@ pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
     Ok(())
 }
 
+/// Applies the automorphism to integers of less than `2^31` in magnitude, which `dst` has
+/// as words.
+///
+/// # Errors
+/// As [`coeff`].
+pub fn integers(src: &[i32], dst: &mut [u32], g: u32) -> Result<()> {
+    let n = src.len();
+    if dst.len() != n || !n.is_power_of_two() {
+        return Err(Error::Length {
+            what: "integers",
+            expected: n,
+            got: dst.len(),
+        });
+    }
+    check(g, n)?;
+    let shift = 31 - n.trailing_zeros();
+    let step = g << shift;
+    let mut at = 0u32;
+    for &x in src {
+        let place = (at << 1) >> (shift + 1);
+        if let Some(y) = dst.get_mut(place as usize) {
+            let negate = (at as i32) >> 31;
+            *y = (x ^ negate).wrapping_sub(negate) as u32;
+        }
+        at = at.wrapping_add(step);
+    }
+    Ok(())
+}
+
 /// Applies the automorphism to one limb in the NTT domain: a permutation.
 ///
 /// # Errors

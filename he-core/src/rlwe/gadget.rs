@@ -39,11 +39,13 @@
 //! a key's limbs, `workspace` the memory that a switch takes, `factors` the products
 //! of primes that gadget and division need.
 
+mod debt;
 pub(crate) mod factors;
 pub(crate) mod grouped;
 pub(crate) mod order;
 mod workspace;
 
+pub use debt::{Debt, rescale_owing};
 pub use order::KeyLimb;
 pub use workspace::{Workspace, fast_workspace_words, workspace_words};
 
@@ -300,6 +302,74 @@ impl KeySwitch {
             for (i, x) in x.chunks_exact_mut(n).enumerate() {
                 let to = params.prime(i)?;
                 divide_by(x, r, special, to, scratch, Work::ModDown, probe)?;
+            }
+        }
+        self.due = None;
+        Ok(())
+    }
+}
+
+/// What both halves owe, and how far a division may leave it so.
+#[derive(Debug)]
+pub struct Debts<'a> {
+    /// Of the halves.
+    pub halves: [Debt<'a>; 2],
+    /// The Galois element of the doubling that the switch was part of.
+    pub doubling: Option<u32>,
+    /// Which halves may go on owing. The first may where nothing but doublings, sums and a
+    /// rescaling follows, the second where it is the rescaling alone.
+    pub lasts: [bool; 2],
+}
+
+impl KeySwitch {
+    /// As [`Self::divide`], with divisions put off as [`Debts`] says.
+    ///
+    /// # Errors
+    /// As [`Self::divide`]; [`Error::Turn`] if a half owes something that this operation is
+    /// no doubling of.
+    pub fn divide_owing(
+        &mut self,
+        params: &Params,
+        [x0, x1]: [&mut [u32]; 2],
+        debts: Debts<'_>,
+        work: &mut Workspace<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<()> {
+        if self.due != Some(Due::Division) {
+            return Err(self.out_of_turn("the division"));
+        }
+        let n = params.n();
+        let special = params.prime(params.special())?;
+        let Workspace { spare, source } = work;
+        let (acc1, rest) = source.split_at_mut_checked(n).unwrap_or_default();
+        let scratch = limb(rest, n, 0)?;
+        let Debts {
+            halves: [debt0, debt1],
+            doubling,
+            lasts,
+        } = debts;
+        let halves = [
+            (x0, &mut **spare, debt0, lasts[0]),
+            (x1, acc1, debt1, lasts[1]),
+        ];
+        for (x, r, mut debt, lasts) in halves {
+            check_len("half", x.len(), (self.level + 1) * n)?;
+            probe.begin(Work::Ntt);
+            ntt::inverse(r, special)?;
+            probe.begin(Work::ModDown);
+            debt.take_up(r, special, doubling, scratch)?;
+            let lasts = lasts && debt.can_last();
+            for (i, x) in x.chunks_exact_mut(n).enumerate() {
+                let to = params.prime(i)?;
+                if lasts {
+                    let m = to.modulus();
+                    kernel::scale(x, debt::inverse_of(special, m), m);
+                } else {
+                    debt.pay(x, special, to, scratch, probe)?;
+                }
+            }
+            if !lasts {
+                debt.settle();
             }
         }
         self.due = None;

@@ -532,6 +532,13 @@ impl<'a, F: NorFlash> Log<'a, F> {
 impl<F: NorFlash> KeyStore for Log<'_, F> {
     const ON: bool = true;
 
+    fn has_room(&self, mut sizes: impl Iterator<Item = RecordSize>) -> bool {
+        let free = sizes.try_fold(self.pages.len(), |free, size| {
+            free.checked_sub(self.pages_of(size.stored()))
+        });
+        free.is_some()
+    }
+
     fn begin(&mut self) {
         self.abandon();
         self.inference = self.inference.wrapping_add(1);

@@ -20,6 +20,8 @@ pub enum Target {
         prices: Prices,
         /// Bytes that it has for its arena.
         arena_bytes: usize,
+        /// Bytes that it has for weights which are encoded and transformed before.
+        weight_bytes: usize,
     },
 }
 
@@ -28,6 +30,7 @@ impl Target {
     pub const STREAM: Self = Self::Stream {
         prices: Prices::ARMV7E_M,
         arena_bytes: usize::MAX,
+        weight_bytes: 0,
     };
 
     /// Whether it is fed by a stream.
@@ -56,7 +59,7 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// The kernels for the Cortex-M4 and M7, whose instructions are the same.
+    /// The kernels for the Cortex-M4, M7 and M33, whose instructions are the same.
     pub const ARMV7E_M: Self = Self {
         butterfly_x100: 930,
         coefficient: 52,
@@ -96,11 +99,12 @@ pub(super) const fn product(level: usize) -> usize {
     3 * (level + 1)
 }
 
-/// Number-theoretic transforms of a task on a stream's evaluator.
-pub(super) const fn transforms(op: Op, level: usize, weights: WeightMode) -> usize {
+/// Number-theoretic transforms of a task on a stream's evaluator, which encodes weights in
+/// plain or has them prepared.
+pub(super) const fn transforms(op: Op, level: usize, encodes: bool) -> usize {
     let limbs = level + 1;
     match op {
-        Op::Product { .. } | Op::Bias if matches!(weights, WeightMode::Plain) => limbs,
+        Op::Product { .. } | Op::Bias if encodes => limbs,
         // The limb that goes away, and it in every other's domain.
         Op::Rescale => 2 * limbs,
         // Digits to the coefficient domain and to every other prime;
@@ -112,11 +116,24 @@ pub(super) const fn transforms(op: Op, level: usize, weights: WeightMode) -> usi
     }
 }
 
+/// A number-theoretic transform in the unit of the target.
+pub(super) const fn transform(params: &Params, target: Target) -> usize {
+    match target {
+        Target::Host => PASSES_PER_TRANSFORM,
+        Target::Stream { prices, .. } => {
+            let butterflies = params.n() / 2 * params.n().trailing_zeros() as usize;
+            butterflies * prices.butterfly_x100 / 100
+        }
+    }
+}
+
 /// Adds up what tasks cost, in the unit of the target.
 pub(super) struct Tally {
     params: &'static Params,
     target: Target,
     weights: WeightMode,
+    /// Weights are prepared: no plaintext is encoded.
+    prepared: bool,
     /// A rotation whose kind the next task tells.
     rotation: Option<usize>,
     total: usize,
@@ -128,9 +145,16 @@ impl Tally {
             params,
             target,
             weights,
+            prepared: false,
             rotation: None,
             total: 0,
         }
+    }
+
+    /// The same where weights are prepared, or are not.
+    pub(super) const fn prepared(mut self, prepared: bool) -> Self {
+        self.prepared = prepared;
+        self
     }
 
     /// Adds a task that is no polynomial.
@@ -217,11 +241,11 @@ impl Tally {
     const fn instructions(&self, op: Op, level: usize, prices: &Prices) -> usize {
         let n = self.params.n();
         let limbs = level + 1;
-        let butterflies = n / 2 * n.trailing_zeros() as usize;
-        let transformed =
-            transforms(op, level, self.weights) * butterflies * prices.butterfly_x100 / 100;
-        let streamed = n * limbs * prices.coefficient;
         let plain = matches!(self.weights, WeightMode::Plain);
+        let transforms = transforms(op, level, plain && !self.prepared);
+        let transformed = transforms * transform(self.params, self.target);
+        let streamed = n * limbs * prices.coefficient;
+        let encode = if self.prepared { 0 } else { n * prices.encode };
         let rest = match op {
             Op::Receive | Op::Mask => streamed,
             Op::Product { operand, .. } => {
@@ -229,9 +253,9 @@ impl Tally {
                     Operand::Input => streamed,
                     Operand::Register(_) | Operand::Accumulator => n * limbs * prices.product,
                 };
-                operand + if plain { n * prices.encode } else { streamed }
+                operand + if plain { encode } else { streamed }
             }
-            Op::Bias if plain => n * prices.encode,
+            Op::Bias if plain => encode,
             Op::Bias => streamed,
             Op::Rotate(_) | Op::RotateAdd(_) | Op::Square | Op::Relinearize => {
                 streamed * (limbs + 1)

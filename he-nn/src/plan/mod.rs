@@ -602,17 +602,44 @@ impl<'m> Plan<'m> {
     /// evaluator.
     #[must_use]
     pub fn total_cost(&self) -> usize {
-        let mut tally = Tally::new(self.params, self.target, self.weights);
+        let prepared = self.is_prepared();
+        let tally = Tally::new(self.params, self.target, self.weights);
+        let mut tally = tally.prepared(prepared);
         let mut merging = 0;
         for (index, step) in self.steps.iter().enumerate() {
             self.tasks_of(index, |task| tally.add_step(step, task));
             if let Step::Linear { map, .. } = step
                 && self.weights == WeightMode::Plain
+                && !prepared
             {
                 merging += cost::merging(map, self.target);
             }
         }
-        tally.total() + merging
+        let transform = cost::transform(self.params, self.target);
+        (tally.total() + merging).saturating_sub(self.transforms_put_off() * transform)
+    }
+
+    /// Transforms of divisions that are saved where the target has the memory to put them
+    /// off: those of the first half of a ciphertext between doublings, of both up to a
+    /// rescaling. See [`he_core::ckks::evaluator::Debt`].
+    fn transforms_put_off(&self) -> usize {
+        if self.owed_words() == 0 {
+            return 0;
+        }
+        let (mut saved, mut owing) = (0, 0);
+        self.tasks(|task| {
+            saved += match task.op {
+                Op::RotateAdd(_) => owing,
+                Op::Rescale => 2 * owing,
+                _ => 0,
+            };
+            owing = match (task.op, task.op.switching()) {
+                (Op::Bias, _) => owing,
+                (_, Some(_)) => usize::from(task.level) + 1,
+                (_, None) => 0,
+            };
+        });
+        saved
     }
 
     /// What every task costs by itself, in order and in the unit of the target. Summing the
@@ -653,9 +680,38 @@ impl<'m> Plan<'m> {
     /// Number-theoretic transforms of one sample on a stream's evaluator.
     #[must_use]
     pub fn transforms(&self) -> usize {
+        let encodes = self.weights == WeightMode::Plain && !self.is_prepared();
         let mut sum = 0;
-        self.tasks(|task| sum += cost::transforms(task.op, task.level.into(), self.weights));
-        sum
+        self.tasks(|task| sum += cost::transforms(task.op, task.level.into(), encodes));
+        sum.saturating_sub(self.transforms_put_off())
+    }
+
+    /// Bytes of all weights and biases as they are multiplied and added, which is as
+    /// plaintexts in the NTT domain; 0 where they are encrypted.
+    #[must_use]
+    pub fn prepared_bytes(&self) -> usize {
+        let mut limbs = 0;
+        self.tasks(|task| {
+            if let Op::Product { .. } | Op::Bias = task.op {
+                limbs += usize::from(task.level) + 1;
+            }
+        });
+        match self.weights {
+            WeightMode::Plain => limbs * self.params.n() * size_of::<u32>(),
+            WeightMode::Encrypted => 0,
+        }
+    }
+
+    /// Whether the target has room for weights that are encoded and transformed before
+    /// anything runs, rather than at each use.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        match self.target {
+            Target::Host => false,
+            Target::Stream { weight_bytes, .. } => {
+                (1..=weight_bytes).contains(&self.prepared_bytes())
+            }
+        }
     }
 
     fn prime(&self, i: usize) -> f64 {
@@ -1107,6 +1163,21 @@ impl Plan<'_> {
             + self.work_words()
             + self.held_words()
             + self.polynomial_words()
+    }
+
+    /// Two limbs behind the arena, in which transforms of divisions are put off; none where
+    /// the target has no room for them.
+    #[must_use]
+    pub fn owed_words(&self) -> usize {
+        let words = 2 * self.params.n();
+        match self.target {
+            Target::Stream { arena_bytes, .. }
+                if (self.arena_words() + words) * size_of::<u32>() <= arena_bytes =>
+            {
+                words
+            }
+            Target::Stream { .. } | Target::Host => 0,
+        }
     }
 
     /// Refuses a target whose arena is too small.

@@ -5,6 +5,7 @@ use super::{Platform, Session, WeightSource};
 use crate::kept::{KEY_ID_BYTES, KeyHash, KeyId, KeyShape, KeyStore, MAX_HELD, Piece, Record};
 use crate::message::{CHUNK_COEFFS, Held, Item, MAX_CHUNK_BYTES, Refusal, Reply, SEED_BYTES};
 use crate::plan::Task;
+use crate::program::Program;
 use crate::schedule::Upload;
 use crate::trace::{Place, SpanKind, Tracer};
 use he_core::rlwe::KeyLimb;
@@ -13,16 +14,28 @@ use he_core::rlwe::KeyLimb;
 #[derive(Debug)]
 pub(super) struct Keeping<K> {
     store: K,
+    /// Whether uniform halves are kept too.
+    uniforms: bool,
     /// Of the key that streams; none where it is not kept.
     streaming: Option<KeyHash>,
+    /// Whether the uniform half of the chunk that is taken was read from the store, to where
+    /// it would be expanded.
+    read: bool,
 }
 
 impl<K: KeyStore> Keeping<K> {
-    pub(super) const fn new(store: K) -> Self {
+    pub(super) fn new<B: AsRef<[u8]>>(store: K, program: &Program<B>) -> Self {
         Self {
+            uniforms: K::ON && program.keeps_uniforms(&store),
             store,
             streaming: None,
+            read: false,
         }
+    }
+
+    /// Whether the uniform half of a chunk is there already.
+    pub(super) const fn has_read_uniform(&self) -> bool {
+        K::ON && self.read
     }
 
     /// An inference begins; a key that was not complete is forgotten.
@@ -76,8 +89,8 @@ where
         if let Some((widest, level)) = self.program.widest_use(target)
             && widest == usize::from(key)
         {
-            let size = KeyShape::new(self.program.params(), level).size();
             let keeping = &mut self.keeping;
+            let size = KeyShape::new(self.program.params(), level, keeping.uniforms).size();
             let is_kept = keeping.store.start(size) && keeping.store.append(seed);
             keeping.streaming = is_kept.then(|| KeyHash::new(seed));
         }
@@ -99,8 +112,16 @@ where
         }
         self.trace.watch(platform).mark(SpanKind::Keep);
         let keeping = &mut self.keeping;
+        let mut is_kept = keeping.store.append(bytes);
+        if is_kept && keeping.uniforms {
+            // As it was expanded for the switch.
+            let [_, uniform] = self.chunk.as_mut().ok_or(Refusal::Model)?;
+            is_kept = keeping
+                .store
+                .append(bytemuck::cast_slice(uniform.as_slice()));
+        }
         match &mut keeping.streaming {
-            Some(hash) if keeping.store.append(bytes) => hash.update(bytes),
+            Some(hash) if is_kept => hash.update(bytes),
             _ => keeping.streaming = None,
         }
         // The last chunk is behind the cursor.
@@ -160,23 +181,29 @@ where
                 first = shape.first_chunk(limb).ok_or(Refusal::Model)?;
             }
             self.trace.watch(platform).mark(SpanKind::Decode);
-            let chunk = offset / CHUNK_COEFFS;
-            let piece = Piece {
-                index: first.index + chunk,
-                start: first.start + chunk * first.bytes,
-                bytes: first.bytes,
-            };
+            let pieces = shape.chunk(first, offset / CHUNK_COEFFS);
             let bytes = bytes.get_mut(..first.bytes).ok_or(Refusal::Model)?;
-            self.read_kept(record, piece, key, bytes)?;
+            self.read_kept(record, pieces.sent, key, bytes)?;
+            if let Some(piece) = pieces.uniform {
+                let buffer = self.chunk.take().ok_or(Refusal::Model)?;
+                let [_, uniform] = buffer;
+                let words = bytemuck::cast_slice_mut(uniform.as_mut_slice());
+                let read = self.read_kept(record, piece, key, words);
+                self.chunk = Some(buffer);
+                read?;
+            }
             self.account(task.step, start, platform);
-            self.take_chunk(item, offset as u16, bytes, platform)?;
+            self.keeping.read = pieces.uniform.is_some();
+            let taken = self.take_chunk(item, offset as u16, bytes, platform);
+            self.keeping.read = false;
+            taken?;
         }
     }
 
     /// The record of a key for a task.
     fn kept(&mut self, id: &KeyId, task: Task) -> Option<(Record, KeyShape)> {
         let (_, level) = self.program.widest_use(task.op.key()?)?;
-        let shape = KeyShape::new(self.program.params(), level);
+        let shape = KeyShape::new(self.program.params(), level, self.keeping.uniforms);
         let record = self.keeping.store.find(id, shape.size())?;
         Some((record, shape))
     }

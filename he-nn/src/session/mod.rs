@@ -9,6 +9,7 @@
 //! of ciphertexts have, is memory beside it until they are relinearised. Between
 //! two requests that need nothing of the client, tasks are carried out until one
 //! waits again. The key of a polynomial alone stays in the arena, while it is evaluated.
+//! Where the arena is longer by two limbs, transforms of divisions are put off ([`Debt`]).
 //! With a store ([`Session::keeping`]) keys are kept as they stream by, and read from
 //! there the next time.
 //!
@@ -19,14 +20,14 @@
 
 mod accumulator;
 mod keeping;
+mod prepared;
 mod watch;
 
 use core::mem;
 
-use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::evaluator::{
-    Due, Switching, Workspace, add_encoded, evaluate_polynomial, multiply_constant,
-    multiply_encoded, rescale_probed, transform_encoded,
+    Debt, Due, Switching, Workspace, add_encoded, evaluate_polynomial, multiply_constant,
+    multiply_encoded, multiply_transformed, rescale_owing, rescale_probed, transform_encoded,
 };
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::error::Error;
@@ -42,12 +43,15 @@ use crate::message::{
     SEED_BYTES, Stage, Stages, TimeUnit,
 };
 use crate::model::Model;
-use crate::plan::{BIAS_SHIFT, Coefficients, Form, LinearMap, Op, Operand, PlanError, Task};
+use crate::plan::{BIAS_SHIFT, Coefficients, LinearMap, Op, Operand, PlanError, Task};
 use crate::program::Program;
 use crate::schedule::{Cursor, Upload};
 use crate::trace::{Off, Place, SpanKind, Tracer};
 use accumulator::Accumulator;
 use keeping::Keeping;
+pub use prepared::Prepared;
+#[cfg(feature = "std")]
+pub use prepared::prepare;
 use watch::Trace;
 
 /// What a session asks of the machine that it runs on.
@@ -73,9 +77,16 @@ pub trait Platform {
 pub trait WeightSource {
     /// Whether they are in plain.
     const PLAIN: bool;
+    /// Whether they were encoded and transformed before.
+    const PREPARED: bool = false;
 
     /// `count` layers from this index on, as one.
     fn map(&self, index: usize, count: usize) -> Option<LinearMap<'_>>;
+
+    /// Words of [`Prepared`] weights; none of others.
+    fn prepared(&self, _first: usize, _words: usize) -> Option<&[u32]> {
+        None
+    }
 }
 
 /// Weights of a model, encoded in single precision at each use.
@@ -112,6 +123,8 @@ struct Run {
     seeds: [[u8; SEED_BYTES]; 2],
     uniforms: [Option<Uniform>; 2],
     switching: Option<Switching>,
+    /// Bounds of what is owed.
+    owed: [u32; 2],
     stages: Stages,
 }
 
@@ -155,6 +168,9 @@ pub struct Session<
     held: &'a mut [u32],
     /// A polynomial's key and its powers.
     powers: &'a mut [u32],
+    /// What both halves of the accumulator owe of divisions ([`Debt`]); empty where there is
+    /// no memory for it.
+    owed: &'a mut [u32],
     /// Away while a chunk is absorbed.
     chunk: Option<&'a mut ChunkBuffer>,
     run: Option<Run>,
@@ -199,6 +215,8 @@ where
         let work = take(program.work_words())?;
         let held = take(program.held_words())?;
         let powers = take(program.polynomial_words())?;
+        // What is left over puts transforms off, if it is enough.
+        let owed = take(2 * program.params().n()).unwrap_or_default();
         let params = program.params();
         let ct = Ciphertext::zero(params, program.input_level(), 1.0, c0, c1).map_err(|_| short)?;
         Ok(Self {
@@ -209,10 +227,11 @@ where
             work,
             held,
             powers,
+            owed,
             chunk: Some(chunk),
             run: None,
             trace: Trace { tracer, on: false },
-            keeping: Keeping::new(Nothing),
+            keeping: Keeping::new(Nothing, program),
         })
     }
 }
@@ -236,10 +255,11 @@ where
             work: self.work,
             held: self.held,
             powers: self.powers,
+            owed: self.owed,
             chunk: self.chunk,
             run: self.run,
             trace: self.trace,
-            keeping: Keeping::new(store),
+            keeping: Keeping::new(store, self.program),
         }
     }
 
@@ -383,6 +403,7 @@ where
             seeds: [[0; SEED_BYTES]; 2],
             uniforms: [None, None],
             switching: None,
+            owed: [0; 2],
             stages: Stages::new(),
         });
         self.keeping.begin();
@@ -410,6 +431,7 @@ where
             Upload::InputSeed(_) => {
                 *first = *seed;
                 if W::PLAIN
+                    && !W::PREPARED
                     && let Op::Product { index, .. } = task.op
                 {
                     self.trace.watch(platform).mark(SpanKind::Encode);
@@ -483,7 +505,7 @@ where
             let task = self.program.task(index).ok_or(Refusal::Model)?;
             let start = platform.now();
             let kind = match task.op {
-                Op::Product { .. } | Op::Bias => SpanKind::Encode,
+                Op::Product { .. } | Op::Bias if !W::PREPARED => SpanKind::Encode,
                 Op::Rescale => SpanKind::Rescale,
                 _ => SpanKind::MultiplyAccumulate,
             };
@@ -510,13 +532,23 @@ where
                 operand: Operand::Register(register),
                 index,
             } => {
-                self.encode_weights(task.step, index)?;
-                self.multiply_register(register, platform)
+                if !W::PREPARED {
+                    self.encode_weights(task.step, index)?;
+                }
+                self.multiply_register(task, register, platform)
             }
             Op::Product {
                 operand: Operand::Accumulator,
                 index,
             } => {
+                if W::PREPARED {
+                    let linear = self.program.linear(task.step).ok_or(Refusal::Model)?;
+                    let plain = plaintext(self.program, &self.weights, task)?;
+                    let (ct, _) = self.accumulator.two()?;
+                    let mut watch = self.trace.watch(platform);
+                    return multiply_transformed(params, ct, plain, linear.weights, &mut watch)
+                        .map_err(internal);
+                }
                 let scale = self.encode_weights(task.step, index)?;
                 let (ct, _) = self.accumulator.two()?;
                 let (coefficients, scratch) = two_limbs(self.work, params.n())?;
@@ -527,11 +559,21 @@ where
             }
             Op::Bias => {
                 let (ct, _) = self.accumulator.two()?;
-                let scale = ct.scale() / f64::from(1u32 << BIAS_SHIFT);
-                self.encode(task.step, scale, |map, form, re, _| {
-                    form.bias_slots(map, |k| map.bias::<f32, MERGED>(k), re);
-                })?;
-                let (ct, _) = self.accumulator.two()?;
+                if W::PREPARED {
+                    let plain = plaintext(self.program, &self.weights, task)?;
+                    let (c0, _) = ct.halves_mut();
+                    let (n, limbs) = (params.n(), c0.len());
+                    let plain = plain.get(..limbs).ok_or(Refusal::Model)?;
+                    let limbs = c0.chunks_exact_mut(n).zip(plain.chunks_exact(n));
+                    for (limb, (c0, plain)) in limbs.enumerate() {
+                        kernel::add(c0, plain, params.prime(limb).map_err(internal)?.modulus());
+                    }
+                    return Ok(());
+                }
+                let (sums, program, weights) = (ct.scale(), self.program, &self.weights);
+                prepared::encode_biases::<_, _, MERGED>(
+                    program, weights, task.step, sums, self.work,
+                )?;
                 let (coefficients, scratch) = two_limbs(self.work, params.n())?;
                 let coefficients = bytemuck::cast_slice(coefficients);
                 let mut watch = self.trace.watch(platform);
@@ -540,8 +582,16 @@ where
             }
             Op::Rescale => {
                 let (ct, _) = self.accumulator.two()?;
-                let scratch = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
+                let n = params.n();
                 let mut watch = self.trace.watch(platform);
+                if let Some(run) = &mut self.run
+                    && !self.owed.is_empty()
+                {
+                    let debts = debts(self.owed, &mut run.owed, n)?;
+                    let scratch = self.work.get_mut(..2 * n).ok_or(Refusal::Model)?;
+                    return rescale_owing(params, ct, debts, scratch, &mut watch).map_err(internal);
+                }
+                let scratch = self.work.get_mut(..n).ok_or(Refusal::Model)?;
                 rescale_probed(params, ct, scratch, &mut watch).map_err(internal)
             }
             Op::Save(register) => {
@@ -592,41 +642,17 @@ where
         }
     }
 
-    /// Encodes the weights of a product; their scale.
+    /// Encodes the weights of a product; their scale. The coefficients (integers in `f32`)
+    /// take the first limb of the workspace.
     fn encode_weights(&mut self, step: u8, index: u16) -> Result<f64, Refusal> {
-        let scale = self.program.linear(step).ok_or(Refusal::Model)?.weights;
-        self.encode(step, scale, |map, form, re, im| {
-            let weights = map.weights::<f32, MERGED>();
-            let weight = |output, input| weights.at(output, input);
-            form.weight_slots(map, usize::from(index), weight, re, im);
-        })?;
-        Ok(scale)
+        let (program, weights) = (self.program, &self.weights);
+        prepared::encode_weights::<_, _, MERGED>(program, weights, step, index, self.work)
     }
 
-    /// Encodes what `fill` writes into the slots; the coefficients (integers in
-    /// `f32`) take the first limb of the workspace.
-    fn encode(
-        &mut self,
-        step: u8,
-        scale: f64,
-        fill: impl FnOnce(&LinearMap<'_>, Form, &mut [f32], &mut [f32]),
-    ) -> Result<(), Refusal> {
-        let params = self.program.params();
-        let linear = self.program.linear(step).ok_or(Refusal::Model)?;
-        let (first, count) = (usize::from(linear.layer), usize::from(linear.layers));
-        let map = self.weights.map(first, count).ok_or(Refusal::Model)?;
-        let buffer = self.work.get_mut(..params.n()).ok_or(Refusal::Model)?;
-        let coefficients: &mut [f32] = bytemuck::cast_slice_mut(buffer);
-        let halves = coefficients.split_at_mut_checked(params.slots());
-        let (re, im) = halves.ok_or(Refusal::Model)?;
-        im.fill(0.0);
-        fill(&map, linear.form, re, im);
-        encode_in_place(coefficients, scale).map_err(internal)
-    }
-
-    /// Adds the product of a register and the encoded weights.
+    /// Adds the product of a register and the weights, which are encoded or prepared.
     fn multiply_register<P: Platform>(
         &mut self,
+        task: Task,
         register: u8,
         platform: &mut P,
     ) -> Result<(), Refusal> {
@@ -634,15 +660,26 @@ where
         let n = params.n();
         let [r0, r1] = register_halves(self.program, self.registers, register)?;
         let (ct, _) = self.accumulator.two()?;
-        let (coefficients, weights) = two_limbs(self.work, n)?;
+        let (coefficients, encoded) = two_limbs(self.work, n)?;
         let coefficients = bytemuck::cast_slice(coefficients);
+        let plain: &[u32] = match W::PREPARED {
+            true => plaintext(self.program, &self.weights, task)?,
+            false => &[],
+        };
         let (c0, c1) = ct.halves_mut();
         let parts = c0.chunks_exact_mut(n).zip(c1.chunks_exact_mut(n));
         let registers = r0.chunks_exact(n).zip(r1.chunks_exact(n));
         for (limb, ((c0, c1), (r0, r1))) in parts.zip(registers).enumerate() {
             let modulus = params.prime(limb).map_err(internal)?.modulus();
             let mut watch = self.trace.watch(platform);
-            transform_encoded(params, limb, coefficients, weights, &mut watch).map_err(internal)?;
+            let weights: &[u32] = match W::PREPARED {
+                true => limb_of(plain, n, limb)?,
+                false => {
+                    transform_encoded(params, limb, coefficients, encoded, &mut watch)
+                        .map_err(internal)?;
+                    &*encoded
+                }
+            };
             watch.mark(SpanKind::MultiplyAccumulate);
             kernel::mul_acc_two(c0, c1, r0, r1, weights, modulus);
         }
@@ -685,7 +722,11 @@ where
     ) -> Result<(), Refusal> {
         let params = self.program.params();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
-        let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
+        let waiting = run.cursor.task();
+        let Run {
+            switching, owed, ..
+        } = run;
+        let switching = switching.as_mut().ok_or(Refusal::NotExpected)?;
         let level = usize::from(task.level);
         let due = switching.due();
         if let Some(Due::Digit(at)) = due {
@@ -702,11 +743,21 @@ where
             (Some(Due::Digit(_)), Accumulator::Three(ct)) if !W::PLAIN => {
                 switching.digit(params, ct, work, &mut watch)
             }
-            (Some(Due::Division), Accumulator::Two(ct, _)) => {
+            (Some(Due::Division), Accumulator::Two(ct, _)) if self.owed.is_empty() => {
                 switching.divide(params, ct, work, &mut watch)
             }
-            (Some(Due::Division), Accumulator::Three(ct)) if !W::PLAIN => {
+            (Some(Due::Division), Accumulator::Three(ct)) if !W::PLAIN && self.owed.is_empty() => {
                 switching.divide(params, ct, work, &mut watch)
+            }
+            (Some(Due::Division), Accumulator::Two(ct, _)) => {
+                let debts = debts(self.owed, owed, params.n())?;
+                let lasts = may_owe(self.program, waiting);
+                switching.divide_owing(params, ct, debts, lasts, work, &mut watch)
+            }
+            (Some(Due::Division), Accumulator::Three(ct)) if !W::PLAIN => {
+                let debts = debts(self.owed, owed, params.n())?;
+                let lasts = may_owe(self.program, waiting);
+                switching.divide_owing(params, ct, debts, lasts, work, &mut watch)
             }
             (Some(Due::Key(_)) | None, Accumulator::Two(..) | Accumulator::Three(_)) => Ok(()),
             _ => return Err(Refusal::Model),
@@ -755,7 +806,7 @@ where
                 }
             }
             // The weights of this limb.
-            if W::PLAIN && matches!(task.op, Op::Product { .. }) {
+            if W::PLAIN && !W::PREPARED && matches!(task.op, Op::Product { .. }) {
                 let (coefficients, weights) = two_limbs(self.work, params.n())?;
                 let coefficients = bytemuck::cast_slice(coefficients);
                 let mut watch = self.trace.watch(platform);
@@ -823,8 +874,10 @@ where
             Source::InputOrKey => uniform,
             Source::Factor => factor,
         };
-        watch.mark(SpanKind::Expand);
-        uniform.as_mut().ok_or(Refusal::NotExpected)?.fill(expanded);
+        if !self.keeping.has_read_uniform() {
+            watch.mark(SpanKind::Expand);
+            uniform.as_mut().ok_or(Refusal::NotExpected)?.fill(expanded);
+        }
         if let Item::Key { .. } = item {
             watch.mark(SpanKind::KeyProduct);
             let switching = run.switching.as_mut().ok_or(Refusal::NotExpected)?;
@@ -846,7 +899,7 @@ where
             halves: [sent, expanded],
         };
         match source {
-            Source::InputOrKey => self.take_input(task.op, chunk),
+            Source::InputOrKey => self.take_input(task, chunk),
             Source::Factor if W::PLAIN => Err(Refusal::NotExpected),
             Source::Factor => self.take_factor(task.op, chunk),
         }
@@ -855,14 +908,14 @@ where
     /// A chunk of an input: received, multiplied by plain weights, or kept until its
     /// factor comes.
     #[inline(always)]
-    fn take_input(&mut self, op: Op, chunk: Chunk<'_>) -> Result<(), Refusal> {
+    fn take_input(&mut self, task: Task, chunk: Chunk<'_>) -> Result<(), Refusal> {
         let params = self.program.params();
         let modulus = params.prime(chunk.limb).map_err(internal)?.modulus();
         let [sent, expanded] = chunk.halves;
         let (ct, _) = self.accumulator.two()?;
         let first = chunk.limb * params.n() + chunk.offset;
         let (c0, c1) = both(ct.halves_mut(), first)?;
-        match op {
+        match task.op {
             Op::Receive => {
                 c0.copy_from_slice(sent);
                 c1.copy_from_slice(expanded);
@@ -872,7 +925,14 @@ where
                 kernel::add(c1, expanded, modulus);
             }
             Op::Product { .. } if W::PLAIN => {
-                let (_, weights) = two_limbs(self.work, params.n())?;
+                let (_, encoded) = two_limbs(self.work, params.n())?;
+                let weights: &[u32] = match W::PREPARED {
+                    true => {
+                        let plain = plaintext(self.program, &self.weights, task)?;
+                        limb_of(plain, params.n(), chunk.limb)?
+                    }
+                    false => encoded,
+                };
                 let weights = weights.get(chunk.offset..chunk.offset + CHUNK_COEFFS);
                 let weights = weights.ok_or(Refusal::Model)?;
                 kernel::mul_acc_two(c0, c1, sent, expanded, weights, modulus);
@@ -1040,6 +1100,47 @@ fn register_halves<'r, B: AsRef<[u8]>>(
     let halves = both.and_then(|both| both.split_at_mut_checked(words));
     let (r0, r1) = halves.ok_or(Refusal::Model)?;
     Ok([r0, r1])
+}
+
+/// What both halves owe.
+fn debts<'d>(
+    words: &'d mut [u32],
+    [first, second]: &'d mut [u32; 2],
+    n: usize,
+) -> Result<[Debt<'d>; 2], Refusal> {
+    let (d0, d1) = two_limbs(words, n)?;
+    let debt = |words: &'d mut [u32], bound| Debt::new(bytemuck::cast_slice_mut(words), bound);
+    Ok([debt(d0, first), debt(d1, second)])
+}
+
+/// Which halves may owe transforms behind the key switch of a task: both up to a rescaling,
+/// the first while doublings come before that.
+fn may_owe<B: AsRef<[u8]>>(program: &Program<B>, task: usize) -> [bool; 2] {
+    let mut later = (task.saturating_add(1)..).map_while(|index| program.task(index));
+    match later.find(|task| task.op != Op::Bias).map(|task| task.op) {
+        Some(Op::Rescale) => [true, true],
+        Some(Op::RotateAdd(_)) => [true, false],
+        _ => [false, false],
+    }
+}
+
+/// The limbs of a task's plaintext, for the levels from 0 to the task's.
+fn plaintext<'w, B: AsRef<[u8]>, W: WeightSource>(
+    program: &Program<B>,
+    weights: &'w W,
+    task: Task,
+) -> Result<&'w [u32], Refusal> {
+    let n = program.params().n();
+    let before = program.plaintext_limbs_before(task);
+    let limbs = usize::from(task.level) + 1;
+    let plain = before.and_then(|before| weights.prepared(before * n, limbs * n));
+    plain.ok_or(Refusal::Model)
+}
+
+/// A limb of a plaintext.
+fn limb_of(plain: &[u32], n: usize, limb: usize) -> Result<&[u32], Refusal> {
+    let from = plain.get(limb.saturating_mul(n)..);
+    from.and_then(|from| from.get(..n)).ok_or(Refusal::Model)
 }
 
 /// The first two times `n` words.

@@ -829,7 +829,7 @@ impl<F> UploadOfSample<'_, '_, F> {
         let payload = self.client.plan.payload();
         let mut keys = 0;
         for (index, task) in self.client.program.key_uses().enumerate() {
-            let shape = KeyShape::new(self.client.plan.params(), task.level.into());
+            let shape = KeyShape::new(self.client.plan.params(), task.level.into(), false);
             keys += match self.kept(index) {
                 Some(_) => KEY_ID_BYTES,
                 None => shape.size().bytes,

@@ -633,7 +633,7 @@ mod tests {
         let error = Emulator::start("toaster", Path::new("none"), sink()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no emulator has the board toaster: use one of mps2-an386, mps2-an386-256k, mps2-an500"
+            "no emulator has the board toaster: use one of mps2-an386, mps2-an386-256k, mps2-an500, mps2-an505"
         );
         let error = Emulator::start("mps2-an386", Path::new("none"), sink()).unwrap_err();
         assert!(

@@ -4,7 +4,7 @@ use he_core::rlwe::SwitchTarget;
 use he_nn::boards::Board;
 use he_nn::kept::{self, KeyShape, MemoryFlash};
 use he_nn::plan::batch::BatchPlan;
-use he_nn::plan::{Packing, Plan, WeightMode};
+use he_nn::plan::{Packing, Plan, Step, WeightMode};
 use he_nn::program::Program;
 use serde::Serialize;
 
@@ -143,19 +143,37 @@ impl KeptKeys {
     fn of(plan: &Plan<'_>, room: usize) -> Self {
         let mut uses = Vec::new();
         plan.keys(|target, level| uses.push((target, level)));
-        let shape = |level| KeyShape::new(plan.params(), level).size();
         let page = kept::page_bytes(room, MemoryFlash::SECTOR_BYTES, kept::BOARD_PAGES);
+        let memory = |target, expanded| {
+            let is_of = |use_: &&(SwitchTarget, usize)| use_.0 == target;
+            let highest = uses.iter().filter(is_of).map(|use_| use_.1).max();
+            let shape = KeyShape::new(plan.params(), highest.unwrap_or_default(), expanded);
+            let payload = page - kept::PAGE_HEADER_BYTES;
+            shape.size().stored().div_ceil(payload) * page
+        };
+        let mut wanted: Vec<SwitchTarget> = Vec::new();
+        for &(target, _) in &uses {
+            if !wanted.contains(&target) {
+                wanted.push(target);
+            }
+        }
+        // As `Program::keeps_uniforms` decides.
+        let is_polynomial = |step: &Step<'_>| matches!(step, Step::Polynomial { .. });
+        let expanded = room > 0
+            && !plan.steps().iter().any(is_polynomial)
+            && wanted
+                .iter()
+                .map(|&target| memory(target, true))
+                .sum::<usize>()
+                <= room;
         let mut kept = Self {
             targets: Vec::new(),
             memory_bytes: 0,
             upload_bytes: 0,
         };
-        for &(target, _) in &uses {
-            let is_of = |&&(other, _): &&(SwitchTarget, usize)| other == target;
-            let highest = uses.iter().filter(is_of).map(|use_| use_.1).max();
-            let stored = shape(highest.unwrap_or_default()).stored();
-            let memory = stored.div_ceil(page - kept::PAGE_HEADER_BYTES) * page;
-            if !kept.targets.contains(&target) && kept.memory_bytes + memory <= room {
+        for target in wanted.into_iter().filter(|_| room > 0) {
+            let memory = memory(target, expanded);
+            if kept.memory_bytes + memory <= room {
                 kept.targets.push(target);
                 kept.memory_bytes += memory;
             }
@@ -163,7 +181,7 @@ impl KeptKeys {
         for (target, level) in uses {
             kept.upload_bytes += match kept.targets.contains(&target) {
                 true => kept::KEY_ID_BYTES,
-                false => shape(level).bytes,
+                false => KeyShape::new(plan.params(), level, false).size().bytes,
             };
         }
         kept
@@ -183,9 +201,10 @@ impl BoardUse {
             ("key switch", words(plan.work_words())),
             ("a chunk kept", words(plan.held_words())),
             ("polynomial and its key", words(plan.polynomial_words())),
+            ("transforms put off", words(plan.owed_words())),
         ];
         let arena = arena.into_iter().filter(|(_, bytes)| *bytes > 0);
-        let arena_bytes = words(plan.arena_words());
+        let arena_bytes = words(plan.arena_words() + plan.owed_words());
         let around = [
             ("link, log, faults", board.fixed_bytes),
             ("stack", board.stack_bytes),

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, check_len};
 use crate::params::Params;
 use crate::probe::{Probe, Work};
 use crate::ring::ntt;
-use crate::rlwe::gadget::divide_by;
+use crate::rlwe::gadget::{self, Debt, divide_by};
 
 /// Divides by the last prime of the modulus and drops it: level and scale
 /// fall. `scratch` is one limb.
@@ -39,18 +39,9 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>>(
 ) -> Result<()> {
     ct.check_params(params)?;
     check_len("scratch", scratch.len(), params.n())?;
-    let level = ct.level();
-    if level == 0 {
-        return Err(Error::Level {
-            operation: "rescale",
-            expected: 1,
-            got: 0,
-        });
-    }
+    let (level, scale) = rescaled(params, ct)?;
     let n = params.n();
     let last = params.prime(level)?;
-    let scale = ct.scale() / f64::from(last.modulus().value());
-    check_scale("rescale", scale)?;
     for part in ct.words_mut() {
         let Some((kept, dropped)) = part.split_at_mut_checked(level * n) else {
             continue;
@@ -65,6 +56,46 @@ pub fn rescale_probed<S: AsRef<[u32]> + AsMut<[u32]>>(
     ct.set(level - 1, scale);
     ct.update(|known| known.rescaled(params, level));
     Ok(())
+}
+
+/// [`rescale_probed`] of a ciphertext whose halves owe transforms ([`Debt`]), which this
+/// pays. `scratch` is two limbs.
+///
+/// # Errors
+/// As [`rescale`].
+pub fn rescale_owing<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    ct: &mut Ciphertext<S>,
+    debts: [Debt<'_>; 2],
+    scratch: &mut [u32],
+    probe: &mut impl Probe,
+) -> Result<()> {
+    ct.check_params(params)?;
+    let (level, scale) = rescaled(params, ct)?;
+    for (part, debt) in ct.words_mut().into_iter().zip(debts) {
+        gadget::rescale_owing(params, level, part, debt, scratch, probe)?;
+    }
+    ct.set(level - 1, scale);
+    ct.update(|known| known.rescaled(params, level));
+    Ok(())
+}
+
+/// The level of what is rescaled, not 0, and the scale of the result.
+fn rescaled<S: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    ct: &Ciphertext<S>,
+) -> Result<(usize, f64)> {
+    let level = ct.level();
+    if level == 0 {
+        return Err(Error::Level {
+            operation: "rescale",
+            expected: 1,
+            got: 0,
+        });
+    }
+    let scale = ct.scale() / f64::from(params.prime(level)?.modulus().value());
+    check_scale("rescale", scale)?;
+    Ok((level, scale))
 }
 
 /// Drops primes down to `level` without dividing: slots, scale and error stay

@@ -209,23 +209,11 @@ pub fn add_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     ct.check_params(params)?;
     check_len("coefficients", coefficients.len(), params.n())?;
     check_len("scratch", scratch.len(), params.n())?;
-    if shift >= 31 {
-        return Err(Error::Range {
-            index: 0,
-            limit_log2: 31,
-        });
-    }
     for i in 0..=ct.level() {
-        let prime = params.prime(i)?;
-        let m = prime.modulus();
-        let factor = m.to_mont(m.reduce(1i32 << shift));
-        probe.begin(Work::Encode);
-        kernel::lift_f32(coefficients, scratch, factor, m);
-        probe.begin(Work::Ntt);
-        ntt::forward(scratch, prime)?;
+        transform_addend(params, i, coefficients, shift, scratch, probe)?;
         probe.begin(Work::Multiply);
         if let Some(c0) = ct.limbs_mut(i)?.first_mut() {
-            kernel::add(c0, scratch, m);
+            kernel::add(c0, scratch, params.prime(i)?.modulus());
         }
     }
     ct.update(|known| {
@@ -240,4 +228,32 @@ pub fn add_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
         known.plus(encoded, 0.0)
     });
     Ok(())
+}
+
+/// Writes limb `i` of an encoded vector times `2^shift`, NTT domain: what
+/// [`add_encoded`] adds.
+///
+/// # Errors
+/// [`Error::Length`] or [`Error::Level`]; [`Error::Range`] for a shift of 31 or more.
+pub fn transform_addend(
+    params: &Params,
+    i: usize,
+    coefficients: &[f32],
+    shift: u32,
+    limb: &mut [u32],
+    probe: &mut impl Probe,
+) -> Result<()> {
+    if shift >= 31 {
+        return Err(Error::Range {
+            index: 0,
+            limit_log2: 31,
+        });
+    }
+    let prime = params.prime(i)?;
+    let m = prime.modulus();
+    let factor = m.to_mont(m.reduce(1i32 << shift));
+    probe.begin(Work::Encode);
+    kernel::lift_f32(coefficients, limb, factor, m);
+    probe.begin(Work::Ntt);
+    ntt::forward(limb, prime)
 }

@@ -98,11 +98,14 @@ pub mod polynomial;
 pub mod product;
 pub mod switching;
 
+pub use crate::rlwe::gadget::Debt;
 pub use hoisting::{
     Hoisted, Weight, hoisting_words, inner_sum_hoisted, inner_sum_hoisted_keys, rotate_many,
 };
-pub use level::{align_scale, drop_level, rescale, rescale_probed, scale_towards};
-pub use linear::{add, add_constant, add_encoded, add_plain, negate, sub, sub_plain};
+pub use level::{align_scale, drop_level, rescale, rescale_owing, rescale_probed, scale_towards};
+pub use linear::{
+    add, add_constant, add_encoded, add_plain, negate, sub, sub_plain, transform_addend,
+};
 pub use matrix::{integer_matrix, integer_matrix_halves, plaintext_matrix};
 pub use polynomial::{
     PolynomialBound, PolynomialOutcome, evaluate_polynomial, polynomial_bound, polynomial_levels,
@@ -110,7 +113,7 @@ pub use polynomial::{
 };
 pub use product::{
     multiply, multiply_add, multiply_constant, multiply_encoded, multiply_plain,
-    multiply_plain_add, square, transform_encoded,
+    multiply_plain_add, multiply_transformed, square, transform_encoded,
 };
 pub use switching::{
     Due, SwitchOp, Switching, Workspace, conjugate, fast_workspace_words, inner_sum, relinearize,

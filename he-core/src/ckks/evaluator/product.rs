@@ -300,6 +300,34 @@ pub fn multiply_encoded<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     Ok(())
 }
 
+/// The same by limbs that [`transform_encoded`] has written before, those of the
+/// ciphertext's level one after the other. Noise and message are unknown from here on.
+///
+/// # Errors
+/// [`crate::Error::Length`], [`crate::Error::Params`] or [`crate::Error::Scale`].
+pub fn multiply_transformed<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+    params: &Params,
+    ct: &mut Ciphertext<S, PARTS>,
+    plain: &[u32],
+    plain_scale: f64,
+    probe: &mut impl Probe,
+) -> Result<()> {
+    ct.check_params(params)?;
+    let scale = ct.scale() * plain_scale;
+    check_scale("multiplication", scale)?;
+    let (n, level) = (params.n(), ct.level());
+    check_len("plaintext", plain.len(), (level + 1) * n)?;
+    probe.begin(Work::Multiply);
+    for part in ct.parts_mut() {
+        let limbs = part.chunks_exact_mut(n).zip(plain.chunks_exact(n));
+        for (i, (limb, plain)) in limbs.enumerate() {
+            kernel::mul(limb, plain, params.prime(i)?.modulus());
+        }
+    }
+    ct.set(level, scale);
+    Ok(())
+}
+
 /// Writes limb `i` of an encoded vector, NTT domain in Montgomery form: what
 /// a streamed multiply-accumulate multiplies by.
 ///

@@ -14,6 +14,7 @@ use crate::probe::{Probe, Work};
 use crate::ring::{automorphism, copy, kernel};
 use crate::rlwe::gadget::KeySwitch;
 use crate::rlwe::gadget::grouped::GroupedSwitch;
+use crate::rlwe::gadget::{Debt, Debts};
 pub use crate::rlwe::gadget::{Due, Workspace, fast_workspace_words, workspace_words};
 use crate::rlwe::keys::{KeySet, SwitchKey, SwitchTarget, inner_sum_rotations};
 
@@ -242,6 +243,42 @@ impl Switching {
         let mut parts = ct.words_mut();
         let (c0, c1, _) = split(&mut parts);
         self.run.divide(params, c0, c1, work, probe)
+    }
+}
+
+impl Switching {
+    /// As [`Self::divide`], with transforms put off ([`Debt`]) where `lasts` says that a
+    /// half may owe them: the first where doublings ([`SwitchOp::RotateAdd`]), sums and
+    /// [`rescale_owing`] alone follow, the second where that is the rescaling. The result is
+    /// the same.
+    ///
+    /// # Errors
+    /// As [`Self::divide`]; [`Error::Turn`] if something is owed that this operation is no
+    /// doubling of.
+    ///
+    /// [`rescale_owing`]: super::level::rescale_owing
+    pub fn divide_owing<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
+        &mut self,
+        params: &Params,
+        ct: &mut Ciphertext<S, PARTS>,
+        halves: [Debt<'_>; 2],
+        lasts: [bool; 2],
+        work: &mut Workspace<'_>,
+        probe: &mut impl Probe,
+    ) -> Result<()> {
+        ct.check_params(params)?;
+        let doubling = match self.op {
+            SwitchOp::RotateAdd(g) => Some(g),
+            SwitchOp::Rotate(_) | SwitchOp::Square | SwitchOp::Relinearize => None,
+        };
+        let debts = Debts {
+            halves,
+            doubling,
+            lasts,
+        };
+        let mut parts = ct.words_mut();
+        let (c0, c1, _) = split(&mut parts);
+        self.run.divide_owing(params, [c0, c1], debts, work, probe)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hoisted rotations and polynomials, against the same one by one and in the
 //! clear.
 
+mod debts;
 mod edges;
 
 use super::*;

@@ -15,7 +15,7 @@
 //! | module | for |
 //! |---|---|
 //! | `portable` | every target, in safe code |
-//! | `cortex_m` | processors with the DSP instructions of Armv7E-M (see `build.rs`) |
+//! | `cortex_m` | processors with the DSP instructions of Armv7E-M and Armv8-M (see `build.rs`) |
 //! | `x86` | AVX2 and AVX-512, chosen at run time |
 //! | `integers`, `small`, `sums` | wide integers, small weights, sums with one reduction: safe code for every target but hosts, which have a faster form in `x86` |
 

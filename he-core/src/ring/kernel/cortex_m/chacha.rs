@@ -91,6 +91,7 @@ macro_rules! double_round {
 #[unsafe(naked)]
 unsafe extern "C" fn chacha8(state: &[u32; 16], out: &mut [u32; 16]) {
     naked_asm!(
+        dsp!(),
         "push {{r0, r1, r4-r11, lr}}",
         "sub sp, sp, #36",
         "mov r12, r0",
@@ -144,6 +145,7 @@ unsafe extern "C" fn residues_fours(
     words: *const u32, out: *mut u32, q: u32, reject_below: u32, count: usize,
 ) -> usize {
     naked_asm!(
+        dsp!(),
         "push {{r4-r8, lr}}",
         "ldr r12, [sp, #24]",
         "2:",

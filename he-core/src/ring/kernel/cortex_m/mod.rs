@@ -1,5 +1,6 @@
 //! Kernels for Armv7E-M, that is Cortex-M4 and M7, written and measured by
-//! instructions (`firmware/benches/counts-mps2-an386.csv`).
+//! instructions (`firmware/benches/counts-mps2-an386.csv`); and for an Armv8-M processor
+//! with the same instructions, such as the Cortex-M33 of RP2350 (feature `armv8m-dsp`).
 //!
 //! | module | holds |
 //! |---|---|
@@ -40,6 +41,21 @@
 //! Montgomery product (three instructions, no preparation) is cheaper.
 
 // Before the modules, which use them.
+
+/// The start of every piece of assembly with DSP instructions. On Armv8-M they are an option
+/// that the assembler is not told of by the target's name; this processor has them.
+#[cfg(not(armv8m))]
+macro_rules! dsp {
+    () => {
+        ""
+    };
+}
+#[cfg(armv8m)]
+macro_rules! dsp {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
 
 /// `b = b w`, factor in r10 and r11. Uses r12.
 #[rustfmt::skip]
@@ -85,7 +101,7 @@ fn smmulr(a: i32, b: i32) -> i32 {
     let h;
     // SAFETY: an instruction that computes a register from two registers.
     unsafe {
-        asm!("smmulr {h}, {a}, {b}", h = out(reg) h, a = in(reg) a, b = in(reg) b,
+        asm!(dsp!(), "smmulr {h}, {a}, {b}", h = out(reg) h, a = in(reg) a, b = in(reg) b,
             options(pure, nomem, nostack, preserves_flags));
     }
     h

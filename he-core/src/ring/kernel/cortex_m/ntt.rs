@@ -226,6 +226,7 @@ macro_rules! forward_pass {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(block: *mut u32, factors: &Factors, q: i32, end: *mut u32) {
             naked_asm!(
+                dsp!(),
                 enter!(),
                 "2:",
                 load!($stride),
@@ -287,6 +288,7 @@ macro_rules! inverse_pass {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(block: *mut u32, factors: &Factors, q: i32, end: *mut u32) {
             naked_asm!(
+                dsp!(),
                 enter!(),
                 "2:",
                 load!($stride),
@@ -309,6 +311,7 @@ inverse_pass!(inverse_2048, 2048);
 #[unsafe(naked)]
 unsafe extern "C" fn inverse_last(block: *mut u32, factors: &Factors, q: i32, end: *mut u32) {
     naked_asm!(
+        dsp!(),
         enter!(),
         "2:",
         load!(2048),
@@ -423,6 +426,7 @@ macro_rules! entry4 {
 #[unsafe(naked)]
 unsafe extern "C" fn forward_neighbours(operands: &Neighbours) {
     naked_asm!(
+        dsp!(),
         enter_neighbours!(),
         "2:",
         "ldm r8, {{r0-r7}}",
@@ -451,6 +455,7 @@ unsafe extern "C" fn forward_neighbours(operands: &Neighbours) {
 #[unsafe(naked)]
 unsafe extern "C" fn inverse_neighbours(operands: &Neighbours) {
     naked_asm!(
+        dsp!(),
         enter_neighbours!(),
         "2:",
         "ldm r8, {{r0-r7}}",

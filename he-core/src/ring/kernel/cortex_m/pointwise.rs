@@ -61,6 +61,7 @@ macro_rules! products {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(operands: &Products) {
             naked_asm!(
+                dsp!(),
                 "push {{r4-r11, lr}}",
                 "ldr lr, [r0, #24]",
                 "ldm r0, {{r0-r5}}",
@@ -179,6 +180,7 @@ macro_rules! fours {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(operands: &Fours) {
             naked_asm!(
+                dsp!(),
                 "push {{r0, r4-r11, lr}}",
                 "ldm r0!, {{r6-r11}}",
                 concat!("ldrd lr, ", $end, ", [r0]"),
@@ -464,6 +466,7 @@ macro_rules! from_float {
 unsafe fn lift_f32_eights(src: *const f32, dst: *mut u32, count: usize, q: i32, f: Factor) {
     // SAFETY: the caller's; r6, r9 and the stack are as before at the end.
     unsafe { asm!(
+        dsp!(),
         "push {{r6, r9}}",
         "mov r9, r12",
         "2:",

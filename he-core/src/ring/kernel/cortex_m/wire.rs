@@ -71,6 +71,7 @@ unsafe extern "C" fn unpack_eights<const BITS: usize>(
     bytes: *const u8, out: *mut [u32; 8], end: *mut [u32; 8], room: u32,
 ) -> u32 {
     naked_asm!(
+        dsp!(),
         "push {{r4-r11, lr}}",
         "mov r12, #0",
         "msr APSR_nzcvq, r12",
