@@ -119,8 +119,9 @@ fn compiler() -> String {
     number.unwrap_or("unknown").to_owned()
 }
 
-/// The program of the network on the board, and its weights as they are multiplied if there
-/// is flash for that, and the words behind its arena; refuses here what the board could only refuse at run time.
+/// The program of the network on the board, its weights as they are multiplied if there is
+/// flash for that, and the words behind its arena; refuses here what the board could only
+/// refuse at run time.
 fn program(
     board: &str,
     set: &'static Params,

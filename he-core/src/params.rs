@@ -292,6 +292,12 @@ impl Params {
         self.primes.len()
     }
 
+    /// Bytes of the static tables of its transforms.
+    #[must_use]
+    pub const fn table_bytes(&self) -> usize {
+        2 * self.limbs() * self.n() * size_of::<i32>()
+    }
+
     /// Index of the first special prime in [`Self::prime`].
     #[must_use]
     pub const fn special(&self) -> usize {

@@ -56,11 +56,11 @@ impl Board {
         }
     }
 
-    /// Flash for weights that are encoded and transformed before: what code and tables of
-    /// any board leave of it.
+    /// Flash for tables of transforms and for weights that are encoded and transformed
+    /// before: what code, program and constants of any board leave of it.
     #[must_use]
     pub const fn weight_bytes(&self) -> usize {
-        self.flash_bytes.saturating_sub(384 * 1024)
+        self.flash_bytes.saturating_sub(224 * 1024)
     }
 
     /// Room for keys beside an arena of so many bytes.
@@ -79,6 +79,7 @@ impl Board {
             prices: self.prices,
             arena_bytes: self.arena_bytes(),
             weight_bytes: self.weight_bytes(),
+            owes: true,
         }
     }
 }

@@ -56,7 +56,7 @@ pub struct Sizes {
     pub code: u64,
     /// Constants in flash, the model apart: tables of transforms, above all.
     pub tables: u64,
-    /// The model in flash.
+    /// The model in flash, or its weights as they are multiplied.
     pub model: u64,
     /// Static variables in RAM, the stack apart.
     pub ram: u64,

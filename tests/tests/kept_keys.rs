@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use he_core::params::N8192_DEPTH5;
+use he_core::rlwe::KeyLimb;
 use he_edge_tests::flash::UnreliableFlash;
 use he_edge_tests::mangler::{Damage, Mangler, frame, replies, requests};
 use he_edge_tests::networks::{self, Part};
 use he_edge_tests::suite::Case;
-
 use he_edge_tests::{Reference, forgetful};
 use he_nn::kept::{
-    KEY_ID_BYTES, KeyHash, KeyId, KeyStore, Log, MemoryFlash, MountError, PageEntry, Piece,
-    RecordEntry, RecordSize,
+    BLOCK_BYTES, ChunkPieces, KEY_ID_BYTES, KeyHash, KeyId, KeyShape, KeyStore, Log, MemoryFlash,
+    MountError, PAGE_HEADER_BYTES, PageEntry, Piece, RecordEntry, RecordSize,
 };
 use he_nn::message::{Held, Refusal, Reply, Request, SEED_BYTES};
 use he_nn::plan::{Plan, Target, WeightMode};
@@ -90,7 +90,7 @@ fn is_whole(store: &mut impl KeyStore, record: u8) -> bool {
 
 fn held(store: &mut impl KeyStore) -> Vec<KeyId> {
     let mut ids = [[0; KEY_ID_BYTES]; RECORDS];
-    let count = store.held(&mut ids);
+    let count = store.held(&mut ids, &[SIZE.stored()]);
     ids[..count].iter().copied().map(KeyId).collect()
 }
 
@@ -181,6 +181,10 @@ fn the_record_used_longest_ago_makes_room_and_none_of_this_inference() {
         assert!(keep(&mut store, record));
     }
     // There are eight entries, all of this inference.
+    assert!(store.has_room([SIZE; RECORDS].into_iter()));
+    assert!(!store.has_room([SIZE; RECORDS + 1].into_iter()));
+    let mut ids = [[0; KEY_ID_BYTES]; RECORDS];
+    assert_eq!(store.held(&mut ids, &[SIZE.stored() + 32]), 0);
     assert!(!keep(&mut store, 100));
     assert_eq!(held(&mut store).len(), RECORDS);
     store.begin();
@@ -224,6 +228,11 @@ fn worn_and_aged_pages_are_noticed_and_keys_kept_elsewhere() {
     flash.wear(3 * 512..5 * 512);
     let mut tables = Tables::new();
     let mut store = tables.mount(&mut flash);
+    let all = RecordSize {
+        pieces: 1,
+        bytes: (PAGES - 1) * (512 - PAGE_HEADER_BYTES),
+    };
+    assert!(store.has_room([all].into_iter()));
     let mut tries = 0;
     for record in 0..4 {
         while !keep(&mut store, record) {
@@ -233,6 +242,7 @@ fn worn_and_aged_pages_are_noticed_and_keys_kept_elsewhere() {
         assert!(is_whole(&mut store, record));
     }
     assert!((1..=2).contains(&tries), "{tries}");
+    assert!(!store.has_room([all].into_iter()));
     // A bit that changes later.
     let mut flash = UnreliableFlash::new(PAGES, 3);
     let mut tables = Tables::new();
@@ -388,10 +398,39 @@ fn uniform_halves_that_are_kept_give_the_same_answers() {
                 }
                 assert!(second.bytes.keys_up < 2000, "{name}");
             });
-            // The middle of the first record, in whatever half that lies.
-            memory[1 << 16] ^= 0x10;
+            if !damaged {
+                damage_first_chunk(&mut memory, &program, expanded);
+            }
         }
     }
+}
+
+/// Changes a bit in the first chunk of the record that begins in the first page: in its
+/// uniform half where that is kept, and there alone.
+fn damage_first_chunk(memory: &mut [u8], program: &Program<Vec<u8>>, expanded: bool) {
+    let params = program.params();
+    let shape = KeyShape::new(params, params.max_level(), expanded);
+    let ChunkPieces { sent, uniform } = shape.chunk(shape.first_chunk(KeyLimb::FIRST).unwrap(), 0);
+    let piece = uniform.unwrap_or(sent);
+    memory[PAGE_HEADER_BYTES + piece.start + piece.index * BLOCK_BYTES + 17] ^= 0x10;
+
+    let mut pages = vec![PageEntry::EMPTY; memory.len() >> 14];
+    let mut records = vec![RecordEntry::EMPTY; program.kept_keys(true).count()];
+    let mut store = Log::mount(MemoryFlash::new(memory), &mut pages, &mut records).unwrap();
+    let sizes: Vec<RecordSize> = program.kept_keys(expanded).collect();
+    let stored: Vec<usize> = sizes.iter().map(|size| size.stored()).collect();
+    let mut ids = vec![[0; KEY_ID_BYTES]; sizes.len()];
+    let count = store.held(&mut ids, &stored);
+    assert_eq!(count, sizes.len());
+    let mut damaged = 0;
+    for id in ids.into_iter().map(KeyId) {
+        let found = sizes.iter().find_map(|&size| store.find(&id, size));
+        let found = found.unwrap();
+        let mut is_read = |piece: Piece| store.read(found, piece, &mut vec![0; piece.bytes]);
+        assert!(uniform.is_none() || is_read(sent));
+        damaged += usize::from(!is_read(piece));
+    }
+    assert_eq!(damaged, 1);
 }
 
 /// Asks the evaluator for a key that it never had, or says that it has lost one.
@@ -503,18 +542,25 @@ fn renewed_keys_are_streamed_and_kept() {
     assert!(up[1] < 1000 && up[3] < 1000, "{up:?}");
 }
 
-/// An evaluator over a flash that loses its power amid an inference, is started again and
-/// answers the next one with what it has.
 #[test]
 fn an_evaluator_that_lost_its_power_answers_the_next_inference_rightly() {
-    let cuts = match std::env::var_os("HE_EDGE_LONG") {
-        Some(_) => 1000,
-        None => 24,
-    };
+    let is_long = std::env::var_os("HE_EDGE_LONG").is_some();
+    survives_cuts(false, if is_long { 1000 } else { 24 });
+}
+
+#[test]
+fn an_evaluator_that_keeps_uniform_halves_survives_a_loss_of_power_too() {
+    let is_long = std::env::var_os("HE_EDGE_LONG").is_some();
+    survives_cuts(true, if is_long { 1000 } else { 16 });
+}
+
+/// An evaluator over a flash that loses its power amid an inference, is started again and
+/// answers the next one with what it has; it keeps uniform halves too, or does not.
+fn survives_cuts(expanded: bool, cuts: usize) {
     let case = Case::bundled("pima-logreg");
     let plan = case.plan(WeightMode::Plain, Target::STREAM).unwrap();
     let program = Program::of(&plan).unwrap();
-    let sizes: Vec<RecordSize> = program.kept_keys(false).collect();
+    let sizes: Vec<RecordSize> = program.kept_keys(expanded).collect();
     // Room for one client's keys and a little of another's.
     let stored: usize = sizes.iter().map(|size| size.stored()).sum();
     let sectors = stored * 11 / 10 / 448 + sizes.len();
@@ -537,6 +583,7 @@ fn an_evaluator_that_lost_its_power_answers_the_next_inference_rightly() {
             let program = &program;
             scope.spawn(move || {
                 let store = Log::mount(flash, &mut pages, &mut records).unwrap();
+                assert_eq!(program.keeps_uniforms(&store), expanded);
                 evaluator::evaluate_keeping(program, model, &mut end, store)
             });
             let mut link = Connection::new(mine);

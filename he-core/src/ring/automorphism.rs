@@ -202,6 +202,32 @@ mod tests {
     use crate::testing::{N16, random};
 
     #[test]
+    fn integers_are_permuted_as_residues_are() {
+        let m = N16.prime(0).unwrap().modulus();
+        let a = random(16, m.value(), 3);
+        let centred: Vec<i32> = a.iter().map(|&x| m.centred(x)).collect();
+        for g in (1..32).step_by(2) {
+            let (mut residues, mut images) = (vec![0; 16], vec![0; 16]);
+            coeff(&a, &mut residues, g, m).unwrap();
+            integers(&centred, &mut images, g).unwrap();
+            let images: Vec<u32> = images.iter().map(|&x| m.reduce(x as i32)).collect();
+            assert_eq!(images, residues, "{g}");
+        }
+        // By hand: X^5 becomes X^15, and X^6 becomes X^18 = -X^2.
+        let mut one = [0; 16];
+        (one[5], one[6]) = (7, i32::MAX);
+        let mut image = [1; 16];
+        integers(&one, &mut image, 3).unwrap();
+        let mut expected = [0; 16];
+        (expected[15], expected[2]) = (7, -i32::MAX as u32);
+        assert_eq!(image, expected);
+        let refused = integers(&one, &mut image[..15], 3);
+        assert!(matches!(refused, Err(Error::Length { .. })), "{refused:?}");
+        assert_eq!(integers(&one, &mut image, 2), coeff(&a, &mut [0; 16], 2, m));
+        assert!(integers(&one, &mut image, 2).is_err());
+    }
+
+    #[test]
     fn both_domains_agree() {
         let p = N16.prime(0).unwrap();
         let m = p.modulus();

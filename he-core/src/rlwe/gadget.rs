@@ -325,8 +325,8 @@ impl KeySwitch {
     /// As [`Self::divide`], with divisions put off as [`Debts`] says.
     ///
     /// # Errors
-    /// As [`Self::divide`]; [`Error::Turn`] if a half owes something that this operation is
-    /// no doubling of.
+    /// As [`Self::divide`]; [`Error::Turn`] if the first half owes something and this
+    /// operation is no doubling, or if the second does, whose digits a switch reads.
     pub fn divide_owing(
         &mut self,
         params: &Params,
@@ -348,17 +348,20 @@ impl KeySwitch {
             doubling,
             lasts,
         } = debts;
+        // The digits of the second half were read: they must not have owed anything.
+        debt0.check_turn(doubling)?;
+        debt1.check_turn(None)?;
         let halves = [
-            (x0, &mut **spare, debt0, lasts[0]),
-            (x1, acc1, debt1, lasts[1]),
+            (x0, &mut **spare, debt0, doubling, lasts[0]),
+            (x1, acc1, debt1, None, lasts[1]),
         ];
-        for (x, r, mut debt, lasts) in halves {
+        for (x, r, mut debt, doubling, lasts) in halves {
             check_len("half", x.len(), (self.level + 1) * n)?;
             probe.begin(Work::Ntt);
             ntt::inverse(r, special)?;
             probe.begin(Work::ModDown);
             debt.take_up(r, special, doubling, scratch)?;
-            let lasts = lasts && debt.can_last();
+            let lasts = lasts && debt.is_owing();
             for (i, x) in x.chunks_exact_mut(n).enumerate() {
                 let to = params.prime(i)?;
                 if lasts {

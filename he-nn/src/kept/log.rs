@@ -533,10 +533,12 @@ impl<F: NorFlash> KeyStore for Log<'_, F> {
     const ON: bool = true;
 
     fn has_room(&self, mut sizes: impl Iterator<Item = RecordSize>) -> bool {
-        let free = sizes.try_fold(self.pages.len(), |free, size| {
-            free.checked_sub(self.pages_of(size.stored()))
+        let sound = self.pages.iter().filter(|p| p.generation != WORN).count();
+        let left = sizes.try_fold((sound, self.records.len()), |(pages, records), size| {
+            let pages = pages.checked_sub(self.pages_of(size.stored()))?;
+            Some((pages, records.checked_sub(1)?))
         });
-        free.is_some()
+        left.is_some()
     }
 
     fn begin(&mut self) {
@@ -544,12 +546,14 @@ impl<F: NorFlash> KeyStore for Log<'_, F> {
         self.inference = self.inference.wrapping_add(1);
     }
 
-    fn held(&mut self, ids: &mut [[u8; KEY_ID_BYTES]]) -> usize {
+    fn held(&mut self, ids: &mut [[u8; KEY_ID_BYTES]], stored: &[usize]) -> usize {
         let order = |r: &RecordEntry| (r.used, r.generation);
         let mut before = (u32::MAX, u32::MAX);
         let mut count = 0;
         for id in ids {
+            let is_one = |r: &&RecordEntry| stored.contains(&(r.length as usize));
             let whole = self.records.iter().filter(|r| r.length != 0);
+            let whole = whole.filter(is_one);
             let next = whole.filter(|r| order(r) < before).max_by_key(|r| order(r));
             let Some(record) = next else {
                 break;

@@ -262,15 +262,16 @@ pub trait KeyStore {
     /// Whether it keeps anything; where not, a session has none of the code.
     const ON: bool;
 
-    /// Whether records of all these sizes fit beside each other.
+    /// Whether records of all these sizes fit beside each other, where nothing else is kept.
     fn has_room(&self, sizes: impl Iterator<Item = RecordSize>) -> bool;
 
     /// An inference begins. What is found or committed from here on stays until the next
     /// one begins; a record that was not committed is forgotten.
     fn begin(&mut self);
 
-    /// The ids of whole records, those used last first, as many as there are or fit.
-    fn held(&mut self, ids: &mut [[u8; KEY_ID_BYTES]]) -> usize;
+    /// The ids of whole records of these lengths ([`RecordSize::stored`]), those used last
+    /// first, as many as there are or fit: one of another length would not be found.
+    fn held(&mut self, ids: &mut [[u8; KEY_ID_BYTES]], stored: &[usize]) -> usize;
 
     /// A record of this content and size, which counts as used.
     fn find(&mut self, id: &KeyId, size: RecordSize) -> Option<Record>;
@@ -307,7 +308,7 @@ impl KeyStore for Nothing {
 
     fn begin(&mut self) {}
 
-    fn held(&mut self, _: &mut [[u8; KEY_ID_BYTES]]) -> usize {
+    fn held(&mut self, _: &mut [[u8; KEY_ID_BYTES]], _: &[usize]) -> usize {
         0
     }
 
@@ -348,8 +349,8 @@ impl<S: KeyStore> KeyStore for Option<S> {
         }
     }
 
-    fn held(&mut self, ids: &mut [[u8; KEY_ID_BYTES]]) -> usize {
-        self.as_mut().map_or(0, |store| store.held(ids))
+    fn held(&mut self, ids: &mut [[u8; KEY_ID_BYTES]], stored: &[usize]) -> usize {
+        self.as_mut().map_or(0, |store| store.held(ids, stored))
     }
 
     fn find(&mut self, id: &KeyId, size: RecordSize) -> Option<Record> {

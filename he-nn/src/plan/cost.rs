@@ -20,8 +20,11 @@ pub enum Target {
         prices: Prices,
         /// Bytes that it has for its arena.
         arena_bytes: usize,
-        /// Bytes that it has for weights which are encoded and transformed before.
+        /// Bytes of flash beside its code: for the tables of transforms and, behind them,
+        /// weights which are encoded and transformed before.
         weight_bytes: usize,
+        /// Whether it puts transforms off where the arena leaves room for them.
+        owes: bool,
     },
 }
 
@@ -31,6 +34,7 @@ impl Target {
         prices: Prices::ARMV7E_M,
         arena_bytes: usize::MAX,
         weight_bytes: 0,
+        owes: false,
     };
 
     /// Whether it is fed by a stream.

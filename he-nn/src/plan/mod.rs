@@ -75,7 +75,8 @@ use bound::{LayerFigures, State};
 use cost::Tally;
 use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 use he_core::ckks::evaluator::{
-    PolynomialOutcome, polynomial_levels, polynomial_outcome, polynomial_words, workspace_words,
+    Debt, PolynomialOutcome, polynomial_levels, polynomial_outcome, polynomial_words,
+    workspace_words,
 };
 use he_core::params::Params;
 use he_core::rlwe::keys::switching_key_words;
@@ -623,21 +624,32 @@ impl<'m> Plan<'m> {
     /// off: those of the first half of a ciphertext between doublings, of both up to a
     /// rescaling. See [`he_core::ckks::evaluator::Debt`].
     fn transforms_put_off(&self) -> usize {
-        if self.owed_words() == 0 {
+        let special = self.params.prime(self.params.special());
+        let Some(special) = special.ok().filter(|_| self.owed_words() > 0) else {
             return 0;
-        }
-        let (mut saved, mut owing) = (0, 0);
+        };
+        let special = special.modulus().value();
+        let (mut saved, mut owed) = (0, 0);
+        // Limbs of a key switch, until it is known what follows.
+        let mut switched = None;
         self.tasks(|task| {
-            saved += match task.op {
-                Op::RotateAdd(_) => owing,
-                Op::Rescale => 2 * owing,
-                _ => 0,
-            };
-            owing = match (task.op, task.op.switching()) {
-                (Op::Bias, _) => owing,
-                (_, Some(_)) => usize::from(task.level) + 1,
-                (_, None) => 0,
-            };
+            if task.op == Op::Bias {
+                return;
+            }
+            if let Some(limbs) = switched.take() {
+                let [first, second] = task.op.lets_owe();
+                owed = if first {
+                    Debt::bound_behind(owed, special)
+                } else {
+                    0
+                };
+                let second = second && Debt::bound_behind(0, special) != 0;
+                saved += limbs * (usize::from(owed != 0) + usize::from(second));
+            }
+            switched = task.op.switching().map(|_| usize::from(task.level) + 1);
+            if !matches!(task.op, Op::RotateAdd(_)) {
+                owed = 0;
+            }
         });
         saved
     }
@@ -709,7 +721,8 @@ impl<'m> Plan<'m> {
         match self.target {
             Target::Host => false,
             Target::Stream { weight_bytes, .. } => {
-                (1..=weight_bytes).contains(&self.prepared_bytes())
+                let weights = weight_bytes.saturating_sub(self.params.table_bytes());
+                (1..=weights).contains(&self.prepared_bytes())
             }
         }
     }
@@ -1166,16 +1179,16 @@ impl Plan<'_> {
     }
 
     /// Two limbs behind the arena, in which transforms of divisions are put off; none where
-    /// the target has no room for them.
+    /// the target has no room for them, or does not put them off.
     #[must_use]
     pub fn owed_words(&self) -> usize {
         let words = 2 * self.params.n();
         match self.target {
-            Target::Stream { arena_bytes, .. }
-                if (self.arena_words() + words) * size_of::<u32>() <= arena_bytes =>
-            {
-                words
-            }
+            Target::Stream {
+                arena_bytes,
+                owes: true,
+                ..
+            } if (self.arena_words() + words) * size_of::<u32>() <= arena_bytes => words,
             Target::Stream { .. } | Target::Host => 0,
         }
     }

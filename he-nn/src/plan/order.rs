@@ -78,6 +78,17 @@ impl Op {
         }
     }
 
+    /// Which halves may owe transforms behind a key switch that this operation follows, but
+    /// for [`Op::Bias`]: both up to a rescaling, the first while doublings come before that.
+    #[must_use]
+    pub const fn lets_owe(self) -> [bool; 2] {
+        match self {
+            Self::Rescale => [true, true],
+            Self::RotateAdd(_) => [true, false],
+            _ => [false, false],
+        }
+    }
+
     /// What the switching key that it takes is for.
     #[must_use]
     pub const fn key(self) -> Option<SwitchTarget> {

@@ -10,12 +10,17 @@ use crate::schedule::Upload;
 use crate::trace::{Place, SpanKind, Tracer};
 use he_core::rlwe::KeyLimb;
 
+/// More than sets for streams have.
+const LEVELS: usize = 16;
+
 /// The store, and the key that is being kept.
 #[derive(Debug)]
 pub(super) struct Keeping<K> {
     store: K,
     /// Whether uniform halves are kept too.
     uniforms: bool,
+    /// Lengths of records that the program uses: one per level.
+    stored: heapless::Vec<usize, LEVELS>,
     /// Of the key that streams; none where it is not kept.
     streaming: Option<KeyHash>,
     /// Whether the uniform half of the chunk that is taken was read from the store, to where
@@ -25,8 +30,19 @@ pub(super) struct Keeping<K> {
 
 impl<K: KeyStore> Keeping<K> {
     pub(super) fn new<B: AsRef<[u8]>>(store: K, program: &Program<B>) -> Self {
+        let uniforms = K::ON && program.keeps_uniforms(&store);
+        let mut stored = heapless::Vec::new();
+        if K::ON {
+            for size in program.kept_keys(uniforms) {
+                // One that has no place is streamed each time.
+                if !stored.contains(&size.stored()) {
+                    let _ = stored.push(size.stored());
+                }
+            }
+        }
         Self {
-            uniforms: K::ON && program.keeps_uniforms(&store),
+            uniforms,
+            stored,
             store,
             streaming: None,
             read: false,
@@ -63,7 +79,7 @@ where
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(buffer.as_flattened_mut());
             let (ids, _) = bytes.as_chunks_mut::<KEY_ID_BYTES>();
             let ids = ids.get_mut(..MAX_HELD).ok_or(Refusal::Model)?;
-            let count = self.keeping.store.held(ids);
+            let count = self.keeping.store.held(ids, &self.keeping.stored);
             held = Held::new(ids.get(..count).ok_or(Refusal::Model)?);
         }
         reply(Reply::Ready { held });

@@ -1113,15 +1113,11 @@ fn debts<'d>(
     Ok([debt(d0, first), debt(d1, second)])
 }
 
-/// Which halves may owe transforms behind the key switch of a task: both up to a rescaling,
-/// the first while doublings come before that.
+/// Which halves may owe transforms behind the key switch of a task.
 fn may_owe<B: AsRef<[u8]>>(program: &Program<B>, task: usize) -> [bool; 2] {
     let mut later = (task.saturating_add(1)..).map_while(|index| program.task(index));
-    match later.find(|task| task.op != Op::Bias).map(|task| task.op) {
-        Some(Op::Rescale) => [true, true],
-        Some(Op::RotateAdd(_)) => [true, false],
-        _ => [false, false],
-    }
+    let next = later.find(|task| task.op != Op::Bias);
+    next.map_or([false; 2], |task| task.op.lets_owe())
 }
 
 /// The limbs of a task's plaintext, for the levels from 0 to the task's.

@@ -253,8 +253,8 @@ impl Switching {
     /// the same.
     ///
     /// # Errors
-    /// As [`Self::divide`]; [`Error::Turn`] if something is owed that this operation is no
-    /// doubling of.
+    /// As [`Self::divide`]; [`Error::Turn`] if the first half owes something and this
+    /// operation is no doubling, or if the second does, whose digits a switch reads.
     ///
     /// [`rescale_owing`]: super::level::rescale_owing
     pub fn divide_owing<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(

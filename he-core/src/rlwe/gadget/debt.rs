@@ -39,8 +39,34 @@ impl<'a> Debt<'a> {
         Self { words, bound }
     }
 
+    /// The bound of a debt behind another division by the special prime, where it was
+    /// `before` and is doubled, or 0 for none: 0 if it is more than may last, and is paid at
+    /// once. What a plan counts by.
+    #[must_use]
+    pub const fn bound_behind(before: u32, special: u32) -> u32 {
+        let bound = before.saturating_mul(2).saturating_add(special / 2 + 1);
+        if bound < MOST { bound } else { 0 }
+    }
+
+    /// Whether anything is owed that may last.
+    pub(super) const fn is_owing(&self) -> bool {
+        *self.bound != 0
+    }
+
+    /// Refuses a half that owes something where nothing doubles that.
+    pub(super) const fn check_turn(&self, doubling: Option<u32>) -> Result<()> {
+        if self.is_owing() && doubling.is_none() {
+            return Err(Error::Turn {
+                due: "a doubling or a rescaling",
+                got: "another operation",
+            });
+        }
+        Ok(())
+    }
+
     /// Takes up what a division by the special prime leaves, `r` in the coefficient domain,
-    /// behind a doubling by `g` if there was a debt before. `scratch` is one limb.
+    /// behind a doubling by `g` if there was a debt before ([`Self::check_turn`]). `scratch`
+    /// is one limb. From here on the debt is owed if it may last; if not, it is to be paid.
     pub(super) fn take_up(
         &mut self,
         r: &[u32],
@@ -50,31 +76,22 @@ impl<'a> Debt<'a> {
     ) -> Result<()> {
         check_len("debt", self.words.len(), r.len())?;
         let m = special.modulus();
-        let half = m.value() / 2 + 1;
-        if *self.bound == 0 {
-            for (owed, &r) in self.words.iter_mut().zip(r) {
-                *owed = m.centred(r);
+        match doubling.filter(|_| self.is_owing()) {
+            None => {
+                for (owed, &r) in self.words.iter_mut().zip(r) {
+                    *owed = m.centred(r);
+                }
             }
-            *self.bound = half;
-            return Ok(());
+            Some(g) => {
+                automorphism::integers(self.words, scratch, g)?;
+                let images = scratch.iter().zip(r);
+                for (owed, (&image, &r)) in self.words.iter_mut().zip(images) {
+                    *owed = owed.wrapping_add(image as i32).wrapping_add(m.centred(r));
+                }
+            }
         }
-        let Some(g) = doubling else {
-            return Err(Error::Turn {
-                due: "a doubling or a rescaling",
-                got: "another operation",
-            });
-        };
-        automorphism::integers(self.words, scratch, g)?;
-        for ((owed, &image), &r) in self.words.iter_mut().zip(scratch.iter()).zip(r) {
-            *owed = owed.wrapping_add(image as i32).wrapping_add(m.centred(r));
-        }
-        *self.bound = self.bound.saturating_mul(2).saturating_add(half);
+        *self.bound = Self::bound_behind(*self.bound, m.value());
         Ok(())
-    }
-
-    /// Whether another doubling may follow.
-    pub(super) const fn can_last(&self) -> bool {
-        *self.bound < MOST
     }
 
     /// Nothing is owed any more.
@@ -134,7 +151,7 @@ pub fn rescale_owing(
     };
     probe.begin(Work::Ntt);
     ntt::inverse(dropped, last)?;
-    let is_owing = *debt.bound != 0;
+    let is_owing = debt.is_owing();
     if is_owing {
         probe.begin(Work::Rescale);
         // In the coefficient domain, where it needs no transform.

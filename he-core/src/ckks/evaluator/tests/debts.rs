@@ -136,6 +136,20 @@ fn a_debt_is_no_operand_of_another_switch() {
     let mut run = until_division(params, op, &mut ct, work);
     let refused = run.divide_owing(params, &mut ct, owed.debts(), [true; 2], work, &mut ());
     assert!(matches!(refused, Err(Error::Turn { .. })), "{refused:?}");
+    // Nor is one of the second half, whose digits a doubling reads.
+    let mut owed = Owed::new(params);
+    let doubling = SwitchOp::RotateAdd(rotation(params.n(), 1));
+    let mut run = until_division(params, doubling, &mut ct, work);
+    run.divide_owing(params, &mut ct, owed.debts(), [true; 2], work, &mut ())
+        .unwrap();
+    assert!(owed.bounds.iter().all(|&bound| bound > 0));
+    let mut run = until_division(params, doubling, &mut ct, work);
+    let (words, bounds) = (ct.parts().map(<[u32]>::to_vec), owed.bounds);
+    let refused = run.divide_owing(params, &mut ct, owed.debts(), [true; 2], work, &mut ());
+    assert!(matches!(refused, Err(Error::Turn { .. })), "{refused:?}");
+    // Before anything was changed.
+    assert_eq!(ct.parts().map(<[u32]>::to_vec), words);
+    assert_eq!(owed.bounds, bounds);
     // Lengths are checked.
     let mut owed = Owed::new(params);
     owed.words[0].pop();
