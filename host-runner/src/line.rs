@@ -34,9 +34,9 @@ pub const BITS: u64 = 10;
 /// What many USB bridges hold bytes for.
 pub const LATENCY: Duration = Duration::from_millis(8);
 
-/// Instructions that reading a kept key and checking it take per byte, as counted on a
-/// board.
-const CHECK: usize = 8;
+/// Instructions that reading a kept key and checking it take per byte: 8 per word. That
+/// words of a uniform half take less than expanding them from the seed is not counted.
+const CHECK: usize = 2;
 
 /// A line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,7 +330,7 @@ fn uploads(
             Upload::KeySeed(key) => match targets.get(key).copied().flatten() {
                 Some(target) if kept.contains(&target) => {
                     let level = task.map_or(0, |task| usize::from(task.level));
-                    let stored = KeyShape::new(params, level).size().bytes;
+                    let stored = KeyShape::new(params, level, false).size().bytes;
                     cursor.pass_key(program);
                     let request = Request::Kept {
                         key: KeyId([0xA5; KEY_ID_BYTES]),

@@ -207,7 +207,9 @@ fn a_processor_of_armv8_m_computes_the_same() {
         assert_eq!(bits(&host.logits), bits(&board.logits));
     }
     let other = boards::find(DEFAULT_BOARD).unwrap();
-    let estimate = BoardUse::new(&reference.plan, other).instructions_estimate as f64;
+    let estimate = BoardUse::new(&reference.plan, other)
+        .unwrap()
+        .instructions_estimate as f64;
     let ratio = estimate / totals[0] as f64;
     assert!(
         (0.85..1.15).contains(&ratio),
