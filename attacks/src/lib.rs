@@ -29,6 +29,7 @@
 //! [`attack`] < the attacks < [`ATTACKS`]. [`leakage`] stands beside them: it needs [`stats`]
 //! alone.
 
+pub mod activations;
 pub mod attack;
 pub mod ckks;
 pub mod dp_sgd;
@@ -62,7 +63,9 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::square::BySquares,
     &evasion::hopskipjump::ByLabels,
     &evasion::transfer::Transfer,
+    &evasion::eot::Eot,
     &evasion::adversarial_training::AdversarialTraining,
+    &activations::Activations,
     &membership::threshold::Threshold,
     &membership::shadow::Shadow,
     &membership::lira::Lira,

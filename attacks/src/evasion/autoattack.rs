@@ -7,9 +7,10 @@
 //! As with the other attacks of a man in the middle who knows the network, examples are
 //! made with the network in floating point and sent through the target. Square can do
 //! without: [`super::square::BySquares`] asks the target itself. Labels are the true
-//! ones, as robust accuracy is about them.
+//! ones, as robust accuracy is about them. Against a target whose answers are random the
+//! APGDs take means of 20 draws, as the ensemble's version for such targets does.
 
-use super::apgd::{Apgd, Objective};
+use super::apgd::{Apgd, Averaging, Objective};
 use super::{ACCESS, BATCH, control_data, control_network, fab, grid, noise, pgd, square};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
@@ -30,7 +31,27 @@ pub enum Member {
     Square(square::Square),
 }
 
+/// Draws per gradient against a target whose answers are random.
+const DRAWS: usize = 20;
+
 impl Member {
+    /// The same against a target that adds noise of this deviation to every logit: what
+    /// follows gradients takes their expectation.
+    #[must_use]
+    fn against(self, randomised: Option<f64>) -> Self {
+        let of = |deviation| Averaging {
+            draws: DRAWS,
+            deviation,
+        };
+        match self {
+            Self::Apgd(apgd) => Self::Apgd(Apgd {
+                averaging: randomised.map(of),
+                ..apgd
+            }),
+            other => other,
+        }
+    }
+
     /// Its name in records.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -123,7 +144,9 @@ impl Attack for AutoAttack {
             let samples = case.run.by_scale(20, 500);
             let samples = samples.min(case.data.test.images.len());
             let (iterations, queries) = case.run.by_scale((30, 300), (100, 5000));
-            let members = ensemble(iterations, queries, case.target.about().classes - 1);
+            let about = case.target.about();
+            let members = ensemble(iterations, queries, about.classes - 1)
+                .map(|member| member.against(about.randomised));
             let all = case.run.by_scale(&[0.1, 0.3][..], &[0.05, 0.1, 0.2, 0.3]);
             for &eps in all {
                 let of_step = params([
@@ -330,6 +353,23 @@ mod tests {
         }
         // Neither trivially: some samples stand where eps is small.
         assert!(robust_at[0] > 0.2 && robust_at[3] < 0.2, "{robust_at:?}");
+    }
+
+    #[test]
+    fn gradients_against_a_randomised_target_are_expectations() {
+        let averaging = |randomised| {
+            let [first, second, ..] = ensemble(20, 60, 3).map(|m| m.against(randomised));
+            [first, second].map(|member| match member {
+                Member::Apgd(apgd) => apgd.averaging,
+                other => panic!("{}", other.name()),
+            })
+        };
+        assert_eq!(averaging(None), [None, None]);
+        let expected = Some(Averaging {
+            draws: 20,
+            deviation: 0.5,
+        });
+        assert_eq!(averaging(Some(0.5)), [expected, expected]);
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl<'d> Victim<'d> {
                 classes: CLASSES,
                 activation: plans.activation,
                 evaluation,
+                randomised: None,
             },
             plans,
             train,

@@ -311,6 +311,7 @@ impl Subject {
             classes: CLASSES,
             activation: self.setting.activation,
             evaluation,
+            randomised: None,
         };
         Trained {
             about,

@@ -168,6 +168,7 @@ impl Deployment {
                 } else {
                     Evaluation::Encrypted
                 },
+                randomised: None,
             },
             grants: Grants::of(&seen),
             network,
