@@ -122,7 +122,11 @@ impl Setting {
         let (names, pool, epochs, tuning) = match scale {
             Scale::Quick => (&["mnist-mlp64-relu"][..], 2000, 20, 10),
             Scale::Full => (
-                &["mnist-mlp64-relu", "mnist-cryptonets-relu", "fashion-cryptonets-relu"][..],
+                &[
+                    "mnist-mlp64-relu",
+                    "mnist-cryptonets-relu",
+                    "fashion-cryptonets-relu",
+                ][..],
                 20_000,
                 20,
                 10,
@@ -370,7 +374,9 @@ impl Attack for Activations {
                                 // Too deep for every parameter set, or too large.
                                 Err(AttackError::Target(TargetError::Failed {
                                     source, ..
-                                })) => return Ok(vec![Finding::not_applicable(&source.to_string())]),
+                                })) => {
+                                    return Ok(vec![Finding::not_applicable(&source.to_string())]);
+                                }
                                 Err(error) => return Err(error),
                             }
                             compared(case, &family, kind, Some(&slot))
@@ -577,7 +583,10 @@ fn compared(
             None => None,
         };
         if let Some(cost) = cost {
-            for (name, value) in ["bytes_per_query", "evaluator_ms_per_query"].iter().zip(cost) {
+            for (name, value) in ["bytes_per_query", "evaluator_ms_per_query"]
+                .iter()
+                .zip(cost)
+            {
                 let finding = Finding::new(name, exactly(value));
                 all.push(finding.remark("of one deployment: the interval is none"));
             }

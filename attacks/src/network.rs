@@ -45,7 +45,9 @@ pub enum NetworkError {
         layer: usize,
     },
     /// A rectifier on whose values no polynomial of the degree can be fitted.
-    #[error("no polynomial of degree {degree} can be fitted on the values that enter layer {layer}, as they are all the same or not finite")]
+    #[error(
+        "no polynomial of degree {degree} can be fitted on the values that enter layer {layer}, as they are all the same or not finite"
+    )]
     Fit {
         /// Which layer.
         layer: usize,

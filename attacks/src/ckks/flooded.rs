@@ -161,7 +161,10 @@ mod tests {
             // Rounded down to a whole bit of scale, and a bound beside the deviation.
             let wanted = f64::from(-bits).exp2() / TAIL;
             assert!((0.4..=1.01).contains(&(said / wanted)), "{bits}: {said}");
-            assert!((0.5..1.1).contains(&(found / said)), "{bits}: {found} {said}");
+            assert!(
+                (0.5..1.1).contains(&(found / said)),
+                "{bits}: {found} {said}"
+            );
         }
     }
 

@@ -141,8 +141,13 @@ fn sign(rng: &mut ChaCha8Rng) -> f64 {
 
 /// The class of the largest logit but for one.
 fn runner_up(logits: &[f64], own: u8) -> usize {
-    let others = logits.iter().enumerate().filter(|(i, _)| *i != usize::from(own));
-    others.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i)
+    let others = logits
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| *i != usize::from(own));
+    others
+        .max_by(|a, b| a.1.total_cmp(b.1))
+        .map_or(0, |(i, _)| i)
 }
 
 /// The attack.
@@ -298,9 +303,8 @@ fn compared(
     // Pairs of one image: what averaging adds.
     let right = |at: usize, i: usize| f64::from(u8::from(read[at][i] == labels[i]));
     let gained: Vec<f64> = (0..samples).map(|i| right(2, i) - right(3, i)).collect();
-    findings.push(
-        Finding::new("misread_by_averaging", mean(&gained, seed)).succeeds_above(0.0, 0.0),
-    );
+    findings
+        .push(Finding::new("misread_by_averaging", mean(&gained, seed)).succeeds_above(0.0, 0.0));
     findings.push(Finding::new("noise", exactly(deviation)).remark("deviation of a logit"));
     Ok(findings)
 }

@@ -165,10 +165,19 @@ fn the_tables_are_there_as_text() {
     let hostile = text.contains("<script") || text.contains("|alert");
     assert!(!hostile, "{text}");
     // Every line of a table has as many cells as its heading.
-    for line in text.lines().filter(|line| line.starts_with('|')) {
-        let bars = line.replace("\\|", "").matches('|').count();
-        assert_eq!(bars, 7, "{line}");
+    let bars = |line: &str| line.replace("\\|", "").matches('|').count();
+    let mut heading = None;
+    let mut lines = 0;
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            heading = None;
+            continue;
+        }
+        assert_eq!(bars(line), *heading.get_or_insert(bars(line)), "{line}");
+        lines += 1;
     }
+    assert!(lines > 20);
+    assert!(text.contains("## Threat model"));
 }
 
 #[test]
@@ -261,6 +270,187 @@ fn extraction_is_undecided_where_intervals_overlap() {
     assert_eq!(of(180, 176), Standing::Undecided);
     assert_eq!(of(180, 120), Standing::Holds);
     assert_eq!(of(120, 180), Standing::Fails);
+}
+
+/// A hardened network as its records are, encrypted: robust accuracy before and after,
+/// and how many times the bytes and the time an inference takes.
+fn hardened(robust: [usize; 2], times: [f64; 2]) -> Vec<Record> {
+    let target = "hardened mnist-mlp64, encrypted";
+    let of = |metric: &str, ordinary: f64| {
+        let mut record = record("adversarial-training", target, json!({"eps": 0.1}), metric);
+        record.baseline = [("ordinary".to_owned(), ordinary)].into();
+        record
+    };
+    let share = |right: usize| right as f64 / 200.0;
+    let accuracy = valued(of("accuracy", share(196)), 190);
+    let mut after = valued(of("robust_accuracy", share(robust[0])), robust[1]);
+    let better = after.ci95.unwrap()[0] > share(robust[0]);
+    after.verdict = better.then_some(Verdict::Success);
+    let mut all = vec![accuracy, after];
+    for (metric, times) in ["bytes_per_query", "evaluator_ms_per_query"]
+        .iter()
+        .zip(times)
+    {
+        let mut cost = of(metric, 100.0);
+        cost.value = Some(100.0 * times);
+        all.push(cost);
+    }
+    all
+}
+
+/// AUCs of an undefended network and of one with weight decay, encrypted.
+fn defended(aucs: [usize; 2]) -> Vec<Record> {
+    let of = |target: &str, right: usize| {
+        let step = |metric| {
+            let params = json!({"defence": "none", "lira_shadows": 8});
+            record("membership-countermeasures", target, params, metric)
+        };
+        [
+            valued(step("lira_auc"), right),
+            valued(step("test_accuracy"), 180),
+        ]
+    };
+    let [before, after] = aucs;
+    let mut all = of("undefended square, encrypted", before).to_vec();
+    all.extend(of("weight decay 10 square, encrypted", after));
+    all
+}
+
+#[test]
+fn countermeasures_are_feasible_where_they_help_and_cost_an_inference_nothing() {
+    let says = "Countermeasures are infeasible";
+    let of = |records: Vec<Record>| {
+        let found = Found {
+            records,
+            ..Found::default()
+        };
+        claim(&found, says)
+    };
+    let same = [1.0, 1.2];
+    let refuted = of(hardened([20, 150], same));
+    assert_eq!(refuted.standing, Standing::Fails);
+    for said in [
+        "1.000 times the bytes",
+        "rises on 1 of 1",
+        "before and 0.950",
+    ] {
+        assert!(
+            refuted.because.contains(said),
+            "{said}: {}",
+            refuted.because
+        );
+    }
+    // Nothing that helps, then something against membership inference alone.
+    let useless = hardened([150, 150], same);
+    assert_eq!(of(useless.clone()).standing, Standing::Partly);
+    let with = |aucs| [useless.clone(), defended(aucs)].concat();
+    let private = of(with([190, 110]));
+    assert_eq!(private.standing, Standing::Fails);
+    assert!(private.because.contains("on 1 of 1 encrypted networks"));
+    assert_eq!(of(with([120, 118])).standing, Standing::Partly);
+    // Dearer in bytes, dearer in time, and a time that does not say.
+    for times in [[1.5, 1.0], [1.0, 2.5]] {
+        assert_eq!(of(hardened([20, 150], times)).standing, Standing::Holds);
+    }
+    assert_eq!(
+        of(hardened([20, 150], [1.0, 1.7])).standing,
+        Standing::Undecided
+    );
+    // Without a cost under encryption nothing is said of it.
+    assert_eq!(of(defended([190, 110])).standing, Standing::Undecided);
+    assert_eq!(of(Vec::new()).standing, Standing::Open);
+}
+
+#[test]
+fn what_is_beyond_the_papers_has_its_tables() {
+    let of_step = |attack, target, params: serde_json::Value, metrics: &[(&str, usize)]| {
+        let each = metrics.iter().map(|&(metric, right)| {
+            let mut record = valued(record(attack, target, params.clone(), metric), right);
+            record.verdict = Some(Verdict::Success);
+            record
+        });
+        each.collect::<Vec<Record>>()
+    };
+    let mut found = found();
+    assert!(beyond::overviews(&found).is_empty());
+    found.records.extend(hardened([20, 150], [1.0, 1.0]));
+    found.records.extend(defended([190, 110]));
+    let of_degree = |degree: usize, right| {
+        let metrics = [
+            ("accuracy", right),
+            ("membership_auc", 120),
+            ("levels", 200),
+        ];
+        let name = format!("degree {degree} mnist-mlp64, encrypted");
+        of_step("activations", &name, json!({"degree": degree}), &metrics)
+    };
+    found.records.extend(of_degree(2, 181));
+    found.records.extend(of_degree(3, 187));
+    let metrics = [("robust_accuracy", 7), ("label_flips", 1)];
+    let autoattack = of_step("autoattack", "mnist-mlp64", json!({"eps": 0.1}), &metrics);
+    found.records.extend(autoattack);
+    let metrics = [("accuracy_answers_1", 130), ("accuracy_answers_20", 31)];
+    let eot = of_step(
+        "eot",
+        "mnist-mlp64, encrypted",
+        json!({"bits": -2}),
+        &metrics,
+    );
+    found.records.extend(eot);
+    let exact = json!({"radius": 30.0, "decimals": null});
+    let metrics = [("agreement", 199)];
+    let exact = of_step(
+        "extraction-exact",
+        "mnist-mlp64, encrypted",
+        exact,
+        &metrics,
+    );
+    found.records.extend(exact);
+    let set = json!({"rule": HOSTILE});
+    let recovery = of_step(
+        "key-recovery",
+        "N4096_DEPTH3",
+        set,
+        &[("keys recovered", 200)],
+    );
+    found.records.extend(recovery);
+
+    let overviews = beyond::overviews(&found);
+    let titles: Vec<&str> = overviews.iter().map(|overview| overview.title).collect();
+    assert_eq!(titles.len(), 7, "{titles:?}");
+    for overview in &overviews {
+        for row in &overview.rows {
+            assert_eq!(row.len(), overview.columns.len(), "{}", overview.title);
+        }
+    }
+    let (page, text) = (super::page(&found), markdown(&found));
+    for figure in ["0.905", "0.935", "0.155", "0.035", "radius 30", "0.750"] {
+        assert!(page.contains(figure), "{figure} is not on the page");
+        assert!(text.contains(figure), "{figure} is not in the text");
+    }
+    assert!(!page.contains("<script") && !text.contains("<script"));
+    // The threat model counts outcomes, and takes costs from records.
+    let threats = threats::table(&found);
+    let row = |who: &str| {
+        let mut rows = threats.rows.iter();
+        rows.find(|row| row[0].starts_with(who)).unwrap().join(" ")
+    };
+    assert!(row("man in the middle").contains("of 4 figures 4 succeed, 0 fail"));
+    assert!(row("man in the middle").contains("from 0.980 to 0.950"));
+    assert!(row("whoever gets published").contains("of 1 figures 1 succeed"));
+    assert!(row("evaluator that forges").contains("not measured"));
+    assert!(row("user of the service, about").contains("from 0.900 to 0.900"));
+    // A quick run's records give way to a full one's.
+    let mut full = of_degree(2, 100);
+    full.iter_mut().for_each(|r| r.scale = Scale::Full);
+    found.records.extend(full);
+    let overviews = beyond::overviews(&found);
+    let activations = overviews.iter().find(|o| o.title == "Activations").unwrap();
+    assert_eq!(activations.rows.len(), 1);
+    assert!(
+        activations.rows[0][1].starts_with("0.500"),
+        "{activations:?}"
+    );
 }
 
 #[test]
