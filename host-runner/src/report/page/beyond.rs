@@ -2,9 +2,9 @@
 //! what better activations do, and what the strongest attacks reach, on networks and on
 //! the scheme. Everything in them is from records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use attacks::record::{Record, Scale, Verdict};
+use attacks::record::{Record, Scale, Step, Verdict};
 
 use super::{Found, number, verdict};
 
@@ -79,20 +79,16 @@ pub(super) fn groups<'f>(found: &'f Found, attack: &str) -> Vec<Group<'f>> {
     };
     let full = own().any(|r| r.scale == Scale::Full);
     let mut all: Vec<Group<'f>> = Vec::new();
+    let mut places: HashMap<Step, usize> = HashMap::new();
     for record in own().filter(|r| (r.scale == Scale::Full) == full) {
-        let step = record.step();
-        let group = match all.iter().position(|group| group.of.step() == step) {
-            Some(at) => &mut all[at],
-            None => {
-                all.push(Group {
-                    of: record,
-                    by: BTreeMap::new(),
-                });
-                let last = all.len() - 1;
-                &mut all[last]
-            }
-        };
-        group.by.insert(&record.metric, record);
+        let place = *places.entry(record.step()).or_insert(all.len());
+        if place == all.len() {
+            all.push(Group {
+                of: record,
+                by: BTreeMap::new(),
+            });
+        }
+        all[place].by.insert(&record.metric, record);
     }
     all
 }
