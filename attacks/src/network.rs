@@ -5,6 +5,8 @@
 //! would round a confident softmax to 1: a gradient masked by rounding would make an
 //! attack look like a defence. In `f32` it is what [`crate::trainer`] trains.
 
+mod replaced;
+
 use candle_core::{DType, Device, Tensor, Var};
 use chacha20::ChaCha8Rng;
 use he_nn::data::{CLASSES, SIDE};

@@ -41,10 +41,7 @@ impl Differentiable {
 
 /// The polynomial nearest to a rectifier on these values.
 fn nearest(x: &Tensor, degree: usize) -> candle_core::Result<Option<Op>> {
-    let values = x
-        .to_dtype(DType::F64)?
-        .flatten_all()?
-        .to_vec1::<f64>()?;
+    let values = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let step = values.len().div_ceil(VALUES).max(1);
@@ -120,6 +117,12 @@ mod tests {
         assert_eq!(replaced.coefficients().len(), 4);
         let black = Rows::new(images.width(), vec![0.0; images.width()]);
         let refused = network.with_polynomials(3, &black).unwrap_err();
-        assert!(matches!(refused, NetworkError::Fit { layer: 1, degree: 3 }));
+        assert!(matches!(
+            refused,
+            NetworkError::Fit {
+                layer: 1,
+                degree: 3
+            }
+        ));
     }
 }

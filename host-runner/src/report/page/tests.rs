@@ -361,16 +361,23 @@ fn countermeasures_are_feasible_where_they_help_and_cost_an_inference_nothing() 
     assert_eq!(of(Vec::new()).standing, Standing::Open);
 }
 
+/// The records of a step whose attack succeeds.
+fn of_step(
+    attack: &str,
+    target: &str,
+    params: serde_json::Value,
+    metrics: &[(&str, usize)],
+) -> Vec<Record> {
+    let each = metrics.iter().map(|&(metric, right)| {
+        let mut record = valued(record(attack, target, params.clone(), metric), right);
+        record.verdict = Some(Verdict::Success);
+        record
+    });
+    each.collect()
+}
+
 #[test]
 fn what_is_beyond_the_papers_has_its_tables() {
-    let of_step = |attack, target, params: serde_json::Value, metrics: &[(&str, usize)]| {
-        let each = metrics.iter().map(|&(metric, right)| {
-            let mut record = valued(record(attack, target, params.clone(), metric), right);
-            record.verdict = Some(Verdict::Success);
-            record
-        });
-        each.collect::<Vec<Record>>()
-    };
     let mut found = found();
     assert!(beyond::overviews(&found).is_empty());
     found.records.extend(hardened([20, 150], [1.0, 1.0]));
@@ -423,7 +430,7 @@ fn what_is_beyond_the_papers_has_its_tables() {
             assert_eq!(row.len(), overview.columns.len(), "{}", overview.title);
         }
     }
-    let (page, text) = (super::page(&found), markdown(&found));
+    let (page, text) = (page(&found), markdown(&found));
     for figure in ["0.905", "0.935", "0.155", "0.035", "radius 30", "0.750"] {
         assert!(page.contains(figure), "{figure} is not on the page");
         assert!(text.contains(figure), "{figure} is not in the text");
