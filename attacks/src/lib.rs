@@ -63,7 +63,6 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::square::BySquares,
     &evasion::hopskipjump::ByLabels,
     &evasion::transfer::Transfer,
-    &evasion::eot::Eot,
     &evasion::adversarial_training::AdversarialTraining,
     &activations::Activations,
     &membership::threshold::Threshold,

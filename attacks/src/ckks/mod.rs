@@ -11,13 +11,11 @@
 //! An attacker is given public things alone: ciphertexts, keys of the evaluator, what is
 //! published. The secret is compared with what he found, by [`holder::Holder::knows`].
 //!
-//! `algebra`, [`holder`] < the attacks. [`flooded`] is a target for attacks on networks,
-//! whose answers the holder publishes.
+//! `algebra`, [`holder`] < the attacks.
 
 pub mod active_evaluator;
 mod algebra;
 pub mod bit_flips;
-pub mod flooded;
 pub mod flooding_wrong;
 pub mod forger;
 pub mod holder;

@@ -16,7 +16,6 @@ pub mod apgd;
 pub mod autoattack;
 pub mod bim;
 pub mod cw;
-pub mod eot;
 pub mod fab;
 pub mod fgsm;
 pub mod hopskipjump;

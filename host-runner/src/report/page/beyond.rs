@@ -101,7 +101,6 @@ pub fn overviews(found: &Found) -> Vec<Overview> {
         defended(found),
         activations(found),
         autoattack(found),
-        averaged(found),
         extraction(found),
         scheme(found),
     ];
@@ -242,39 +241,6 @@ fn autoattack(found: &Found) -> Overview {
             "labels changed by encryption",
         ],
         rows: groups(found, "autoattack").iter().map(row).collect(),
-    }
-}
-
-fn averaged(found: &Found) -> Overview {
-    let row = |group: &Group<'_>| {
-        let by_one = "accuracy_answers_1";
-        vec![
-            group.on(),
-            group.value("noise"),
-            group.beside_shown(by_one, "clean"),
-            group.beside_shown(by_one, "random_noise"),
-            group.value(by_one),
-            group.value("accuracy_answers_20"),
-            group.value("misread_by_averaging"),
-            group.value("queries_answers_20"),
-        ]
-    };
-    Overview {
-        title: "Flooded answers and expectation over transformations",
-        about: "Answers published with noise of this deviation on a logit; examples at eps 0.2 \
-                from single answers and from means of 20, both judged by single answers. Where \
-                the mean helps, the flood was no defence but a matter of queries.",
-        columns: &[
-            "network",
-            "noise",
-            "clean",
-            "random noise",
-            "single answers",
-            "means of 20",
-            "misread by the mean alone",
-            "queries per example, means",
-        ],
-        rows: groups(found, "eot").iter().map(row).collect(),
     }
 }
 

@@ -124,9 +124,8 @@ const THREATS: [Threat; 10] = [
             "square",
             "hopskipjump",
             "transfer",
-            "eot",
         ],
-        stops: "adversarial training, in part; noise on answers does not",
+        stops: "adversarial training, in part",
         cost: Cost::Hardening,
     },
     Threat {
