@@ -29,7 +29,6 @@
 //! [`attack`] < the attacks < [`ATTACKS`]. [`leakage`] stands beside them: it needs [`stats`]
 //! alone.
 
-pub mod activations;
 pub mod attack;
 pub mod ckks;
 pub mod dp_sgd;
@@ -64,7 +63,6 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::hopskipjump::ByLabels,
     &evasion::transfer::Transfer,
     &evasion::adversarial_training::AdversarialTraining,
-    &activations::Activations,
     &membership::threshold::Threshold,
     &membership::shadow::Shadow,
     &membership::lira::Lira,

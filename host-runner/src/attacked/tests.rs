@@ -142,50 +142,6 @@ fn attacks_by_queries_reach_a_deployment() {
     assert!(residual.value.unwrap() < 0.9, "{residual:?}");
 }
 
-/// Networks with learned polynomials of every degree.
-#[test]
-fn learned_polynomials_are_deployed() {
-    let bars = synthetic::bars(20, 3);
-    let data = [Data {
-        name: "bars".into(),
-        train: bars.clone(),
-        test: bars,
-    }];
-    let mut memory = Memory::default();
-    let mut progress = ();
-    let run = Run {
-        scale: Scale::Quick,
-        seed: 1,
-        progress: &mut progress,
-        recorder: Recorder::new(&mut memory, "0", Vec::new()),
-    };
-    let context = Context::new(&mut [], &data, run);
-    let attack = attacks::find("activations").unwrap();
-    attack.run(&mut context.deploying(&Deployer)).unwrap();
-    let value = |target: &str, metric: &str| {
-        let mut records = memory.records.iter();
-        let record = records.find(|r| r.target == target && r.metric == metric);
-        record
-            .unwrap_or_else(|| panic!("{target}: {metric}"))
-            .value
-            .unwrap()
-    };
-    let mut before = 0.0;
-    for (degree, levels) in [(2, 3.0), (3, 4.0), (4, 5.0), (5, 5.0)] {
-        let clear = format!("degree {degree} mnist-mlp64");
-        let encrypted = format!("{clear}, encrypted");
-        let of = |metric| value(&encrypted, metric);
-        assert!(of("evaluator_ms_per_query") > 0.0 && of("bytes_per_query") > 1e5);
-        assert!(of("bytes_per_query") >= before, "degree {degree}");
-        before = of("bytes_per_query");
-        assert_eq!(of("levels"), levels, "degree {degree}");
-        // Labels are those in the clear, but for a close one.
-        assert!(of("label_flips") <= 0.1, "degree {degree}");
-        let difference = of("accuracy") - value(&clear, "accuracy");
-        assert!(difference.abs() <= 0.1, "degree {degree}");
-    }
-}
-
 /// Every place of an evaluator's memory: some flips are wrong labels that look right, and
 /// none of them is where the answer is evaluated again.
 #[test]
