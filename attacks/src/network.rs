@@ -5,8 +5,6 @@
 //! would round a confident softmax to 1: a gradient masked by rounding would make an
 //! attack look like a defence. In `f32` it is what [`crate::trainer`] trains.
 
-mod replaced;
-
 use candle_core::{DType, Device, Tensor, Var};
 use chacha20::ChaCha8Rng;
 use he_nn::data::{CLASSES, SIDE};
@@ -45,16 +43,6 @@ pub enum NetworkError {
     NotDense {
         /// Which layer.
         layer: usize,
-    },
-    /// A rectifier on whose values no polynomial of the degree can be fitted.
-    #[error(
-        "no polynomial of degree {degree} can be fitted on the values that enter layer {layer}, as they are all the same or not finite"
-    )]
-    Fit {
-        /// Which layer.
-        layer: usize,
-        /// Of the polynomial.
-        degree: usize,
     },
     /// The machine learning library failed.
     #[error("a tensor operation failed: {0}")]
@@ -96,84 +84,9 @@ enum Op {
         weights: Var,
         biases: Var,
     },
-    /// Of `x / scale`: coefficients from the constant up, each a vector of one.
-    Polynomial {
-        coefficients: Vec<Var>,
-        scale: f64,
-    },
+    /// Coefficients from the constant up, each a vector of one.
+    Polynomial(Vec<Var>),
     Relu,
-}
-
-impl Op {
-    /// The same with variables of its own, in this precision.
-    fn cast(&self, dtype: DType) -> candle_core::Result<Self> {
-        let own = |var: &Var| Var::from_tensor(&var.to_dtype(dtype)?.copy()?);
-        Ok(match self {
-            Self::Standardise { means, deviations } => Self::Standardise {
-                means: means.to_dtype(dtype)?,
-                deviations: deviations.to_dtype(dtype)?,
-            },
-            Self::Conv2d {
-                kernel,
-                patches,
-                places,
-                weights,
-                biases,
-            } => Self::Conv2d {
-                kernel: *kernel,
-                patches: patches.clone(),
-                places: *places,
-                weights: own(weights)?,
-                biases: own(biases)?,
-            },
-            Self::Dense { weights, biases } => Self::Dense {
-                weights: own(weights)?,
-                biases: own(biases)?,
-            },
-            Self::Polynomial {
-                coefficients,
-                scale,
-            } => Self::Polynomial {
-                coefficients: coefficients.iter().map(own).collect::<Result<_, _>>()?,
-                scale: *scale,
-            },
-            Self::Relu => Self::Relu,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Self::Standardise { means, deviations } => {
-                x.broadcast_sub(means)?.broadcast_div(deviations)
-            }
-            Self::Conv2d {
-                patches,
-                places,
-                weights,
-                biases,
-                ..
-            } => {
-                let (channels, window) = weights.dims2()?;
-                let zero = Tensor::zeros((x.dim(0)?, 1), x.dtype(), x.device())?;
-                let sums = Tensor::cat(&[x, &zero], 1)?
-                    .contiguous()?
-                    .index_select(patches, 1)?
-                    .reshape(((), window))?
-                    .matmul(&weights.t()?)?
-                    .broadcast_add(biases)?;
-                sums.reshape(((), *places, channels))?
-                    .transpose(1, 2)?
-                    .contiguous()?
-                    .reshape(((), channels * places))
-            }
-            Self::Dense { weights, biases } => x.matmul(&weights.t()?)?.broadcast_add(biases),
-            Self::Polynomial {
-                coefficients,
-                scale,
-            } => polynomial(coefficients, *scale, x),
-            Self::Relu => x.relu(),
-        }
-    }
 }
 
 /// A network in floating point. Clones share their variables.
@@ -322,11 +235,8 @@ impl Builder {
         coefficients: impl IntoIterator<Item = f64>,
     ) -> Result<(), NetworkError> {
         let vars = coefficients.into_iter().map(|c| self.var(vec![c], 1));
-        let coefficients = vars.collect::<Result<_, _>>()?;
-        self.ops.push(Op::Polynomial {
-            coefficients,
-            scale: 1.0,
-        });
+        let vars = vars.collect::<Result<_, _>>()?;
+        self.ops.push(Op::Polynomial(vars));
         Ok(())
     }
 
@@ -478,22 +388,40 @@ impl Differentiable {
     /// # Errors
     /// [`NetworkError::Tensor`].
     pub fn precise(&self) -> Result<Self, NetworkError> {
-        self.cast(DType::F64)
-    }
-
-    /// The same network with variables of its own, to go on training it.
-    ///
-    /// # Errors
-    /// [`NetworkError::Tensor`].
-    pub fn copied(&self) -> Result<Self, NetworkError> {
-        self.cast(self.dtype)
-    }
-
-    fn cast(&self, dtype: DType) -> Result<Self, NetworkError> {
-        let ops = self.ops.iter().map(|op| op.cast(dtype));
+        let wide = |var: &Var| Var::from_tensor(&var.to_dtype(DType::F64)?.copy()?);
+        let ops = self.ops.iter().map(|op| {
+            Ok(match op {
+                Op::Standardise { means, deviations } => Op::Standardise {
+                    means: means.to_dtype(DType::F64)?,
+                    deviations: deviations.to_dtype(DType::F64)?,
+                },
+                Op::Conv2d {
+                    kernel,
+                    patches,
+                    places,
+                    weights,
+                    biases,
+                } => Op::Conv2d {
+                    kernel: *kernel,
+                    patches: patches.clone(),
+                    places: *places,
+                    weights: wide(weights)?,
+                    biases: wide(biases)?,
+                },
+                Op::Dense { weights, biases } => Op::Dense {
+                    weights: wide(weights)?,
+                    biases: wide(biases)?,
+                },
+                Op::Polynomial(coefficients) => {
+                    let wide = coefficients.iter().map(wide);
+                    Op::Polynomial(wide.collect::<candle_core::Result<_>>()?)
+                }
+                Op::Relu => Op::Relu,
+            })
+        });
         Ok(Self {
             ops: ops.collect::<candle_core::Result<_>>()?,
-            dtype,
+            dtype: DType::F64,
             ..*self
         })
     }
@@ -529,16 +457,10 @@ impl Differentiable {
                     ..
                 } => NetworkLayer::Conv2d(*kernel, linear(weights, biases)?),
                 Op::Dense { weights, biases } => NetworkLayer::Dense(linear(weights, biases)?),
-                Op::Polynomial {
-                    coefficients,
-                    scale,
-                } => {
+                Op::Polynomial(coefficients) => {
                     let values = coefficients.iter().map(|c| row(c));
                     let values: Vec<Vec<f32>> = values.collect::<candle_core::Result<_>>()?;
-                    let powers = values.concat().into_iter().enumerate();
-                    let unscaled =
-                        powers.map(|(k, c)| (f64::from(c) / scale.powi(k as i32)) as f32);
-                    NetworkLayer::Polynomial(unscaled.collect())
+                    NetworkLayer::Polynomial(values.concat())
                 }
                 Op::Relu => NetworkLayer::Relu,
             });
@@ -579,7 +501,7 @@ impl Differentiable {
             | Op::Dense { weights, biases } => {
                 vec![weights.clone(), biases.clone()]
             }
-            Op::Polynomial { coefficients, .. } => coefficients.clone(),
+            Op::Polynomial(coefficients) => coefficients.clone(),
             Op::Standardise { .. } | Op::Relu => Vec::new(),
         };
         self.ops.iter().flat_map(of).collect()
@@ -589,7 +511,7 @@ impl Differentiable {
     #[must_use]
     pub fn coefficients(&self) -> Vec<Var> {
         let of = |op: &Op| match op {
-            Op::Polynomial { coefficients, .. } => coefficients.clone(),
+            Op::Polynomial(coefficients) => coefficients.clone(),
             _ => Vec::new(),
         };
         self.ops.iter().flat_map(of).collect()
@@ -616,8 +538,12 @@ impl Differentiable {
                     let sums = x.matmul(&weights.t()?)?.broadcast_add(biases)?;
                     (sums + probe.as_tensor())?
                 }
+                Op::Standardise { means, deviations } => {
+                    x.broadcast_sub(means)?.broadcast_div(deviations)?
+                }
+                Op::Polynomial(coefficients) => polynomial(coefficients, &x)?,
+                Op::Relu => x.relu()?,
                 Op::Conv2d { .. } => return Err(NetworkError::NotDense { layer }),
-                op => op.forward(&x)?,
             };
         }
         Ok((x, layers))
@@ -628,8 +554,38 @@ impl Differentiable {
     /// # Errors
     /// candle's, for a batch of another shape or precision.
     pub fn forward(&self, batch: &Tensor) -> candle_core::Result<Tensor> {
-        let first = Ok(batch.clone());
-        self.ops.iter().fold(first, |x, op| op.forward(&x?))
+        let mut x = batch.clone();
+        for op in &self.ops {
+            x = match op {
+                Op::Standardise { means, deviations } => {
+                    x.broadcast_sub(means)?.broadcast_div(deviations)?
+                }
+                Op::Conv2d {
+                    patches,
+                    places,
+                    weights,
+                    biases,
+                    ..
+                } => {
+                    let (channels, window) = weights.dims2()?;
+                    let zero = Tensor::zeros((x.dim(0)?, 1), x.dtype(), x.device())?;
+                    let sums = Tensor::cat(&[&x, &zero], 1)?
+                        .contiguous()?
+                        .index_select(patches, 1)?
+                        .reshape(((), window))?
+                        .matmul(&weights.t()?)?
+                        .broadcast_add(biases)?;
+                    sums.reshape(((), *places, channels))?
+                        .transpose(1, 2)?
+                        .contiguous()?
+                        .reshape(((), channels * places))?
+                }
+                Op::Dense { weights, biases } => x.matmul(&weights.t()?)?.broadcast_add(biases)?,
+                Op::Polynomial(coefficients) => polynomial(coefficients, &x)?,
+                Op::Relu => x.relu()?,
+            };
+        }
+        Ok(x)
     }
 
     /// The logits of samples, at most `batch` at once.
@@ -673,19 +629,15 @@ impl Differentiable {
     }
 }
 
-/// Horner's rule, of `x / scale`.
-fn polynomial(coefficients: &[Var], scale: f64, x: &Tensor) -> candle_core::Result<Tensor> {
+/// Horner's rule.
+fn polynomial(coefficients: &[Var], x: &Tensor) -> candle_core::Result<Tensor> {
     let mut rest = coefficients.iter().rev();
     let Some(last) = rest.next() else {
         return x.zeros_like();
     };
-    let scaled = match scale == 1.0 {
-        true => x.clone(),
-        false => (x / scale)?,
-    };
     let mut sum = x.zeros_like()?.broadcast_add(last)?;
     for c in rest {
-        sum = (sum * &scaled)?.broadcast_add(c)?;
+        sum = (sum * x)?.broadcast_add(c)?;
     }
     Ok(sum)
 }

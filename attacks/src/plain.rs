@@ -68,7 +68,6 @@ impl Plain {
             classes: network.outputs(),
             activation,
             evaluation: Evaluation::Clear,
-            randomised: None,
         };
         Self { about, network }
     }
@@ -278,7 +277,6 @@ impl Noisy {
     pub fn new(inner: Plain, deviation: f64, seed: u64) -> Self {
         let mut about = inner.about().clone();
         about.name = format!("{} (noise {deviation:e})", about.name);
-        about.randomised = Some(deviation);
         Self {
             inner,
             about,

@@ -355,7 +355,7 @@ pub enum Evaluation {
 }
 
 /// What a target is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
     /// Its name in records: of the model, and of the device if there is one.
     pub name: String,
@@ -369,9 +369,6 @@ pub struct About {
     pub activation: Activation,
     /// Where it is evaluated.
     pub evaluation: Evaluation,
-    /// Standard deviation of the noise that each answer adds anew to a logit, where that is
-    /// a defence: not the error of encryption, which is of no size that counts.
-    pub randomised: Option<f64>,
 }
 
 /// A network that answers queries.

@@ -40,7 +40,7 @@ impl Platform for Device {
         serve::memory()
     }
 
-    fn window(&self) -> u8 {
+    fn window(&self) -> u32 {
         WINDOW
     }
 }

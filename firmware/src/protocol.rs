@@ -3,9 +3,16 @@
 
 pub(crate) use he_nn::message::Reply;
 
-/// Chunks that the client may have in flight; the board's receive ring holds
-/// that many of the largest frames.
+/// Bytes that arrive and wait while a request is carried out.
 ///
-/// Two on the nRF52840: its driver goes on receiving only while a contiguous half
-/// of the DMA buffer is free.
-pub(crate) const WINDOW: u8 = if cfg!(board = "nrf52840-dk") { 2 } else { 4 };
+/// Half of the DMA buffer on the nRF52840: its driver goes on receiving only while a
+/// contiguous half of it is free.
+pub(crate) const BUFFER_BYTES: usize = if cfg!(board = "nrf52840-dk") {
+    4096
+} else {
+    8192
+};
+
+/// Bytes of frames that the client may have in flight: the buffer, but for a greeting, or
+/// the end of an inference that is given up, around them.
+pub(crate) const WINDOW: u32 = (BUFFER_BYTES - 128) as u32;

@@ -11,7 +11,7 @@ pub(crate) fn start<P: Program>(role: &str, program: impl FnOnce() -> P) -> ! {
     stack::guard();
     let mut board = Board::start();
     defmt::info!(
-        "{=str} started as {=str}: {=u32} bytes of static memory, a window of {=u8}, built by rustc {=str}",
+        "{=str} started as {=str}: {=u32} bytes of static memory, a window of {=u32} bytes, built by rustc {=str}",
         board::NAME,
         role,
         stack::static_bytes(),

@@ -9,6 +9,11 @@ pub struct Board {
     pub name: &'static str,
     /// Its processor.
     pub core: &'static str,
+    /// Cycles of it per second; of an emulated one, those of the board.
+    pub core_hz: u32,
+    /// Bytes of frames that it takes before the first is acknowledged: its firmware's
+    /// window, which a test compares.
+    pub window: u32,
     /// The compiler's name for that.
     pub target: &'static str,
     /// The firmware's feature that the image needs, for a board with a hardware
@@ -83,10 +88,15 @@ pub struct Machine {
 /// the same.
 pub const DEFAULT_BOARD: &str = "mps2-an386";
 
+/// The window of most boards: 8 KiB, but for small requests around it.
+const WINDOW: u32 = 8192 - 128;
+
 /// The emulator's machine, with the counts of its processor.
 const MPS2_AN386: Board = Board {
     name: "mps2-an386",
     core: "Cortex-M4F",
+    core_hz: 25_000_000,
+    window: WINDOW,
     target: ARMV7E_M_TARGET,
     feature: None,
     machine: Some(Machine {
@@ -128,6 +138,8 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "nrf52840-dk",
         core: "Cortex-M4F",
+        core_hz: 64_000_000,
+        window: 4096 - 128,
         feature: Some("nrf52840-dk"),
         machine: None,
         chip: Some("nRF52840_xxAA"),
@@ -141,6 +153,8 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "nucleo-h743zi",
         core: "Cortex-M7",
+        core_hz: 480_000_000,
+        window: WINDOW,
         target: ARMV7E_M_TARGET,
         feature: Some("nucleo-h743zi"),
         machine: None,
@@ -156,6 +170,8 @@ pub const BOARDS: &[Board] = &[
     Board {
         name: "pico2",
         core: "Cortex-M33",
+        core_hz: 150_000_000,
+        window: WINDOW,
         target: "thumbv8m.main-none-eabihf",
         feature: Some("pico2"),
         machine: None,
@@ -281,6 +297,24 @@ mod tests {
             assert_eq!(manifest.contains(&line), board.feature.is_some());
             assert!(modules.contains(&format!("board = \"{}\"", board.name)));
             assert!(board.machine.is_none() || board.chip.is_none());
+        }
+    }
+
+    #[test]
+    fn windows_are_those_of_the_firmware() {
+        let protocol = fs::read_to_string(firmware().join("src/protocol.rs")).unwrap();
+        let buffer = protocol.split_once("const BUFFER_BYTES").unwrap().1;
+        let (smaller, larger) = buffer.split_once("} else {").unwrap();
+        let number = |text: &str| -> u32 {
+            let digits = text.lines().map(str::trim);
+            digits.filter_map(|line| line.parse().ok()).next().unwrap()
+        };
+        let [smaller, larger] = [smaller, larger].map(number);
+        assert!(protocol.contains("= (BUFFER_BYTES - 128) as u32;"));
+        for board in BOARDS {
+            let is_smaller = buffer.contains(&format!("board = \"{}\"", board.name));
+            let bytes = if is_smaller { smaller } else { larger };
+            assert_eq!(board.window, bytes - 128, "{}", board.name);
         }
     }
 

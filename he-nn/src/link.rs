@@ -533,7 +533,7 @@ mod tests {
                 model_crc: 1,
                 params: 2,
                 plan: 3,
-                window: 4,
+                window: 8064,
                 unit: TimeUnit::Instructions,
             }),
             Reply::Ready {

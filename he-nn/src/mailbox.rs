@@ -22,8 +22,9 @@ pub const PUSHED: usize = 8;
 /// Offset of the count of slots that were taken, modulo 256. The board writes it.
 pub const DRAINED: usize = 9;
 
-/// Slots; a divisor of the counters' range. As many as a board's credit window,
-/// so that the host never waits for one: the mailbox counts as the board's memory.
+/// Slots; a divisor of the counters' range. As many of the largest frames as a board's
+/// window has room for: the mailbox counts as the board's memory, and the host waits where
+/// smaller frames are more.
 pub const SLOTS: u8 = 4;
 
 /// Bytes of the length, little endian, at the start of a slot.

@@ -1,11 +1,14 @@
-//! The messages between client and evaluator, protocol version 7.
+//! The messages between client and evaluator, protocol version 8.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
 //! items of the schedule in order ([`crate::schedule`]); the evaluator
 //! acknowledges every [`Request::Data`] with one [`Reply::Ack`], and the
-//! client keeps at most [`Card::window`] chunks unacknowledged: that is the
-//! whole flow control, and it makes the receive buffer of a device a constant.
+//! client keeps at most [`Card::window`] bytes of frames unacknowledged: that is the
+//! whole flow control, and it makes the receive buffer of a device a constant. It
+//! counts bytes, not chunks, so that all of the buffer is used whatever a chunk's
+//! width: a line stays busy as long as the window holds what goes over it between a
+//! chunk and its acknowledgement.
 //!
 //! [`Reply::Ready`] names the keys that the evaluator keeps ([`crate::kept`]); in the place
 //! of one of these the client sends [`Request::Kept`].
@@ -16,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::kept::{KEY_ID_BYTES, KeyId};
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -139,8 +142,9 @@ pub struct Card<'a> {
     pub params: u32,
     /// Fingerprint of the plan it will execute.
     pub plan: u32,
-    /// Chunks that may be unacknowledged.
-    pub window: u8,
+    /// Bytes of frames, delimiters included, that may be unacknowledged. One frame may be
+    /// in any case.
+    pub window: u32,
     /// Unit of every time it reports.
     pub unit: TimeUnit,
 }

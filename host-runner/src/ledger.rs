@@ -20,7 +20,7 @@ use crate::report::infer::Entry;
 use crate::report::text::hex;
 
 /// Version of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How every ledger begins.
 const BEGINNING: &[u8] = b"{\"ledger\":";
@@ -46,8 +46,9 @@ pub struct RunTerms {
     pub packing: Packing,
     /// The parameter set's fingerprint.
     pub params: u32,
-    /// The kind of device, without its address.
-    pub device: String,
+    /// Fingerprint of the program, where one sample is evaluated at a time: a host's and a
+    /// board's are told apart, and devices of the same are as good as each other.
+    pub program: Option<u32>,
     /// Share of the answers that are evaluated again.
     pub audit: f64,
 }
@@ -287,7 +288,7 @@ mod tests {
             weights: WeightMode::Plain,
             packing: Packing::Latency,
             params: 7,
-            device: "tcp".into(),
+            program: Some(9),
             audit: 0.25,
         }
     }
@@ -411,6 +412,13 @@ mod tests {
                 "params",
                 RunTerms {
                     params: 8,
+                    ..terms()
+                },
+            ),
+            (
+                "program",
+                RunTerms {
+                    program: None,
                     ..terms()
                 },
             ),

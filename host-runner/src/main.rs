@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use host_runner::commands::{self, Arguments, output};
 
@@ -23,6 +24,14 @@ fn main() -> ExitCode {
 /// lines before the first empty one, gives advice in later ones, and ends with status 2,
 /// which here means that a model does not fit.
 fn usage(error: &clap::Error) -> String {
+    let command = Arguments::command();
+    let given = std::env::args().nth(1);
+    let known = given.filter(|name| command.find_subcommand(name).is_some());
+    let known = known.map_or_else(String::new, |name| format!(" {name}"));
+    // Its text is the help.
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return format!("`he-edge{known}` takes another word; see `he-edge{known} --help`");
+    }
     let text = error.to_string();
     let lines = || text.lines().map(str::trim);
     let reason: Vec<&str> = lines().take_while(|line| !line.is_empty()).collect();
@@ -35,10 +44,6 @@ fn usage(error: &clap::Error) -> String {
         [] => String::new(),
         _ => format!(" ({})", advice.join("; ")),
     };
-    let command = Arguments::command();
-    let given = std::env::args().nth(1);
-    let known = given.filter(|name| command.find_subcommand(name).is_some());
-    let known = known.map_or_else(String::new, |name| format!(" {name}"));
     format!("{reason}{advice}; see `he-edge{known} --help`")
 }
 

@@ -28,6 +28,8 @@ pub struct Work<'a> {
     pub samples: &'a [(Sample<'a>, u8)],
     /// What the report calls the devices, in the order of the services.
     pub devices: Vec<String>,
+    /// Devices that could not be opened, and why.
+    pub unopened: Vec<(String, String)>,
     /// What is done about faults.
     pub retries: Retries,
     /// Where finished images are kept.
@@ -51,6 +53,7 @@ impl<'a> Work<'a> {
             offset: 0,
             samples,
             devices: vec![device.to_owned()],
+            unopened: Vec::new(),
             retries: Retries::default(),
             ledger: None,
             finished: Vec::new(),
@@ -104,6 +107,7 @@ pub fn carry_out(
         offset,
         samples,
         devices,
+        unopened,
         retries,
         mut ledger,
         finished,
@@ -137,7 +141,7 @@ pub fn carry_out(
             return Ok(());
         };
         let mut entry = Entry::of(&model, (index, sample, label), &answer, tried)?;
-        if devices.len() > 1 {
+        if devices.len() + unopened.len() > 1 {
             entry.device = devices.get(service).cloned();
         }
         if let Some(ledger) = &mut ledger {
@@ -165,6 +169,9 @@ pub fn carry_out(
         Some(mut ledger) => ended.and(ledger.sync().map_err(RunError::from)),
         None => ended,
     };
+    for (device, why) in unopened {
+        run.lose(device, why);
+    }
     for Lost { service, error } in lost {
         let device = devices.get(service).or(devices.last());
         let device = device.cloned().unwrap_or_default();

@@ -12,6 +12,7 @@ use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
+use rayon::prelude::*;
 
 use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
@@ -92,6 +93,15 @@ impl ServiceError {
             Self::Device(error) => error.is_of_link(),
             _ => false,
         }
+    }
+
+    /// Whether the other end closed the connection.
+    const fn is_of_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Client(ClientError::Device(DeviceError::Closed { .. }))
+                | Self::Device(DeviceError::Closed { .. })
+        )
     }
 
     /// Whether the device has to be opened again.
@@ -634,7 +644,7 @@ impl Batches<'_> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         let start = Instant::now();
-        let input = self.client.encrypt(batch)?;
+        let input = self.client.encrypt_checked(batch)?;
         let (result, times) = self.engine.evaluate(&input, || progress.advance(1))?;
         let logits = match self.client.decrypt(&result, batch.len()) {
             Ok(logits) => logits,
@@ -710,10 +720,13 @@ impl Service for Batches<'_> {
         progress: &mut dyn Progress,
     ) -> Result<Vec<Answer>, ServiceError> {
         // Those that the plan has no room for take no slot.
+        let client = &self.client;
+        let checked = samples.par_iter().map(|&sample| client.checked(sample));
+        let checked: Vec<_> = checked.collect();
         let mut answers = Vec::with_capacity(samples.len());
         let (mut fit, mut clear) = (Vec::new(), Vec::new());
-        for &sample in samples {
-            answers.push(match self.client.checked(sample) {
+        for (&sample, checked) in samples.iter().zip(checked) {
+            answers.push(match checked {
                 Ok(logits) => {
                     fit.push(sample);
                     clear.push(logits);
@@ -759,6 +772,8 @@ pub struct Remote<'m, T: Transport = Box<dyn Transport>> {
     open: Option<Opener<'m, T>>,
     /// Something came from the device at some time.
     is_heard: bool,
+    /// It was opened more than once.
+    is_reopened: bool,
 }
 
 /// Opens a device again.
@@ -787,6 +802,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             engine: None,
             open: None,
             is_heard: false,
+            is_reopened: false,
         })
     }
 
@@ -903,13 +919,16 @@ impl<T: Transport> Service for Remote<'_, T> {
         true
     }
 
-    /// Who has never said anything is not there.
+    /// Who has never said anything is not there. A session that was over before it was
+    /// used, as the firmware of another device took long to build, is opened again once.
     fn may_recover(&self, error: &ServiceError) -> bool {
-        error.is_of_link() && (self.is_heard || !error.is_of_absence())
+        let is_there = self.is_heard || error.is_of_end() && !self.is_reopened;
+        error.is_of_link() && (is_there || !error.is_of_absence())
     }
 
     fn reopen(&mut self) -> Result<(), ServiceError> {
         if let Some(open) = &mut self.open {
+            self.is_reopened = true;
             // A serial port opens once only.
             self.link = None;
             self.link = Some(open()?);

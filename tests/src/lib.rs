@@ -33,6 +33,7 @@ pub mod networks;
 pub mod serial;
 pub mod suite;
 pub mod twin;
+pub mod virtual_line;
 
 /// Bytes of code that an image may have on any board: 96 KiB with 3 KB to spare.
 pub const MAX_CODE: u64 = 93 * 1024;
@@ -194,7 +195,7 @@ impl Platform for NoClock {
     fn memory(&mut self) -> Memory {
         Memory::default()
     }
-    fn window(&self) -> u8 {
+    fn window(&self) -> u32 {
         1
     }
 }

@@ -26,6 +26,18 @@ const CASES: &[Case] = &[
     (&["train"], "--data"),
     (&["import"], "<FILE>"),
     (&["flash"], "--board"),
+    (&["data"], "see `he-edge data --help`"),
+    (&["data", "fetch"], "see `he-edge data --help`"),
+    (&["keygen"], "<DIRECTORY>"),
+    (&["encrypt"], "see `he-edge encrypt --help`"),
+    (&["evaluate"], "--keys <FILE>"),
+    (&["decrypt"], "--key <FILE>"),
+    (&["show"], "<FILE>"),
+    (&["audit"], "--uploads <DIR>"),
+    (&["completions"], "see `he-edge completions --help`"),
+    (&["completions", "tcsh"], "bash, elvish, fish"),
+    (&["report"], "<DIRECTORY>"),
+    (&["devices", "extra"], "see `he-edge devices --help`"),
     // Numbers.
     (&["infer", "--count", "0"], "0 is not in 1.."),
     (&["infer", "--count", "-1"], "-1 is not in 1.."),
@@ -81,6 +93,23 @@ const CASES: &[Case] = &[
         &["import", "missing", "--data", "folder", "--out", "new"],
         "missing",
     ),
+    (&["keygen", "new"], "--passphrase-file"),
+    (&["show", "missing"], "missing"),
+    (&["show", "empty"], "no file of keys"),
+    (&["show", "text"], "no file of keys"),
+    (&["show", "folder"], "no regular file"),
+    (&["report", "missing"], "missing"),
+    (&["report", "folder"], "holds no results"),
+    (&["audit", "missing", "--uploads", "folder"], "missing"),
+    (
+        &["evaluate", "--keys", "text", "--in", "text", "--out", "new"],
+        "text",
+    ),
+    (
+        &["decrypt", "--key", "missing", "--in", "text"],
+        "--passphrase-file",
+    ),
+    (&["data", "fetch", "moons", "--out", "folder"], "moons"),
     // Data.
     (&["infer", "--data", "missing"], "cannot be looked into"),
     (&["infer", "--data", "text"], "its name ends with none of"),
@@ -226,6 +255,36 @@ fn every_bad_input_ends_in_a_sentence_and_leaves_nothing() {
         "some text\n"
     );
     assert!(names(&here.join("folder")).is_empty());
+}
+
+/// What the surroundings lack.
+#[test]
+fn a_system_without_what_is_needed_is_a_sentence() {
+    let directory = TempDir::new().unwrap();
+    let without = |name: &str, value: &str, arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.env_clear().env(name, value).args(arguments);
+        let output = command.current_dir(directory.path()).output().unwrap();
+        sentence(&output, name)
+    };
+    // Where a distribution's compiler is there, it is the emulator that is not.
+    let said = without("PATH", "/missing", &["infer", "--device", "qemu"]);
+    let distribution = Path::new("/usr/bin/cargo").is_file();
+    assert!(
+        said.contains("cargo was not found") || distribution,
+        "{said}"
+    );
+    assert_one_sentence("no cargo", &said);
+    let full = Command::new("sh")
+        .args(["-c", "\"$0\" plan > /dev/full"])
+        .arg(binary())
+        .output()
+        .unwrap();
+    if Path::new("/dev/full").exists() {
+        let said = sentence(&full, "a full disk");
+        assert!(said.contains("standard output cannot be written"), "{said}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
     let (a, b) = (first.memory, second.memory);
     assert_eq!(a.static_bytes, b.static_bytes);
     let board = boards::find(DEFAULT_BOARD).unwrap();
-    let usage = BoardUse::new(&reference.plan, board);
+    let usage = BoardUse::new(&reference.plan, board).unwrap();
     let fixed = a.static_bytes as usize - usage.arena_bytes;
     let slack = board.fixed_bytes.checked_sub(fixed);
     assert!(
@@ -139,7 +139,7 @@ fn a_board_with_flash_finds_its_keys() {
         2,
     );
     let board = boards::find(DEFAULT_BOARD).unwrap();
-    let usage = BoardUse::new(&reference.plan, board);
+    let usage = BoardUse::new(&reference.plan, board).unwrap();
     finds_its_keys(&usage, &in_process(&reference, 2), &run);
 }
 
@@ -153,7 +153,7 @@ fn a_board_with_external_memory_finds_the_keys_of_a_larger_network() {
     let board = boards::find("mps2-an500").unwrap();
     let case = Case::bundled("mnist-cnn");
     let plan = case.plan(WeightMode::Plain, board.target()).unwrap();
-    let usage = BoardUse::new(&plan, board);
+    let usage = BoardUse::new(&plan, board).unwrap();
     let answered = suite::run(&case, WeightMode::Plain, Device::Board(board), 2).unwrap();
     let [first, later] = &answered.inferences[..] else {
         panic!("{} inferences", answered.inferences.len());

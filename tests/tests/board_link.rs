@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use he_nn::boards;
 use he_nn::link::{self, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{
     Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request, TimeUnit,
 };
+use host_runner::client::Window;
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::log::{LogLine, LogSink};
@@ -67,7 +69,7 @@ impl Board {
                 assert_eq!(card.version, PROTOCOL_VERSION);
                 assert_eq!(card.board, DEFAULT_BOARD);
                 assert_eq!(card.unit, TimeUnit::Instructions);
-                usize::from(card.window)
+                card.window as usize
             })
             .unwrap()
     }
@@ -148,23 +150,26 @@ fn a_few_hundred_chunks_arrive_under_the_window_on_the_serial_port() {
 fn send_chunks(mut board: Board) {
     const CHUNKS: u32 = 300;
     let window = board.hello();
-    assert_eq!(window, 4);
+    let board_has = boards::find(DEFAULT_BOARD).unwrap().window;
+    assert_eq!(window, board_has as usize);
     assert!(
         board.logged("info", "mps2-an386 started"),
         "{:?}",
         board.log
     );
 
-    let mut flying = 0;
+    let mut flying = Window::new(window as u32);
     for number in 0..CHUNKS {
-        if flying == window {
+        let bytes = chunk(number);
+        let frame = board.connection.prepare(&data(&bytes)).unwrap();
+        while !flying.has_room(frame) {
             board.expect_not_expected();
-            flying -= 1;
+            flying.acknowledged();
         }
-        board.connection.send(&data(&chunk(number))).unwrap();
-        flying += 1;
+        board.connection.send_prepared().unwrap();
+        flying.sent(frame);
     }
-    for _ in 0..flying {
+    while flying.acknowledged() {
         board.expect_not_expected();
     }
     let traffic = board.connection.traffic();

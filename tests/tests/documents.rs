@@ -11,8 +11,9 @@ use he_nn::boards::{BOARDS, Board};
 use he_nn::model::{Layer, Model, Padding};
 use he_nn::plan::{PlanError, Target, WeightMode};
 use he_nn::{boards, bundled};
+use host_runner::line::{Exchange, LINES};
 use host_runner::planning;
-use host_runner::report::plan::PlanReport;
+use host_runner::report::plan::{LineReport, PlanReport};
 use host_runner::report::text::bytes;
 
 fn root() -> PathBuf {
@@ -244,6 +245,48 @@ fn plans() -> String {
     )
 }
 
+/// What an image of the reference network takes on lines, by board.
+fn lines() -> String {
+    let (name, line) = ("mnist-mlp64", |line: &LineReport| {
+        let later = match line.seconds_later < 0.99 * line.seconds_first {
+            true => format!(", later {:.1}", line.seconds_later),
+            false => String::new(),
+        };
+        format!(
+            "{:.1} s{later}; {:.0} %",
+            line.seconds_first,
+            100.0 * line.busy
+        )
+    });
+    let model = Model::parse(bundled::model(name).unwrap()).unwrap();
+    let boards = ["nrf52840-dk", "nucleo-h743zi", "pico2", "mps2-an386"];
+    let boards = boards.map(|name| boards::find(name).unwrap());
+    let reports = boards.map(|board| {
+        let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+        report.board.unwrap().lines
+    });
+    // An evaluator whose computing takes no time.
+    let target = boards[1].target();
+    let plan = planning::plan(None, model, WeightMode::Plain, target).unwrap();
+    let alone = Exchange::of(&plan, &[]).unwrap();
+    let rows = LINES.iter().enumerate().map(|(at, of)| {
+        let passage = alone.over(*of, boards[1].window, f64::INFINITY);
+        let mut row = vec![
+            of.name.to_owned(),
+            format!("{:.1} s; {:.0} %", passage.seconds, 100.0 * passage.share),
+        ];
+        row.extend(reports.iter().map(|report| line(&report[at])));
+        row
+    });
+    let mut header = vec!["line, 8 ms each way".to_owned(), "link alone".to_owned()];
+    header.extend(boards.map(|board| {
+        let megahertz = board.core_hz / 1_000_000;
+        format!("`{}`, {megahertz} MHz", board.name)
+    }));
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    table(&header, &rows.collect::<Vec<_>>())
+}
+
 /// What a sensor's encryption is made of.
 fn sensor() -> String {
     let counts = counts_of("firmware/benches/sensor-mps2-an386.csv", 1);
@@ -455,12 +498,13 @@ fn accuracy() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 10] = [
+const TABLES: [(&str, &str, Make); 11] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
     ("docs/boards.md", "memory", memory),
     ("docs/boards.md", "plans", plans),
+    ("docs/boards.md", "lines", lines),
     ("docs/boards.md", "sensor", sensor),
     ("docs/figures.md", "counts", counts),
     ("docs/networks.md", "accuracy", accuracy),

@@ -193,6 +193,59 @@ fn kills_at_any_moment_cost_no_image() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_lost_and_others_go_on_with_the_run() {
+    let directory = TempDir::new().unwrap();
+    table(directory.path());
+    // One that nobody serves, known before as one that somebody served.
+    let (server, gone) = serve("127.0.0.1:0");
+    drop(server);
+    let gone = format!("tcp:{gone}");
+    let (server, address) = serve("127.0.0.1:0");
+    let (status, said) = infer(&address, directory.path(), &["--device", &gone]).end();
+    assert!(status.success(), "{said}");
+    let document = |images: usize| {
+        let document = document(directory.path());
+        assert_eq!(document["images"].as_array().unwrap().len(), images);
+        assert_eq!(document["unfinished"], 0);
+        document
+    };
+    let whole = document(IMAGES);
+    let lost = whole["lost_devices"].as_array().unwrap();
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0]["device"], gone.as_str());
+    assert!(lost[0]["why"].as_str().unwrap().contains("nobody listens"));
+
+    // Other devices go on: a part of the ledger, another server, and one twice.
+    let ledger = directory.path().join("ledger");
+    let text = fs::read_to_string(&ledger).unwrap();
+    let part: String = text.split_inclusive('\n').take(1 + IMAGES / 2).collect();
+    fs::write(&ledger, part).unwrap();
+    drop(server);
+    let (_other, other) = serve("127.0.0.1:0");
+    let same = format!("tcp:{other}");
+    let (status, said) = infer(&other, directory.path(), &["--device", &same]).end();
+    assert!(status.success(), "{said}");
+    assert!(
+        document(IMAGES)["lost_devices"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
+
+    // Without any there is no run, and one sentence.
+    let (status, said) = infer(
+        &gone["tcp:".len()..],
+        directory.path(),
+        &["--device", &gone],
+    )
+    .end();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("nobody listens") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[test]
 fn an_interrupted_run_keeps_what_is_finished() {
     let directory = TempDir::new().unwrap();
     table(directory.path());

@@ -237,7 +237,6 @@ impl<'p> Deployed<'p> {
             classes: CLASSES,
             activation: pair.setting.activation(),
             evaluation,
-            randomised: None,
         };
         Self {
             about,

@@ -7,11 +7,10 @@
 //! As with the other attacks of a man in the middle who knows the network, examples are
 //! made with the network in floating point and sent through the target. Square can do
 //! without: [`super::square::BySquares`] asks the target itself. Labels are the true
-//! ones, as robust accuracy is about them. Against a target whose answers are random the
-//! APGDs take means of 20 draws, as the ensemble's version for such targets does.
+//! ones, as robust accuracy is about them.
 
-use super::apgd::{Apgd, Averaging, Objective};
-use super::{ACCESS, BATCH, control_data, control_network, fab, grid, noise, pgd, square};
+use super::apgd::{Apgd, Objective};
+use super::{ACCESS, BATCH, Made, control_data, control_network, fab, grid, noise, pgd, square};
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
 use crate::paper::Table;
@@ -31,27 +30,7 @@ pub enum Member {
     Square(square::Square),
 }
 
-/// Draws per gradient against a target whose answers are random.
-const DRAWS: usize = 20;
-
 impl Member {
-    /// The same against a target that adds noise of this deviation to every logit: what
-    /// follows gradients takes their expectation.
-    #[must_use]
-    fn against(self, randomised: Option<f64>) -> Self {
-        let of = |deviation| Averaging {
-            draws: DRAWS,
-            deviation,
-        };
-        match self {
-            Self::Apgd(apgd) => Self::Apgd(Apgd {
-                averaging: randomised.map(of),
-                ..apgd
-            }),
-            other => other,
-        }
-    }
-
     /// Its name in records.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -144,9 +123,7 @@ impl Attack for AutoAttack {
             let samples = case.run.by_scale(20, 500);
             let samples = samples.min(case.data.test.images.len());
             let (iterations, queries) = case.run.by_scale((30, 300), (100, 5000));
-            let about = case.target.about();
-            let members = ensemble(iterations, queries, about.classes - 1)
-                .map(|member| member.against(about.randomised));
+            let members = ensemble(iterations, queries, case.target.about().classes - 1);
             let all = case.run.by_scale(&[0.1, 0.3][..], &[0.05, 0.1, 0.2, 0.3]);
             for &eps in all {
                 let of_step = params([
@@ -222,40 +199,6 @@ pub(super) fn robust(read: &[Vec<u8>], labels: &[u8]) -> Estimate {
     let stands = |i: usize| read.iter().all(|read| read[i] == labels[i]);
     let count = (0..labels.len()).filter(|&i| stands(i)).count();
     wilson(count, labels.len())
-}
-
-/// Examples of the network that was attacked last: its deployments come next to it, and
-/// examples do not depend on where it is evaluated.
-#[derive(Default)]
-struct Made {
-    /// What the network says of the clean images: equal logits are equal networks.
-    logits: Rows,
-    /// By `eps`.
-    examples: Vec<(f64, Vec<Rows>)>,
-}
-
-impl Made {
-    fn of(
-        &mut self,
-        network: &Differentiable,
-        images: &Rows,
-        eps: f64,
-        make: impl FnOnce() -> Result<Vec<Rows>, AttackError>,
-    ) -> Result<Vec<Rows>, AttackError> {
-        let logits = network.evaluate(images, BATCH)?;
-        if logits != self.logits {
-            *self = Self {
-                logits,
-                examples: Vec::new(),
-            };
-        }
-        if let Some((_, known)) = self.examples.iter().find(|(of, _)| *of == eps) {
-            return Ok(known.clone());
-        }
-        let examples = make()?;
-        self.examples.push((eps, examples.clone()));
-        Ok(examples)
-    }
 }
 
 fn attacked(
@@ -353,23 +296,6 @@ mod tests {
         }
         // Neither trivially: some samples stand where eps is small.
         assert!(robust_at[0] > 0.2 && robust_at[3] < 0.2, "{robust_at:?}");
-    }
-
-    #[test]
-    fn gradients_against_a_randomised_target_are_expectations() {
-        let averaging = |randomised| {
-            let [first, second, ..] = ensemble(20, 60, 3).map(|m| m.against(randomised));
-            [first, second].map(|member| match member {
-                Member::Apgd(apgd) => apgd.averaging,
-                other => panic!("{}", other.name()),
-            })
-        };
-        assert_eq!(averaging(None), [None, None]);
-        let expected = Some(Averaging {
-            draws: 20,
-            deviation: 0.5,
-        });
-        assert_eq!(averaging(Some(0.5)), [expected, expected]);
     }
 
     #[test]

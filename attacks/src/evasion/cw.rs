@@ -8,7 +8,9 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::{ACCESS, BATCH, PAPER_EPS, Seen, control_data, control_network, grid, own_labels};
+use super::{
+    ACCESS, BATCH, Made, PAPER_EPS, Seen, control_data, control_network, grid, own_labels,
+};
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
 use crate::paper::{SHIN_4, Table, figure};
@@ -221,6 +223,7 @@ impl Attack for Cw {
     }
 
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
+        let mut made = Made::default();
         context.each_target(self, |case| {
             let method = case.run.by_scale(QUICK, METHOD);
             let most = case.run.by_scale(50, 200);
@@ -238,7 +241,8 @@ impl Attack for Cw {
             ]);
             case.step(of_step, |case| {
                 let network = case.target.weights()?;
-                let examples = method.craft(&network, &images)?;
+                let craft = || method.craft(&network, &images);
+                let examples = made.one(&network, &images, 0.0, craft)?;
                 let seen = Seen::of(case, &network, [&images, &examples], labels, PAPER_EPS)?;
                 let pairs = || examples.iter().zip(images.iter());
                 let l2 = pairs().map(|(a, b)| {

@@ -59,7 +59,6 @@ impl<'d> Victim<'d> {
                 classes: CLASSES,
                 activation: plans.activation,
                 evaluation,
-                randomised: None,
             },
             plans,
             train,

@@ -54,7 +54,6 @@ impl StandIn {
             classes: 2,
             activation: Activation::Polynomial,
             evaluation: Evaluation::Encrypted,
-            randomised: None,
         };
         let rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
         Self { about, flaw, rng }

@@ -311,7 +311,6 @@ impl Subject {
             classes: CLASSES,
             activation: self.setting.activation,
             evaluation,
-            randomised: None,
         };
         Trained {
             about,

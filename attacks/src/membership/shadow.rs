@@ -10,10 +10,11 @@ use candle_core::{Device, Tensor};
 use he_nn::data::CLASSES;
 use he_nn::model::Shape;
 use he_nn::train::LayerSpec;
+use rayon::prelude::*;
 
 use super::{
-    ACCESS, Baselines, MARGIN, Scored, Subject, controls, each_subject, findings, log_sum_exp,
-    logits_of, seed_of,
+    ACCESS, Baselines, MARGIN, Samples, Scored, Subject, controls, each_subject, findings,
+    log_sum_exp, logits_of, seed_of,
 };
 use crate::attack::{Attack, AttackError, Context, Control, params};
 use crate::network::Differentiable;
@@ -30,8 +31,52 @@ const ATTACK_MODEL: u64 = 500;
 #[derive(Clone, Copy, Debug)]
 pub struct Shadow;
 
-/// Logits of shadow models on their samples, and those of one of them on the pool.
-type Trained = Option<(Vec<Rows>, Rows)>;
+/// What the attacker learns from one share of his data, however the target is evaluated.
+#[derive(Default)]
+struct Trained {
+    /// Logits of shadow models on their samples, and those of one of them on the pool.
+    logits: Option<(Vec<Rows>, Rows)>,
+    /// Attack models by shadow models and outputs, with their scores of what taught them.
+    models: Vec<((usize, Outputs), AttackModel, Scored)>,
+}
+
+impl Trained {
+    /// The attack model of the first `shadows`, and its scores of what taught it.
+    fn model(
+        &mut self,
+        subject: &Subject,
+        samples: &Samples,
+        masks: &[Vec<bool>],
+        (shadows, outputs): (usize, Outputs),
+    ) -> Result<(&AttackModel, &Scored, &Rows), AttackError> {
+        if self.logits.is_none() {
+            let networks = subject.setting.shadows(samples, masks, subject.seed)?;
+            let blind = networks[0].evaluate(&subject.pool.inputs, super::BATCH)?;
+            self.logits = Some((logits_of(&networks, &samples.inputs)?, blind));
+        }
+        let (all, blind) = self.logits.get_or_insert_default();
+        let key = (shadows, outputs);
+        let at = match self.models.iter().position(|(of, ..)| *of == key) {
+            Some(at) => at,
+            None => {
+                let known: Vec<(Rows, &[u8], &[bool])> = all[..shadows]
+                    .iter()
+                    .zip(masks)
+                    .map(|(rows, mask)| (rows.clone(), &samples.labels[..], &mask[..]))
+                    .collect();
+                let model = AttackModel::fitted(&known, outputs, subject.seed)?;
+                let mut scored = Scored::default();
+                for (rows, labels, mask) in &known {
+                    scored.extend(&model.scores(rows, labels)?, mask);
+                }
+                self.models.push((key, model, scored));
+                self.models.len() - 1
+            }
+        };
+        let (_, model, scored) = &self.models[at];
+        Ok((model, scored, blind))
+    }
+}
 
 /// What the attack models see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +163,7 @@ impl AttackModel {
         outputs: Outputs,
         seed: u64,
     ) -> Result<Self, AttackError> {
-        let classes = (0..CLASSES).map(|class| {
+        let classes = (0..CLASSES).into_par_iter().map(|class| {
             let (mut rows, mut members) = (Vec::new(), Vec::new());
             for (logits, labels, mask) in known {
                 for ((row, &label), &member) in logits.iter().zip(*labels).zip(*mask) {
@@ -192,25 +237,9 @@ impl Attack for Shadow {
                         ("outputs", name.into()),
                     ]);
                     case.step(of_step, |case| {
-                        if trained.is_none() {
-                            let networks =
-                                subject.setting.shadows(&samples, &masks, subject.seed)?;
-                            let blind = networks[0].evaluate(&subject.pool.inputs, super::BATCH)?;
-                            *trained = Some((logits_of(&networks, &samples.inputs)?, blind));
-                        }
-                        let Some((all, blind)) = &*trained else {
-                            return Ok(Vec::new());
-                        };
-                        let known: Vec<(Rows, &[u8], &[bool])> = all[..shadows]
-                            .iter()
-                            .zip(&masks)
-                            .map(|(rows, mask)| (rows.clone(), &samples.labels[..], &mask[..]))
-                            .collect();
-                        let model = AttackModel::fitted(&known, outputs, subject.seed)?;
-                        let mut shadow = Scored::default();
-                        for (rows, labels, mask) in &known {
-                            shadow.extend(&model.scores(rows, labels)?, mask);
-                        }
+                        let asked = (shadows, outputs);
+                        let (model, shadow, blind) =
+                            trained.model(subject, &samples, &masks, asked)?;
                         let logits = case.target.scores(&subject.pool.inputs)?;
                         let found = model.scores(&logits, &subject.pool.labels)?;
                         let found = Scored::of(&found, &subject.members);
@@ -226,8 +255,8 @@ impl Attack for Shadow {
                             figure(table, &row, metric).filter(|_| known_data && polynomial)
                         };
                         let baselines = Baselines::new(subject, &logits, blind);
-                        let mut out = findings(&found, &shadow, baselines, subject.seed);
-                        out.extend(phase("train", &shadow, &paper));
+                        let mut out = findings(&found, shadow, baselines, subject.seed);
+                        out.extend(phase("train", shadow, &paper));
                         out.extend(phase("test", &found, &paper));
                         Ok(out)
                     })?;

@@ -97,8 +97,11 @@ mod protocol {
 
     pub(crate) use he_nn::sensor::Reply;
 
+    /// As many bytes as the largest frame has, or more.
+    pub(crate) const BUFFER_BYTES: usize = he_nn::link::MAX_FRAME.next_power_of_two();
+
     /// One request is answered before the next is sent.
-    pub(crate) const WINDOW: u8 = 1;
+    pub(crate) const WINDOW: u32 = he_nn::link::MAX_FRAME as u32;
 }
 #[cfg(target_os = "none")]
 #[path = "../fault.rs"]

@@ -13,11 +13,10 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{DCB, DWT, SYST};
 use cortex_m_rt::exception;
 use firmware::ring::{Drain, Ring};
-use he_nn::link::MAX_FRAME;
 use he_nn::message::TimeUnit;
 use rtt_target::{ChannelMode, UpChannel, rtt_init};
 
-use crate::protocol::WINDOW;
+use crate::protocol::BUFFER_BYTES;
 
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Cycles;
 
@@ -43,7 +42,7 @@ const FREE_BYTES: usize = if cfg!(board = "nrf52840-dk") {
     DMA_BYTES
 };
 
-const _: () = assert!(WINDOW as usize * MAX_FRAME <= FREE_BYTES);
+const _: () = assert!(BUFFER_BYTES <= FREE_BYTES);
 
 /// Bytes on the way from the DMA buffer to the main loop; the window is held
 /// there, not here.

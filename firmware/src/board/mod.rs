@@ -23,8 +23,8 @@
 //! are those of its arithmetic, and the same in every run. An emulated board
 //! turns its interrupts off there: the emulated UART keeps back what it cannot
 //! deliver. A real UART does not, and a byte is there every few microseconds:
-//! a real board receives by DMA into the ring that `receive()` drains, sized
-//! for `WINDOW` of the largest frames, and leaves at most the interrupts on
+//! a real board receives by DMA into the ring that `receive()` drains, which holds a
+//! window of frames (`crate::protocol`), and leaves at most the interrupts on
 //! that fire once per wrap of that ring or of its clock.
 
 #[cfg(any(board = "nrf52840-dk", board = "nucleo-h743zi", board = "pico2"))]

@@ -31,12 +31,11 @@ use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{NVIC, Peripherals, SCB, SYST};
 use cortex_m_rt::exception;
 use firmware::ring::{Drain, Ring};
-use he_nn::link::MAX_FRAME;
 use he_nn::mailbox;
 use he_nn::message::TimeUnit;
 
 use super::selected::{self, PSRAM};
-use crate::protocol::WINDOW;
+use crate::protocol::BUFFER_BYTES;
 
 /// The emulator counts instructions; it has no model of the pipeline.
 pub(crate) const TIME_UNIT: TimeUnit = TimeUnit::Instructions;
@@ -64,8 +63,8 @@ const INSTRUCTION_NS: u64 = 1 << 5;
 /// The emulator ignores the rate; the FPGA board's serial port takes this one.
 const LINK_BAUD: u32 = 115_200;
 
-/// A full window, and room for the small requests around it.
-const RING_BYTES: usize = (WINDOW as usize * MAX_FRAME).next_power_of_two();
+/// What arrives while a request is carried out.
+const RING_BYTES: usize = BUFFER_BYTES;
 
 static RECEIVED: Ring<RING_BYTES> = Ring::new();
 

@@ -615,6 +615,41 @@ impl<'m> Plan<'m> {
         tally.total() + merging
     }
 
+    /// What every task costs by itself, in order and in the unit of the target. Summing the
+    /// weights of merged layers is shared among the products of its step.
+    pub fn costs(&self, mut then: impl FnMut(Task, usize)) {
+        let tally = || Tally::new(self.params, self.target, self.weights);
+        let is_product = |task: Task| matches!(task.op, Op::Product { .. });
+        for (index, step) in self.steps.iter().enumerate() {
+            let merging = match step {
+                Step::Linear { map, .. } if self.weights == WeightMode::Plain => {
+                    cost::merging(map, self.target)
+                }
+                _ => 0,
+            };
+            let mut products = 0;
+            self.tasks_of(index, |task| products += usize::from(is_product(task)));
+            self.tasks_of(index, |task| {
+                let mut tally = tally();
+                tally.add_step(step, task);
+                let share = match is_product(task) {
+                    true => merging / products.max(1),
+                    false => 0,
+                };
+                then(task, tally.total() + share);
+            });
+        }
+        if self.is_masked() {
+            self.tasks(|task| {
+                if task.op == Op::Mask {
+                    let mut tally = tally();
+                    tally.add(task.op, task.level.into());
+                    then(task, tally.total());
+                }
+            });
+        }
+    }
+
     /// Number-theoretic transforms of one sample on a stream's evaluator.
     #[must_use]
     pub fn transforms(&self) -> usize {

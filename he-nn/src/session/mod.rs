@@ -65,8 +65,8 @@ pub trait Platform {
     }
     /// Memory figures up to now.
     fn memory(&mut self) -> Memory;
-    /// Chunks that it can take before the first is acknowledged.
-    fn window(&self) -> u8;
+    /// Bytes of frames that it can take before the first is acknowledged.
+    fn window(&self) -> u32;
 }
 
 /// Where an evaluator's weights are.

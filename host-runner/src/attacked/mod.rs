@@ -168,7 +168,6 @@ impl Deployment {
                 } else {
                     Evaluation::Encrypted
                 },
-                randomised: None,
             },
             grants: Grants::of(&seen),
             network,

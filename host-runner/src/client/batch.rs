@@ -252,6 +252,17 @@ impl<'m> BatchClient<'m> {
     /// [`ClientError::Count`] for more; [`ClientError::Sample`] for one of another
     /// size; as [`Self::checked`]; [`ClientError::Operation`].
     pub fn encrypt(&mut self, samples: &[Sample<'_>]) -> Result<Vec<u8>, ClientError> {
+        let checked = samples.par_iter().map(|&sample| self.checked(sample));
+        checked.collect::<Result<Vec<_>, ClientError>>()?;
+        self.encrypt_checked(samples)
+    }
+
+    /// As [`Self::encrypt`], of samples that [`Self::checked`] has found to fit already: each
+    /// check evaluates the network in the clear.
+    pub(crate) fn encrypt_checked(
+        &mut self,
+        samples: &[Sample<'_>],
+    ) -> Result<Vec<u8>, ClientError> {
         let most = self.plan.samples();
         if samples.len() > most {
             return Err(ClientError::Count {
@@ -261,13 +272,8 @@ impl<'m> BatchClient<'m> {
             });
         }
         let model = self.plan.model();
-        let rows = samples
-            .iter()
-            .map(|&sample| {
-                self.checked(sample)?;
-                values_of(model, sample)
-            })
-            .collect::<Result<Vec<_>, ClientError>>()?;
+        let rows = samples.par_iter().map(|&sample| values_of(model, sample));
+        let rows: Vec<_> = rows.collect::<Result<_, ClientError>>()?;
         let rows: Vec<&[f64]> = rows.iter().map(|row| &row[..]).collect();
         self.encrypt_values(&rows)
     }

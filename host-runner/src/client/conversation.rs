@@ -13,6 +13,7 @@ use he_nn::progress::Progress;
 use he_nn::trace::Span;
 
 use super::error::{out_of_turn, printable};
+use super::window::Window;
 use super::{Bytes, ClientError, HandedOn, Inference};
 use crate::device::{Connection, DeviceError, Transport};
 
@@ -89,9 +90,10 @@ impl Agreement {
 
         progress.start(uploads.held(&held));
         let mut keys_up = 0;
-        let mut in_flight = 0;
+        let mut window = Window::new(window);
         while let Some((request, is_key)) = uploads.next()? {
-            if in_flight == window {
+            let frame = link.prepare(&request)?;
+            while !window.has_room(frame) {
                 let acknowledged = clock.receive(link, |reply| match reply {
                     Reply::Ack => Ok(()),
                     other => Err(out_of_turn(&device, "an acknowledgement", &other)),
@@ -100,21 +102,20 @@ impl Agreement {
                     uploads.failed(&error);
                     return Err(error.into());
                 }
-                in_flight -= 1;
+                window.acknowledged();
             }
-            let up = link.traffic().up;
-            link.send(&request)?;
+            link.send_prepared()?;
+            window.sent(frame);
             progress.advance(match request {
                 Request::Data { bytes, .. } => bytes.len() as u64,
                 Request::Kept { .. } => KEY_ID_BYTES as u64,
                 _ => SEED_BYTES as u64,
             });
             if is_key {
-                keys_up += link.traffic().up - up;
+                keys_up += frame as u64;
             }
-            in_flight += 1;
         }
-        let collected = self.collect(link, &clock, &device, in_flight);
+        let collected = self.collect(link, &clock, &device, window);
         let (halves, done) = collected.inspect_err(|error| uploads.failed(error))?;
         let after = link.traffic();
         let wall = start.elapsed();
@@ -152,7 +153,7 @@ impl Agreement {
         &self,
         link: &mut Connection<T>,
         device: &str,
-    ) -> Result<(usize, String, TimeUnit), ClientError> {
+    ) -> Result<(u32, String, TimeUnit), ClientError> {
         let params = self.params.fingerprint();
         let disagreement = |what, theirs, ours| ClientError::Disagreement {
             device: device.to_owned(),
@@ -184,11 +185,7 @@ impl Agreement {
             if card.plan != self.plan {
                 return Err(disagreement("the plan", card.plan, self.plan));
             }
-            Ok((
-                usize::from(card.window.max(1)),
-                printable(card.board),
-                card.unit,
-            ))
+            Ok((card.window, printable(card.board), card.unit))
         })?
     }
 
@@ -219,7 +216,7 @@ impl Agreement {
         link: &mut Connection<T>,
         clock: &Clock,
         device: &str,
-        mut in_flight: usize,
+        mut window: Window,
     ) -> Result<(ResultHalves, Done), ClientError> {
         let params = self.params;
         let mut result = ResultHalves {
@@ -229,10 +226,7 @@ impl Agreement {
         let expected = params.n();
         loop {
             let event = clock.receive(link, |reply| match reply {
-                Reply::Ack if in_flight > 0 => {
-                    in_flight -= 1;
-                    Ok(None)
-                }
+                Reply::Ack if window.acknowledged() => Ok(None),
                 Reply::Result {
                     part,
                     limb,

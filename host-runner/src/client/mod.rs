@@ -7,6 +7,7 @@
 //! | `batch` | [`BatchClient`]: one sample per slot |
 //! | `packed` | keys and ciphertexts as they stream |
 //! | `conversation` | one inference over a link |
+//! | `window` | [`Window`]: frames in flight |
 //! | `publication` | [`publication::Publisher`]: what others may have of an answer |
 //! | `error` | [`ClientError`] |
 
@@ -16,6 +17,7 @@ mod error;
 mod keys;
 mod packed;
 pub mod publication;
+mod window;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub use error::{ClientError, RefusalSentence};
 pub(crate) use keys::unmask;
 pub use keys::{Fresh, Keys};
 pub use packed::PackedCiphertext;
+pub use window::Window;
 
 use crate::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
 use crate::engine::latency::wanted_keys;

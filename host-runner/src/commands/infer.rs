@@ -1,6 +1,5 @@
 //! `he-edge infer`: remote encrypted inference.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use he_core::Params;
 use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::{Packing, WeightMode};
+use he_nn::program::Program;
 
 use super::output::{self, Bar};
 use super::{
@@ -251,18 +251,19 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     }
     interrupt::watch().map_err(Failure::Signals)?;
     let mut bar = Bar::default();
-    let mut services = arguments.open(&file, model, &mut bar)?;
+    let mut opened = arguments.open(&file, model, &mut bar)?;
     let mut work = Work {
         model,
         name: file.name(),
         offset,
         samples: chosen,
-        devices: arguments.devices.iter().map(Device::to_string).collect(),
+        devices: opened.devices,
+        unopened: opened.unopened,
         retries: Retries::of(arguments.retries),
         ledger: None,
         finished: Vec::new(),
     };
-    let Some(first) = services.first() else {
+    let Some(first) = opened.services.first() else {
         return Ok(());
     };
     let deployment = first.deployment().clone();
@@ -273,7 +274,7 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         work.finished = finished;
     }
     let mut timeline = Timeline::default();
-    let services = services.iter_mut();
+    let services = opened.services.iter_mut();
     let mut services: Vec<&mut dyn Service> = services.map(|service| &mut **service as _).collect();
     let (report, ended) = run::carry_out(&mut services, &deployment, work, &mut bar, &mut timeline);
     let ended = ended.map_err(file.failed_in_run());
@@ -314,13 +315,13 @@ impl InferArguments {
             .collect()
     }
 
-    /// Opens a service per device.
+    /// Opens a service per device. Of several, those that are not there are left out.
     fn open<'m>(
         &self,
         file: &ModelFile,
         model: Model<'m>,
         bar: &mut Bar,
-    ) -> Result<Vec<Box<dyn Service + 'm>>, Failure> {
+    ) -> Result<Opened<'m>, Failure> {
         let is_spread = self.spread_over().len() > 1;
         for (what, is_asked) in [
             (
@@ -343,7 +344,12 @@ impl InferArguments {
             });
         }
         let devices = self.spread_over();
-        let mut services: Vec<Box<dyn Service + 'm>> = Vec::with_capacity(devices.len());
+        let mut opened = Opened {
+            services: Vec::with_capacity(devices.len()),
+            devices: Vec::new(),
+            unopened: Vec::new(),
+        };
+        let mut last = None;
         for &device in &devices {
             let request = service::Request {
                 device,
@@ -371,20 +377,45 @@ impl InferArguments {
                     progress: &mut *bar,
                 },
             };
-            let service = service::open(model, request).map_err(file.failed())?;
+            let service = match service::open(model, request) {
+                Ok(service) => service,
+                Err(error) if is_spread && error.is_of_link() => {
+                    opened
+                        .unopened
+                        .push((device.to_string(), error.to_string()));
+                    last = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(file.failed()(error)),
+            };
             // One report says of all what one plan says.
-            if let Some(first) = services.first()
+            if let Some(first) = opened.services.first()
                 && !first.deployment().is_like(service.deployment())
             {
                 return Err(Failure::OtherPlan {
-                    first: devices.first().map(ToString::to_string).unwrap_or_default(),
+                    first: opened.devices.first().cloned().unwrap_or_default(),
                     other: device.to_string(),
                 });
             }
-            services.push(service);
+            opened.services.push(service);
+            // All threads in process are one device.
+            if *device != Device::InProcess || opened.devices.is_empty() {
+                opened.devices.push(device.to_string());
+            }
         }
-        Ok(services)
+        match last {
+            Some(error) if opened.services.is_empty() => Err(file.failed()(error)),
+            _ => Ok(opened),
+        }
     }
+}
+
+/// Services, and what there was no service of.
+struct Opened<'m> {
+    services: Vec<Box<dyn Service + 'm>>,
+    /// What they are called.
+    devices: Vec<String>,
+    unopened: Vec<(String, String)>,
 }
 
 /// Writes receipts, one line each.
@@ -403,13 +434,6 @@ fn terms(
     all: &[(Sample<'_>, u8)],
     deployment: &Deployment,
 ) -> RunTerms {
-    let kind = |device: &Device| match device {
-        Device::Tcp { .. } => "tcp".to_owned(),
-        Device::Serial { .. } => "serial".to_owned(),
-        in_process_or_emulated => in_process_or_emulated.to_string(),
-    };
-    let kinds: BTreeSet<String> = arguments.devices.iter().map(kind).collect();
-    let device = Vec::from_iter(kinds).join(", ");
     RunTerms {
         ledger: RunTerms::VERSION,
         model: file.name().to_owned(),
@@ -418,7 +442,7 @@ fn terms(
         weights: arguments.weights,
         packing: arguments.packing,
         params: deployment.params.fingerprint(),
-        device,
+        program: deployment.program.as_ref().map(Program::fingerprint),
         audit: arguments.audit,
     }
 }

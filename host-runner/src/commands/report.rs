@@ -1,5 +1,6 @@
 //! `he-edge report`: the results of a directory as one page.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -23,6 +24,9 @@ pub struct ReportArguments {
     /// output; the page then where `--out` names it.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Write every picture into this directory too, as PNG or SVG.
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
 }
 
 /// Runs `report`.
@@ -36,6 +40,15 @@ pub fn run(arguments: &ReportArguments) -> Result<(), Failure> {
         return Err(Failure::NothingToReport {
             directory: directory.clone(),
         });
+    }
+    if let Some(pictures) = &arguments.pictures {
+        fs::create_dir_all(pictures).map_err(|source| Failure::Write {
+            path: pictures.clone(),
+            source,
+        })?;
+        for (name, bytes) in page::picture_files(&found) {
+            output::write_bytes(&pictures.join(name), &bytes)?;
+        }
     }
     if let Some(path) = &arguments.markdown {
         output::write(path, &page::markdown(&found))?;

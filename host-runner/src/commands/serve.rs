@@ -88,6 +88,7 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
             received,
             sent,
             time,
+            cpu,
             ended,
         } = visit;
         match ended {
@@ -97,10 +98,11 @@ pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
                     .err()
                     .map_or_else(String::new, |error| format!("; {error}"));
                 say(format_args!(
-                    "{client}: {inferences} inferences, {} received, {} sent, {:.1} s{why}",
+                    "{client}: {inferences} inferences, {} received, {} sent, {:.1} s, {:.1} s of them computing{why}",
                     bytes(received),
                     bytes(sent),
-                    time.as_secs_f64()
+                    time.as_secs_f64(),
+                    cpu.as_secs_f64()
                 ));
             }
         }

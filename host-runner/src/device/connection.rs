@@ -48,6 +48,8 @@ pub struct Connection<T: Transport = Box<dyn Transport>> {
     incoming: Box<[u8; READ_BYTES]>,
     /// The part of `incoming` that the reader has not seen.
     pending: std::ops::Range<usize>,
+    /// Bytes of `outgoing` that are to be sent.
+    prepared: usize,
     traffic: Traffic,
     recorder: Option<Recorder>,
 }
@@ -70,6 +72,7 @@ impl<T: Transport> Connection<T> {
             outgoing: Box::new([0; MAX_FRAME]),
             incoming: Box::new([0; READ_BYTES]),
             pending: 0..0,
+            prepared: 0,
             traffic: Traffic::default(),
             recorder: None,
         }
@@ -90,6 +93,11 @@ impl<T: Transport> Connection<T> {
         &self.transport
     }
 
+    /// The transport alone. What came and was not taken is lost.
+    pub fn into_transport(self) -> T {
+        self.transport
+    }
+
     /// Sends one request.
     ///
     /// # Errors
@@ -104,10 +112,29 @@ impl<T: Transport> Connection<T> {
     /// # Errors
     /// As [`Self::send`].
     pub fn send_message(&mut self, message: &impl Serialize) -> Result<(), DeviceError> {
-        let length = match link::encode(message, self.outgoing.as_mut_slice()) {
+        self.prepare(message)?;
+        self.send_prepared()
+    }
+
+    /// Makes the frame of a message, for [`Self::send_prepared`], and says how many bytes
+    /// it has.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn prepare(&mut self, message: &impl Serialize) -> Result<usize, DeviceError> {
+        self.prepared = match link::encode(message, self.outgoing.as_mut_slice()) {
             Ok(frame) => frame.len(),
             Err(source) => return Err(self.link_error(source)),
         };
+        Ok(self.prepared)
+    }
+
+    /// Sends the frame that was made last, once; replies may be received in between.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn send_prepared(&mut self) -> Result<(), DeviceError> {
+        let length = std::mem::take(&mut self.prepared);
         let frame = self.outgoing.get(..length).unwrap_or_default();
         count(&mut self.traffic, &mut self.recorder, Direction::Up, frame);
         self.transport.send(frame)

@@ -335,6 +335,9 @@ fn find_toolchain(root: &Path, board: &Board) -> Result<Toolchain, FirmwareError
                 linker,
             })
         }
+        _ if installed.is_none() && !cargo.is_file() => Err(FirmwareError::NoCargo {
+            board: board.name.to_owned(),
+        }),
         _ => Err(FirmwareError::NoCompiler {
             board: board.name,
             target,

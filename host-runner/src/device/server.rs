@@ -115,7 +115,7 @@ mod tests {
                 model_crc: 0,
                 params: 0,
                 plan: 0,
-                window: 4,
+                window: 8064,
                 unit: TimeUnit::None,
             })),
             Ok(Request::Data { bytes, .. }) => {

@@ -12,6 +12,7 @@ use super::infer::ParamsReport;
 use super::steps::{self, StepInfo};
 use super::text::{bytes, facts, grouped, table};
 use crate::engine::{self, EngineError, batch, latency};
+use crate::line::{Exchange, LINES, Line};
 use crate::planning;
 
 /// What `plan --json` writes.
@@ -92,10 +93,47 @@ pub struct BoardUse {
     pub transforms: usize,
     /// Estimated instructions on the board, link excluded.
     pub instructions_estimate: u64,
+    /// What an image takes on lines of several rates.
+    pub lines: Vec<LineReport>,
+}
+
+/// What an image takes on a line, computing included, which is estimated at an instruction
+/// per cycle.
+#[derive(Clone, Debug, Serialize)]
+pub struct LineReport {
+    /// The line.
+    pub line: &'static str,
+    /// Its rate, in bits per second; ten bits are a byte.
+    pub baud: u32,
+    /// Milliseconds that a byte is on its way, each way.
+    pub latency_ms: u128,
+    /// Seconds of the first image.
+    pub seconds_first: f64,
+    /// Seconds of every later one.
+    pub seconds_later: f64,
+    /// Share of the first image's time in which the line is busy.
+    pub busy: f64,
+}
+
+impl LineReport {
+    /// The first image and later ones over a line to a board.
+    fn of([first, later]: [&Exchange; 2], line: Line, board: &Board) -> Self {
+        let pass = |exchange: &Exchange| exchange.over(line, board.window, board.core_hz.into());
+        let (first, later) = (pass(first), pass(later));
+        Self {
+            line: line.name,
+            baud: line.baud,
+            latency_ms: line.latency.as_millis(),
+            seconds_first: first.seconds,
+            seconds_later: later.seconds,
+            busy: first.share,
+        }
+    }
 }
 
 /// The keys that a board keeps, in the order of their first use as far as there is room.
 struct KeptKeys {
+    targets: Vec<SwitchTarget>,
     memory_bytes: usize,
     /// What later images send of keys: names of those that are kept, and the others.
     upload_bytes: usize,
@@ -108,22 +146,22 @@ impl KeptKeys {
         let shape = |level| KeyShape::new(plan.params(), level).size();
         let page = kept::page_bytes(room, MemoryFlash::SECTOR_BYTES, kept::BOARD_PAGES);
         let mut kept = Self {
+            targets: Vec::new(),
             memory_bytes: 0,
             upload_bytes: 0,
         };
-        let mut targets = Vec::new();
         for &(target, _) in &uses {
             let is_of = |&&(other, _): &&(SwitchTarget, usize)| other == target;
             let highest = uses.iter().filter(is_of).map(|use_| use_.1).max();
             let stored = shape(highest.unwrap_or_default()).stored();
             let memory = stored.div_ceil(page - kept::PAGE_HEADER_BYTES) * page;
-            if !targets.contains(&target) && kept.memory_bytes + memory <= room {
-                targets.push(target);
+            if !kept.targets.contains(&target) && kept.memory_bytes + memory <= room {
+                kept.targets.push(target);
                 kept.memory_bytes += memory;
             }
         }
         for (target, level) in uses {
-            kept.upload_bytes += match targets.contains(&target) {
+            kept.upload_bytes += match kept.targets.contains(&target) {
                 true => kept::KEY_ID_BYTES,
                 false => shape(level).bytes,
             };
@@ -134,8 +172,10 @@ impl KeptKeys {
 
 impl BoardUse {
     /// Of a plan that was made for the board.
-    #[must_use]
-    pub fn new(plan: &Plan<'_>, board: &Board) -> Self {
+    ///
+    /// # Errors
+    /// [`EngineError`] where the plan has no program.
+    pub fn new(plan: &Plan<'_>, board: &Board) -> Result<Self, EngineError> {
         let words = |words: usize| words * size_of::<u32>();
         let arena = [
             ("ciphertext", words(plan.accumulator_words())),
@@ -153,7 +193,9 @@ impl BoardUse {
         ];
         let payload = plan.payload();
         let kept = KeptKeys::of(plan, board.key_bytes(arena_bytes));
-        Self {
+        let (first, later) = (Exchange::of(plan, &[])?, Exchange::of(plan, &kept.targets)?);
+        let lines = LINES.map(|line| LineReport::of([&first, &later], line, board));
+        Ok(Self {
             board: board.name,
             core: board.core,
             weight_bytes: payload.factors,
@@ -169,7 +211,8 @@ impl BoardUse {
             ram_available: board.ram_bytes + board.external_bytes,
             transforms: plan.transforms(),
             instructions_estimate: plan.total_cost() as u64,
-        }
+            lines: lines.to_vec(),
+        })
     }
 
     fn facts(&self) -> [(&'static str, String); 3] {
@@ -191,10 +234,37 @@ impl BoardUse {
         ]
     }
 
+    fn line_table(&self) -> String {
+        let row = |line: &LineReport| {
+            [
+                format!("{}, {} ms", line.line, line.latency_ms),
+                seconds(line.seconds_first),
+                seconds(line.seconds_later),
+                format!("{:.0} %", 100.0 * line.busy),
+            ]
+        };
+        let rows: Vec<[String; 4]> = self.lines.iter().map(row).collect();
+        let header = [
+            "line, latency each way",
+            "first image",
+            "later images",
+            "line busy",
+        ];
+        table(header, &rows)
+    }
+
     fn memory_table(&self) -> String {
         let row = |part: &MemoryReport| [part.name.to_owned(), grouped(part.bytes as u64)];
         let rows: Vec<[String; 2]> = self.memory.iter().map(row).collect();
         table(["memory", "bytes"], &rows)
+    }
+}
+
+/// Seconds for people.
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        ..10.0 => format!("{seconds:.1} s"),
+        _ => format!("{seconds:.0} s"),
     }
 }
 
@@ -209,7 +279,7 @@ impl PlanReport {
         let error = plan.logit_error();
         let kept = latency::wanted_keys(&program);
         let payload = plan.payload();
-        let on_board = board.map(|board| BoardUse::new(plan, board));
+        let on_board = board.map(|board| BoardUse::new(plan, board)).transpose()?;
         let (device, keys, key_bytes, input_bytes, memory_bytes, seconds) = match &on_board {
             Some(on_board) => (
                 on_board.board,
@@ -348,6 +418,8 @@ impl PlanReport {
         if let Some(board) = &self.board {
             out.push('\n');
             out.push_str(&board.memory_table());
+            out.push('\n');
+            out.push_str(&board.line_table());
         }
         out
     }

@@ -384,7 +384,7 @@ impl session::Platform for Machine {
     fn memory(&mut self) -> Memory {
         Memory::default()
     }
-    fn window(&self) -> u8 {
+    fn window(&self) -> u32 {
         4
     }
 }

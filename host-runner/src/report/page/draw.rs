@@ -46,15 +46,21 @@ type Drawn = Result<(), Box<dyn Error>>;
 pub enum Look {
     /// The inside of an `svg` element with its tag.
     Svg(String),
-    /// A `data:` address of a PNG, with its width and height in pixels.
+    /// A PNG, with its width and height in pixels.
     Png {
-        /// The address.
-        address: String,
+        /// The file.
+        file: Vec<u8>,
         /// Pixels per row.
         width: u32,
         /// Rows.
         height: u32,
     },
+}
+
+/// The `data:` address of a PNG.
+#[must_use]
+pub fn address(png: &[u8]) -> String {
+    format!("data:image/png;base64,{}", STANDARD.encode(png))
 }
 
 /// Draws a picture; what is wrong with it, in words, where it cannot be drawn.
@@ -113,7 +119,7 @@ fn grid(width: usize, columns: usize, images: &[Vec<f32>]) -> Result<Look, Strin
         .and_then(|mut writer| writer.write_image_data(&out));
     written.map_err(|error| error.to_string())?;
     Ok(Look::Png {
-        address: format!("data:image/png;base64,{}", STANDARD.encode(file)),
+        file,
         width,
         height,
     })

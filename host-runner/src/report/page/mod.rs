@@ -10,6 +10,7 @@ pub mod beyond;
 pub mod cells;
 pub mod claims;
 pub mod draw;
+mod files;
 mod leakage;
 mod markdown;
 pub mod threats;
@@ -32,6 +33,7 @@ use cells::{Cell, Ours};
 use claims::Claim;
 use draw::Look;
 
+pub use files::picture_files;
 pub use markdown::markdown;
 
 /// What `infer --json` wrote, as far as the page shows it.
@@ -208,6 +210,8 @@ const fn of_paper(paper: Paper) -> &'static str {
     }
 }
 
+const PAPERS: [Paper; 3] = [Paper::Xiang2025, Paper::Shin2021, Paper::ChenSong2021];
+
 /// What a table shows, and why ours differ.
 fn about(table: Table) -> (&'static str, &'static str) {
     match table {
@@ -299,7 +303,6 @@ pub fn page(found: &Found) -> String {
         .iter()
         .map(|&table| (table, cells::cells(found, table)))
         .collect();
-    let papers = [Paper::Xiang2025, Paper::Shin2021, Paper::ChenSong2021];
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -323,7 +326,7 @@ pub fn page(found: &Found) -> String {
                 }
                 nav aria-label="contents" {
                     a href="#claims" { "claims" }
-                    @for paper in papers { a href={ "#" (anchor(paper)) } { (title(paper)) } }
+                    @for paper in PAPERS { a href={ "#" (anchor(paper)) } { (title(paper)) } }
                     a href="#beyond" { "beyond the papers" }
                     a href="#threats" { "threat model" }
                     a href="#attacks" { "all attacks" }
@@ -335,7 +338,7 @@ pub fn page(found: &Found) -> String {
                         h2 { "Which claims hold" }
                         @for claim in &claims { (claim_of(claim)) }
                     }
-                    @for paper in papers {
+                    @for paper in PAPERS {
                         section id=(anchor(paper)) {
                             h2 { (title(paper)) }
                             p.paper { (of_paper(paper)) }
@@ -343,7 +346,7 @@ pub fn page(found: &Found) -> String {
                                 @if table.paper == paper { (table_of(*table, cells)) }
                             }
                             @if paper == Paper::Xiang2025 { (planned(found)) }
-                            (curves(found, paper))
+                            (figures(&curves(found, paper)))
                         }
                     }
                     section #beyond {
@@ -667,8 +670,8 @@ fn figure(caption: &str, picture: &Picture) -> Markup {
         figure {
             @match look {
                 Ok(Look::Svg(svg)) => (PreEscaped(svg)),
-                Ok(Look::Png { address, width, height }) => {
-                    img src=(address) width=(width) height=(height) alt=(caption);
+                Ok(Look::Png { file, width, height }) => {
+                    img src=(draw::address(&file)) width=(width) height=(height) alt=(caption);
                 }
                 Err(reason) => p.none { "This picture cannot be drawn: " (reason) "." },
             }
@@ -733,8 +736,8 @@ fn over(
     })
 }
 
-/// Curves over eps and over the budget of queries, from the records.
-fn curves(found: &Found, paper: Paper) -> Markup {
+/// Curves over eps and over the budget of queries, from the records, with captions.
+fn curves(found: &Found, paper: Paper) -> Vec<(String, Picture)> {
     let mut drawn: Vec<(String, Picture)> = Vec::new();
     for dataset in ["mnist", "fashion-mnist"] {
         let mut add = |attack: &str, metric, parameter, only: &dyn Fn(&Record) -> bool| {
@@ -760,9 +763,13 @@ fn curves(found: &Found, paper: Paper) -> Markup {
             Paper::ChenSong2021 => {}
         }
     }
+    drawn
+}
+
+fn figures(drawn: &[(String, Picture)]) -> Markup {
     html! {
         @if !drawn.is_empty() {
-            div.figures { @for (caption, picture) in &drawn { (figure(caption, picture)) } }
+            div.figures { @for (caption, picture) in drawn { (figure(caption, picture)) } }
         }
     }
 }
