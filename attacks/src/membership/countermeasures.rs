@@ -200,6 +200,21 @@ fn settings(scale: Scale) -> Vec<Setting> {
     all
 }
 
+/// Scores of an attack, or their opposites where it is broken on purpose.
+fn turned(scores: Vec<f64>, broken: bool) -> Vec<f64> {
+    let sign = if broken { -1.0 } else { 1.0 };
+    scores.into_iter().map(|score| sign * score).collect()
+}
+
+/// Names of the targets that a run of this scale has behind encryption with weights in
+/// plain, on each data set; the first is without a countermeasure.
+#[must_use]
+pub fn encrypted_targets(scale: Scale) -> Vec<String> {
+    let all = settings(scale).into_iter();
+    all.map(|setting| format!("{} square, encrypted", setting.name))
+        .collect()
+}
+
 impl Attack for Countermeasures {
     fn name(&self) -> &'static str {
         "membership-countermeasures"
@@ -283,16 +298,10 @@ impl Attack for Countermeasures {
     }
 
     fn controls(&self) -> Vec<Control<'_>> {
-        let turned = |mut scores: Vec<f64>, broken: bool| {
-            if broken {
-                scores.iter_mut().for_each(|score| *score = -*score);
-            }
-            scores
-        };
-        let mut all = controls(move |subject, logits, broken| {
+        let mut all = controls(|subject, logits, broken| {
             Ok(turned(margins(logits, &subject.pool.labels), broken))
         });
-        let lira = controls(move |subject, logits, broken| {
+        let lira = controls(|subject, logits, broken| {
             let likelihoods = Likelihoods::new(subject, subject, 8)?;
             let target = margins(logits, &subject.pool.labels);
             Ok(turned(likelihoods.scores(&target), broken))

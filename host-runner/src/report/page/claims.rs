@@ -7,9 +7,8 @@ use attacks::record::{Record, Scale, Verdict};
 use attacks::stats::wilson;
 
 use super::Found;
-use super::beyond::{Group, groups};
 use super::cells::{self, Cell, Ours, Place, Query};
-use super::number;
+use super::{countermeasures, number};
 use crate::attacked;
 
 /// What became of a claim.
@@ -67,7 +66,7 @@ pub struct Claim {
 }
 
 /// A claim's standing, and why.
-type Judged = Option<(Standing, String)>;
+pub(super) type Judged = Option<(Standing, String)>;
 
 /// All claims, in the order of the papers.
 #[must_use]
@@ -129,7 +128,7 @@ pub fn all(found: &Found) -> Vec<Claim> {
         claim(
             Shin2021,
             "Countermeasures are infeasible, as their computation is too expensive under encryption.",
-            countermeasures(found),
+            countermeasures::judged(found),
             "networks with countermeasures (adversarial-training, membership-countermeasures)",
         ),
         claim(
@@ -148,7 +147,7 @@ pub fn all(found: &Found) -> Vec<Claim> {
 }
 
 /// A record's value with its interval.
-fn shown(record: &Record) -> String {
+pub(super) fn shown(record: &Record) -> String {
     let value = record.value.map_or_else(|| "-".to_owned(), number);
     match record.ci95 {
         Some([low, high]) => format!("{value} ({} to {})", number(low), number(high)),
@@ -168,13 +167,13 @@ const fn query<'q>(attack: &'q str, metric: &'q str, dataset: &'q str) -> Query<
 
 /// How an interval lies to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lies {
+pub(super) enum Lies {
     Below,
     Across,
     Above,
 }
 
-fn lies([low, high]: [f64; 2], other: [f64; 2]) -> Lies {
+pub(super) fn lies([low, high]: [f64; 2], other: [f64; 2]) -> Lies {
     if high < other[0] {
         Lies::Below
     } else if low > other[1] {
@@ -184,7 +183,7 @@ fn lies([low, high]: [f64; 2], other: [f64; 2]) -> Lies {
     }
 }
 
-const WON: Option<Verdict> = Some(Verdict::Success);
+pub(super) const WON: Option<Verdict> = Some(Verdict::Success);
 
 fn membership_as_in_the_clear(found: &Found) -> Judged {
     let params = [("mode", "online".into())];
@@ -412,117 +411,6 @@ fn membership_resisted(found: &Found) -> Judged {
         over.seed
     );
     Some((standing, because))
-}
-
-/// Of bytes or times with a countermeasure over those without: up to here the same, and
-/// from there on dearer. Times vary between runs; bytes do not.
-const SAME: [f64; 2] = [1.001, 1.5];
-const DEARER: [f64; 2] = [1.1, 2.0];
-
-/// What an encrypted inference of a hardened network takes, over that of the ordinary one:
-/// bytes and times.
-fn relative_cost(group: &Group<'_>) -> Option<[f64; 2]> {
-    let ratio = |metric: &str| {
-        let record = group.record(metric)?;
-        let before = *record.baseline.get("ordinary")?;
-        (before > 0.0).then_some(record.value? / before)
-    };
-    Some([ratio("bytes_per_query")?, ratio("evaluator_ms_per_query")?])
-}
-
-/// The claim is about cost under encryption: it fails where a countermeasure that helps
-/// costs an encrypted inference nothing.
-fn countermeasures(found: &Found) -> Judged {
-    let hardened = groups(found, "adversarial-training");
-    let defended = groups(found, "membership-countermeasures");
-    if hardened.is_empty() && defended.is_empty() {
-        return None;
-    }
-    let encrypted: Vec<&Group<'_>> = hardened
-        .iter()
-        .filter(|group| group.of.target.ends_with(", encrypted"))
-        .collect();
-    let costs: Vec<[f64; 2]> = encrypted.iter().filter_map(|g| relative_cost(g)).collect();
-    let most = [0, 1].map(|at| costs.iter().map(|c| c[at]).fold(0.0, f64::max));
-    let within = |limit: [f64; 2]| most[0] <= limit[0] && most[1] <= limit[1];
-    let helps = |group: &&&Group<'_>| {
-        let robust = group.record("robust_accuracy");
-        robust.is_some_and(|r| r.verdict == WON)
-    };
-    let helped = encrypted.iter().filter(helps).count();
-    let (lowered, against) = lowered(&defended);
-    let standing = if costs.is_empty() {
-        Standing::Undecided
-    } else if most[0] > DEARER[0] || most[1] > DEARER[1] {
-        Standing::Holds
-    } else if !within(SAME) {
-        Standing::Undecided
-    } else if helped + lowered > 0 {
-        Standing::Fails
-    } else {
-        // Feasible, and of no use.
-        Standing::Partly
-    };
-    let mut because = match costs.is_empty() {
-        true => {
-            "what an encrypted inference takes with adversarial training is not recorded".into()
-        }
-        false => format!(
-            "countermeasures act in training: an encrypted inference of {} adversarially trained \
-             networks takes at most {} times the bytes and {} times the evaluator's time of \
-             ordinary ones, and robust accuracy rises on {helped} of {}",
-            costs.len(),
-            number(most[0]),
-            number(most[1]),
-            encrypted.len()
-        ),
-    };
-    let example = encrypted.iter().find_map(|group| {
-        let (clean, robust) = (group.record("accuracy")?, group.record("robust_accuracy")?);
-        let before = |record: &Record| Some(number(*record.baseline.get("ordinary")?));
-        Some(format!(
-            "; on {}, accuracy {} before and {} after, under AutoAttack at eps 0.1 {} and {}",
-            group.of.target,
-            before(clean)?,
-            shown(clean),
-            before(robust)?,
-            shown(robust)
-        ))
-    });
-    because.push_str(&example.unwrap_or_default());
-    if against > 0 {
-        because.push_str(&format!(
-            "; weight decay, early stopping and DP-SGD lower the AUC of membership inference on \
-             {lowered} of {against} encrypted networks"
-        ));
-    }
-    Some((standing, because))
-}
-
-/// On how many encrypted networks a countermeasure lowers membership inference beyond both
-/// intervals (by LiRA, or by the threshold where that alone is recorded), and of how many.
-fn lowered(defended: &[Group<'_>]) -> (usize, usize) {
-    let auc = |group: &Group<'_>| {
-        let record = group.record("lira_auc").or_else(|| group.record("auc"))?;
-        record.ci95
-    };
-    let encrypted = || {
-        let all = defended.iter();
-        all.filter(|group| group.of.target.ends_with(", encrypted"))
-    };
-    let without = |dataset: &str| {
-        let mut none = encrypted()
-            .filter(|g| g.of.target.starts_with("undefended") && g.of.dataset == dataset);
-        none.find_map(auc)
-    };
-    let pairs: Vec<_> = encrypted()
-        .filter(|group| !group.of.target.starts_with("undefended"))
-        .filter_map(|group| Some((auc(group)?, without(&group.of.dataset)?)))
-        .collect();
-    let lower = pairs
-        .iter()
-        .filter(|(with, without)| lies(*with, *without) == Lies::Below);
-    (lower.count(), pairs.len())
 }
 
 /// Chen and Song's networks.

@@ -9,6 +9,7 @@
 pub mod beyond;
 pub mod cells;
 pub mod claims;
+mod countermeasures;
 pub mod draw;
 mod files;
 mod leakage;

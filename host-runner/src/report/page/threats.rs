@@ -2,9 +2,8 @@
 //! these records, what stops it and what that costs. Costs are SECURITY.md's figures, which
 //! a test compares, or the records' own.
 
-use super::Found;
-use super::beyond::{self, Overview, groups, outcomes};
-use super::number;
+use super::beyond::{Overview, outcomes};
+use super::{Found, countermeasures};
 
 /// What a countermeasure costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +57,18 @@ const THREATS: [Threat; 10] = [
         sees: "nothing",
         needs: "chance",
         attacks: &["bit-flips"],
-        stops: "checksums of frames, the range check, audits",
-        cost: Cost::Stated("0.08 ms"),
+        stops: "checksums of frames, on a line; audits alone, in memory or past a checksum",
+        cost: Cost::Stated("one evaluation, 3 to 5 ms, per audited answer"),
     },
     Threat {
         who: "whoever gets published values",
         sees: "values of honest results",
         needs: "exact values: about as many bits as the error is below them",
         attacks: &["key-recovery", "flooding-wrong"],
-        stops: "noise for the worst case of the error, against one budget",
-        cost: Cost::Stated("27,543 is the worst case of a logit"),
+        stops: "noise for the worst case of the error, against one budget: for batches of \
+                networks without an activation; single results leave nothing to publish, and \
+                networks with activations are refused",
+        cost: Cost::Stated("one publication per logit"),
     },
     Threat {
         who: "user of the service who copies the model",
@@ -158,8 +159,8 @@ pub fn table(found: &Found) -> Overview {
     Overview {
         title: "Threat model",
         about: "Figures of costs are those of SECURITY.md, which says what they are of, or of \
-                these records. Success under an old or a wrong rule is counted as success, as \
-                the controls of attacks on the scheme are.",
+                these records. Attacks on the scheme under an old or a wrong rule, or without \
+                one, are counted apart.",
         columns: &[
             "who",
             "sees",
@@ -175,46 +176,8 @@ pub fn table(found: &Found) -> Overview {
 fn cost(found: &Found, cost: Cost) -> String {
     match cost {
         Cost::Stated(text) | Cost::Words(text) => text.to_owned(),
-        Cost::Hardening => {
-            let all = groups(found, "adversarial-training");
-            let figures = all.iter().filter_map(|group| {
-                let clean = group.record("accuracy")?;
-                let before = clean.baseline.get("ordinary")?;
-                Some((clean.value?, *before, &group.of.target))
-            });
-            let worst = figures.max_by(|a, b| (a.1 - a.0).total_cmp(&(b.1 - b.0)));
-            worst.map_or_else(
-                || "not measured".into(),
-                |(after, before, target)| {
-                    format!(
-                        "nothing per inference; accuracy, at most from {} to {} ({target})",
-                        number(before),
-                        number(after)
-                    )
-                },
-            )
-        }
-        Cost::Privacy => {
-            let all = groups(found, "membership-countermeasures");
-            let accuracy = |group: &beyond::Group<'_>| group.record("test_accuracy")?.value;
-            let without = all
-                .iter()
-                .filter(|g| g.of.target.starts_with("undefended"))
-                .find_map(accuracy);
-            let figures = all
-                .iter()
-                .filter(|g| !g.of.target.starts_with("undefended"))
-                .filter_map(|group| Some((accuracy(group)?, &group.of.target)));
-            let worst = figures.min_by(|a, b| a.0.total_cmp(&b.0));
-            match (without, worst) {
-                (Some(without), Some((after, target))) => format!(
-                    "nothing per inference; accuracy, at most from {} to {} ({target})",
-                    number(without),
-                    number(after)
-                ),
-                _ => "not measured".into(),
-            }
-        }
+        Cost::Hardening => countermeasures::cost(&countermeasures::hardened(found)),
+        Cost::Privacy => countermeasures::cost(&countermeasures::private(found)),
     }
 }
 
@@ -247,7 +210,6 @@ mod tests {
         let others = [
             "adversarial-training",
             "membership-countermeasures",
-            "activations",
             "extraction-outputs",
             "game-published",
         ];
@@ -262,7 +224,7 @@ mod tests {
                 assert!(attacks::find(name).is_some(), "{name}");
             }
         }
-        for name in beyond::SCHEME {
+        for name in super::super::beyond::SCHEME {
             assert!(attacks::find(name).is_some(), "{name}");
         }
     }
