@@ -47,6 +47,31 @@ const IMAGE: Shape = Shape {
     width: he_nn::data::SIDE as u16,
 };
 
+/// The networks that a run of this scale trains.
+const fn networks(scale: Scale) -> &'static [&'static str] {
+    match scale {
+        Scale::Quick => &["mnist-mlp64", "fashion-cryptonets"],
+        Scale::Full => &[
+            "mnist-mlp64",
+            "mnist-mlp64-relu",
+            "mnist-cryptonets",
+            "mnist-cryptonets-relu",
+            "fashion-cryptonets",
+            "fashion-cryptonets-relu",
+        ],
+    }
+}
+
+/// Names of the hardened targets that a run of this scale has behind encryption, if it has
+/// the data of all.
+#[must_use]
+pub fn encrypted_targets(scale: Scale) -> Vec<String> {
+    let squares = networks(scale).iter().filter(|n| !n.ends_with("-relu"));
+    squares
+        .map(|name| format!("hardened {name}, encrypted"))
+        .collect()
+}
+
 /// How two networks are trained.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Setting {
@@ -63,19 +88,11 @@ impl Setting {
     /// The networks for these data that a run trains. Only some of the papers' in a quick
     /// one, on few images.
     fn all(data: &Data, scale: Scale) -> Vec<Self> {
-        const QUICK: [&str; 2] = ["mnist-mlp64", "fashion-cryptonets"];
-        const FULL: [&str; 6] = [
-            "mnist-mlp64",
-            "mnist-mlp64-relu",
-            "mnist-cryptonets",
-            "mnist-cryptonets-relu",
-            "fashion-cryptonets",
-            "fashion-cryptonets-relu",
-        ];
-        let (names, images, epochs) = match scale {
-            Scale::Quick => (&QUICK[..], 2000, 8),
-            Scale::Full => (&FULL[..], 60_000, 20),
+        let (images, epochs) = match scale {
+            Scale::Quick => (2000, 8),
+            Scale::Full => (60_000, 20),
         };
+        let names = networks(scale);
         let fashion = data.name.starts_with("fashion");
         let ours = |architecture: &&Architecture| {
             let name = architecture.name;

@@ -1,31 +1,118 @@
 //! What countermeasures in training cost and bring: weight decay, early stopping and
 //! DP-SGD, each beside the same network without them.
 //!
-//! The attack is the threshold on the margin of the true class ([`super::threshold`]),
-//! with two shadow models that are trained the same way, defence included. All of these
-//! countermeasures act before encryption, and the encrypted network has as many layers
-//! and weights as before, so that an inference takes the same operations;
-//! `seconds_per_query` is the time of one run, beside which others vary.
+//! Two attacks, whose shadow models are trained as the target is, defence included: the
+//! threshold on the margin of the true class ([`super::threshold`]), of two models; and
+//! offline LiRA ([`super::lira`]), of 8 or 16 on random halves of the target's own pool,
+//! whose figures begin with `lira`. All of these countermeasures act before encryption, and
+//! the encrypted network has as many layers and weights as before, so that an inference
+//! takes the same operations; `seconds_per_query` is the time of one run, beside which
+//! others vary.
 //!
 //! Members are those that training saw: not what early stopping keeps aside.
 
 use std::time::Instant;
 
 use super::defence::{Defence, selected};
+use super::lira::{Mode, Models};
 use super::{
-    ACCESS, Baselines, Scored, Setting, Subject, controls, each_subject_of, findings, logits_of,
-    margins,
+    ACCESS, Baselines, MARGIN, Scored, Setting, Subject, controls, each_subject_of, findings,
+    logits_of, margins,
 };
 use crate::attack::{Attack, AttackError, Context, Control, params};
 use crate::dp_sgd::Private;
 use crate::extraction::exactly;
 use crate::plain::classes;
 use crate::record::{Finding, Scale};
-use crate::stats::agreement;
+use crate::stats::{agreement, auc_estimate, rate_above, threshold_at};
 use crate::target::{Activation, Evaluation, Grants, Rows};
 
-/// Shadow models.
+/// Shadow models of the threshold.
 const SHADOWS: usize = 2;
+
+/// The false positive rate at which LiRA's true positive rate is stated.
+const RATE: f64 = 0.01;
+
+/// What the attacker trains against one subject: the threshold's shadow models with their
+/// masks, a network that has nothing to do with the target, and LiRA's models.
+struct Trained {
+    own: Vec<Rows>,
+    masks: Vec<Vec<bool>>,
+    blind: Rows,
+    lira: Likelihoods,
+}
+
+impl Trained {
+    /// `whole` is the subject with its whole pool, `subject` what is judged of it.
+    fn new(whole: &Subject, subject: &Subject, models: usize) -> Result<Self, AttackError> {
+        let setting = &subject.setting;
+        let samples = &subject.shadow;
+        let masks = subject.masks_over(samples.len(), SHADOWS);
+        let networks = setting.shadows(samples, &masks, subject.seed)?;
+        Ok(Self {
+            own: logits_of(&networks, &samples.inputs)?,
+            blind: networks[0].evaluate(&subject.pool.inputs, super::BATCH)?,
+            masks,
+            lira: Likelihoods::new(whole, subject, models)?,
+        })
+    }
+}
+
+/// Shadow models on halves of the target's own pool, with the target's defence.
+struct Likelihoods {
+    /// On what is judged, a list per model.
+    margins: Vec<Vec<f64>>,
+    masks: Vec<Vec<bool>>,
+}
+
+impl Likelihoods {
+    fn new(whole: &Subject, judged: &Subject, models: usize) -> Result<Self, AttackError> {
+        let masks = whole.masks(models);
+        let networks = whole.setting.shadows(&whole.pool, &masks, whole.seed)?;
+        let logits = logits_of(&networks, &judged.pool.inputs)?;
+        let margins = logits.iter().map(|l| margins(l, &judged.pool.labels));
+        let kept = whole.setting.judged(&whole.members);
+        Ok(Self {
+            margins: margins.collect(),
+            masks: masks.iter().map(|mask| selected(mask, &kept)).collect(),
+        })
+    }
+
+    fn models(&self) -> Models<'_> {
+        Models {
+            margins: &self.margins,
+            masks: &self.masks,
+        }
+    }
+
+    /// Of each sample, against a target with these margins.
+    fn scores(&self, target: &[f64]) -> Vec<f64> {
+        self.models().scores(target, Mode::Offline, None)
+    }
+
+    /// AUC and true positive rate against a target with these margins.
+    fn findings(&self, target: &[f64], judged: &Subject, baselines: Baselines) -> Vec<Finding> {
+        let found = Scored::of(&self.scores(target), &judged.members);
+        let shadow = self.models().judged(Mode::Offline);
+        let threshold = threshold_at(&shadow.others, RATE);
+        let came_out = rate_above(&found.others, threshold);
+        let auc = auc_estimate(&found.members, &found.others, judged.seed);
+        vec![
+            Finding::new("lira_auc", auc)
+                .baseline("chance", 0.5)
+                .baseline("gap", baselines.gap)
+                .baseline("blind", baselines.blind)
+                .succeeds_above(0.5, MARGIN),
+            Finding::new(
+                "lira_tpr_at_fpr_1_percent",
+                rate_above(&found.members, threshold),
+            )
+            .baseline("chance", RATE)
+            .baseline("fpr_that_came_out", came_out.value)
+            .succeeds_above(RATE.max(came_out.ci95[1]), 0.0),
+        ]
+    }
+}
 
 /// The attack.
 #[derive(Clone, Copy, Debug)]
@@ -113,13 +200,28 @@ fn settings(scale: Scale) -> Vec<Setting> {
     all
 }
 
+/// Scores of an attack, or their opposites where it is broken on purpose.
+fn turned(scores: Vec<f64>, broken: bool) -> Vec<f64> {
+    let sign = if broken { -1.0 } else { 1.0 };
+    scores.into_iter().map(|score| sign * score).collect()
+}
+
+/// Names of the targets that a run of this scale has behind encryption with weights in
+/// plain, on each data set; the first is without a countermeasure.
+#[must_use]
+pub fn encrypted_targets(scale: Scale) -> Vec<String> {
+    let all = settings(scale).into_iter();
+    all.map(|setting| format!("{} square, encrypted", setting.name))
+        .collect()
+}
+
 impl Attack for Countermeasures {
     fn name(&self) -> &'static str {
         "membership-countermeasures"
     }
 
     fn about(&self) -> &'static str {
-        "membership by a threshold, against weight decay, early stopping and DP-SGD"
+        "membership by a threshold and by LiRA, against weight decay, early stopping and DP-SGD"
     }
 
     fn access(&self) -> Grants {
@@ -133,42 +235,45 @@ impl Attack for Countermeasures {
             context,
             &settings,
             |_| {},
-            |case, subject, shadows| {
+            |case, subject, trained: &mut Option<Trained>| {
                 // Every query is evaluated alone there, and says the same.
                 if case.sparing() {
                     return Ok(());
                 }
                 let setting = &subject.setting;
+                let models = case.run.by_scale(8, 16);
                 let of_step = params([
                     ("defence", setting.defence.name().into()),
                     ("weight_decay", setting.weight_decay.into()),
                     ("shadows", SHADOWS.into()),
+                    ("lira_shadows", models.into()),
                     ("members", (subject.pool.len() / 2).into()),
                 ]);
                 case.step(of_step, |case| {
-                    let subject = &judged(subject);
-                    if shadows.is_none() {
-                        let masks = subject.masks_over(subject.shadow.len(), SHADOWS);
-                        let samples = &subject.shadow;
-                        let networks = setting.shadows(samples, &masks, subject.seed)?;
-                        let own = logits_of(&networks, &samples.inputs)?;
-                        let blind = networks[0].evaluate(&subject.pool.inputs, super::BATCH)?;
-                        *shadows = Some((own, masks, blind));
-                    }
-                    let Some((own, masks, blind)) = &*shadows else {
-                        return Ok(Vec::new());
+                    let whole = subject;
+                    let subject = &judged(whole);
+                    let trained = match trained {
+                        Some(trained) => trained,
+                        none => none.insert(Trained::new(whole, subject, models)?),
                     };
+                    let Trained {
+                        own,
+                        masks,
+                        blind,
+                        lira,
+                    } = trained;
                     let logits = case.target.scores(&subject.pool.inputs)?;
-                    let found = margins(&logits, &subject.pool.labels);
-                    let found = Scored::of(&found, &subject.members);
+                    let target = margins(&logits, &subject.pool.labels);
+                    let found = Scored::of(&target, &subject.members);
                     let mut shadow = Scored::default();
-                    for (logits, mask) in own.iter().zip(masks) {
+                    for (logits, mask) in own.iter().zip(&*masks) {
                         let kept = setting.judged(mask);
                         let margins = margins(logits, &subject.shadow.labels);
                         shadow.extend(&selected(&margins, &kept), &selected(mask, &kept));
                     }
                     let baselines = Baselines::new(subject, &logits, blind);
                     let mut all = findings(&found, &shadow, baselines, subject.seed);
+                    all.extend(lira.findings(&target, subject, baselines));
                     let test = &case.data.test;
                     let count = test.images.len().min(2000);
                     let images = Rows::images(&test.images[..count]);
@@ -193,13 +298,22 @@ impl Attack for Countermeasures {
     }
 
     fn controls(&self) -> Vec<Control<'_>> {
-        controls(|subject, logits, broken| {
-            let mut scores = margins(logits, &subject.pool.labels);
-            if broken {
-                scores.iter_mut().for_each(|score| *score = -*score);
-            }
-            Ok(scores)
-        })
+        let mut all = controls(|subject, logits, broken| {
+            Ok(turned(margins(logits, &subject.pool.labels), broken))
+        });
+        let lira = controls(|subject, logits, broken| {
+            let likelihoods = Likelihoods::new(subject, subject, 8)?;
+            let target = margins(logits, &subject.pool.labels);
+            Ok(turned(likelihoods.scores(&target), broken))
+        });
+        let names = [
+            "LiRA: members learned by heart",
+            "LiRA: trained on others",
+            "LiRA: broken on purpose",
+        ];
+        let named = lira.into_iter().zip(names);
+        all.extend(named.map(|(control, name)| Control { name, ..control }));
+        all
     }
 }
 
@@ -239,6 +353,48 @@ mod tests {
         let stopped = auc(stopped);
         assert!(stopped < without, "{stopped}");
         let private = auc(private("x", 4.0, Scale::Quick));
+        assert!(private < 0.7, "{private}");
+    }
+
+    /// LiRA's AUC, on a target that had its members or, with `stranger`, had others.
+    fn lira(setting: Setting, stranger: bool) -> f64 {
+        let setting = Setting {
+            pool: 100,
+            hidden: 32,
+            epochs: 20,
+            ..setting
+        };
+        let whole = Subject::new(setting, &synthetic::noise(400, 2), 2);
+        let mut target = whole.target("noise");
+        if stranger {
+            target.members = whole.population.first(whole.pool.len() / 2);
+        }
+        let subject = judged(&whole);
+        let logits = target.observe(&subject.pool.inputs, ACCESS).unwrap().scores;
+        let likelihoods = Likelihoods::new(&whole, &subject, 8).unwrap();
+        let margins = margins(&logits, &subject.pool.labels);
+        let baselines = Baselines::new(&subject, &logits, &logits);
+        let found = likelihoods.findings(&margins, &subject, baselines);
+        let metrics: Vec<&str> = found.iter().map(Finding::metric).collect();
+        assert_eq!(metrics, ["lira_auc", "lira_tpr_at_fpr_1_percent"]);
+        found[0].value().unwrap()
+    }
+
+    #[test]
+    fn countermeasures_lower_what_lira_gains() {
+        let none = undefended(Scale::Quick);
+        let without = lira(none, false);
+        assert!(without > 0.9, "{without}");
+        // A target that had none of them gives nothing, with a defence or without.
+        let stranger = lira(none, true);
+        assert!((0.35..0.65).contains(&stranger), "{stranger}");
+        let stopped = Setting {
+            defence: Defence::EarlyStopping,
+            ..none
+        };
+        let stopped = lira(stopped, false);
+        assert!(stopped < without - 0.1, "{stopped} {without}");
+        let private = lira(private("x", 4.0, Scale::Quick), false);
         assert!(private < 0.7, "{private}");
     }
 

@@ -9,6 +9,7 @@
 //! variances are those of all samples together, as the paper advises.
 //!
 //! Thresholds come from shadow models in the target's place, each judged by the others.
+//! [`super::countermeasures`] takes the offline form against targets with a defence.
 
 use super::{
     ACCESS, Baselines, Scored, Subject, controls, each_subject, findings, logits_of, margins,
@@ -32,8 +33,10 @@ pub struct Lira;
 
 /// What the attacker knows of a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
+    /// How models fare that had it and that had it not.
     Online,
+    /// How models fare that had it not.
     Offline,
 }
 
@@ -44,14 +47,14 @@ fn moments(values: &[f64]) -> (f64, f64) {
 }
 
 /// Margins of the shadow models, one list per model, with their masks.
-struct Models<'m> {
-    margins: &'m [Vec<f64>],
-    masks: &'m [Vec<bool>],
+pub(super) struct Models<'m> {
+    pub(super) margins: &'m [Vec<f64>],
+    pub(super) masks: &'m [Vec<bool>],
 }
 
 impl Models<'_> {
     /// Scores of a target with these margins. `without` leaves one model out.
-    fn scores(&self, target: &[f64], mode: Mode, without: Option<usize>) -> Vec<f64> {
+    pub(super) fn scores(&self, target: &[f64], mode: Mode, without: Option<usize>) -> Vec<f64> {
         let models: Vec<usize> = (0..self.masks.len())
             .filter(|&m| Some(m) != without)
             .collect();
@@ -103,7 +106,7 @@ impl Models<'_> {
     }
 
     /// Scores of shadow models in the target's place.
-    fn judged(&self, mode: Mode) -> Scored {
+    pub(super) fn judged(&self, mode: Mode) -> Scored {
         let mut scored = Scored::default();
         for judged in 0..JUDGED.min(self.masks.len()) {
             let scores = self.scores(&self.margins[judged], mode, Some(judged));

@@ -8,7 +8,7 @@ use attacks::stats::wilson;
 
 use super::Found;
 use super::cells::{self, Cell, Ours, Place, Query};
-use super::number;
+use super::{countermeasures, number};
 use crate::attacked;
 
 /// What became of a claim.
@@ -66,7 +66,7 @@ pub struct Claim {
 }
 
 /// A claim's standing, and why.
-type Judged = Option<(Standing, String)>;
+pub(super) type Judged = Option<(Standing, String)>;
 
 /// All claims, in the order of the papers.
 #[must_use]
@@ -128,8 +128,8 @@ pub fn all(found: &Found) -> Vec<Claim> {
         claim(
             Shin2021,
             "Countermeasures are infeasible, as their computation is too expensive under encryption.",
-            None,
-            "networks with countermeasures (these act before encryption, so that encrypted inference costs the same)",
+            countermeasures::judged(found),
+            "networks with countermeasures (adversarial-training, membership-countermeasures)",
         ),
         claim(
             ChenSong2021,
@@ -147,7 +147,7 @@ pub fn all(found: &Found) -> Vec<Claim> {
 }
 
 /// A record's value with its interval.
-fn shown(record: &Record) -> String {
+pub(super) fn shown(record: &Record) -> String {
     let value = record.value.map_or_else(|| "-".to_owned(), number);
     match record.ci95 {
         Some([low, high]) => format!("{value} ({} to {})", number(low), number(high)),
@@ -167,13 +167,13 @@ const fn query<'q>(attack: &'q str, metric: &'q str, dataset: &'q str) -> Query<
 
 /// How an interval lies to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lies {
+pub(super) enum Lies {
     Below,
     Across,
     Above,
 }
 
-fn lies([low, high]: [f64; 2], other: [f64; 2]) -> Lies {
+pub(super) fn lies([low, high]: [f64; 2], other: [f64; 2]) -> Lies {
     if high < other[0] {
         Lies::Below
     } else if low > other[1] {
@@ -183,7 +183,7 @@ fn lies([low, high]: [f64; 2], other: [f64; 2]) -> Lies {
     }
 }
 
-const WON: Option<Verdict> = Some(Verdict::Success);
+pub(super) const WON: Option<Verdict> = Some(Verdict::Success);
 
 fn membership_as_in_the_clear(found: &Found) -> Judged {
     let params = [("mode", "online".into())];

@@ -1,11 +1,13 @@
-//! The papers' tables with ours, and which claims hold, as text for a document.
+//! The papers' tables with ours, which claims hold, and what is beyond the papers, as text
+//! for a document.
 
 use std::fmt::Write;
 
 use attacks::record::Scale;
 
+use super::beyond::{self, Overview};
 use super::cells::{self, Ours};
-use super::{Found, TABLES, about, claims, compared, number, title};
+use super::{Found, TABLES, about, claims, compared, number, threats, title};
 
 /// Text in a cell of a table, or in a line.
 fn escaped(text: &str) -> String {
@@ -53,7 +55,7 @@ fn source(found: &Found) -> String {
     )
 }
 
-/// Tables of which something is measured, and the claims.
+/// Tables of which something is measured, the claims, and the threat model.
 #[must_use]
 pub fn markdown(found: &Found) -> String {
     let mut text = format!("{}\n\n## Which claims hold\n\n", source(found));
@@ -95,5 +97,25 @@ pub fn markdown(found: &Found) -> String {
         }
         let _ = write!(text, "\n{why}\n");
     }
+    for overview in beyond::overviews(found) {
+        table(&mut text, &overview);
+    }
+    table(&mut text, &threats::table(found));
     text
+}
+
+/// A table of what is beyond the papers.
+fn table(text: &mut String, overview: &Overview) {
+    let row = |cells: &mut dyn Iterator<Item = String>| {
+        let cells: Vec<String> = cells.collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(text, "\n## {}\n\n", overview.title);
+    text.push_str(&row(&mut overview.columns.iter().map(|c| escaped(c))));
+    let _ = writeln!(text, "|{}", "---|".repeat(overview.columns.len()));
+    for cells in &overview.rows {
+        text.push_str(&row(&mut cells.iter().map(|c| escaped(c))));
+    }
+    let _ = write!(text, "\n{}\n", overview.about);
 }

@@ -6,12 +6,15 @@
 //! compiler and escape every value; askama's would be files in another language beside
 //! the code for a page that is written in one place.
 
+pub mod beyond;
 pub mod cells;
 pub mod claims;
+mod countermeasures;
 pub mod draw;
 mod files;
 mod leakage;
 mod markdown;
+pub mod threats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,6 +29,7 @@ use serde::Deserialize;
 
 use crate::attacked::sink::{self, Results, ResultsError};
 use crate::timing;
+use beyond::Overview;
 use cells::{Cell, Ours};
 use claims::Claim;
 use draw::Look;
@@ -324,6 +328,8 @@ pub fn page(found: &Found) -> String {
                 nav aria-label="contents" {
                     a href="#claims" { "claims" }
                     @for paper in PAPERS { a href={ "#" (anchor(paper)) } { (title(paper)) } }
+                    a href="#beyond" { "beyond the papers" }
+                    a href="#threats" { "threat model" }
                     a href="#attacks" { "all attacks" }
                     @if !found.timing.is_empty() { a href="#leakage" { "leakage" } }
                     a href="#pictures" { "pictures" }
@@ -343,6 +349,19 @@ pub fn page(found: &Found) -> String {
                             @if paper == Paper::Xiang2025 { (planned(found)) }
                             (figures(&curves(found, paper)))
                         }
+                    }
+                    section #beyond {
+                        h2 { "Beyond the papers" }
+                        @let overviews = beyond::overviews(found);
+                        @if overviews.is_empty() { p.none { "Not measured." } }
+                        @for overview in &overviews {
+                            h3 { (overview.title) }
+                            (overview_of(overview))
+                        }
+                    }
+                    section #threats {
+                        h2 { "Threat model" }
+                        (overview_of(&threats::table(found)))
                     }
                     section #attacks {
                         h2 { "All attacks" }
@@ -471,6 +490,28 @@ fn table_of(table: Table, cells: &[Cell]) -> Markup {
             }
         }
         p.why { (why) }
+    }
+}
+
+/// A table of what is beyond the papers.
+fn overview_of(overview: &Overview) -> Markup {
+    html! {
+        div.wide {
+            table {
+                thead { tr { @for name in overview.columns { th { (name) } } } }
+                tbody {
+                    @for row in &overview.rows {
+                        tr {
+                            @for (at, (cell, name)) in row.iter().zip(overview.columns).enumerate() {
+                                @if at == 0 { th scope="row" { (cell) } }
+                                @else { td data-label=(name) { span { (cell) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        p.why { (overview.about) }
     }
 }
 
