@@ -44,7 +44,7 @@ impl<'a> Debt<'a> {
     /// once. What a plan counts by.
     #[must_use]
     pub const fn bound_behind(before: u32, special: u32) -> u32 {
-        let bound = before.saturating_mul(2).saturating_add(special / 2 + 1);
+        let bound = before.saturating_mul(2).saturating_add((special >> 1) + 1);
         if bound < MOST { bound } else { 0 }
     }
 
