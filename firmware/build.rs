@@ -86,7 +86,11 @@ fn main() {
     println!("cargo:rustc-check-cfg=cfg(merged, polynomials, prepared)");
     let encrypted = env::var_os("CARGO_FEATURE_ENCRYPTED_WEIGHTS").is_some();
     match program(&board, set, &model, encrypted) {
-        Ok((program, prepared, owed_words)) => {
+        Ok(Built {
+            program,
+            prepared,
+            owed_words,
+        }) => {
             // What the network does not need is not in the image.
             if program.has_polynomials() {
                 println!("cargo:rustc-cfg=polynomials");
@@ -119,6 +123,15 @@ fn compiler() -> String {
     number.unwrap_or("unknown").to_owned()
 }
 
+/// What a board's image is built with.
+struct Built {
+    program: Program<Vec<u8>>,
+    /// Weights as they are multiplied.
+    prepared: Option<Vec<u32>>,
+    /// Words behind the arena.
+    owed_words: usize,
+}
+
 /// The program of the network on the board, its weights as they are multiplied if there is
 /// flash for that, and the words behind its arena; refuses here what the board could only
 /// refuse at run time.
@@ -127,7 +140,7 @@ fn program(
     set: &'static Params,
     path: &Path,
     encrypted: bool,
-) -> Result<(Program<Vec<u8>>, Option<Vec<u32>>, usize), String> {
+) -> Result<Built, String> {
     let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
     let target = boards::find(board).map_err(|e| failed(&e))?.target();
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
@@ -147,7 +160,11 @@ fn program(
     let prepared = prepared
         .transpose()
         .map_err(|e| failed(&format_args!("its weights cannot be encoded: {e:?}")))?;
-    Ok((program, prepared, plan.owed_words()))
+    Ok(Built {
+        program,
+        prepared,
+        owed_words: plan.owed_words(),
+    })
 }
 
 /// The program as the image holds it, and the size of its arena with the words behind it.
