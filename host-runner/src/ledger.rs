@@ -256,7 +256,10 @@ fn same_run(path: &Path, first: &str, terms: &RunTerms) -> Result<(), LedgerErro
     if !theirs.contains_key("ledger") {
         return Err(none());
     }
-    for (key, ours) in ours {
+    // A program differs where anything else does, which says more.
+    let mut terms: Vec<_> = ours.iter().collect();
+    terms.sort_by_key(|(key, _)| *key == "program");
+    for (key, ours) in terms {
         let theirs = theirs.get(key).unwrap_or(&Value::Null);
         if theirs != ours {
             return Err(LedgerError::Other {

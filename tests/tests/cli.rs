@@ -566,7 +566,7 @@ fn what_has_no_plan_is_refused_by_name() {
     }
     let large = ["plan", "--board", "mps2-an386"];
     let plan = succeeds(&[&large[..], &encrypted].concat());
-    assert!(plan.contains("282 624 of them the arena"), "{plan}");
+    assert!(plan.contains("315 392 of them the arena"), "{plan}");
     let shallow = ["--model", "mnist-cnn", "--params", "n4096-depth3"];
     for command in ["infer", "plan"] {
         let sentence = fails(2, &[&[command][..], &shallow].concat());

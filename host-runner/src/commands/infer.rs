@@ -380,7 +380,6 @@ impl InferArguments {
             let service = match service::open(model, request) {
                 Ok(service) => service,
                 Err(error) if is_spread && error.is_of_link() => {
-                    output::say(format_args!("{device} is left out: {error}"));
                     opened
                         .unopened
                         .push((device.to_string(), error.to_string()));
@@ -403,7 +402,12 @@ impl InferArguments {
         }
         match last {
             Some(error) if opened.services.is_empty() => Err(file.failed()(error)),
-            _ => Ok(opened),
+            _ => {
+                for (device, why) in &opened.unopened {
+                    output::say(format_args!("{device} is left out: {why}"));
+                }
+                Ok(opened)
+            }
         }
     }
 }
