@@ -655,13 +655,19 @@ impl<'m> Plan<'m> {
     }
 
     /// What every task costs by itself, in order and in the unit of the target. Summing the
-    /// weights of merged layers is shared among the products of its step.
+    /// weights of merged layers is shared among the products of its step, and what putting
+    /// transforms off saves among all key switches.
     pub fn costs(&self, mut then: impl FnMut(Task, usize)) {
-        let tally = || Tally::new(self.params, self.target, self.weights);
+        let prepared = self.is_prepared();
+        let tally = || Tally::new(self.params, self.target, self.weights).prepared(prepared);
+        let mut switches = 0;
+        self.tasks(|task| switches += usize::from(task.op.switching().is_some()));
+        let transform = cost::transform(self.params, self.target);
+        let saved = self.transforms_put_off() * transform / switches.max(1);
         let is_product = |task: Task| matches!(task.op, Op::Product { .. });
         for (index, step) in self.steps.iter().enumerate() {
             let merging = match step {
-                Step::Linear { map, .. } if self.weights == WeightMode::Plain => {
+                Step::Linear { map, .. } if self.weights == WeightMode::Plain && !prepared => {
                     cost::merging(map, self.target)
                 }
                 _ => 0,
@@ -675,7 +681,11 @@ impl<'m> Plan<'m> {
                     true => merging / products.max(1),
                     false => 0,
                 };
-                then(task, tally.total() + share);
+                let less = match task.op.switching() {
+                    Some(_) => saved,
+                    None => 0,
+                };
+                then(task, (tally.total() + share).saturating_sub(less));
             });
         }
         if self.is_masked() {
