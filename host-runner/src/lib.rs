@@ -11,7 +11,7 @@
 //! | [`client`] | the side of the key |
 //! | [`engine`] | the evaluator in memory |
 //! | [`evaluator`] | the session of a board, in a thread or behind TCP |
-//! | [`line`] | what a serial line makes of an inference, in virtual time |
+//! | [`mod@line`] | what a serial line makes of an inference, in virtual time |
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |

@@ -180,7 +180,16 @@ pub fn forgetful(plan: &Plan<'_>) -> Duplex {
 
 /// A machine without a clock.
 #[derive(Clone, Copy, Debug)]
-pub struct NoClock;
+pub struct NoClock {
+    /// Bytes of frames that it takes before the first is acknowledged.
+    pub window: u32,
+}
+
+impl Default for NoClock {
+    fn default() -> Self {
+        Self { window: 1 }
+    }
+}
 
 impl Platform for NoClock {
     fn board(&self) -> &'static str {
@@ -196,7 +205,7 @@ impl Platform for NoClock {
         Memory::default()
     }
     fn window(&self) -> u32 {
-        1
+        self.window
     }
 }
 

@@ -197,7 +197,7 @@ impl<'b> Objects<'b> {
         let mut words = None;
         let mut packed = Vec::new();
         let mut ask = |request: Request<'_>| {
-            session.handle(request, &mut NoClock, &mut |reply| match reply {
+            session.handle(request, &mut NoClock::default(), &mut |reply| match reply {
                 Reply::Result { bytes, .. } => packed.extend_from_slice(bytes),
                 Reply::Done { scale_bits, .. } => words = Some(scale_bits),
                 Reply::Ready { .. } | Reply::Ack => {}

@@ -399,7 +399,7 @@ fn uniform_halves_that_are_kept_give_the_same_answers() {
                 assert!(second.bytes.keys_up < 2000, "{name}");
             });
             if !damaged {
-                damage_first_chunk(&mut memory, &program, expanded);
+                damage_first_chunk(&mut memory, program, expanded);
             }
         }
     }

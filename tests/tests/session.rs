@@ -45,7 +45,7 @@ fn ask<W: WeightSource>(session: &mut Tested<'_, W>, requests: &[Request<'_>]) -
     let mut answer = String::new();
     for request in requests {
         answer.clear();
-        session.handle(*request, &mut NoClock, &mut |reply| {
+        session.handle(*request, &mut NoClock::default(), &mut |reply| {
             answer = format!("{reply:?}");
         });
     }

@@ -69,7 +69,11 @@ fn eight_clients_one_silent_and_one_hostile() {
                     noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     (noise >> 27) as u8
                 });
-                while !done.load(Ordering::Relaxed) && hostile.write_all(&bytes).is_ok() {}
+                while !done.load(Ordering::Relaxed) {
+                    if hostile.write_all(&bytes).is_err() {
+                        break;
+                    }
+                }
             }
         });
         let clients: Vec<_> = (0..6)

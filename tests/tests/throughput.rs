@@ -5,38 +5,16 @@
 //! same as the conversation.
 
 use he_core::rlwe::SwitchTarget;
-use he_edge_tests::Reference;
 use he_edge_tests::virtual_line::{Evaluator, VirtualLine};
+use he_edge_tests::{NoClock, Reference};
 use he_nn::boards::{self, Board};
 use he_nn::kept::{Log, MemoryFlash, PageEntry, RecordEntry};
-use he_nn::message::{Memory, TimeUnit};
 use he_nn::plan::Plan;
 use he_nn::program::Program;
-use he_nn::session::{EMPTY_CHUNK, Platform, Session};
+use he_nn::session::{EMPTY_CHUNK, Session};
 use he_nn::trace::Off;
 use host_runner::device::Connection;
 use host_runner::line::{Exchange, LINES, Line};
-
-/// A machine without a clock that takes so many bytes.
-struct Taking(u32);
-
-impl Platform for Taking {
-    fn board(&self) -> &'static str {
-        "test"
-    }
-    fn unit(&self) -> TimeUnit {
-        TimeUnit::None
-    }
-    fn now(&mut self) -> u64 {
-        0
-    }
-    fn memory(&mut self) -> Memory {
-        Memory::default()
-    }
-    fn window(&self) -> u32 {
-        self.0
-    }
-}
 
 /// The targets of all keys of a plan.
 fn targets(plan: &Plan<'_>) -> Vec<SwitchTarget> {
@@ -63,7 +41,7 @@ fn compared(line: Line, window: u32, per_second: f64) -> [host_runner::line::Pas
     let session: Session<'_, _, _> =
         Session::new(&program, reference.model, &mut arena, &mut chunk, Off).unwrap();
     let mut session = session.keeping(store);
-    let mut platform = Taking(window);
+    let mut platform = NoClock { window };
     let answer: Evaluator<'_> = Box::new(move |request, reply| match request {
         Ok(request) => session.handle(request, &mut platform, &mut |answer| reply(answer)),
         Err(error) => session.refuse_frame(error.received(), &mut |answer| reply(answer)),

@@ -130,7 +130,7 @@ fn ask<T: Tracer>(
     request: Request<'_>,
 ) -> Vec<String> {
     let mut replies = Vec::new();
-    session.handle(request, &mut NoClock, &mut |reply| {
+    session.handle(request, &mut NoClock::default(), &mut |reply| {
         replies.push(format!("{reply:?}"));
     });
     replies

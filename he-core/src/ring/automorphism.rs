@@ -47,24 +47,31 @@ pub(crate) fn check(g: u32, n: usize) -> Result<()> {
 /// [`Error::Galois`] for an even or too large element, [`Error::Length`] for
 /// slices of different or non-power-of-two length.
 pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
-    let n = checked_degree(src, dst)?;
+    let n = checked_degree(src.len(), dst.len())?;
+    for (&x, (place, negate)) in src.iter().zip(images(g, n)?) {
+        if let Some(y) = dst.get_mut(place) {
+            // x or -x, and zero has no other form.
+            let signed = (x as i32 ^ negate).wrapping_sub(negate);
+            *y = m.canon(signed);
+        }
+    }
+    Ok(())
+}
+
+/// Where each coefficient goes, and -1 if it changes its sign, otherwise 0.
+#[inline(always)]
+fn images(g: u32, n: usize) -> Result<impl Iterator<Item = (usize, i32)>> {
     check(g, n)?;
     // Coefficient i goes to g i mod 2N, with a sign beyond N: the sign is kept
     // in the first bit of a word, the place in those after it.
     let shift = 31 - n.trailing_zeros();
     let step = g << shift;
-    let mut at = 0u32;
-    for &x in src {
-        let place = (at << 1) >> (shift + 1);
-        if let Some(y) = dst.get_mut(place as usize) {
-            let negate = (at as i32) >> 31;
-            // x or -x, and zero has no other form.
-            let signed = (x as i32 ^ negate).wrapping_sub(negate);
-            *y = m.canon(signed);
-        }
-        at = at.wrapping_add(step);
-    }
-    Ok(())
+    let mut next = 0u32;
+    Ok((0..n).map(move |_| {
+        let at = next;
+        next = next.wrapping_add(step);
+        (((at << 1) >> (shift + 1)) as usize, (at as i32) >> 31)
+    }))
 }
 
 /// Applies the automorphism to integers of less than `2^31` in magnitude, which `dst` has
@@ -73,25 +80,11 @@ pub fn coeff(src: &[u32], dst: &mut [u32], g: u32, m: &Modulus) -> Result<()> {
 /// # Errors
 /// As [`coeff`].
 pub fn integers(src: &[i32], dst: &mut [u32], g: u32) -> Result<()> {
-    let n = src.len();
-    if dst.len() != n || !n.is_power_of_two() {
-        return Err(Error::Length {
-            what: "integers",
-            expected: n,
-            got: dst.len(),
-        });
-    }
-    check(g, n)?;
-    let shift = 31 - n.trailing_zeros();
-    let step = g << shift;
-    let mut at = 0u32;
-    for &x in src {
-        let place = (at << 1) >> (shift + 1);
-        if let Some(y) = dst.get_mut(place as usize) {
-            let negate = (at as i32) >> 31;
+    let n = checked_degree(src.len(), dst.len())?;
+    for (&x, (place, negate)) in src.iter().zip(images(g, n)?) {
+        if let Some(y) = dst.get_mut(place) {
             *y = (x ^ negate).wrapping_sub(negate) as u32;
         }
-        at = at.wrapping_add(step);
     }
     Ok(())
 }
@@ -101,7 +94,7 @@ pub fn integers(src: &[i32], dst: &mut [u32], g: u32) -> Result<()> {
 /// # Errors
 /// As [`coeff`].
 pub fn ntt(src: &[u32], dst: &mut [u32], g: u32) -> Result<()> {
-    let n = checked_degree(src, dst)?;
+    let n = checked_degree(src.len(), dst.len())?;
     check(g, n)?;
     let from = Permutation::new(n, g);
     if kernel::permute(src, dst, g, from.half) {
@@ -125,7 +118,7 @@ pub fn ntt(src: &[u32], dst: &mut [u32], g: u32) -> Result<()> {
 /// # Errors
 /// As [`coeff`].
 pub fn for_each_ntt(src: &[u32], g: u32, mut f: impl FnMut(usize, u32)) -> Result<()> {
-    let n = checked_degree(src, src)?;
+    let n = checked_degree(src.len(), src.len())?;
     check(g, n)?;
     let from = Permutation::new(n, g);
     for i in 0..n {
@@ -181,9 +174,8 @@ impl Permutation {
     }
 }
 
-fn checked_degree(src: &[u32], dst: &[u32]) -> Result<usize> {
-    let n = src.len();
-    check_len("automorphism output", dst.len(), n)?;
+fn checked_degree(n: usize, output: usize) -> Result<usize> {
+    check_len("automorphism output", output, n)?;
     if n.is_power_of_two() && n >= 2 {
         Ok(n)
     } else {

@@ -274,6 +274,22 @@ impl KeySwitch {
         Ok(())
     }
 
+    /// What is summed up of both halves at the special prime, when a division is due, and a
+    /// limb of scratch.
+    #[inline(always)]
+    fn residues<'w>(
+        &self,
+        n: usize,
+        work: &'w mut Workspace<'_>,
+    ) -> Result<([&'w mut [u32]; 2], &'w mut [u32])> {
+        if self.due != Some(Due::Division) {
+            return Err(self.out_of_turn("the division"));
+        }
+        let Workspace { spare, source } = work;
+        let (acc1, rest) = source.split_at_mut_checked(n).unwrap_or_default();
+        Ok(([&mut **spare, acc1], limb(rest, n, 0)?))
+    }
+
     /// Divides by the special prime; the halves then hold the result.
     ///
     /// # Errors
@@ -287,15 +303,10 @@ impl KeySwitch {
         work: &mut Workspace<'_>,
         probe: &mut impl Probe,
     ) -> Result<()> {
-        if self.due != Some(Due::Division) {
-            return Err(self.out_of_turn("the division"));
-        }
         let n = params.n();
+        let (residues, scratch) = self.residues(n, work)?;
         let special = params.prime(params.special())?;
-        let Workspace { spare, source } = work;
-        let (acc1, rest) = source.split_at_mut_checked(n).unwrap_or_default();
-        let scratch = limb(rest, n, 0)?;
-        for (x, r) in [(x0, &mut **spare), (x1, acc1)] {
+        for (x, r) in [x0, x1].into_iter().zip(residues) {
             check_len("half", x.len(), (self.level + 1) * n)?;
             probe.begin(Work::Ntt);
             ntt::inverse(r, special)?;
@@ -335,14 +346,9 @@ impl KeySwitch {
         work: &mut Workspace<'_>,
         probe: &mut impl Probe,
     ) -> Result<()> {
-        if self.due != Some(Due::Division) {
-            return Err(self.out_of_turn("the division"));
-        }
         let n = params.n();
+        let (residues, scratch) = self.residues(n, work)?;
         let special = params.prime(params.special())?;
-        let Workspace { spare, source } = work;
-        let (acc1, rest) = source.split_at_mut_checked(n).unwrap_or_default();
-        let scratch = limb(rest, n, 0)?;
         let Debts {
             halves: [debt0, debt1],
             doubling,
@@ -351,9 +357,10 @@ impl KeySwitch {
         // The digits of the second half were read: they must not have owed anything.
         debt0.check_turn(doubling)?;
         debt1.check_turn(None)?;
+        let [r0, r1] = residues;
         let halves = [
-            (x0, &mut **spare, debt0, doubling, lasts[0]),
-            (x1, acc1, debt1, None, lasts[1]),
+            (x0, r0, debt0, doubling, lasts[0]),
+            (x1, r1, debt1, None, lasts[1]),
         ];
         for (x, r, mut debt, doubling, lasts) in halves {
             check_len("half", x.len(), (self.level + 1) * n)?;

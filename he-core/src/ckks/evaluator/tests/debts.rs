@@ -58,16 +58,15 @@ fn until_division(
     let mut run = Switching::start(params, op, ct).unwrap();
     let mut seed = 1000;
     loop {
-        match run.due() {
-            Some(Due::Digit(_)) => run.digit(params, ct, work, &mut ()).unwrap(),
-            Some(Due::Key(at)) => {
+        match run.due().unwrap() {
+            Due::Digit(_) => run.digit(params, ct, work, &mut ()).unwrap(),
+            Due::Key(at) => {
                 let q = params.prime(at.target).unwrap().modulus().value();
                 let [b, a] = [seed, seed + 1].map(|seed| random(params.n(), q, seed));
                 seed += 2;
                 run.absorb(params, ct, work, &b, &a).unwrap();
             }
-            Some(Due::Division) => return run,
-            None => panic!("no division"),
+            Due::Division => return run,
         }
     }
 }
