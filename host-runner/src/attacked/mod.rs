@@ -20,17 +20,15 @@ use he_core::params::{self, Params};
 use he_nn::bundled;
 use he_nn::clear::{self, Calibrated};
 use he_nn::model::{Input, Layer, Model, ModelError, Sample};
-use he_nn::plan::{Target as PlanTarget, WeightMode};
+use he_nn::plan::batch::BatchPlan;
+use he_nn::plan::{Plan, Target as PlanTarget, WeightMode};
+use rayon::prelude::*;
 
 use crate::client::{BatchClient, Client};
 use crate::engine::Engine;
 use crate::engine::batch::BatchEngine;
 use crate::planning;
 use crate::service::{ServiceError, engine_of};
-
-/// Queries from which on a batch is quicker, however few of its slots they fill: it takes
-/// as long as 54 queries alone for `mnist-mlp64` and 65 for `fashion-cryptonets`.
-const WORTH_A_BATCH: usize = 60;
 
 /// An evaluator in this process, in batches where that is possible.
 pub struct Deployment {
@@ -39,9 +37,13 @@ pub struct Deployment {
     network: Option<Differentiable>,
     model: Model<'static>,
     weights: WeightMode,
+    /// Queries from which on a batch is quicker, however few of its slots they fill; none
+    /// where batches cannot be, as with encrypted weights.
+    worth_a_batch: Option<usize>,
     /// One sample at a time: for what is asked of each alone, and for encrypted weights.
-    /// Made when it is first asked, as most attacks take one of the two ways.
-    alone: Option<Alone>,
+    /// Made when they are first asked, as most attacks take one of the two ways; several
+    /// answer on a thread each, where nothing is timed.
+    alone: Vec<Alone>,
     /// As many samples at a time as there are slots.
     batches: Option<Batches>,
 }
@@ -137,11 +139,12 @@ impl Deployment {
         weights: WeightMode,
     ) -> Result<Self, ServiceError> {
         // What does not fit is refused now, and not in the middle of an attack.
-        planning::plan(None, model, weights, PlanTarget::Host)?;
+        let plan = planning::plan(None, model, weights, PlanTarget::Host)?;
         let encrypted = weights == WeightMode::Encrypted;
-        if !encrypted {
-            planning::batch_plan(None, model)?;
-        }
+        let worth_a_batch = match encrypted {
+            true => None,
+            false => Some(worth(&planning::batch_plan(None, model)?, &plan)),
+        };
         let mut seen = vec![
             Access::Labels,
             Access::Scores,
@@ -173,24 +176,35 @@ impl Deployment {
             network,
             model,
             weights,
-            alone: None,
+            worth_a_batch,
+            alone: Vec::new(),
             batches: None,
         })
     }
 
-    fn alone(&mut self) -> Result<&mut Alone, ServiceError> {
-        match &mut self.alone {
-            Some(alone) => Ok(alone),
-            none => Ok(none.insert(Alone::new(self.model, self.weights)?)),
+    /// So many, or one where that is none.
+    fn alone(&mut self, count: usize) -> Result<&mut [Alone], ServiceError> {
+        while self.alone.len() < count.max(1) {
+            self.alone.push(Alone::new(self.model, self.weights)?);
         }
+        Ok(&mut self.alone)
     }
 
     /// The logits of queries, as decryption gives them.
     fn decrypted(&mut self, queries: &Rows) -> Result<Vec<Vec<f64>>, ServiceError> {
-        if queries.len() < WORTH_A_BATCH || self.weights == WeightMode::Encrypted {
-            let alone = self.alone()?;
-            let logits = queries.iter().map(|query| Ok(alone.answer(query)?.logits));
-            return logits.collect();
+        if self.worth_a_batch.is_none_or(|least| queries.len() < least) {
+            let rows: Vec<&[f64]> = queries.iter().collect();
+            let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
+            let alone = self.alone(rows.len().div_ceil(share))?;
+            let parts: Vec<Vec<Vec<f64>>> = alone
+                .par_iter_mut()
+                .zip(rows.par_chunks(share))
+                .map(|(alone, rows)| {
+                    let logits = rows.iter().map(|query| Ok(alone.answer(query)?.logits));
+                    logits.collect()
+                })
+                .collect::<Result<_, ServiceError>>()?;
+            return Ok(parts.concat());
         }
         let (client, engine) = match &mut self.batches {
             Some(batches) => batches,
@@ -291,6 +305,16 @@ impl Alone {
     }
 }
 
+/// How many queries alone take as long as a batch, by what the plans state.
+fn worth(batch: &BatchPlan<'_>, alone: &Plan<'_>) -> usize {
+    let [batch, alone] = [
+        (batch.passes(), batch.params()),
+        (alone.total_cost(), alone.params()),
+    ]
+    .map(|(passes, params)| passes * params.n());
+    batch.div_ceil(alone.max(1))
+}
+
 fn batches(model: Model<'static>) -> Result<Batches, ServiceError> {
     let plan = planning::batch_plan(None, model)?;
     let mut client = BatchClient::new(plan.clone())?;
@@ -321,15 +345,17 @@ impl Target for Deployment {
         let mut answers = Answers::default();
         let logits = if needs_each(asked) {
             let mut logits = Vec::with_capacity(queries.len());
-            let alone = self.alone().map_err(&failed)?;
-            for query in queries.iter() {
-                let shown = alone.answer(query).map_err(&failed)?;
-                logits.push(shown.logits);
-                if asked.contains(Access::Ciphertexts) {
-                    answers.exchanges.push(shown.exchange);
-                }
-                if asked.contains(Access::Timing) {
-                    answers.times.push(shown.time);
+            // The first alone, so that all times are of one.
+            for alone in self.alone(1).map_err(&failed)?.iter_mut().take(1) {
+                for query in queries.iter() {
+                    let shown = alone.answer(query).map_err(&failed)?;
+                    logits.push(shown.logits);
+                    if asked.contains(Access::Ciphertexts) {
+                        answers.exchanges.push(shown.exchange);
+                    }
+                    if asked.contains(Access::Timing) {
+                        answers.times.push(shown.time);
+                    }
                 }
             }
             logits
