@@ -13,8 +13,8 @@ use crate::report::page;
 #[derive(Debug, Args)]
 pub struct ReportArguments {
     /// Directory of results: where `attack --out` and `timing --out` left them, with
-    /// the files of
-    /// `infer --json` and `bench --json` beside them.
+    /// the files of `infer --json`, `train --encrypted --json` and `bench --json` beside
+    /// them.
     pub directory: PathBuf,
     /// The page; `report.html` in the directory unless another file is named, `-` for
     /// standard output.
@@ -63,11 +63,13 @@ pub fn run(arguments: &ReportArguments) -> Result<(), Failure> {
         return Ok(());
     }
     output::print(&format!(
-        "{}: {} records, {} pictures, {} runs of infer, {} of bench, {} lines of timing\n",
+        "{}: {} records, {} pictures, {} runs of infer, {} of encrypted training, {} of bench, \
+         {} lines of timing\n",
         out.display(),
         found.records.len(),
         found.pictures.len(),
         found.runs.len(),
+        found.trainings.len(),
         found.benches.len(),
         found.timing.len()
     ))

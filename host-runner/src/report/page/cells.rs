@@ -1,5 +1,7 @@
 //! What of ours stands beside each figure of the papers.
 
+use std::time::Duration;
+
 use attacks::paper::{
     self, CHEN_1, CHEN_2, CHEN_3, CHEN_LOGISTIC, Figure, SHIN_1, SHIN_2, SHIN_3, SHIN_4, SHIN_5,
     SHIN_6, SHIN_7, SHIN_ABSTRACT, Table, XIANG_1,
@@ -418,6 +420,38 @@ fn logistic(found: &Found, figure: &Figure) -> Pair {
     match (figure.row, figure.column) {
         ("evaluation on encrypted data", "plain accuracy") => [None, clear],
         ("evaluation on encrypted data", _) => [encrypted, None],
-        _ => [None, None],
+        (_, column) => [training(found, column), None],
+    }
+}
+
+/// The paper's epochs of training on encrypted data.
+const EPOCHS: usize = 5;
+
+/// Of training on encrypted data, in as many epochs as the paper's.
+fn training(found: &Found, column: &str) -> Option<Ours> {
+    let mut such = found.trainings.iter();
+    let training = such.find(|training| training.epochs.len() == EPOCHS)?;
+    let time = |value: Duration| Ours {
+        value: value.as_secs_f64(),
+        ci95: None,
+        of: "one run in this process".to_owned(),
+    };
+    match column {
+        "accuracy" => {
+            let right = training.epochs.last()?.right;
+            let share = wilson(right.min(training.test_rows), training.test_rows);
+            Some(Ours {
+                value: share.value,
+                ci95: Some(share.ci95),
+                of: format!("{} rows", training.test_rows),
+            })
+        }
+        "five epochs, s" => {
+            let epochs = training.epochs.iter();
+            Some(time(
+                epochs.map(|epoch| epoch.evaluator + epoch.client).sum(),
+            ))
+        }
+        _ => Some(time(training.encryption)),
     }
 }
