@@ -13,6 +13,7 @@ use he_nn::plan::{PlanError, Target, WeightMode};
 use he_nn::{boards, bundled};
 use host_runner::line::{Exchange, LINES};
 use host_runner::planning;
+use host_runner::report::page;
 use host_runner::report::plan::{LineReport, PlanReport};
 use host_runner::report::text::bytes;
 
@@ -504,7 +505,13 @@ fn accuracy() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 11] = [
+/// The papers' tables with ours, from the committed records.
+fn results() -> String {
+    let found = page::read(&root().join("docs/results")).unwrap();
+    format!("{}\n", page::markdown(&found).trim_end())
+}
+
+const TABLES: [(&str, &str, Make); 12] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
@@ -516,6 +523,7 @@ const TABLES: [(&str, &str, Make); 11] = [
     ("docs/networks.md", "accuracy", accuracy),
     ("docs/networks.md", "networks", networks),
     ("docs/networks.md", "batches", batches),
+    ("docs/results.md", "results", results),
 ];
 
 /// A document with a table of its in place of the one that stands there.
@@ -550,6 +558,7 @@ fn no_table_is_made_by_hand_between_marks() {
         "docs/boards.md",
         "docs/figures.md",
         "docs/networks.md",
+        "docs/results.md",
         "docs/training.md",
     ] {
         let marks = read(document).matches("<!-- end -->").count();
