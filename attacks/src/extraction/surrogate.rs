@@ -216,10 +216,16 @@ fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result
             true => (&[500][..], &Queries::ALL[..1]),
             false => (budgets, &Queries::ALL[..]),
         };
+        // A quick run has curves of natural queries alone.
+        let few = case.run.by_scale(&[500][..], budgets);
         let mut truth = None;
         for &(queries, name) in kinds {
             // No further than the attacker's images reach, so that curves compare.
             let within = natural.len().max(100);
+            let budgets = match queries {
+                Queries::Natural => budgets,
+                Queries::Random | Queries::Adaptive => few,
+            };
             for &budget in budgets.iter().filter(|&&budget| budget <= within) {
                 let of_step = params([
                     ("queries", name.into()),

@@ -127,7 +127,9 @@ impl Regression {
         let inputs = regression.standardised(rows.iter().map(Vec::as_slice));
         let training = Training {
             epochs: 60,
-            batch: 64,
+            // At most eight steps per epoch: their number decides the time, and what is
+            // convex needs no noise.
+            batch: rows.len().div_ceil(8).max(64),
             learning_rate: 1e-2,
             weight_decay: 1e-3,
             seed,
