@@ -25,10 +25,13 @@ use host_runner::planning::{self, DEFAULT_SET};
 
 pub mod command;
 pub mod faults;
+pub mod figures;
 pub mod flash;
 pub mod golden;
 pub mod mangler;
 pub mod networks;
+#[cfg(unix)]
+pub mod processes;
 #[cfg(unix)]
 pub mod serial;
 pub mod suite;
