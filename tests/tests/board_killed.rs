@@ -43,6 +43,14 @@ impl Place {
         self.directory.path()
     }
 
+    /// Has the image built, which may take longer than anything that is waited for below.
+    fn build(&self, of_model: &[&str]) {
+        let mut infer = Command::new(binary());
+        infer.args(["infer", "--device", "qemu", "--count", "1"]);
+        let output = infer.args(of_model).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// Begins a run, or goes on with it.
     fn infer(&self, count: usize, more: &[&str]) -> Process {
         let child = Command::new(binary())
@@ -105,10 +113,11 @@ fn kills_at_any_moment_cost_no_image() {
     let place = Place::new();
     table(place.path(), images);
     let data = place.path().to_str().unwrap();
+    let of_model = ["--model", MODEL, "--split", "train", "--data", data];
+    place.build(&of_model);
     // Without tries the end of its emulator is the end of a process, which is resumed.
     let infer = |rng: &mut ChaCha8Rng| {
         let retries = ["0", "8"][(rng.next_u64() % 2) as usize];
-        let of_model = ["--model", MODEL, "--split", "train", "--data", data];
         place.infer(images, &[&of_model[..], &["--retries", retries]].concat())
     };
     let (mut clients, mut emulators, mut runs, mut resumed, mut retries) = (0, 0, 0, 0, 0);
@@ -175,6 +184,7 @@ fn nothing_is_left_of_an_emulator() {
     const COUNT: usize = 6;
     let place = Place::new();
     let finished = || finished(place.path());
+    place.build(&[]);
 
     // The emulator, after two images; then the process, after four.
     let client = place.infer(COUNT, &[]);
