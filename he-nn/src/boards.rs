@@ -14,6 +14,9 @@ pub struct Board {
     /// Bytes of frames that it takes before the first is acknowledged: its firmware's
     /// window, which a test compares.
     pub window: u32,
+    /// Rates of its link that a plan is shown for, in bits per second, rising: none is above
+    /// what its serial port takes. An emulated board has any, by `infer --line-rate`.
+    pub bauds: &'static [u32],
     /// The compiler's name for that.
     pub target: &'static str,
     /// The firmware's feature that the image needs, for a board with a hardware
@@ -100,12 +103,16 @@ pub const DEFAULT_BOARD: &str = "mps2-an386";
 /// The window of most boards: 8 KiB, but for small requests around it.
 const WINDOW: u32 = 8192 - 128;
 
+/// Usual rates of serial ports, and what USB at full speed carries.
+const ANY_BAUD: &[u32] = &[115_200, 921_600, 1_000_000, 3_000_000, 10_000_000];
+
 /// The emulator's machine, with the counts of its processor.
 const MPS2_AN386: Board = Board {
     name: "mps2-an386",
     core: "Cortex-M4F",
     core_hz: 25_000_000,
     window: WINDOW,
+    bauds: ANY_BAUD,
     target: ARMV7E_M_TARGET,
     feature: None,
     machine: Some(Machine {
@@ -160,6 +167,8 @@ pub const BOARDS: &[Board] = &[
         core: "Cortex-M4F",
         core_hz: 64_000_000,
         window: 4096 - 128,
+        // The fastest that UARTE knows.
+        bauds: &[115_200, 921_600, 1_000_000],
         feature: Some("nrf52840-dk"),
         machine: None,
         chip: Some("nRF52840_xxAA"),
@@ -175,6 +184,8 @@ pub const BOARDS: &[Board] = &[
         core: "Cortex-M7",
         core_hz: 480_000_000,
         window: WINDOW,
+        // USART3 has 120 MHz: at most a sixteenth of that.
+        bauds: &[115_200, 921_600, 1_000_000, 3_000_000],
         target: ARMV7E_M_TARGET,
         feature: Some("nucleo-h743zi"),
         machine: None,
@@ -192,6 +203,8 @@ pub const BOARDS: &[Board] = &[
         core: "Cortex-M33",
         core_hz: 150_000_000,
         window: WINDOW,
+        // UART0 has 150 MHz: at most a sixteenth of that.
+        bauds: &[115_200, 921_600, 1_000_000, 3_000_000],
         target: ARMV8M_TARGET,
         feature: Some("pico2"),
         machine: None,
@@ -336,6 +349,25 @@ mod tests {
             let is_smaller = buffer.contains(&format!("board = \"{}\"", board.name));
             let bytes = if is_smaller { smaller } else { larger };
             assert_eq!(board.window, bytes - 128, "{}", board.name);
+        }
+    }
+
+    #[test]
+    fn rates_are_rising_and_hold_the_firmwares() {
+        let rate = |file: &str| -> u32 {
+            let source = fs::read_to_string(firmware().join("src/board").join(file)).unwrap();
+            let line = source.split_once("const LINK_BAUD: u32 = ").unwrap().1;
+            let digits = line.split(';').next().unwrap().replace('_', "");
+            digits.parse().unwrap()
+        };
+        let (emulated, physical) = (rate("mps2.rs"), rate("hardware.rs"));
+        for board in BOARDS {
+            let rate = match board.machine {
+                Some(_) => emulated,
+                None => physical,
+            };
+            assert!(board.bauds.contains(&rate), "{}", board.name);
+            assert!(board.bauds.is_sorted_by(|a, b| a < b), "{}", board.name);
         }
     }
 

@@ -12,6 +12,7 @@ use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+use crate::files::{SealedError, SealedKey};
 use crate::held::{Held, HeldError};
 use crate::report::text;
 
@@ -53,6 +54,15 @@ pub enum BudgetError {
         /// Publications that were allowed.
         allowed: u32,
     },
+    /// The budget that is sealed with its key.
+    #[error(transparent)]
+    Sealed(#[from] Box<SealedError>),
+}
+
+impl From<SealedError> for BudgetError {
+    fn from(error: SealedError) -> Self {
+        Self::Sealed(Box::new(error))
+    }
 }
 
 /// The budget of one key in a file.
@@ -169,11 +179,14 @@ impl Budget for FileBudget {
     }
 }
 
-/// The budget of a key in a file; or in memory, of a key that ends with the process.
+/// The budget of one key: in a file or in memory, of a key that ends with the process; or
+/// sealed with its key.
 #[derive(Debug)]
 pub enum KeyBudget {
     /// In a file.
     File(FileBudget),
+    /// In the file of the key itself, which outlives the process.
+    Sealed(Box<SealedKey>),
     /// In memory.
     Memory {
         /// What the key may publish.
@@ -208,6 +221,7 @@ impl KeyBudget {
     pub const fn spent(&self) -> u32 {
         match self {
             Self::File(budget) => budget.spent(),
+            Self::Sealed(key) => key.head().spent,
             Self::Memory { spent, .. } => *spent,
         }
     }
@@ -219,6 +233,7 @@ impl Budget for KeyBudget {
     fn allowance(&self) -> Allowance {
         match self {
             Self::File(budget) => budget.allowance(),
+            Self::Sealed(key) => key.allowance(),
             Self::Memory { allowance, .. } => *allowance,
         }
     }
@@ -226,6 +241,7 @@ impl Budget for KeyBudget {
     fn spend(&mut self, key: &KeyId) -> Result<(), BudgetError> {
         match self {
             Self::File(budget) => budget.spend(key),
+            Self::Sealed(sealed) => Ok(sealed.spend(key)?),
             Self::Memory { allowance, spent } if *spent >= allowance.queries() => {
                 Err(BudgetError::Spent {
                     allowed: allowance.queries(),
@@ -241,6 +257,7 @@ impl Budget for KeyBudget {
     fn retire(&mut self, key: &KeyId) -> Result<(), BudgetError> {
         match self {
             Self::File(budget) => budget.retire(key),
+            Self::Sealed(sealed) => Ok(sealed.retire(key)?),
             Self::Memory { allowance, spent } => {
                 *spent = allowance.queries();
                 Ok(())

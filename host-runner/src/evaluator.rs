@@ -18,7 +18,7 @@ use he_nn::session::{EMPTY_CHUNK, Encrypted, Platform, Session, WeightSource};
 use he_nn::trace::Ring;
 
 use crate::device::stream::Stream;
-use crate::device::{DeviceError, Duplex, Seconds, Transport, duplex, serve};
+use crate::device::{DeviceError, Duplex, Seconds, Transport, advice, duplex, serve};
 use crate::interrupt;
 
 /// Pause after a connection that could not be taken.
@@ -59,7 +59,10 @@ pub enum EvaluatorError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The address cannot be listened at.
-    #[error("{address} cannot be listened at ({source}): name a free address of this machine")]
+    #[error(
+        "{address} cannot be listened at ({source}): {}",
+        advice(source, "name a free address of this machine")
+    )]
     Listen {
         /// The address.
         address: String,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use he_core::Params;
 use he_core::rlwe::SwitchTarget;
 use he_core::wire::packed_len;
+use he_nn::boards::Board;
 use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape};
 use he_nn::link::{self, MAX_FRAME};
 use he_nn::message::{
@@ -51,12 +52,20 @@ pub struct Line {
 
 /// Lines of boards: serial ports at their usual rates, and USB at full speed, which carries
 /// some 1 MB/s.
-pub const LINES: [Line; 4] = [
+pub const LINES: [Line; 5] = [
     Line::serial("115200 baud", 115_200),
     Line::serial("921600 baud", 921_600),
+    Line::serial("1 Mbaud", 1_000_000),
     Line::serial("3 Mbaud", 3_000_000),
     Line::serial("USB, 1 MB/s", 10_000_000),
 ];
+
+/// Those that a board's link can be, slowest first.
+pub fn lines_of(board: &Board) -> impl Iterator<Item = Line> {
+    LINES
+        .into_iter()
+        .filter(|line| board.bauds.contains(&line.baud))
+}
 
 impl Line {
     const fn serial(name: &'static str, baud: u32) -> Self {

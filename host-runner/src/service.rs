@@ -23,6 +23,7 @@ use crate::device::{Connection, Device, DeviceError, Opening, Transport};
 use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, Times, batch, latency};
 use crate::evaluator::{self, EvaluatorError};
+use crate::files::SealedKey;
 use crate::planning;
 use crate::receipts::{Receipt, Recorder};
 use crate::report::steps::{self, StepInfo};
@@ -174,6 +175,10 @@ pub trait Service: Send {
     /// published.
     fn publications(&self) -> Option<(u32, u32)>;
 
+    /// Whether the sealed key that it began with was retired, as a result was refused under
+    /// it: what came after is under a key that ends with the service.
+    fn has_retired(&self) -> bool;
+
     /// Whether a link lies in between, whose faults pass.
     fn is_linked(&self) -> bool {
         false
@@ -230,6 +235,8 @@ pub struct Request<'a> {
     pub trace: bool,
     /// Share of the answers of a device that are evaluated again, from 0 to 1.
     pub audit: f64,
+    /// The key, where one is kept; a fresh one, if left out.
+    pub key: Option<SealedKey>,
     /// What is published of the answers.
     pub publish: Option<PublicationTerms>,
     /// What writes receipts of the answers.
@@ -264,11 +271,13 @@ pub fn open<'m>(
         packing,
         trace,
         audit,
+        key,
         publish,
         receipts,
         limits,
         mut opening,
     } = request;
+    let params = key.as_ref().map(SealedKey::params).or(params);
     let of_values = publish
         .as_ref()
         .is_some_and(|terms| terms.form == Form::Values);
@@ -300,7 +309,11 @@ pub fn open<'m>(
                 let logits = model.outputs();
                 return Err(PublicationError::Logits { logits }.into());
             }
-            Ok(Box::new(Batches::new(plan)?.publishing(publish)?))
+            let client = match key {
+                Some(key) => BatchClient::sealed(plan, key)?,
+                None => BatchClient::new(plan)?,
+            };
+            Ok(Box::new(Batches::with_client(client)?.publishing(publish)?))
         }
         (Packing::Batch, _) => Err(ServiceError::Unserved {
             what: "batch packing on a device",
@@ -313,7 +326,7 @@ pub fn open<'m>(
             {
                 return Err(no_values(&plan, terms));
             }
-            let service = InMemory::new(plan)?;
+            let service = InMemory::with_client(client_of(plan, key)?)?;
             Ok(Box::new(service.handing_on(publish, receipts)?))
         }
         (Packing::Latency, Device::InProcess) => {
@@ -324,7 +337,9 @@ pub fn open<'m>(
                 let link: Box<dyn Transport> = Box::new(evaluator::in_process(&of_plan)?);
                 Ok(Connection::new(link))
             };
-            let mut remote = Remote::new(plan, open()?, trace, audit)?.reopened_by(open);
+            let client = client_of(plan, key)?;
+            let remote = Remote::with_client(client, open()?, trace, audit)?;
+            let mut remote = remote.reopened_by(open);
             remote.limit(limits);
             Ok(Box::new(remote.handing_on(publish, receipts)?))
         }
@@ -351,11 +366,19 @@ pub fn open<'m>(
                     .or(baud.map(|baud| client::deadline(&plan, baud))),
                 ..limits
             };
-            let remote = Remote::new(plan, link, trace, audit)?;
+            let remote = Remote::with_client(client_of(plan, key)?, link, trace, audit)?;
             let mut remote = remote.reopened_by(move || Ok(reach.open()?));
             remote.limit(limits);
             Ok(Box::new(remote.handing_on(publish, receipts)?))
         }
+    }
+}
+
+/// A client with the key that is kept, or with a fresh one.
+fn client_of<'m>(plan: Plan<'m>, key: Option<SealedKey>) -> Result<Client<'m>, ClientError> {
+    match key {
+        Some(key) => Client::sealed(plan, key),
+        None => Client::new(plan),
     }
 }
 
@@ -548,6 +571,10 @@ impl Service for InMemory<'_> {
     fn publications(&self) -> Option<(u32, u32)> {
         self.client.publications()
     }
+
+    fn has_retired(&self) -> bool {
+        self.client.has_retired()
+    }
 }
 
 /// Times as stages, a share of them each: reading the input belongs to the first step.
@@ -588,7 +615,15 @@ impl<'m> Batches<'m> {
     /// # Errors
     /// [`ServiceError`].
     pub fn new(plan: BatchPlan<'m>) -> Result<Self, ServiceError> {
-        let mut client = BatchClient::new(plan.clone())?;
+        Self::with_client(BatchClient::new(plan)?)
+    }
+
+    /// As [`Self::new`], for a client that has its keys.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub fn with_client(mut client: BatchClient<'m>) -> Result<Self, ServiceError> {
+        let plan = client.plan().clone();
         let keys = client.switching_keys()?;
         Ok(Self {
             deployment: Deployment {
@@ -753,6 +788,10 @@ impl Service for Batches<'_> {
     fn publications(&self) -> Option<(u32, u32)> {
         self.client.publications()
     }
+
+    fn has_retired(&self) -> bool {
+        self.client.has_retired()
+    }
 }
 
 /// An evaluator at the other end of a link.
@@ -791,13 +830,24 @@ impl<'m, T: Transport> Remote<'m, T> {
         trace: bool,
         audit: f64,
     ) -> Result<Self, ServiceError> {
-        let deployment = deployment_of(&plan)?;
-        let mut client = Client::new(plan)?;
+        Self::with_client(Client::new(plan)?, link, trace, audit)
+    }
+
+    /// As [`Self::new`], for a client that has its keys.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub fn with_client(
+        mut client: Client<'m>,
+        link: Connection<T>,
+        trace: bool,
+        audit: f64,
+    ) -> Result<Self, ServiceError> {
         client.set_tracing(trace);
         Ok(Self {
+            deployment: deployment_of(client.plan())?,
             client,
             link: Some(link),
-            deployment,
             audit,
             engine: None,
             open: None,
@@ -876,9 +926,14 @@ impl<'m, T: Transport> Remote<'m, T> {
         }
         let answer = (sample, &inference.logits[..]);
         let published = self.client.publish(&request, &result, answer)?;
-        // That a label is missing is seen, too, by whoever made the result.
-        if !is_audited && matches!(published, Some(Err(PublicationError::Beyond))) {
-            self.client.spend();
+        // That a label is missing is seen, too, by whoever made the result; and a key that
+        // outlives the process is not used for one who adds something to honest results.
+        let is_beyond = match &published {
+            None => self.client.is_sealed() && self.client.is_beyond(answer)?,
+            Some(published) => matches!(published, Err(PublicationError::Beyond)),
+        };
+        if !is_audited && is_beyond {
+            self.client.spend()?;
         }
         Ok(Inference {
             audited: is_audited,
@@ -913,6 +968,10 @@ impl<T: Transport> Service for Remote<'_, T> {
 
     fn publications(&self) -> Option<(u32, u32)> {
         self.client.publications()
+    }
+
+    fn has_retired(&self) -> bool {
+        self.client.has_retired()
     }
 
     fn is_linked(&self) -> bool {

@@ -3,7 +3,9 @@
 //! what counts as one clear sentence.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use num_bigint::BigInt;
 
@@ -21,14 +23,18 @@ use he_nn::{boards, bundled};
 use host_runner::client::{Client, Inference, Keys};
 use host_runner::device::{Connection, Duplex, duplex};
 use host_runner::evaluator;
+use host_runner::files::{Passphrase, SealedError, SealedKey};
 use host_runner::planning::{self, DEFAULT_SET};
 
 pub mod command;
 pub mod faults;
+pub mod figures;
 pub mod flash;
 pub mod golden;
 pub mod mangler;
 pub mod networks;
+#[cfg(unix)]
+pub mod processes;
 #[cfg(unix)]
 pub mod serial;
 pub mod suite;
@@ -236,6 +242,24 @@ pub fn two_layer(
         ],
     };
     network.file(&ranges).unwrap()
+}
+
+/// Opens a sealed key. A process that another test starts holds the lock, too, until it has
+/// become its own program.
+///
+/// # Errors
+/// As [`SealedKey::open`].
+pub fn sealed(path: &Path, passphrase: &Passphrase) -> Result<SealedKey, SealedError> {
+    let mut tries = 0;
+    loop {
+        match SealedKey::open(path, passphrase) {
+            Err(SealedError::Held(_)) if tries < 1000 => {
+                tries += 1;
+                thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Checks that an error is one sentence for people: one line, without what

@@ -77,6 +77,27 @@ pub fn bytes(count: usize, seed: u32) -> Vec<u8> {
         .collect()
 }
 
+/// Samples of a network of features within the ranges of training, up to 2003 of them
+/// each another.
+///
+/// # Panics
+/// If the network takes images.
+#[must_use]
+pub fn rows(model: &Model<'_>, count: usize) -> Vec<Vec<f32>> {
+    let Input::Features { means, deviations } = model.input() else {
+        panic!("{} takes images", model.name());
+    };
+    let features: Vec<(f32, f32)> = means.iter().zip(deviations.iter()).collect();
+    let row = |at: usize| {
+        let feature = |(of, &(mean, deviation)): (usize, &(f32, f32))| {
+            let away = ((at * 7 + of * 3) % 2003) as f32 / 1001.0 - 1.0;
+            mean + away * deviation
+        };
+        features.iter().enumerate().map(feature).collect()
+    };
+    (0..count).map(row).collect()
+}
+
 /// An image of one channel.
 #[must_use]
 pub const fn image(width: u16) -> NetworkInput {

@@ -9,6 +9,8 @@ use std::process::{Command, Output};
 
 use he_edge_tests::assert_one_sentence;
 use he_edge_tests::command::binary;
+use host_runner::device::DeviceError;
+use host_runner::evaluator::EvaluatorError;
 use tempfile::TempDir;
 
 /// A call, and what its sentence says.
@@ -297,4 +299,28 @@ fn a_reader_of_errors_that_went_away_is_no_panic() {
         .unwrap();
     drop(child.stderr.take());
     assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+/// A process that may open no more files is told so, not to look for another address.
+#[test]
+fn files_that_ran_out_are_no_wrong_address() {
+    let sentences = |code| {
+        let source = || std::io::Error::from_raw_os_error(code);
+        let absent = DeviceError::Absent {
+            device: "tcp:127.0.0.1:1".to_owned(),
+            source: source(),
+        };
+        let listen = EvaluatorError::Listen {
+            address: "127.0.0.1:1".to_owned(),
+            source: source(),
+        };
+        [absent.to_string(), listen.to_string()]
+    };
+    // EMFILE, and EACCES.
+    for (code, is_of_files) in [(24, true), (13, false)] {
+        for sentence in sentences(code) {
+            assert_one_sentence("an error of the system", &sentence);
+            assert_eq!(sentence.contains("ulimit -n"), is_of_files, "{sentence}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use assert_cmd::Command;
 use he_edge_tests::assert_one_sentence;
 use he_edge_tests::command::binary;
 use he_edge_tests::networks::{CUBIC, Part, image, network};
+use he_nn::boards::BOARDS;
 use he_nn::import::schema::{
     DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
@@ -351,6 +352,19 @@ fn plan() {
     assert_eq!(parts("mps2-an386"), 512 * 1024);
     assert_eq!(parts("mps2-an386-256k"), 256 * 1024);
     fails(1, &["plan", "--board", "toaster"]);
+    // Every board's plan is for the lines that it can have, and no others.
+    for board in BOARDS {
+        let document = json(&["plan", "--board", board.name, "--json", "-"]);
+        let lines = document["lines"].as_array().unwrap().iter();
+        let rates: Vec<u64> = lines.map(|line| line["baud"].as_u64().unwrap()).collect();
+        let expected: Vec<u64> = board.bauds.iter().map(|&baud| baud.into()).collect();
+        assert_eq!(rates, expected, "{}", board.name);
+    }
+    let text = succeeds(&["plan", "--board", "nrf52840-dk"]);
+    assert!(
+        text.contains("1 Mbaud") && !text.contains("3 Mbaud"),
+        "{text}"
+    );
 }
 
 #[test]

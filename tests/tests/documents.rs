@@ -276,13 +276,16 @@ fn lines() -> String {
     let target = boards[1].target();
     let plan = planning::plan(None, model, WeightMode::Plain, target).unwrap();
     let alone = Exchange::of(&plan, &[]).unwrap();
-    let rows = LINES.iter().enumerate().map(|(at, of)| {
+    let rows = LINES.iter().map(|of| {
         let passage = alone.over(*of, boards[1].window, f64::INFINITY);
         let mut row = vec![
             of.name.to_owned(),
             format!("{:.1} s; {:.0} %", passage.seconds, 100.0 * passage.share),
         ];
-        row.extend(reports.iter().map(|report| line(&report[at])));
+        row.extend(reports.iter().map(|report| {
+            let on_board = report.iter().find(|line| line.baud == of.baud);
+            on_board.map_or_else(|| "-".to_owned(), line)
+        }));
         row
     });
     let mut header = vec!["line, 8 ms each way".to_owned(), "link alone".to_owned()];

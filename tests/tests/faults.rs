@@ -2,7 +2,8 @@
 //! delays, cuts, replays and swaps frames of inferences through TCP, a pseudo terminal and
 //! to an emulated board, and every sample is answered once, and right.
 //!
-//! With HE_EDGE_LONG eleven hundred inferences and more than ten thousand faults.
+//! With HE_EDGE_LONG twelve hundred inferences and more than ten thousand faults; the
+//! figures are in `tests/figures/faults.csv`.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
@@ -10,8 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use he_edge_tests::faults::{FAULTS, Faults, Faulty};
+use he_edge_tests::figures::{self, Run};
+use he_edge_tests::networks;
 use he_nn::clear;
-use he_nn::model::{Input, Model, Sample};
+use he_nn::model::{Model, Sample};
 use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
 use host_runner::device::stream::{Stream, connect};
@@ -29,6 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What is done to a line, and how much of it.
 struct Storm {
+    /// What the frames go through.
+    through: &'static str,
     inferences: usize,
     /// One frame in so many is damaged, so that an inference meets several faults until it
     /// is answered.
@@ -49,23 +54,6 @@ fn model() -> Model<'static> {
 
 fn plan() -> Plan<'static> {
     planning::plan(None, model(), WeightMode::Plain, Target::STREAM).unwrap()
-}
-
-/// Rows within the ranges of training, each another.
-fn rows(count: usize) -> Vec<Vec<f32>> {
-    let model = model();
-    let Input::Features { means, deviations } = model.input() else {
-        panic!("{MODEL} takes features");
-    };
-    let features: Vec<(f32, f32)> = means.iter().zip(deviations.iter()).collect();
-    let row = |at: usize| {
-        let feature = |(of, &(mean, deviation)): (usize, &(f32, f32))| {
-            let away = ((at * 7 + of * 3) % 23) as f32 / 11.0 - 1.0;
-            mean + away * deviation
-        };
-        features.iter().enumerate().map(feature).collect()
-    };
-    (0..count).map(row).collect()
 }
 
 /// An evaluator behind TCP, in a thread that ends with the process.
@@ -129,9 +117,10 @@ fn drive_through<T: Transport + 'static>(
 ) {
     let count = storm.inferences;
     let start = Instant::now();
+    let run = Run::begin(is_long());
     let faults = Faults::new(1, storm.patience);
     let remote = |open| remote_of(plan.clone(), open, &faults, storm.patience);
-    let rows = rows(count);
+    let rows = networks::rows(&model(), count);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     // The frames of another session, with keys of its own, are there to be replayed.
     let mut other = remote(open.clone());
@@ -185,6 +174,13 @@ fn drive_through<T: Transport + 'static>(
         "{kinds:?}"
     );
     assert!(tried > 0);
+    let measured = [
+        count as u64,
+        faults.total(),
+        tried,
+        start.elapsed().as_secs(),
+    ];
+    run.keep(figures::FAULTS, storm.through, &measured);
 }
 
 #[test]
@@ -194,6 +190,7 @@ fn no_fault_of_a_link_costs_a_result() {
         false => (24, 150),
     };
     let storm = Storm {
+        through: "TCP",
         inferences,
         one_in: 60,
         faults,
@@ -232,6 +229,7 @@ mod emulated {
         };
         // It keeps no keys: an inference is 180 frames up and as many down.
         let storm = Storm {
+            through: "an emulated board",
             inferences,
             one_in: 240,
             faults,
@@ -263,6 +261,7 @@ mod serial {
         let open = move || Serial::open(&path, DEFAULT_BAUD);
         // One connection, whose evaluator keeps its keys: uploads are short.
         let storm = Storm {
+            through: "a pseudo terminal",
             inferences,
             one_in: 60,
             faults: inferences as u64,
@@ -278,7 +277,7 @@ mod serial {
 fn a_fault_that_stays_ends_in_a_sentence_and_keeps_what_is_finished() {
     let faults = Faults::new(2, PATIENCE);
     let mut service = remote(tcp(serve()), &faults);
-    let rows = rows(5);
+    let rows = networks::rows(&model(), 5);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     let mut taken = Vec::new();
     let retries = Retries {
@@ -309,7 +308,7 @@ fn impatient() -> Retries {
 
 #[test]
 fn what_a_device_leaves_is_done_by_the_others() {
-    let rows = rows(9);
+    let rows = networks::rows(&model(), 9);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     let address = serve();
     let (broken, sound) = (Faults::new(3, PATIENCE), Faults::new(4, PATIENCE));
@@ -340,7 +339,7 @@ fn what_a_device_leaves_is_done_by_the_others() {
 
 #[test]
 fn a_session_that_was_over_before_it_was_used_is_opened_again() {
-    let rows = rows(3);
+    let rows = networks::rows(&model(), 3);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     let limits = evaluator::Limits {
         idle: Duration::from_secs(2),
@@ -368,7 +367,7 @@ fn a_session_that_was_over_before_it_was_used_is_opened_again() {
 
 #[test]
 fn without_a_device_left_the_run_ends_and_keeps_what_is_finished() {
-    let rows = rows(6);
+    let rows = networks::rows(&model(), 6);
     let samples: Vec<Sample<'_>> = rows.iter().map(|row| Sample::Features(row)).collect();
     let address = serve();
     let faults = Faults::new(5, PATIENCE);

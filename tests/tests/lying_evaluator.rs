@@ -3,6 +3,7 @@
 //! somebody else.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -11,17 +12,18 @@ use std::time::Duration;
 
 use he_core::ckks::publish::Allowance;
 use he_core::wire::{pack, unpack};
-use he_edge_tests::Reference;
 use he_edge_tests::command::binary;
 use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies};
+use he_edge_tests::{Reference, assert_one_sentence, sealed};
 use he_nn::bundled;
 use he_nn::message::{CHUNK_COEFFS, Reply};
 use he_nn::model::{Model, Sample};
 use he_nn::program::Program;
-use host_runner::client::ClientError;
 use host_runner::client::publication::{Form, PublicationError, PublicationTerms, Published};
+use host_runner::client::{Client, ClientError};
 use host_runner::device::{Connection, DeviceError, Transport};
 use host_runner::evaluator;
+use host_runner::files::{Cost, Passphrase, SealedError, SealedKey};
 use host_runner::receipts::{Auditor, Receipt, ReceiptError, Recorder, Uploads, Verdict};
 use host_runner::report::infer::Entry;
 use host_runner::service::{Remote, Service, ServiceError};
@@ -206,14 +208,14 @@ fn a_receipt_shows_that_an_answer_was_forged() {
     let mut stranger = Auditor::new(folder.path(), *reference.plan.model(), &other);
     let refusal = stranger.audit(&honest).unwrap_err();
     assert!(matches!(refusal, ReceiptError::Model { .. }), "{refusal}");
-    let objects: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    let objects: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     // Program, keys, three inputs.
     assert_eq!(objects.len(), 5);
     for object in objects {
         let path = object.unwrap().path();
-        let mut bytes = std::fs::read(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
     }
     let mut auditor = Auditor::new(folder.path(), *reference.plan.model(), file);
     let refusal = auditor.audit(&honest).unwrap_err();
@@ -264,13 +266,13 @@ fn after_a_receipt_that_could_not_be_kept_the_next_are_written() {
     let remote = Remote::new(reference.plan.clone(), link, false, 0.0).unwrap();
     let recorder = Recorder::new(file, uploads);
     let mut remote = remote.handing_on(None, Some(recorder)).unwrap();
-    std::fs::remove_dir(&directory).unwrap();
+    fs::remove_dir(&directory).unwrap();
     let refusal = remote.infer(&[sample], &mut ()).unwrap_err();
     assert!(
         matches!(&refusal, ServiceError::Client(ClientError::Receipt(_))),
         "{refusal}"
     );
-    std::fs::create_dir(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
     let answer = remote.infer(&[sample], &mut ()).unwrap().remove(0).unwrap();
     let mut auditor = Auditor::new(&directory, *reference.plan.model(), file);
     let receipt = answer.handed_on.receipt.unwrap();
@@ -315,6 +317,67 @@ fn labels(queries: u32) -> PublicationTerms {
 fn half_the_modulus(reference: &Reference) -> f64 {
     let prime = reference.plan.params().prime(0).unwrap().modulus().value();
     f64::from(prime / 2) / reference.plan.output_scale()
+}
+
+/// A key that is kept is given up for good: by a refused result, and by one that is further
+/// from the sample's than the plan says, whether labels are published or not.
+#[test]
+fn a_lie_retires_a_sealed_key_for_every_process() {
+    let reference = Reference::new();
+    let digits = bundled::digits().unwrap();
+    let sample = Sample::from(&digits.images[0]);
+    let folder = tempfile::tempdir().unwrap();
+    let passphrase = Passphrase::new("correct horse".into()).unwrap();
+    for (name, by, publishes) in [
+        ("refused", half_the_modulus(&reference), false),
+        ("beyond", 0.25, false),
+        ("beyond-and-published", 0.25, true),
+    ] {
+        let path = folder.path().join(name);
+        let (params, allowance) = (reference.plan.params(), Allowance::new(5, 30).unwrap());
+        let made = SealedKey::create(&path, params, allowance, &passphrase, Cost::LEAST);
+        drop(made.unwrap());
+        let client = || {
+            let key = sealed(&path, &passphrase).unwrap();
+            Client::sealed(reference.plan.clone(), key)
+        };
+        let (mangler, control) = Mangler::new(evaluator::in_process(&reference.plan).unwrap());
+        let link = Connection::new(mangler);
+        let remote = Remote::with_client(client().unwrap(), link, false, 0.0).unwrap();
+        let publish = publishes.then(|| labels(1));
+        let mut remote = remote.handing_on(publish, None).unwrap();
+        let mut infer = || {
+            let answer = remote.infer(&[sample], &mut ()).unwrap().remove(0);
+            (answer, remote.has_retired(), remote.publications())
+        };
+        let (honest, has_retired, count) = infer();
+        let label = honest.unwrap().label();
+        assert!(!has_retired);
+        // Of the sealed budget, whatever the terms say.
+        assert_eq!(count, publishes.then_some((5, 1)));
+        down(&control, shift(&reference, by));
+        let (answer, has_retired, _) = infer();
+        assert_eq!(answer.is_err(), name == "refused");
+        // In the file, before anything else goes out.
+        assert!(has_retired);
+        assert!(
+            fs::read(&path)
+                .unwrap()
+                .windows(15)
+                .any(|w| w == b"\"retired\":true,")
+        );
+        // Under a key that ends with the client.
+        control.set(Damage::default());
+        let (after, ..) = infer();
+        assert_eq!(after.unwrap().label(), label);
+        drop(remote);
+        let refusal = client().unwrap_err();
+        let ClientError::Sealed(refusal) = refusal else {
+            panic!("{refusal}");
+        };
+        assert!(matches!(*refusal, SealedError::Retired(_)), "{refusal}");
+        assert_one_sentence(name, &refusal);
+    }
 }
 
 /// A result that was refused ends the key, its budget, and what is published under it.

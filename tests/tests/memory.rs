@@ -51,6 +51,7 @@ fn open(name: &str, device: &str) -> Box<dyn Service> {
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,
+        key: None,
         publish: None,
         receipts: None,
         limits: Limits::default(),

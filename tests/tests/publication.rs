@@ -43,6 +43,7 @@ fn open(
         packing,
         trace: false,
         audit: 0.0,
+        key: None,
         publish: Some(publish),
         receipts: None,
         limits: Limits::default(),

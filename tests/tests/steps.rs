@@ -9,7 +9,7 @@ use clap::Parser;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::Allowance;
 use he_core::wire;
-use he_edge_tests::assert_one_sentence;
+use he_edge_tests::{assert_one_sentence, sealed};
 use he_nn::bundled;
 use he_nn::model::{Model, Sample};
 use he_nn::plan::Packing;
@@ -287,17 +287,7 @@ impl Small {
 
     fn key(&self, name: &str) -> SealedKey {
         let passphrase = Passphrase::new(PASSPHRASE.into()).unwrap();
-        // A process that another test starts holds the lock, too, until it has become its
-        // own program.
-        for _ in 0..1000 {
-            match SealedKey::open(&self.path(name).join("client/secret.key"), &passphrase) {
-                Err(SealedError::Held(_)) => {
-                    std::thread::sleep(std::time::Duration::from_millis(5))
-                }
-                other => return other.unwrap(),
-            }
-        }
-        panic!("somebody keeps the key")
+        sealed(&self.path(name).join("client/secret.key"), &passphrase).unwrap()
     }
 
     fn encrypt(&self, rows: &[[f32; 8]], out: &str) -> Result<files::Requested, StepError> {

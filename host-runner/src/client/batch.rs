@@ -14,6 +14,7 @@ use super::publication::{
 };
 use super::{ClientError, IN_MEMORY, Keys, values_of};
 use crate::engine::{batch, objects};
+use crate::files::{SealedError, SealedKey};
 
 /// Ciphertexts that are held beside their bytes: 25 MB of six limbs at N = 8192.
 const ENCRYPTED_AT_A_TIME: usize = 64;
@@ -46,6 +47,17 @@ impl<'m> BatchClient<'m> {
         }
     }
 
+    /// As [`Client::sealed`](super::Client::sealed).
+    ///
+    /// # Errors
+    /// [`ClientError::Sealed`], [`ClientError::Random`].
+    pub fn sealed(plan: BatchPlan<'m>, key: SealedKey) -> Result<Self, ClientError> {
+        key.expect_set(plan.params()).map_err(SealedError::from)?;
+        let mut client = Self::with_keys(plan, key.keys()?);
+        client.publisher = Some(Publisher::of_sealed(key));
+        Ok(client)
+    }
+
     /// From now on has batches published, against a budget of this key: a label costs
     /// a publication, which is only of a network with a single logit, as a label is chosen
     /// among the slots of one ciphertext ([`Self::publish_labels`]); values cost one per
@@ -54,30 +66,37 @@ impl<'m> BatchClient<'m> {
     /// # Errors
     /// [`ClientError::Publication`], [`ClientError::Random`].
     pub fn publish_by(&mut self, terms: PublicationTerms) -> Result<(), ClientError> {
-        self.publisher = Some(Publisher::new(terms, self.plan.params(), &self.keys)?);
-        Ok(())
+        Publisher::set(&mut self.publisher, terms, self.plan.params(), &self.keys)
     }
 
     /// What is published, if anything is.
     #[must_use]
     pub fn form(&self) -> Option<Form> {
-        self.publisher.as_ref().map(Publisher::form)
+        self.publisher.as_ref().and_then(Publisher::form)
+    }
+
+    /// Whether a sealed key was retired, as a result was refused under it.
+    #[must_use]
+    pub fn has_retired(&self) -> bool {
+        self.publisher.as_ref().is_some_and(Publisher::has_retired)
     }
 
     /// Publications that are allowed and those that have been counted, where something is
     /// published.
     #[must_use]
     pub fn publications(&self) -> Option<(u32, u32)> {
-        self.publisher.as_ref().map(Publisher::count)
+        self.publisher.as_ref().and_then(Publisher::count)
     }
 
-    /// The client with new keys: nothing more is published, as the budget is of the old.
+    /// The client with new keys: nothing more is published, as the budget is of the old. A
+    /// sealed key is retired in its file, and the new one ends with the process.
     ///
     /// # Errors
-    /// [`ClientError::Random`].
+    /// [`ClientError::Random`]; [`ClientError::Publication`] where a sealed key cannot be
+    /// retired.
     pub fn renew(&mut self) -> Result<(), ClientError> {
         if let Some(publisher) = &mut self.publisher {
-            publisher.close();
+            publisher.close()?;
         }
         self.keys = Keys::new(self.plan.params())?;
         Ok(())
@@ -198,7 +217,7 @@ impl<'m> BatchClient<'m> {
     /// What is known of a result whose values are to be published.
     fn expected(&self) -> Option<Expected> {
         let publisher = self.publisher.as_ref()?;
-        (publisher.form() == Form::Values)
+        (publisher.form() == Some(Form::Values))
             .then(|| expected_of(&self.plan, publisher.precision_bits()))
     }
 
@@ -431,5 +450,5 @@ pub(crate) fn range_of(model: &Model<'_>) -> f32 {
 fn publisher_of(publisher: &mut Option<Publisher>, form: Form) -> Option<&mut Publisher> {
     publisher
         .as_mut()
-        .filter(|publisher| publisher.form() == form)
+        .filter(|publisher| publisher.form() == Some(form))
 }

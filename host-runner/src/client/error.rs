@@ -9,6 +9,7 @@ use he_nn::plan::PlanError;
 
 use super::publication::PublicationError;
 use crate::device::{DeviceError, Seconds};
+use crate::files::SealedError;
 use crate::receipts::ReceiptError;
 
 /// Why there is no result. One sentence each; what to do is in it.
@@ -166,6 +167,9 @@ pub enum ClientError {
     /// Nothing can be published.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+    /// A sealed key is not used.
+    #[error(transparent)]
+    Sealed(Box<SealedError>),
     /// A receipt cannot be kept.
     #[error(transparent)]
     Receipt(#[from] ReceiptError),
@@ -180,6 +184,15 @@ pub enum ClientError {
         /// Why.
         source: he_core::Error,
     },
+}
+
+impl From<SealedError> for ClientError {
+    fn from(error: SealedError) -> Self {
+        match error {
+            SealedError::Client(error) => error,
+            error => Self::Sealed(Box::new(error)),
+        }
+    }
 }
 
 impl From<ModelError> for ClientError {

@@ -50,6 +50,7 @@ pub use window::Window;
 use crate::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
 use crate::engine::latency::wanted_keys;
 use crate::engine::object_bytes;
+use crate::files::{SealedError, SealedKey};
 use crate::receipts::{Receipt, Recorder};
 use conversation::{Agreement, EncryptedResult, Uploads};
 use packed::{PackedKey, chunk_of};
@@ -273,6 +274,20 @@ impl<'m> Client<'m> {
         })
     }
 
+    /// A client with a key that is kept. A refused result retires it, for the next process
+    /// too, and what is published counts against the budget that is sealed with it. As long
+    /// as the client lives no other process has the key.
+    ///
+    /// # Errors
+    /// [`ClientError::Sealed`] for a key of another set, or one that was retired;
+    /// [`ClientError::Random`], [`ClientError::Plan`].
+    pub fn sealed(plan: Plan<'m>, key: SealedKey) -> Result<Self, ClientError> {
+        key.expect_set(plan.params()).map_err(SealedError::from)?;
+        let mut client = Self::with_keys(plan, key.keys()?)?;
+        client.publisher = Some(Publisher::of_sealed(key));
+        Ok(client)
+    }
+
     /// From now on has a label published of every answer, against a budget of this key;
     /// it ends with the key.
     ///
@@ -283,9 +298,7 @@ impl<'m> Client<'m> {
         if terms.form == Form::Values {
             return Err(PublicationError::Single.into());
         }
-        let publisher = Publisher::new(terms, self.plan.params(), &self.keys)?;
-        self.publisher = Some(publisher);
-        Ok(())
+        Publisher::set(&mut self.publisher, terms, self.plan.params(), &self.keys)
     }
 
     /// From now on has a receipt written of every answer.
@@ -297,7 +310,31 @@ impl<'m> Client<'m> {
     /// published.
     #[must_use]
     pub fn publications(&self) -> Option<(u32, u32)> {
-        self.publisher.as_ref().map(Publisher::count)
+        self.publisher.as_ref().and_then(Publisher::count)
+    }
+
+    /// Whether the key outlives the process.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.publisher.as_ref().is_some_and(Publisher::is_sealed)
+    }
+
+    /// Whether a sealed key was retired, as a result was refused under it.
+    #[must_use]
+    pub fn has_retired(&self) -> bool {
+        self.publisher.as_ref().is_some_and(Publisher::has_retired)
+    }
+
+    /// Whether decrypted logits of a sample are further from those in the clear than the plan
+    /// says.
+    ///
+    /// # Errors
+    /// [`ClientError::Sample`] for one of another size.
+    pub(crate) fn is_beyond(
+        &self,
+        (sample, logits): (Sample<'_>, &[f64]),
+    ) -> Result<bool, ClientError> {
+        let clear = Zeroizing::new(clear::logits(self.plan.model(), sample)?);
+        Ok(!is_within(logits, &clear, self.plan.logit_error()))
     }
 
     /// Publishes an answer's label, if that was asked for. `result` is one that was
@@ -310,17 +347,19 @@ impl<'m> Client<'m> {
         &mut self,
         request: &Encrypted,
         result: &[u8],
-        (sample, logits): (Sample<'_>, &[f64]),
+        answer: (Sample<'_>, &[f64]),
     ) -> Result<Handed, ClientError> {
+        if self.publications().is_none() {
+            return Ok(None);
+        }
+        if self.is_beyond(answer)? {
+            return Ok(Some(Err(PublicationError::Beyond)));
+        }
         let slots: Vec<usize> = self.output_slots().collect();
         let (params, scale) = (self.plan.params(), self.plan.output_scale());
         let Some(publisher) = &mut self.publisher else {
             return Ok(None);
         };
-        let clear = Zeroizing::new(clear::logits(self.plan.model(), sample)?);
-        if !is_within(logits, &clear, self.plan.logit_error()) {
-            return Ok(Some(Err(PublicationError::Beyond)));
-        }
         let ct = unmasked(params, &self.keys, request, result)?;
         let label = publisher.label(params, &self.keys, &ct, (0, scale), &slots);
         Ok(Some(label.map(|label| Published::Label { label })))
@@ -360,9 +399,17 @@ impl<'m> Client<'m> {
         self.receipt.take()
     }
 
-    /// The key is not used again: whoever made a result learnt what became of it.
-    pub(crate) const fn spend(&mut self) {
+    /// The key is not used again: whoever made a result learnt what became of it. A sealed
+    /// one is retired in its file at once, for every process.
+    ///
+    /// # Errors
+    /// [`ClientError::Publication`] where that cannot be stored.
+    pub(crate) fn spend(&mut self) -> Result<(), ClientError> {
         self.spent = true;
+        match &mut self.publisher {
+            Some(publisher) if publisher.is_sealed() => Ok(publisher.close()?),
+            _ => Ok(()),
+        }
     }
 
     /// Changes how long an evaluator may stay silent; [`PATIENCE`] at first.
@@ -382,13 +429,15 @@ impl<'m> Client<'m> {
     }
 
     /// Draws new keys: a key is not used again once a result was refused under it, as
-    /// `2 N` answers of acceptance or refusal give it away.
+    /// `2 N` answers of acceptance or refusal give it away. A sealed key is retired in its
+    /// file, and the new one ends with the process.
     ///
     /// # Errors
-    /// [`ClientError::Random`].
+    /// [`ClientError::Random`]; [`ClientError::Publication`] where a sealed key cannot be
+    /// retired.
     pub fn renew(&mut self) -> Result<(), ClientError> {
         if let Some(publisher) = &mut self.publisher {
-            publisher.close();
+            publisher.close()?;
         }
         if let Some(recorder) = &mut self.recorder {
             recorder.renewed();
@@ -409,7 +458,9 @@ impl<'m> Client<'m> {
 
     /// Marks the key as spent where a result was refused.
     pub(crate) fn noted<T>(&mut self, answer: Result<T, ClientError>) -> Result<T, ClientError> {
-        self.spent |= answer.as_ref().is_err_and(ClientError::spends_key);
+        if answer.as_ref().is_err_and(ClientError::spends_key) {
+            self.spend()?;
+        }
         answer
     }
 

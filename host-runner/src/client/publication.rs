@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{ClientError, Keys};
 use crate::budget::{BudgetError, KeyBudget};
+use crate::files::SealedKey;
 
 /// What is published of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,10 +38,11 @@ pub enum Form {
 pub struct PublicationTerms {
     /// What.
     pub form: Form,
-    /// How often in all the life of the key, and how hidden.
+    /// How often in all the life of the key, and how hidden. Of a sealed key that is what
+    /// its file says, and this is not looked at.
     pub allowance: Allowance,
     /// The file that counts, which there must not be yet; without one the count is in
-    /// memory, as the key is.
+    /// memory, as the key is, or with a sealed key in its file.
     pub budget: Option<PathBuf>,
     /// Bits after the binary point that values must have.
     pub precision_bits: f64,
@@ -131,9 +133,11 @@ impl From<PublishError<BudgetError>> for PublicationError {
     }
 }
 
-/// Counts and publishes, of one key.
+/// Counts and publishes, of one key. Of a sealed key it is there even where nothing is
+/// published, as a refused result retires that key for good.
 pub struct Publisher {
-    terms: PublicationTerms,
+    form: Option<Form>,
+    precision_bits: f64,
     noise_key: NoiseKey,
     id: KeyId,
     budget: KeyBudget,
@@ -143,18 +147,14 @@ pub struct Publisher {
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher")
-            .field("terms", &self.terms)
+            .field("form", &self.form)
             .finish_non_exhaustive()
     }
 }
 
 impl Publisher {
     /// For keys that have published nothing yet.
-    pub(super) fn new(
-        terms: PublicationTerms,
-        params: &Params,
-        keys: &Keys,
-    ) -> Result<Self, ClientError> {
+    fn new(terms: PublicationTerms, params: &Params, keys: &Keys) -> Result<Self, ClientError> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
         let noise_key = NoiseKey::new(*seed);
@@ -162,34 +162,93 @@ impl Publisher {
         let id = id.map_err(PublicationError::Refused)?;
         let budget = KeyBudget::create(terms.budget.as_deref(), &id, terms.allowance);
         Ok(Self {
+            form: Some(terms.form),
+            precision_bits: terms.precision_bits,
             budget: budget.map_err(PublicationError::Budget)?,
-            terms,
             noise_key,
             id,
             renewed: false,
         })
     }
 
-    /// What is published.
-    pub(super) const fn form(&self) -> Form {
-        self.terms.form
+    /// For a sealed key, which has its own budget. Nothing is published until
+    /// [`Self::set`].
+    pub(super) fn of_sealed(key: SealedKey) -> Self {
+        Self {
+            form: None,
+            precision_bits: 0.0,
+            noise_key: key.noise_key(),
+            id: *key.id(),
+            budget: KeyBudget::Sealed(Box::new(key)),
+            renewed: false,
+        }
+    }
+
+    /// From now on publishes by the terms: a sealed key within the budget that it has, any
+    /// other within a new one.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn set(
+        publisher: &mut Option<Self>,
+        terms: PublicationTerms,
+        params: &Params,
+        keys: &Keys,
+    ) -> Result<(), ClientError> {
+        match publisher {
+            Some(publisher) if publisher.is_sealed() => {
+                publisher.form = Some(terms.form);
+                publisher.precision_bits = terms.precision_bits;
+            }
+            _ => *publisher = Some(Self::new(terms, params, keys)?),
+        }
+        Ok(())
+    }
+
+    /// Whether its key outlives the process.
+    pub(super) const fn is_sealed(&self) -> bool {
+        matches!(self.budget, KeyBudget::Sealed(_))
+    }
+
+    /// Whether that key was retired, as a result was refused under it.
+    pub(super) const fn has_retired(&self) -> bool {
+        self.is_sealed() && self.renewed
+    }
+
+    /// What is published, if anything is.
+    pub(super) const fn form(&self) -> Option<Form> {
+        self.form
     }
 
     /// Bits after the binary point that values must have.
     pub(super) const fn precision_bits(&self) -> f64 {
-        self.terms.precision_bits
+        self.precision_bits
     }
 
-    /// Publications that are allowed, and those that have been counted.
-    pub(super) const fn count(&self) -> (u32, u32) {
-        (self.terms.allowance.queries(), self.budget.spent())
+    /// Publications that are allowed, and those that have been counted, where something is
+    /// published.
+    pub(super) fn count(&self) -> Option<(u32, u32)> {
+        let count = || (self.budget.allowance().queries(), self.budget.spent());
+        self.form.map(|_| count())
     }
 
-    /// Its key is about to be dropped: nothing more is published.
-    pub(super) fn close(&mut self) {
-        // Where that cannot be stored the key is gone all the same.
-        let _ = self.budget.retire(&self.id);
+    /// Its key is not used again: nothing more is published, and a sealed key is retired in
+    /// its file.
+    ///
+    /// # Errors
+    /// [`PublicationError::Budget`] where the file of a sealed key cannot be written: the key
+    /// must not be used again, and nothing says so.
+    pub(super) fn close(&mut self) -> Result<(), PublicationError> {
+        if self.renewed {
+            return Ok(());
+        }
+        let retired = self.budget.retire(&self.id);
+        if self.is_sealed() {
+            retired?;
+        }
+        // Any other key is gone, even where that cannot be stored.
         self.renewed = true;
+        Ok(())
     }
 
     /// The class that `candidates` speak for, whoever made the result.

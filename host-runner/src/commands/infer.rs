@@ -6,20 +6,21 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use he_core::Params;
-use he_core::ckks::publish::{Allowance, MIN_STATISTICAL_BITS};
+use he_core::ckks::publish::{Allowance, Budget as _, MIN_STATISTICAL_BITS};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::{Packing, WeightMode};
 use he_nn::program::Program;
 
 use super::output::{self, Bar};
 use super::{
-    DataArguments, Failure, ModelFile, SplitName, packings, parse_device, parse_params,
-    weight_modes,
+    DataArguments, Failure, KeyArguments, ModelFile, SplitName, check_outputs, packings,
+    parse_device, parse_params, weight_modes,
 };
 use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
 use crate::device::{Device, Opening};
 use crate::drive::Retries;
+use crate::files::SealedKey;
 use crate::interrupt;
 use crate::ledger::{self, Ledger, RunTerms};
 use crate::receipts::{self, Recorder, Uploads};
@@ -74,6 +75,15 @@ pub struct InferArguments {
     /// bit, from 0 to 1. In process nothing is in between.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, value_parser = share)]
     pub audit: f64,
+    /// A sealed key, as `keygen` makes it, of which the parameter set is taken: it and what it
+    /// may publish outlive the command. A refused result retires it; without one, each
+    /// command and each device has a key of its own.
+    #[arg(long, value_name = "FILE", conflicts_with = "params")]
+    pub key: Option<PathBuf>,
+    /// File whose first line is its passphrase; otherwise it is taken from the
+    /// environment variable HE_EDGE_PASSPHRASE, or asked for.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub passphrase_file: Option<PathBuf>,
     /// What others may have of the answers.
     #[command(flatten)]
     pub publication: Publication,
@@ -87,8 +97,7 @@ pub struct InferArguments {
     pub uploads: Option<PathBuf>,
     /// Keep what is finished in this file, and go on where it stopped: one line per image,
     /// with its logits. It belongs to this model, data, weights, packing and kind of
-    /// device. What is published is not kept: a budget belongs to a key, which ends with
-    /// its process.
+    /// device. What is published is not kept: it was given out when its image was answered.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "publish"])]
     pub resume: Option<PathBuf>,
     /// How often an image, or a batch, is tried again after a fault of the link.
@@ -126,15 +135,21 @@ pub struct Publication {
     #[arg(long, value_parser = forms())]
     publish: Option<Form>,
     /// Count publications in this file, which there must not be yet; without one they
-    /// are counted in memory, as the key ends with the command.
-    #[arg(long, value_name = "FILE", requires = "publish")]
+    /// are counted in memory, as the key ends with the command. A sealed key has its own
+    /// count.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "publish",
+        conflicts_with = "key"
+    )]
     budget: Option<PathBuf>,
     /// Publications that the key is allowed; what the command needs, if left out. A
     /// label is one, and the values of a batch are one per logit.
-    #[arg(long, value_name = "N", requires = "publish", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "publish", conflicts_with = "key", value_parser = clap::value_parser!(u32).range(1..))]
     publications: Option<u32>,
     /// Bits of statistical security of published values.
-    #[arg(long, value_name = "BITS", requires = "publish", default_value_t = MIN_STATISTICAL_BITS)]
+    #[arg(long, value_name = "BITS", requires = "publish", conflicts_with = "key", default_value_t = MIN_STATISTICAL_BITS)]
     statistical_bits: u32,
     /// Bits after the binary point that published values must have.
     #[arg(long, value_name = "BITS", requires = "publish", allow_negative_numbers = true, default_value_t = 3.0, value_parser = precision_bits)]
@@ -149,8 +164,14 @@ fn forms() -> impl TypedValueParser<Value = Form> {
 }
 
 impl Publication {
-    /// For so many samples of a network with so many logits.
-    fn terms(&self, samples: u32, logits: u32) -> Result<Option<PublicationTerms>, Failure> {
+    /// For so many samples of a network with so many logits; with a sealed key what that
+    /// allows.
+    fn terms(
+        &self,
+        samples: u32,
+        logits: u32,
+        sealed: Option<&SealedKey>,
+    ) -> Result<Option<PublicationTerms>, Failure> {
         let Some(form) = self.publish else {
             return Ok(None);
         };
@@ -160,10 +181,13 @@ impl Publication {
             Form::Values => logits * samples.div_ceil(SMALLEST_BATCH),
         };
         let queries = self.publications.unwrap_or(needed);
+        let allowance = match sealed {
+            Some(key) => key.allowance(),
+            None => Allowance::new(queries, self.statistical_bits).map_err(Failure::Allowance)?,
+        };
         Ok(Some(PublicationTerms {
             form,
-            allowance: Allowance::new(queries, self.statistical_bits)
-                .map_err(Failure::Allowance)?,
+            allowance,
             budget: self.budget.clone(),
             precision_bits: self.precision_bits,
         }))
@@ -243,6 +267,16 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().map_err(Failure::Threads)?;
     }
+    let read = [
+        arguments.key.as_deref(),
+        arguments.passphrase_file.as_deref(),
+    ];
+    let written = [
+        arguments.json.as_deref(),
+        arguments.receipts.as_deref(),
+        arguments.trace.as_deref(),
+    ];
+    check_outputs(&written, &read)?;
     output::check(arguments.json.as_deref())?;
     output::check(arguments.receipts.as_deref())?;
     if let Some(path) = &arguments.trace {
@@ -277,6 +311,7 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     let services = opened.services.iter_mut();
     let mut services: Vec<&mut dyn Service> = services.map(|service| &mut **service as _).collect();
     let (report, ended) = run::carry_out(&mut services, &deployment, work, &mut bar, &mut timeline);
+    let has_retired = services.iter().any(|service| service.has_retired());
     let ended = ended.map_err(file.failed_in_run());
     if report.images.is_empty() {
         return ended;
@@ -292,7 +327,13 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     let written = written.and(receipts);
     let presented = output::present(arguments.json.as_deref(), &report, || report.text());
     match ended {
-        Ok(()) => written.and(presented).and_then(|()| verdict(&report)),
+        Ok(()) => {
+            let verdict = match (&arguments.key, has_retired) {
+                (Some(key), true) => Err(Failure::KeyRetired(key.clone())),
+                _ => verdict(&report),
+            };
+            written.and(presented).and(verdict)
+        }
         Err(failure) => Err(Failure::Early {
             failure: Box::new(failure),
             finished: report.images.len(),
@@ -315,6 +356,15 @@ impl InferArguments {
             .collect()
     }
 
+    /// Opens the sealed key.
+    fn sealed(&self, file: &Path) -> Result<SealedKey, Failure> {
+        let key = KeyArguments {
+            file: file.to_owned(),
+            passphrase_file: self.passphrase_file.clone(),
+        };
+        key.open()
+    }
+
     /// Opens a service per device. Of several, those that are not there are left out.
     fn open<'m>(
         &self,
@@ -328,6 +378,7 @@ impl InferArguments {
                 "--publish, as the publications that are left belong to one key",
                 self.publication.publish.is_some(),
             ),
+            ("--key, as each has a key of its own", self.key.is_some()),
             ("--trace", self.trace.is_some()),
         ] {
             if is_spread && is_asked {
@@ -343,6 +394,10 @@ impl InferArguments {
                 device: device.to_string(),
             });
         }
+        let mut sealed = match &self.key {
+            Some(file) => Some(self.sealed(file)?),
+            None => None,
+        };
         let devices = self.spread_over();
         let mut opened = Opened {
             services: Vec::with_capacity(devices.len()),
@@ -358,7 +413,13 @@ impl InferArguments {
                 packing: self.packing,
                 trace: self.trace.is_some(),
                 audit: self.audit,
-                publish: self.publication.terms(self.count, model.outputs() as u32)?,
+                publish: self.publication.terms(
+                    self.count,
+                    model.outputs() as u32,
+                    sealed.as_ref(),
+                )?,
+                // There is one device then.
+                key: sealed.take(),
                 receipts: match &self.receipts {
                     None => None,
                     Some(_) => {

@@ -344,6 +344,11 @@ pub enum Failure {
         /// Why the first was not.
         sentence: String,
     },
+    /// A sealed key that was given up.
+    #[error(
+        "a result was refused under the key {}, which retires it, and what came after was answered under a key of this run alone: make a new one with he-edge keygen", .0.display()
+    )]
+    KeyRetired(PathBuf),
     /// Publication that could not be allowed.
     #[error("--statistical-bits: {0}")]
     Allowance(he_core::Error),

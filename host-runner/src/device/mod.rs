@@ -158,7 +158,10 @@ impl fmt::Display for Seconds {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The port does not exist or cannot be opened.
-    #[error("{device} cannot be opened ({source}): check that it is connected and yours to use")]
+    #[error(
+        "{device} cannot be opened ({source}): {}",
+        advice(source, "check that it is connected and yours to use")
+    )]
     Absent {
         /// Its name.
         device: String,
@@ -292,6 +295,19 @@ impl DeviceError {
                 | Self::Transfer { .. }
                 | Self::EmulatorEnded { .. }
         )
+    }
+}
+
+/// What to do about what the system said: usually `otherwise`; where it has no more open
+/// files to give, that has nothing to do with what was to be opened.
+pub(crate) fn advice(said: &std::io::Error, otherwise: &'static str) -> &'static str {
+    /// ENFILE and EMFILE, the same on every Unix.
+    const NO_MORE: [i32; 2] = [23, 24];
+    match said.raw_os_error() {
+        Some(code) if cfg!(unix) && NO_MORE.contains(&code) => {
+            "allow this process more open files, with `ulimit -n`"
+        }
+        _ => otherwise,
     }
 }
 

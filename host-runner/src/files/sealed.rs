@@ -375,6 +375,23 @@ impl SealedKey {
         &self.notes
     }
 
+    /// Checks that the key is of a parameter set.
+    ///
+    /// # Errors
+    /// [`FileError`] with both.
+    pub fn expect_set(&self, params: &Params) -> Result<(), FileError> {
+        if self.params.fingerprint() == params.fingerprint() {
+            return Ok(());
+        }
+        let mismatch = Problem::Mismatch {
+            what: "parameter set",
+            theirs: planning::set_name(self.params).into(),
+            ours: planning::set_name(params).into(),
+            todo: "name that set with --params",
+        };
+        Err(mismatch.at(self.path()))
+    }
+
     /// The parameter set.
     #[must_use]
     pub const fn params(&self) -> &'static Params {

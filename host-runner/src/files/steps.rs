@@ -46,7 +46,6 @@ use super::{
 };
 use crate::client::{ClientError, unmask};
 use crate::engine::EngineError;
-use crate::planning;
 use crate::report::text::hex;
 use crate::service::ServiceError;
 
@@ -146,7 +145,7 @@ pub fn keygen(
     let key = match was_there {
         true => {
             let key = SealedKey::open(&secret, passphrase)?;
-            check_key(&key, planned)?;
+            key.expect_set(planned.params())?;
             if key.allowance() != allowance {
                 return Err(Problem::Exists.at(&secret).into());
             }
@@ -305,7 +304,7 @@ pub fn encrypt(
     out: &Path,
     progress: &mut dyn Progress,
 ) -> Result<Requested, StepError> {
-    check_key(key, planned)?;
+    key.expect_set(planned.params())?;
     check_output(out, &[key.path()])?;
     check_writable(out)?;
     let mut sender = planned.sender(key.keys()?)?;
@@ -370,21 +369,6 @@ pub fn encrypt(
         samples: note.samples.iter().map(|noted| noted.index).collect(),
         refused,
     })
-}
-
-/// Checks that a key is of the plan's set.
-fn check_key(key: &SealedKey, planned: &Planned<'_>) -> Result<(), FileError> {
-    let (theirs, ours) = (key.params(), planned.params());
-    if theirs.fingerprint() == ours.fingerprint() {
-        return Ok(());
-    }
-    let mismatch = Problem::Mismatch {
-        what: "parameter set",
-        theirs: planning::set_name(theirs).into(),
-        ours: planning::set_name(ours).into(),
-        todo: "name that set with --params",
-    };
-    Err(mismatch.at(key.path()))
 }
 
 /// Where the note of a request lies: beside its key.
@@ -556,7 +540,7 @@ fn answers(
     planned: &Planned<'_>,
     result: &Path,
 ) -> Result<Vec<Answer>, StepError> {
-    check_key(key, planned)?;
+    key.expect_set(planned.params())?;
     let (head, file) = read::<RequestHead>(result, Kind::Result)?;
     let size = planned.result_bytes()?;
     let sound = || {

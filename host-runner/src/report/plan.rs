@@ -12,7 +12,7 @@ use super::infer::ParamsReport;
 use super::steps::{self, StepInfo};
 use super::text::{bytes, facts, grouped, table};
 use crate::engine::{self, EngineError, batch, latency};
-use crate::line::{Exchange, LINES, Line};
+use crate::line::{self, Exchange, Line};
 use crate::planning;
 
 /// What `plan --json` writes.
@@ -93,7 +93,7 @@ pub struct BoardUse {
     pub transforms: usize,
     /// Estimated instructions on the board, link excluded.
     pub instructions_estimate: u64,
-    /// What an image takes on lines of several rates.
+    /// What an image takes on lines of several rates, those that its link can have.
     pub lines: Vec<LineReport>,
 }
 
@@ -213,7 +213,8 @@ impl BoardUse {
         let payload = plan.payload();
         let kept = KeptKeys::of(plan, board.key_bytes(arena_bytes));
         let (first, later) = (Exchange::of(plan, &[])?, Exchange::of(plan, &kept.targets)?);
-        let lines = LINES.map(|line| LineReport::of([&first, &later], line, board));
+        let lines = line::lines_of(board);
+        let lines = lines.map(|line| LineReport::of([&first, &later], line, board));
         Ok(Self {
             board: board.name,
             core: board.core,
@@ -230,7 +231,7 @@ impl BoardUse {
             ram_available: board.ram_bytes + board.external_bytes,
             transforms: plan.transforms(),
             instructions_estimate: plan.total_cost() as u64,
-            lines: lines.to_vec(),
+            lines: lines.collect(),
         })
     }
 

@@ -217,6 +217,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,
+        key: None,
         publish: None,
         receipts: None,
         limits: service::Limits::default(),
