@@ -8,7 +8,7 @@ use he_core::Params;
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
 use he_nn::boards;
 use he_nn::model::Model;
-use he_nn::plan::{Plan, WeightMode};
+use he_nn::plan::{Plan, Sums, Terms, WeightMode};
 use he_nn::program::Program;
 use he_nn::session;
 
@@ -84,8 +84,18 @@ fn main() {
         env::var_os("HE_EDGE_MODEL").map_or_else(|| root.join(DEFAULT_MODEL), PathBuf::from);
     println!("cargo:rerun-if-changed={}", model.display());
     println!("cargo:rustc-check-cfg=cfg(merged, polynomials, prepared)");
-    let encrypted = env::var_os("CARGO_FEATURE_ENCRYPTED_WEIGHTS").is_some();
-    match program(&board, set, &model, encrypted) {
+    let has = |feature| env::var_os(feature).is_some();
+    let terms = Terms {
+        weights: match has("CARGO_FEATURE_ENCRYPTED_WEIGHTS") {
+            true => WeightMode::Encrypted,
+            false => WeightMode::Plain,
+        },
+        sums: match has("CARGO_FEATURE_EVALUATOR_SUMS") {
+            true => Sums::Evaluator,
+            false => Sums::Client,
+        },
+    };
+    match program(&board, set, &model, terms) {
         Ok(Built {
             program,
             prepared,
@@ -135,24 +145,14 @@ struct Built {
 /// The program of the network on the board, its weights as they are multiplied if there is
 /// flash for that, and the words behind its arena; refuses here what the board could only
 /// refuse at run time.
-fn program(
-    board: &str,
-    set: &'static Params,
-    path: &Path,
-    encrypted: bool,
-) -> Result<Built, String> {
+fn program(board: &str, set: &'static Params, path: &Path, terms: Terms) -> Result<Built, String> {
     let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", path.display());
     let target = boards::find(board).map_err(|e| failed(&e))?.target();
     let bytes = fs::read(path).map_err(|e| failed(&e))?;
     let model = Model::parse(&bytes).map_err(|e| failed(&e))?;
-    let weights = if encrypted {
-        WeightMode::Encrypted
-    } else {
-        WeightMode::Plain
-    };
     let mut row = vec![0.0; Plan::buffer_len(&model)];
     let mut scratch = row.clone();
-    let plan = Plan::new(set, model, weights, target, &mut row, &mut scratch);
+    let plan = Plan::new(set, model, terms, target, &mut row, &mut scratch);
     let plan = plan.map_err(|e| failed(&e))?;
     let program = Program::of(&plan).map_err(|e| failed(&e))?;
     let prepared = plan.is_prepared();

@@ -177,7 +177,7 @@ impl Counter {
             &mut self.budget,
             ct,
             (LEVEL, SCALE),
-            &CANDIDATES,
+            &CANDIDATES.map(|slot| slot..slot + 1),
             &mut scratch,
             &mut slots,
         )

@@ -293,7 +293,7 @@ pub enum Reply<'a> {
     },
     /// One data or seed message was consumed.
     Ack,
-    /// One chunk of the result ciphertext (level 0, NTT domain, bit-packed).
+    /// One chunk of the result ciphertext (NTT domain, bit-packed).
     Result {
         /// 0 for `c0`, 1 for `c1`.
         part: u8,

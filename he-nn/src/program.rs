@@ -96,6 +96,7 @@ struct Head {
     single: bool,
     level: u8,
     input_scale: f64,
+    output_level: u8,
     output_scale: f64,
     registers: u8,
     register_level: u8,
@@ -221,6 +222,7 @@ fn head(plan: &Plan<'_>, tasks: u16) -> Head {
         single: plan.target().is_stream(),
         level: plan.input_level() as u8,
         input_scale: plan.input_scale(),
+        output_level: plan.output_level() as u8,
         output_scale: plan.output_scale(),
         registers: registers as u8,
         register_level: register_level as u8,
@@ -309,6 +311,7 @@ impl<B: AsRef<[u8]>> Program<B> {
             && head.params == params.fingerprint()
             && usize::from(head.level) <= params.max_level()
             && head.register_level <= head.level
+            && head.output_level <= head.level
             && head.polynomial_words <= MAX_POLYNOMIAL_WORDS;
         let start = body.len() - rest.len();
         let program = Self {
@@ -398,7 +401,7 @@ impl<B: AsRef<[u8]>> Program<B> {
         self.head.single
     }
 
-    /// Level of the inputs; that of the result is 0.
+    /// Level of the inputs.
     #[must_use]
     pub const fn input_level(&self) -> usize {
         self.head.level as usize
@@ -408,6 +411,12 @@ impl<B: AsRef<[u8]>> Program<B> {
     #[must_use]
     pub const fn input_scale(&self) -> f64 {
         self.head.input_scale
+    }
+
+    /// Level of the result.
+    #[must_use]
+    pub const fn output_level(&self) -> usize {
+        self.head.output_level as usize
     }
 
     /// Scale of the result.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use he_nn::model::Sample;
-use he_nn::plan::{Packing, WeightMode};
+use he_nn::plan::{Packing, Sums, WeightMode};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -20,7 +20,7 @@ use crate::report::infer::Entry;
 use crate::report::text::hex;
 
 /// Version of the format.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// How every ledger begins.
 const BEGINNING: &[u8] = b"{\"ledger\":";
@@ -42,6 +42,8 @@ pub struct RunTerms {
     pub data_sha256: String,
     /// How weights are held.
     pub weights: WeightMode,
+    /// Who adds up lanes.
+    pub sums: Sums,
     /// How values are laid out.
     pub packing: Packing,
     /// The parameter set's fingerprint.
@@ -294,6 +296,7 @@ mod tests {
             model_sha256: digest(b"model"),
             data_sha256: digest_of(&[(Sample::Pixels(&[1, 2]), 3)]),
             weights: WeightMode::Plain,
+            sums: Sums::Client,
             packing: Packing::Latency,
             params: 7,
             program: Some(9),
@@ -406,6 +409,13 @@ mod tests {
                 "weights",
                 RunTerms {
                     weights: WeightMode::Encrypted,
+                    ..terms()
+                },
+            ),
+            (
+                "sums",
+                RunTerms {
+                    sums: Sums::Evaluator,
                     ..terms()
                 },
             ),

@@ -145,14 +145,19 @@ impl Exchange {
         let program = Program::of(plan)?;
         let frames = uploads(plan, &program, kept)?;
         let held = vec![[0xA5; KEY_ID_BYTES]; kept.len()];
-        let chunk = packed_len(CHUNK_COEFFS, bits_of(plan.params(), 0)?);
         let filler = filler();
-        let result = Reply::Result {
-            part: 1,
-            limb: 0,
-            offset: CHUNK_COEFFS as u16,
-            bytes: filler.get(..chunk).unwrap_or_default(),
-        };
+        let chunks = 2 * plan.params().n() / CHUNK_COEFFS;
+        let mut result = 0;
+        for limb in 0..=plan.output_level() {
+            let chunk = packed_len(CHUNK_COEFFS, bits_of(plan.params(), limb)?);
+            let reply = Reply::Result {
+                part: 1,
+                limb: limb as u8,
+                offset: CHUNK_COEFFS as u16,
+                bytes: filler.get(..chunk).unwrap_or_default(),
+            };
+            result += chunks * size(&reply);
+        }
         let stage = |step| Stage {
             step,
             time: 1 << 24,
@@ -185,7 +190,6 @@ impl Exchange {
         let ready = Reply::Ready {
             held: Held::new(&held),
         };
-        let chunks = 2 * plan.params().n() / CHUNK_COEFFS;
         Ok(Self {
             // A delimiter precedes the greeting.
             opening: [
@@ -194,7 +198,7 @@ impl Exchange {
             ],
             frames,
             acknowledgement: size(&Reply::Ack),
-            result: chunks * size(&result) + size(&done),
+            result: result + size(&done),
         })
     }
 

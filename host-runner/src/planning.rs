@@ -7,7 +7,7 @@ use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, Security};
 use he_core::ring::ntt;
 use he_nn::model::Model;
 use he_nn::plan::batch::BatchPlan;
-use he_nn::plan::{PASSES_PER_TRANSFORM, Plan, PlanError, Target, WeightMode};
+use he_nn::plan::{PASSES_PER_TRANSFORM, Plan, PlanError, Target, Terms};
 
 he_core::parameter_set! {
     /// N = 8192, depth 5, for networks of three layers with two squares on a host:
@@ -143,13 +143,14 @@ pub fn set_of(fingerprint: u32) -> Option<&'static Params> {
 pub fn plan<'m>(
     params: Option<&'static Params>,
     model: Model<'m>,
-    weights: WeightMode,
+    terms: impl Into<Terms>,
     target: Target,
 ) -> Result<Plan<'m>, PlanError> {
+    let terms = terms.into();
     let under = |params| {
         let mut row = vec![0.0; Plan::buffer_len(&model)];
         let mut scratch = row.clone();
-        Plan::new(params, model, weights, target, &mut row, &mut scratch)
+        Plan::new(params, model, terms, target, &mut row, &mut scratch)
     };
     match (params, target) {
         (Some(params), _) => under(params),
@@ -268,6 +269,8 @@ pub fn seconds(params: &Params, passes: usize) -> he_core::Result<f64> {
 
 #[cfg(test)]
 mod tests {
+    use he_nn::plan::WeightMode;
+
     use super::*;
 
     /// The figures are of the set that lacks the least.

@@ -9,7 +9,7 @@ use he_nn::boards;
 use he_nn::message::{Memory, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::batch::BatchPlan;
-use he_nn::plan::{LogitError, Packing, Plan, PlanError, Target, WeightMode};
+use he_nn::plan::{LogitError, Packing, Plan, PlanError, Sums, Target, Terms, WeightMode};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 use rayon::prelude::*;
@@ -126,6 +126,8 @@ pub struct Deployment {
     pub level: usize,
     /// How weights are held.
     pub weights: WeightMode,
+    /// Who adds up lanes.
+    pub sums: Sums,
     /// How values are laid out.
     pub packing: Packing,
     /// The plan's largest error of a logit.
@@ -141,8 +143,8 @@ impl Deployment {
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         self.params.fingerprint() == other.params.fingerprint()
-            && (self.level, self.weights, self.packing)
-                == (other.level, other.weights, other.packing)
+            && (self.level, self.weights, self.sums, self.packing)
+                == (other.level, other.weights, other.sums, other.packing)
             && self.logit_error == other.logit_error
             && self.steps == other.steps
     }
@@ -227,8 +229,8 @@ pub struct Request<'a> {
     pub device: &'a Device,
     /// The parameter set; one that serves if left out.
     pub params: Option<&'static Params>,
-    /// How weights are held.
-    pub weights: WeightMode,
+    /// How weights are held, and who adds up lanes.
+    pub terms: Terms,
     /// How values are laid out.
     pub packing: Packing,
     /// Whether inferences are traced.
@@ -267,7 +269,7 @@ pub fn open<'m>(
     let Request {
         device,
         params,
-        weights,
+        terms,
         packing,
         trace,
         audit,
@@ -298,8 +300,14 @@ pub fn open<'m>(
             instead: "--packing latency",
         }),
         (Packing::Batch, Device::InProcess) => {
-            if weights == WeightMode::Encrypted {
+            if terms.weights == WeightMode::Encrypted {
                 return Err(planning::encrypted_batch(&model).into());
+            }
+            if terms.sums == Sums::Evaluator {
+                return Err(ServiceError::Unserved {
+                    what: "choice of who adds up lanes in batches, which have none",
+                    instead: "--packing latency",
+                });
             }
             let plan = match &publish {
                 Some(terms) if of_values => publishable(params, model, terms)?,
@@ -320,7 +328,7 @@ pub fn open<'m>(
             instead: "--device inproc",
         }),
         (Packing::Latency, Device::InProcess) if !trace => {
-            let plan = planning::plan(params, model, weights, Target::Host)?;
+            let plan = planning::plan(params, model, terms, Target::Host)?;
             if let Some(terms) = &publish
                 && of_values
             {
@@ -331,7 +339,7 @@ pub fn open<'m>(
         }
         (Packing::Latency, Device::InProcess) => {
             // What is traced is the session of a board, in a thread of this process.
-            let plan = planning::plan(params, model, weights, Target::STREAM)?;
+            let plan = planning::plan(params, model, terms, Target::STREAM)?;
             let of_plan = plan.clone();
             let open = move || {
                 let link: Box<dyn Transport> = Box::new(evaluator::in_process(&of_plan)?);
@@ -346,10 +354,10 @@ pub fn open<'m>(
         (Packing::Latency, _) => {
             let line_rate = opening.line_rate;
             let (target, link) = opening.begin(device)?;
-            let plan = planning::plan(params, model, weights, target)?;
+            let plan = planning::plan(params, model, terms, target)?;
             let image = match link {
                 Some(_) => None,
-                None => Some(opening.build(device, plan.params(), weights, trace)?),
+                None => Some(opening.build(device, plan.params(), terms, trace)?),
             };
             let reach = opening.reach(device, image);
             let link = match link {
@@ -412,7 +420,10 @@ fn publishable<'m>(
 /// Why the values of single samples are not published.
 fn no_values(plan: &Plan<'_>, terms: &PublicationTerms) -> ServiceError {
     let range = range_of(plan.model());
-    let (error, place) = (plan.logit_error(), (0, plan.output_scale()));
+    let (error, place) = (
+        plan.logit_error(),
+        (plan.output_level(), plan.output_scale()),
+    );
     let expected = publication::expected(error, place, range, terms.precision_bits);
     match publication::check_values(plan.params(), error, &expected, &terms.allowance) {
         Err(error) => error.into(),
@@ -544,6 +555,7 @@ fn deployment_of(plan: &Plan<'_>) -> Result<Deployment, EngineError> {
         params: plan.params(),
         level: plan.input_level(),
         weights: plan.weights(),
+        sums: plan.sums(),
         packing: Packing::Latency,
         logit_error: plan.logit_error(),
         steps: steps::of_plan(plan)?,
@@ -630,6 +642,7 @@ impl<'m> Batches<'m> {
                 params: plan.params(),
                 level: plan.input_level(),
                 weights: WeightMode::Plain,
+                sums: Sums::Client,
                 packing: Packing::Batch,
                 logit_error: plan.logit_error(),
                 steps: steps::of_batch(&plan)?,

@@ -15,7 +15,7 @@ use he_nn::clear;
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Input, Model};
 use he_nn::network::NetworkInput;
-use he_nn::plan::{Packing, Plan, PlanError, Target, WeightMode};
+use he_nn::plan::{Packing, Plan, PlanError, Sums, Target, Terms, WeightMode};
 use he_nn::program::Program;
 use host_runner::client::{Client, Inference, Keys};
 use host_runner::device::firmware_build::{self, Options};
@@ -113,8 +113,8 @@ impl Case {
     ///
     /// # Errors
     /// [`PlanError`].
-    pub fn plan(&self, weights: WeightMode, target: Target) -> Result<Plan<'_>, PlanError> {
-        planning::plan(self.params, self.model(), weights, target)
+    pub fn plan(&self, terms: impl Into<Terms>, target: Target) -> Result<Plan<'_>, PlanError> {
+        planning::plan(self.params, self.model(), terms, target)
     }
 
     /// A file that firmware is built with.
@@ -249,13 +249,14 @@ impl Answered {
 /// further from it than the plan says.
 pub fn run(
     case: &Case,
-    weights: WeightMode,
+    terms: impl Into<Terms>,
     device: Device,
     samples: usize,
 ) -> Result<Answered, PlanError> {
+    let terms = terms.into();
     let model = case.model();
     if device == Device::Batches {
-        if weights == WeightMode::Encrypted {
+        if terms.weights == WeightMode::Encrypted {
             planning::batch_plan(None, model)?;
             return Err(planning::encrypted_batch(&model));
         }
@@ -267,7 +268,7 @@ pub fn run(
         let inferences = served(&mut service, case, samples);
         return Ok(checked(case, six_sigma, steps, estimate, inferences));
     }
-    let plan = case.plan(weights, device.target())?;
+    let plan = case.plan(terms, device.target())?;
     let (six_sigma, steps) = (plan.logit_error().six_sigma, plan.steps().len());
     let words = plan.arena_words() + plan.owed_words();
     let (arena_bytes, estimate) = (size_of::<u32>() * words, plan.total_cost());
@@ -293,9 +294,13 @@ pub fn run(
                 board: board.name,
                 model: path.as_deref(),
                 params: plan.params(),
-                features: match weights {
-                    WeightMode::Plain => &[],
-                    WeightMode::Encrypted => &["encrypted-weights"],
+                features: match (terms.weights, terms.sums) {
+                    (WeightMode::Plain, Sums::Client) => &[],
+                    (WeightMode::Plain, Sums::Evaluator) => &["evaluator-sums"],
+                    (WeightMode::Encrypted, Sums::Client) => &["encrypted-weights"],
+                    (WeightMode::Encrypted, Sums::Evaluator) => {
+                        &["encrypted-weights", "evaluator-sums"]
+                    }
                 },
             })
             .unwrap();

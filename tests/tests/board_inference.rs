@@ -8,7 +8,7 @@ use he_edge_tests::Reference;
 use he_edge_tests::suite::{self, Case, Device};
 use he_nn::boards;
 use he_nn::message::TimeUnit;
-use he_nn::plan::WeightMode;
+use he_nn::plan::{Sums, Terms, WeightMode};
 use host_runner::client::Inference;
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
@@ -98,7 +98,7 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
     for (a, b) in first.stages.iter().zip(&second.stages) {
         assert_eq!(a.step, b.step);
         // It is counted at all.
-        assert!(a.time > 1_000_000, "{a:?}");
+        assert!(a.time > 100_000, "{a:?}");
         assert!(a.time.abs_diff(b.time) <= SLACK, "{a:?} {b:?}");
     }
     finds_its_keys(&usage, &hosts, &firsts);
@@ -116,7 +116,7 @@ fn finds_its_keys(usage: &BoardUse, hosts: &[Inference], board: &[Inference]) {
         "{} bytes up, then {} ({} of keys); {} instructions, then {}",
         first.bytes.up, later.bytes.up, later.bytes.keys_up, totals[0], totals[1]
     );
-    assert!(first.bytes.keys_up > 1_800_000 && later.bytes.keys_up < 1000);
+    assert!(first.bytes.keys_up > 1_400_000 && later.bytes.keys_up < 1000);
     // The plan's, framed.
     let planned = usage.later_upload_bytes as u64;
     assert!((planned..planned + planned / 50).contains(&later.bytes.up));
@@ -171,6 +171,40 @@ fn a_board_with_external_memory_finds_the_keys_of_a_larger_network() {
         (planned..planned + planned / 50).contains(&later.bytes.up),
         "{planned}"
     );
+}
+
+/// The evaluator adds up the lanes of the last layer: no partial sum goes down, for
+/// instructions and keys.
+#[test]
+#[expect(clippy::print_stdout, reason = "figures of the run")]
+fn a_board_adds_up_lanes_where_the_client_must_not_see_them() {
+    let board = boards::find(DEFAULT_BOARD).unwrap();
+    let case = Case::bundled("mnist-mlp64");
+    let of = |sums| {
+        let weights = WeightMode::Plain;
+        let terms = Terms { weights, sums };
+        suite::run(&case, terms, Device::Board(board), 2).unwrap()
+    };
+    let figures = [Sums::Client, Sums::Evaluator].map(|sums| {
+        let answered = of(sums);
+        let totals: Vec<u64> = answered
+            .inferences
+            .iter()
+            .map(|one| one.total().unwrap())
+            .collect();
+        let bytes = answered.inferences[0].bytes;
+        println!("{sums:?}: {bytes:?}, {totals:?} instructions");
+        (totals, bytes)
+    });
+    let [(less, lanes), (more, sums)] = figures;
+    for (less, more) in less.iter().zip(&more) {
+        assert!(
+            (18_000_000..30_000_000).contains(&(more - less)),
+            "{less} {more}"
+        );
+    }
+    // Six keys of two digits.
+    assert!((390_000..420_000).contains(&(sums.keys_up - lanes.keys_up)));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use he_nn::clear;
 use he_nn::model::{Model, Padding, Sample, Shape};
 use he_nn::network::NetworkInput;
 use he_nn::plan::batch::BatchPlan;
-use he_nn::plan::{Form, Plan, PlanError, Prices, Step, Target, WeightMode};
+use he_nn::plan::{Form, Plan, PlanError, Prices, Step, Sums, Target, Terms, WeightMode};
 use he_nn::program::Program;
 use host_runner::client::{BatchClient, Keys};
 use host_runner::engine::batch::BatchEngine;
@@ -211,6 +211,11 @@ fn an_engine_with_the_program_of_a_board_gives_the_words_of_its_session() {
     let compared = on_two_threads(&work, |&(case, weights)| {
         let mut programs: Vec<u32> = Vec::new();
         let mut target = Target::STREAM;
+        let sums = Sums::Evaluator;
+        if let Ok(plan) = case.plan(Terms { weights, sums }, target) {
+            let (engine, session) = twin::both(&plan, &case.samples(1)[0]);
+            assert!(engine == session, "{}, summed", case.name);
+        }
         // Then in less and less memory, until nothing fits.
         loop {
             let plan = match case.plan(weights, target) {
@@ -308,6 +313,9 @@ fn every_form_gives_the_logits_of_the_clear_network() {
         for weights in WEIGHTS {
             let answered = run(&case, weights, Device::Engine, 1).unwrap();
             assert!(answered.six_sigma < 0.05, "{parts:?}: {answered:?}");
+            let sums = Sums::Evaluator;
+            let summed = run(&case, Terms { weights, sums }, Device::Engine, 1).unwrap();
+            assert!(summed.six_sigma < 0.05, "{parts:?}: {summed:?}");
             let plan = case.plan(weights, Target::Host).unwrap();
             for (index, form) in forms(&plan).into_iter().enumerate() {
                 let kind = match form {

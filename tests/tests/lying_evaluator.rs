@@ -95,10 +95,13 @@ fn no_answer_of_another_request_is_taken() {
 }
 
 /// Adds a constant to the result's first part, transformed as it is: every slot moves by
-/// the same.
+/// the same, and every logit, a sum of lanes, by so much.
 fn shift(reference: &Reference, by: f64) -> Hook {
-    let prime = *reference.plan.params().prime(0).unwrap().modulus();
-    let by = (by * reference.plan.output_scale()) as u32;
+    let plan = &reference.plan;
+    let by = (by / plan.lanes() as f64 * plan.output_scale()) as i64;
+    let primes: Vec<_> = (0..=plan.output_level())
+        .map(|limb| *plan.params().prime(limb).unwrap().modulus())
+        .collect();
     Box::new(move |bytes| {
         let mut shifted = None;
         replies(bytes, |reply| {
@@ -109,6 +112,8 @@ fn shift(reference: &Reference, by: f64) -> Hook {
                 bytes,
             } = reply
             {
+                let prime = primes[usize::from(limb)];
+                let by = by.rem_euclid(prime.value().into()) as u32;
                 let mut words = [0; CHUNK_COEFFS];
                 unpack(bytes, &prime, &mut words).unwrap();
                 for word in &mut words {
@@ -313,10 +318,11 @@ fn labels(queries: u32) -> PublicationTerms {
     }
 }
 
-/// In units of a logit.
+/// Of every lane, in units of a logit.
 fn half_the_modulus(reference: &Reference) -> f64 {
-    let prime = reference.plan.params().prime(0).unwrap().modulus().value();
-    f64::from(prime / 2) / reference.plan.output_scale()
+    let plan = &reference.plan;
+    let half = (plan.params().log_q(plan.output_level()) - 1.0).exp2();
+    half / plan.output_scale() * plan.lanes() as f64
 }
 
 /// A key that is kept is given up for good: by a refused result, and by one that is further

@@ -32,9 +32,12 @@ fn grouped(count: u64) -> String {
 fn the_mask_costs_what_is_said() {
     let text = document("SECURITY.md");
     let plan = Reference::new().plan;
-    let prime = plan.params().prime(0).unwrap();
-    let bits = prime.modulus().bits();
-    let bytes = SEED_BYTES + packed_len(plan.params().n(), bits);
+    let (params, limbs) = (plan.params(), 0..=plan.output_level());
+    let bits: Vec<u32> = limbs
+        .map(|limb| params.prime(limb).unwrap().modulus().bits())
+        .collect();
+    let packed = bits.iter().map(|&bits| packed_len(params.n(), bits));
+    let bytes = SEED_BYTES + packed.sum::<usize>();
     let payload = plan.payload();
     let all = payload.inputs + payload.factors + payload.keys;
     let share = 100.0 * bytes as f64 / all as f64;
@@ -43,12 +46,15 @@ fn the_mask_costs_what_is_said() {
     // Expanded, unpacked, and two sums, by the committed counts of kernels.
     let counts = document("firmware/benches/counts-mps2-an386.csv");
     let count = |kernel: String| -> u64 {
-        let start = format!("{kernel},{},", plan.params().n());
+        let start = format!("{kernel},{},", params.n());
         let line = counts.lines().find_map(|line| line.strip_prefix(&start));
         line.unwrap().parse().unwrap()
     };
-    let of = |kernel: &str| count(format!("{kernel}-{bits}"));
-    let instructions = of("uniform") + of("unpack") + 2 * of("add");
+    let of_limb = |bits: &u32| {
+        let of = |kernel: &str| count(format!("{kernel}-{bits}"));
+        of("uniform") + of("unpack") + 2 * of("add")
+    };
+    let instructions: u64 = bits.iter().map(of_limb).sum();
     let inference = document("firmware/benches/inference.csv");
     let line = "mps2-an386,mnist-mlp64,plain,";
     let line = inference

@@ -226,7 +226,7 @@ fn four_processes_and_two_directories() {
         (&key, "a sealed secret key", "3 of 3 spent"),
         (&keys, "an evaluator's file of keys", "seeded, level"),
         (&sent, "a request", "mnist-mlp64"),
-        (&received, "a result", "5 of two parts, level 0"),
+        (&received, "a result", "5 of two parts, level 1"),
         (&note, "a client's note of a request", "sealed"),
         (&model, "a model", "pima-logreg"),
     ] {

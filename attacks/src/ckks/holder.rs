@@ -203,6 +203,7 @@ impl Holder {
     ) -> std::result::Result<usize, PublishError<UsedUp>> {
         let (level, n) = (ct.level(), self.params.n());
         let (mut scratch, mut slots) = (vec![0; (level + 1) * n], vec![0.0; n]);
+        let candidates: Vec<_> = candidates.iter().map(|&slot| slot..slot + 1).collect();
         publish_label(
             self.params,
             &self.key,
@@ -210,7 +211,7 @@ impl Holder {
             budget,
             ct,
             (level, ct.scale()),
-            candidates,
+            &candidates,
             &mut scratch,
             &mut slots,
         )

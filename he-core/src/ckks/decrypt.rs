@@ -19,6 +19,7 @@ use crate::ring::crt::Crt;
 use crate::rlwe::{self, SecretKey};
 use crate::secret::Erased;
 use core::fmt;
+use core::ops::Range;
 use zeroize::Zeroize;
 
 const OP: &str = "decryption";
@@ -36,6 +37,13 @@ impl Decrypted<'_> {
     #[must_use]
     pub fn slot(&self, i: usize) -> Option<f64> {
         self.halves().0.get(i).copied()
+    }
+
+    /// The sum of the real parts of a range of slots below `N / 2`, for use by the holder
+    /// of the key.
+    #[must_use]
+    pub fn sum(&self, slots: Range<usize>) -> Option<f64> {
+        Some(self.halves().0.get(slots)?.iter().sum())
     }
 
     /// The imaginary part of slot `i < N / 2`; noise alone where the values
@@ -145,19 +153,19 @@ pub(super) fn check_answer<S: AsRef<[u32]> + AsMut<[u32]>, const PARTS: usize>(
     check_len("decryption scratch", scratch.len(), (level + 1) * n)
 }
 
-/// The index, among `candidates`, all below `N / 2`, of the slot with the largest
-/// real part, the first of equals; of a single candidate, 1 where its real part is
-/// positive and 0 otherwise. The running time does not depend on the values.
+/// The index, among `candidates`, ranges of slots below `N / 2`, of the one whose real
+/// parts have the largest sum, the first of equals; of a single candidate, 1 where its sum
+/// is positive and 0 otherwise. The running time does not depend on the values.
 #[cfg(feature = "publish")]
-pub(super) fn label(result: &Decrypted<'_>, candidates: &[usize]) -> usize {
+pub(super) fn label(result: &Decrypted<'_>, candidates: &[Range<usize>]) -> usize {
     // A single one competes with zero, which is class 0.
     let (mut best, first) = match candidates.len() {
         1 => (0.0, 1),
         _ => (f64::NEG_INFINITY, 0),
     };
     let mut label = 0;
-    for (i, &slot) in (first..).zip(candidates) {
-        let value = result.slot(slot).unwrap_or(f64::NEG_INFINITY);
+    for (i, slots) in (first..).zip(candidates) {
+        let value = result.sum(slots.clone()).unwrap_or(f64::NEG_INFINITY);
         let larger = core::hint::black_box(u64::from(value > best)).wrapping_neg();
         best = f64::from_bits((value.to_bits() & larger) | (best.to_bits() & !larger));
         label = (i & larger as usize) | (label & !(larger as usize));

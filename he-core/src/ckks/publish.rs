@@ -86,6 +86,7 @@ use crate::rlwe::{self, SecretKey};
 use crate::secret::{Erased, declassify};
 use chacha20::ChaCha20Rng;
 use core::fmt;
+use core::ops::Range;
 use hmac::{Hmac, KeyInit, Mac};
 use rand_core::{Rng, SeedableRng};
 use sha2::Sha256;
@@ -545,8 +546,8 @@ where
 }
 
 /// Decrypts `ct`, which may come from anybody, and gives out the index, among
-/// `candidates`, of the slot with the largest real part, the first of equals; of a
-/// single candidate, 1 where its real part is positive and 0 otherwise. The running
+/// `candidates`, of the range of slots whose real parts have the largest sum, the first of
+/// equals; of a single candidate, 1 where its sum is positive and 0 otherwise. The running
 /// time does not depend on the values. Everything is checked first, then
 /// the budget is spent, and only then the key is used. Memory as for
 /// [`super::decrypt()`]; `slots` is erased.
@@ -554,7 +555,7 @@ where
 /// # Errors
 /// [`PublishError::Refused`] with [`Error::Level`], [`Error::Scale`],
 /// [`Error::Transparent`], [`Error::Params`], [`Error::Length`], the latter also
-/// where there is no candidate or one is not below `N / 2`;
+/// where there is no candidate, or one has no slot or ends beyond `N / 2`;
 /// [`PublishError::Budget`]; [`PublishError::Retired`].
 #[expect(
     clippy::too_many_arguments,
@@ -567,7 +568,7 @@ pub fn publish_label<S, K, B, const PARTS: usize>(
     budget: &mut B,
     ct: &Ciphertext<S, PARTS>,
     (level, scale): (usize, f64),
-    candidates: &[usize],
+    candidates: &[Range<usize>],
     scratch: &mut [u32],
     slots: &mut [f64],
 ) -> core::result::Result<usize, PublishError<B::Error>>
@@ -593,7 +594,7 @@ where
 /// Share of the modulus beyond which a result has wrapped around, or was made to.
 const MAX_FILL: f64 = 0.5;
 
-fn check_candidates(params: &Params, candidates: &[usize]) -> Result<()> {
+fn check_candidates(params: &Params, candidates: &[Range<usize>]) -> Result<()> {
     let wrong = |expected, got| Error::Length {
         what: "label",
         expected,
@@ -602,8 +603,15 @@ fn check_candidates(params: &Params, candidates: &[usize]) -> Result<()> {
     if candidates.is_empty() {
         return Err(wrong(1, 0));
     }
-    let beyond = candidates.iter().find(|&&slot| slot >= params.slots());
-    beyond.map_or(Ok(()), |&slot| Err(wrong(params.slots(), slot)))
+    for candidate in candidates {
+        if candidate.is_empty() {
+            return Err(wrong(1, 0));
+        }
+        if candidate.end > params.slots() {
+            return Err(wrong(params.slots(), candidate.end));
+        }
+    }
+    Ok(())
 }
 
 /// Whether `x < limit`; what is not a number is not.
@@ -1124,7 +1132,7 @@ mod tests {
         fn label(
             &mut self,
             ct: &Ciphertext<Vec<u32>>,
-            candidates: &[usize],
+            candidates: &[Range<usize>],
         ) -> core::result::Result<usize, PublishError<&'static str>> {
             let words = (ct.level() + 1) * N;
             let (mut scratch, mut slots) = (vec![7; words], vec![7.0; N]);
@@ -1156,25 +1164,49 @@ mod tests {
         let mut v = vec![-0.9; N / 2];
         (v[3], v[7], v[9]) = (-0.25, -0.5, 0.75);
         let ct = lab.encrypt(&v);
-        for (candidates, got) in [(vec![], 0), (vec![0, N / 2], N / 2)] {
+        let slots = |slots: &[usize]| -> Vec<Range<usize>> {
+            slots.iter().map(|&slot| slot..slot + 1).collect()
+        };
+        for (candidates, got) in [
+            (vec![], 0),
+            (slots(&[0, N / 2]), N / 2 + 1),
+            (vec![0..1, 5..5], 0),
+            (vec![0..1, Range { start: 5, end: 4 }], 0),
+        ] {
             assert!(matches!(
                 lab.label(&ct, &candidates),
                 Err(PublishError::Refused(Error::Length { got: g, .. })) if g == got
             ));
         }
         assert_eq!(lab.budget.spent, 0, "a refusal spends nothing");
-        assert_eq!(lab.label(&ct, &[0, 3, 7, 9]), Ok(3));
-        assert_eq!(lab.label(&ct, &[0, 3, 7]), Ok(1), "all negative");
-        assert_eq!(lab.label(&ct, &[9, 9]), Ok(0), "the first of equals");
+        assert_eq!(lab.label(&ct, &slots(&[0, 3, 7, 9])), Ok(3));
+        assert_eq!(lab.label(&ct, &slots(&[0, 3, 7])), Ok(1), "all negative");
+        assert_eq!(
+            lab.label(&ct, &slots(&[9, 9])),
+            Ok(0),
+            "the first of equals"
+        );
         // Of the same budget as values.
         lab.publish(&ct, &expected()).unwrap();
         assert_eq!(lab.budget.spent, 4);
         lab.budget.spent = 2;
-        assert_eq!(lab.label(&ct, &[9]), Ok(1), "positive");
-        assert_eq!(lab.label(&ct, &[3]), Ok(0), "negative");
-        let end = lab.label(&ct, &[0, 1]);
+        assert_eq!(lab.label(&ct, &slots(&[9])), Ok(1), "positive");
+        assert_eq!(lab.label(&ct, &slots(&[3])), Ok(0), "negative");
+        let end = lab.label(&ct, &slots(&[0, 1]));
         assert_eq!(end, Err(PublishError::Budget("used up")));
         assert_eq!(format!("{:?}", lab.noise_key), "NoiseKey(..)");
+    }
+
+    #[test]
+    fn a_label_is_that_of_the_largest_sum_of_lanes() {
+        let mut lab = Lab::new(8);
+        let mut v = vec![0.0; N / 2];
+        // The largest slot is in the range with the least sum.
+        v[..8].copy_from_slice(&[0.9, -0.9, -0.5, -0.25, 0.25, 0.125, 0.25, 0.5]);
+        let ct = lab.encrypt(&v);
+        assert_eq!(lab.label(&ct, &[0..4, 4..8]), Ok(1));
+        assert_eq!(lab.label(&ct, &[0..4]), Ok(0), "negative");
+        assert_eq!(lab.label(&ct, &[4..8]), Ok(1), "positive");
     }
 
     #[test]
@@ -1192,9 +1224,12 @@ mod tests {
             }
         }
         let wrapped = Ciphertext::new(&N64, LEVEL, SCALE, c0, c1).unwrap();
-        assert_eq!(lab.label(&wrapped, &[0, 1]), Err(PublishError::Retired));
+        assert_eq!(
+            lab.label(&wrapped, &[0..1, 1..2]),
+            Err(PublishError::Retired)
+        );
         assert_eq!(lab.budget.spent, 4);
-        let end = lab.label(&honest, &[0, 1]);
+        let end = lab.label(&honest, &[0..1, 1..2]);
         assert_eq!(end, Err(PublishError::Budget("used up")));
     }
 

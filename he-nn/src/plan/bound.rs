@@ -163,7 +163,7 @@ impl LayerFigures {
     const fn terms(&self) -> f64 {
         match self.form {
             Form::Blocks { pairs, .. } => 2.0 * pairs as f64,
-            Form::Diagonals { period, .. } | Form::Rows { period } => period as f64,
+            Form::Diagonals { period, .. } | Form::Rows { period, .. } => period as f64,
         }
     }
 }
@@ -245,8 +245,12 @@ impl State {
             Op::Rotate(_) | Op::Relinearize => self.noise = self.noise.plus(switch),
             Op::RotateAdd(_) => self.noise = self.noise.times(2.0, SQRT_2).plus(switch),
             Op::Bias => {
+                // Of products it is that of all lanes already.
                 let products = self.products.take().unwrap_or(Noise::ZERO);
-                self.noise = self.noise.plus(products).plus(layer.bias(params));
+                let lanes = layer.form.lanes();
+                self.noise = of_lanes(self.noise, lanes)
+                    .plus(products)
+                    .plus(of_lanes(layer.bias(params), lanes));
                 self.value = Message {
                     bound: layer.norms.sum * self.value.bound + layer.norms.bias,
                     rms: layer.range / CREST,
@@ -375,9 +379,9 @@ impl State {
         self.noise = self.noise.times(unit, unit).plus(Noise::division(params));
     }
 
-    /// The mask is a fresh encryption.
-    pub(super) fn mask(&mut self) {
-        self.noise = self.noise.plus(self.fresh);
+    /// The mask is a fresh encryption, of as many lanes as the client adds up.
+    pub(super) fn mask(&mut self, lanes: usize) {
+        self.noise = self.noise.plus(of_lanes(self.fresh, lanes));
     }
 
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {
@@ -386,6 +390,12 @@ impl State {
             six_sigma: 6.0 * self.noise.sigma / scale,
         }
     }
+}
+
+/// The error of a sum of slots, each of which has this one.
+fn of_lanes(noise: Noise, lanes: usize) -> Noise {
+    let lanes = lanes as f64;
+    noise.times(lanes, libm::sqrt(lanes))
 }
 
 #[cfg(test)]

@@ -20,10 +20,11 @@
 //! products, for two rotations more that sum the copies.
 //!
 //! **Rows**, for a last layer of few outputs: row `k` in block `k` of period `P`,
-//! one product, and rotations by `1, 2, .. P / 2`.
+//! one product. Its `P` lanes are added by rotations by `1, 2, .. P / 2`, or, as it is
+//! the last, by the client once it has decrypted them ([`super::Sums`]).
 //!
-//! Results of every form are periodic, with zeros where there is no output, so each form
-//! can follow each. `mnist-cnn` takes blocks for the convolution (two ciphertexts), 32
+//! Results of every form but rows are periodic, with zeros where there is no output, so each
+//! form can follow each. `mnist-cnn` takes blocks for the convolution (two ciphertexts), 32
 //! complex diagonals for the dense layer, whose matrix has 64, and rows.
 //!
 //! Two measurements. Complex slots bring 784 inputs into 13 ciphertexts instead of 25: 26
@@ -35,6 +36,7 @@
 //! have no copies: theirs come out alike.
 
 use super::linear::{LinearMap, Precision};
+use core::ops::Range;
 use serde::{Deserialize, Serialize};
 
 /// The form of a layer with weights.
@@ -65,6 +67,9 @@ pub enum Form {
     Rows {
         /// Period of the input, a power of two.
         period: usize,
+        /// Whether rotations add the lanes of a row; otherwise they are left as they are,
+        /// and not rescaled.
+        summed: bool,
     },
 }
 
@@ -75,7 +80,7 @@ impl Form {
         let within = |size: usize, most: usize| size.is_power_of_two() && size <= most;
         match self {
             Self::Blocks { lanes, .. } => within(lanes, slots),
-            Self::Rows { period } => within(period, slots),
+            Self::Rows { period, .. } => within(period, slots),
             Self::Diagonals {
                 period,
                 rows,
@@ -190,7 +195,29 @@ impl Form {
         match self {
             Self::Blocks { lanes, .. } => lanes,
             Self::Diagonals { rows, .. } => rows,
-            Self::Rows { period } => period,
+            Self::Rows { period, .. } => period,
+        }
+    }
+
+    /// Lanes of an output that are left for the client to add; 1 where the output is a slot.
+    #[must_use]
+    pub const fn lanes(self) -> usize {
+        match self {
+            Self::Rows {
+                period,
+                summed: false,
+            } => period,
+            _ => 1,
+        }
+    }
+
+    /// Levels that it takes: lanes that are left are not rescaled, as the error of a rescaling
+    /// would be added up with them.
+    #[must_use]
+    pub const fn levels(self) -> usize {
+        match self {
+            Self::Rows { summed: false, .. } => 0,
+            _ => 1,
         }
     }
 
@@ -204,19 +231,21 @@ impl Form {
                 copies,
                 ..
             } => (rows, period.max(rows) << copies.trailing_zeros()),
-            Self::Rows { period } => (1, period),
+            // Where they are not summed, from the end on.
+            Self::Rows { period, .. } => (self.lanes(), period),
         };
         core::iter::successors(Some(first), |step| step.checked_mul(2))
             .take_while(move |&step| step < end)
     }
 
-    /// The slot of output `k`.
+    /// The slots that add up to output `k`: one, or its lanes.
     #[must_use]
-    pub const fn output_slot(self, k: usize) -> usize {
-        match self {
+    pub const fn output_slots(self, k: usize) -> Range<usize> {
+        let first = match self {
             Self::Blocks { .. } | Self::Diagonals { .. } => k,
-            Self::Rows { period } => k << period.trailing_zeros(),
-        }
+            Self::Rows { period, .. } => k << period.trailing_zeros(),
+        };
+        first..first + self.lanes()
     }
 
     /// Writes the slots of the plaintext of product `index` of a layer: of a block
@@ -285,7 +314,7 @@ impl Form {
                     }
                 }
             }
-            Self::Rows { period } => {
+            Self::Rows { period, .. } => {
                 for (row, re) in re.chunks_exact_mut(period.max(1)).enumerate() {
                     for (input, re) in re.iter_mut().enumerate() {
                         *re = weight(row, Some(input));
@@ -305,7 +334,7 @@ impl Form {
     ) {
         re.fill(T::ZERO);
         let outputs = map.outputs();
-        if let Self::Rows { period } = self {
+        if let Self::Rows { period, .. } = self {
             for (row, re) in re.chunks_exact_mut(period.max(1)).enumerate().take(outputs) {
                 if let Some(re) = re.first_mut() {
                     *re = bias(row);
@@ -356,7 +385,7 @@ impl Form {
                     }
                 }
             }
-            Self::Rows { period } => {
+            Self::Rows { period, .. } => {
                 for (s, re) in re.iter_mut().enumerate() {
                     *re = value(Some(s & (period - 1)));
                 }

@@ -25,7 +25,8 @@
 //!
 //! Every scale is what the evaluator's bookkeeping arrives at, exactly. The last
 //! layer's results are as large as the last modulus allows with [`HEADROOM_BITS`] to
-//! spare above the range seen in training. The scale of the inputs, and that of each
+//! spare above the range seen in training, and where the client adds up lanes these are:
+//! of a lane the largest weight and the range of what it multiplies are a bound. The scale of the inputs, and that of each
 //! layer's results before a square, trade the rounding of one rescaling against that
 //! of the next layer's weights: the plan takes those with the least expected error
 //! (a search, coordinate by coordinate). A polynomial takes a scale near the prime of
@@ -72,6 +73,7 @@ pub use range::{Limit, OutOfRange, check};
 use crate::message::{CHUNK_COEFFS, SEED_BYTES};
 use crate::model::{Layer, MAX_DEGREE, Model};
 use bound::{LayerFigures, State};
+use core::ops::Range;
 use cost::Tally;
 use he_core::ckks::encode::COEFF_LIMIT_LOG2;
 use he_core::ckks::evaluator::{
@@ -147,6 +149,39 @@ pub enum WeightMode {
     Encrypted,
 }
 
+/// Who adds up the lanes of the last layer's results, where it is evaluated in rows
+/// ([`Form::Rows`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sums {
+    /// The client, once it has decrypted them: the evaluator takes no rotations for it, nor
+    /// the keys of these, and returns them before rescaling, as the error of a rescaling
+    /// would be added up with them. The client sees what an output sums.
+    #[default]
+    Client,
+    /// The evaluator, by rotations.
+    Evaluator,
+}
+
+/// What is agreed on a plan beside set, network and target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How the evaluator holds weights.
+    pub weights: WeightMode,
+    /// Who adds up the lanes of the last layer's results.
+    pub sums: Sums,
+}
+
+/// The client adds up lanes.
+impl From<WeightMode> for Terms {
+    fn from(weights: WeightMode) -> Self {
+        Self {
+            weights,
+            sums: Sums::default(),
+        }
+    }
+}
+
 /// Scales of a layer with weights, exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearScales {
@@ -154,7 +189,7 @@ pub struct LinearScales {
     pub input: f64,
     /// Of its weights.
     pub weights: f64,
-    /// Of its results, after rescaling.
+    /// Of its results, after rescaling if there is one.
     pub output: f64,
 }
 
@@ -182,7 +217,7 @@ pub enum Step<'m> {
         map: LinearMap<'m>,
         /// How it is evaluated.
         form: Form,
-        /// Level of what it takes; one less afterwards.
+        /// Level of what it takes; [`Form::levels`] less afterwards.
         level: usize,
         /// Scales.
         scales: LinearScales,
@@ -237,10 +272,20 @@ impl Step<'_> {
     #[must_use]
     pub fn levels(&self) -> usize {
         match self {
-            Self::Linear { .. } | Self::Square { .. } => 1,
+            Self::Linear { form, .. } => form.levels(),
+            Self::Square { .. } => 1,
             Self::Polynomial { coefficients, .. } => {
                 polynomial_levels(coefficients.len().saturating_sub(1))
             }
+        }
+    }
+
+    /// Largest result in training.
+    #[must_use]
+    pub fn range(&self) -> f64 {
+        match self {
+            Self::Linear { map, .. } => map.range(),
+            Self::Square { range, .. } | Self::Polynomial { range, .. } => *range,
         }
     }
 
@@ -272,7 +317,7 @@ impl Step<'_> {
 pub struct Plan<'m> {
     params: &'static Params,
     model: Model<'m>,
-    weights: WeightMode,
+    terms: Terms,
     target: Target,
     steps: heapless::Vec<Step<'m>, MAX_STEPS>,
     error: LogitError,
@@ -353,7 +398,8 @@ fn levels(parts: &[Part<'_>]) -> usize {
 }
 
 /// Levels that a network takes in latency packing: one per layer with weights, one per
-/// square, `ceil(log2(d + 1))` per polynomial of degree `d`.
+/// square, `ceil(log2(d + 1))` per polynomial of degree `d`. A last layer whose lanes the
+/// client adds up keeps its own, as it needs the modulus of both.
 ///
 /// # Errors
 /// [`PlanError`] for a network with an activation that is no polynomial.
@@ -379,11 +425,12 @@ impl<'m> Plan<'m> {
     pub fn new(
         params: &'static Params,
         model: Model<'m>,
-        weights: WeightMode,
+        terms: impl Into<Terms>,
         target: Target,
         row: &mut [f64],
         scratch: &mut [f64],
     ) -> Result<Self, PlanError> {
+        let terms = terms.into();
         let depth = depth(&model)?;
         if params.max_level() < depth {
             return Err(PlanError::Depth {
@@ -397,7 +444,7 @@ impl<'m> Plan<'m> {
         let mut plan = Self {
             params,
             model,
-            weights,
+            terms,
             target,
             steps: heapless::Vec::new(),
             error: LogitError {
@@ -558,7 +605,10 @@ impl<'m> Plan<'m> {
             });
         }
         if last && !first && map.outputs() <= slots >> period.trailing_zeros() {
-            consider(Form::Rows { period });
+            consider(Form::Rows {
+                period,
+                summed: self.terms.sums == Sums::Evaluator,
+            });
         }
         // Only a client rotates copies.
         let most = if first {
@@ -591,9 +641,9 @@ impl<'m> Plan<'m> {
         let place = order::Place {
             params: self.params,
             first,
-            weights: self.weights,
+            weights: self.terms.weights,
         };
-        let mut tally = Tally::new(self.params, self.target, self.weights);
+        let mut tally = Tally::new(self.params, self.target, self.terms.weights);
         order::linear(form, place, |op| tally.add(op, level));
         tally.total()
     }
@@ -604,13 +654,13 @@ impl<'m> Plan<'m> {
     #[must_use]
     pub fn total_cost(&self) -> usize {
         let prepared = self.is_prepared();
-        let tally = Tally::new(self.params, self.target, self.weights);
+        let tally = Tally::new(self.params, self.target, self.terms.weights);
         let mut tally = tally.prepared(prepared);
         let mut merging = 0;
         for (index, step) in self.steps.iter().enumerate() {
             self.tasks_of(index, |task| tally.add_step(step, task));
             if let Step::Linear { map, .. } = step
-                && self.weights == WeightMode::Plain
+                && self.terms.weights == WeightMode::Plain
                 && !prepared
             {
                 merging += cost::merging(map, self.target);
@@ -659,7 +709,7 @@ impl<'m> Plan<'m> {
     /// transforms off saves among all key switches.
     pub fn costs(&self, mut then: impl FnMut(Task, usize)) {
         let prepared = self.is_prepared();
-        let tally = || Tally::new(self.params, self.target, self.weights).prepared(prepared);
+        let tally = || Tally::new(self.params, self.target, self.terms.weights).prepared(prepared);
         let mut switches = 0;
         self.tasks(|task| switches += usize::from(task.op.switching().is_some()));
         let transform = cost::transform(self.params, self.target);
@@ -667,7 +717,9 @@ impl<'m> Plan<'m> {
         let is_product = |task: Task| matches!(task.op, Op::Product { .. });
         for (index, step) in self.steps.iter().enumerate() {
             let merging = match step {
-                Step::Linear { map, .. } if self.weights == WeightMode::Plain && !prepared => {
+                Step::Linear { map, .. }
+                    if self.terms.weights == WeightMode::Plain && !prepared =>
+                {
                     cost::merging(map, self.target)
                 }
                 _ => 0,
@@ -702,7 +754,7 @@ impl<'m> Plan<'m> {
     /// Number-theoretic transforms of one sample on a stream's evaluator.
     #[must_use]
     pub fn transforms(&self) -> usize {
-        let encodes = self.weights == WeightMode::Plain && !self.is_prepared();
+        let encodes = self.terms.weights == WeightMode::Plain && !self.is_prepared();
         let mut sum = 0;
         self.tasks(|task| sum += cost::transforms(task.op, task.level.into(), encodes));
         sum.saturating_sub(self.transforms_put_off())
@@ -718,7 +770,7 @@ impl<'m> Plan<'m> {
                 limbs += usize::from(task.level) + 1;
             }
         });
-        match self.weights {
+        match self.terms.weights {
             WeightMode::Plain => limbs * self.params.n() * size_of::<u32>(),
             WeightMode::Encrypted => 0,
         }
@@ -817,10 +869,12 @@ impl<'m> Plan<'m> {
     /// Takes a choice of scales, from the first layer to the last, and bounds the
     /// errors that it leaves.
     fn apply(&mut self, choice: &Choice, norms: &AllNorms) -> Result<LogitError, PlanError> {
-        let logit = f64::from(self.model.layers().last().map_or(1.0, |l| l.layer.range()));
-        let value = logit.max(1.0);
-        let room = self.prime(0) / 2.0 / f64::from(1u32 << HEADROOM_BITS) / value;
-        let output = floor_pow2(room);
+        let last = self.steps.len().saturating_sub(1);
+        let value = self.largest(last, norms.last().copied().flatten().unwrap_or_default());
+        // As a sum of logarithms: the modulus itself may be no `f64`.
+        let room = self.params.log_q(self.output_level()) - 1.0 - f64::from(HEADROOM_BITS);
+        let room = room - libm::log2(value);
+        let output = libm::exp2(libm::floor(room));
         let mut scale = libm::exp2(choice.first().copied().flatten().unwrap_or(0.0));
         for index in 0..self.steps.len() {
             let (Some(step), next) = (self.steps.get(index), self.steps.get(index + 1)) else {
@@ -841,17 +895,18 @@ impl<'m> Plan<'m> {
                 break;
             };
             match step {
-                Step::Linear { scales, .. } => {
-                    let weights = target * prime / scale;
+                Step::Linear { form, scales, .. } => {
+                    let divisor = if form.levels() > 0 { prime } else { 1.0 };
+                    let weights = target * divisor / scale;
                     *scales = LinearScales {
                         input: scale,
                         weights,
-                        output: scale * weights / prime,
+                        output: scale * weights / divisor,
                     };
                     if weights < MIN_WEIGHT_SCALE {
                         return Err(PlanError::Headroom {
                             value: value as f32,
-                            scale_log2: libm::log2(room),
+                            scale_log2: room,
                         });
                     }
                     scale = scales.output;
@@ -902,15 +957,15 @@ impl<'m> Plan<'m> {
                 } => {
                     let norms = norms.unwrap_or_default();
                     self.check_encoding(map, scales, &norms)?;
-                    let range = libm::fmax(map.range(), 1.0);
                     let (layer, _) = map.layers();
-                    let left = self.headroom(layer, step.level(), scales.sums(), range)?;
+                    let value = self.largest(index, norms);
+                    let left = self.headroom(layer, step.level(), scales.sums(), value)?;
                     let figures = LayerFigures {
                         form: *form,
                         scales: *scales,
                         norms,
-                        range,
-                        weights: self.weights,
+                        range: libm::fmax(map.range(), 1.0),
+                        weights: self.terms.weights,
                         single: self.target.is_stream(),
                     };
                     self.tasks_of(index, |task| {
@@ -960,9 +1015,23 @@ impl<'m> Plan<'m> {
             headroom = libm::fmin(headroom, left);
         }
         if self.is_masked() {
-            state.mask();
+            state.mask(self.lanes());
         }
         Ok((state.logit_error(self.output_scale()), headroom))
+    }
+
+    /// The largest value in training of what a layer with weights leaves: of its results, or
+    /// a bound of their lanes.
+    fn largest(&self, index: usize, norms: Norms) -> f64 {
+        let value = match (self.steps.get(index), index.checked_sub(1)) {
+            (Some(Step::Linear { form, .. }), Some(before)) if form.lanes() > 1 => {
+                let taken = self.steps.get(before).map_or(1.0, Step::range);
+                norms.weight * taken + norms.bias
+            }
+            (Some(step), _) => step.range(),
+            (None, _) => 1.0,
+        };
+        libm::fmax(value, 1.0)
     }
 
     /// Bits between a value at a scale and half the modulus of a level.
@@ -994,7 +1063,7 @@ impl<'m> Plan<'m> {
         norms: &Norms,
     ) -> Result<(), PlanError> {
         let (layer, _) = map.layers();
-        if self.target.is_stream() && self.weights == WeightMode::Plain {
+        if self.target.is_stream() && self.terms.weights == WeightMode::Plain {
             check_single(layer, norms.weight, scales.weights)?;
             let shifted = libm::ldexp(scales.sums(), -(BIAS_SHIFT as i32));
             return check_single(layer, norms.bias, shifted);
@@ -1025,7 +1094,19 @@ impl<'m> Plan<'m> {
     /// How weights are held.
     #[must_use]
     pub const fn weights(&self) -> WeightMode {
-        self.weights
+        self.terms.weights
+    }
+
+    /// Who adds up the lanes of the last layer's results, where it has any.
+    #[must_use]
+    pub const fn sums(&self) -> Sums {
+        self.terms.sums
+    }
+
+    /// Lanes of a result that the client adds up; 1 where there are none.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.output_slots(0).len()
     }
 
     /// Who evaluates.
@@ -1053,7 +1134,7 @@ impl<'m> Plan<'m> {
         self.headroom_bits
     }
 
-    /// Level of the inputs; that of the result is 0.
+    /// Level of the inputs.
     #[must_use]
     pub fn input_level(&self) -> usize {
         self.steps.first().map_or(0, Step::level)
@@ -1066,6 +1147,12 @@ impl<'m> Plan<'m> {
             Some(Step::Linear { scales, .. }) => scales.input,
             _ => 1.0,
         }
+    }
+
+    /// Level of the result: 0, or that of the lanes that the client adds up.
+    #[must_use]
+    pub fn output_level(&self) -> usize {
+        self.steps.last().map_or(0, Step::output_level)
     }
 
     /// Scale of the result.
@@ -1089,12 +1176,12 @@ impl<'m> Plan<'m> {
         }
     }
 
-    /// The slot of output `k` in the result.
+    /// The slots of the result that add up to output `k`.
     #[must_use]
-    pub fn output_slot(&self, k: usize) -> usize {
+    pub fn output_slots(&self, k: usize) -> Range<usize> {
         match self.steps.last() {
-            Some(Step::Linear { form, .. }) => form.output_slot(k),
-            _ => k,
+            Some(Step::Linear { form, .. }) => form.output_slots(k),
+            _ => k..k + 1,
         }
     }
 
@@ -1112,7 +1199,7 @@ impl Plan<'_> {
     /// Parts of the accumulator: three where products of ciphertexts are added up.
     #[must_use]
     pub const fn parts(&self) -> usize {
-        match self.weights {
+        match self.terms.weights {
             WeightMode::Plain => 2,
             WeightMode::Encrypted => 3,
         }
@@ -1153,7 +1240,7 @@ impl Plan<'_> {
     /// Of both halves of a chunk, kept until its factor comes.
     #[must_use]
     pub const fn held_words(&self) -> usize {
-        match self.weights {
+        match self.terms.weights {
             WeightMode::Plain => 0,
             WeightMode::Encrypted => 2 * CHUNK_COEFFS,
         }
@@ -1244,10 +1331,10 @@ impl Plan<'_> {
                 .map_or(0, |p| packed_len(params.n(), p.modulus().bits()))
         };
         let mut payload = Payload {
-            result: 2 * limb(0),
+            result: 2 * (0..=self.output_level()).map(limb).sum::<usize>(),
             ..Payload::default()
         };
-        let encrypted = self.weights == WeightMode::Encrypted;
+        let encrypted = self.terms.weights == WeightMode::Encrypted;
         self.tasks(|task| {
             let level = usize::from(task.level);
             let half: usize = (0..=level).map(limb).sum();

@@ -120,7 +120,7 @@ pub(super) struct Place {
     pub(super) weights: WeightMode,
 }
 
-/// The operations of a layer with weights, rescaling included.
+/// The operations of a layer with weights, rescaling included where its form has one.
 pub(super) fn linear(form: Form, place: Place, mut then: impl FnMut(Op)) {
     let Place {
         params,
@@ -189,7 +189,9 @@ pub(super) fn linear(form: Form, place: Place, mut then: impl FnMut(Op)) {
         then(Op::RotateAdd(automorphism::conjugation(params.n())));
     }
     then(Op::Bias);
-    then(Op::Rescale);
+    if form.levels() > 0 {
+        then(Op::Rescale);
+    }
 }
 
 /// Registers that a form takes.
@@ -210,7 +212,7 @@ impl Plan<'_> {
             then(Task {
                 op: Op::Mask,
                 step: self.steps().len().saturating_sub(1) as u8,
-                level: 0,
+                level: self.output_level() as u8,
             });
         }
     }

@@ -3,7 +3,8 @@
 //! Sums and products of ciphertexts are exact modulo `q`, so what lies between may wrap
 //! around and come back. What must lie within half the modulus is the input, what a
 //! rescaling divides, and the result. A coefficient is at most the largest slot, so it
-//! is enough that all slots do.
+//! is enough that all slots do. Where the client adds up lanes, they are the result, and
+//! their sum has no limit.
 
 use super::batch::BatchPlan;
 use super::{ENCODED_LOG2, Form, LinearMap, Plan, Step};
@@ -17,7 +18,7 @@ const USABLE: f64 = 1.0 - 1.0 / 64.0;
 pub struct Limit {
     /// The layer's index in the network; of several as one, the last.
     pub layer: usize,
-    /// Largest magnitude of its results.
+    /// Largest magnitude of its results, or of their lanes where the client adds them up.
     pub value: f64,
 }
 
@@ -91,7 +92,7 @@ impl Plan<'_> {
         };
         // What follows takes it as it is: the result, or an argument of powers.
         let after = match next {
-            None => room(params, 0, at),
+            None => room(params, self.output_level(), at),
             // With the headroom that a plan keeps, powers and sums of twice the values
             // of training stay within half the modulus (`bound`).
             Some(Step::Polynomial { domain, .. }) => 2.0 * domain,
@@ -118,17 +119,20 @@ impl Plan<'_> {
             return Ok(());
         };
         let layer = Some(limit.layer);
-        check(results.iter().copied(), layer, limit.value)?;
-        if let Some(Step::Linear {
+        let Some(Step::Linear {
             map,
-            form: Form::Rows { period },
+            form: Form::Rows { period, summed },
             ..
         }) = self.steps().get(step)
-        {
-            let largest = beside_rows(map, *period, self.params().slots(), inputs);
-            return check(core::iter::once(largest), layer, limit.value);
+        else {
+            return check(results.iter().copied(), layer, limit.value);
+        };
+        if !summed {
+            return check(lanes(map, inputs), layer, limit.value);
         }
-        Ok(())
+        check(results.iter().copied(), layer, limit.value)?;
+        let largest = beside_rows(map, *period, self.params().slots(), inputs);
+        check(core::iter::once(largest), layer, limit.value)
     }
 }
 
@@ -153,6 +157,22 @@ pub fn check(
         });
     }
     Ok(())
+}
+
+/// The lanes of a layer's results in [`Form::Rows`] that are not summed: products of a
+/// weight and a value, the first of a row with its bias.
+fn lanes(map: &LinearMap<'_>, inputs: &[f64]) -> impl Iterator<Item = f64> {
+    let weights = map.weights::<f64, true>();
+    let count = inputs.len().max(1);
+    (0..map.outputs() * count).map(move |lane| {
+        let (row, input) = (lane / count, lane % count);
+        let bias = match input {
+            0 => map.bias::<f64, true>(row),
+            _ => 0.0,
+        };
+        let value = inputs.get(input).copied().unwrap_or_default();
+        weights.at(row, input) * value + bias
+    })
 }
 
 /// The largest magnitude in the slots of [`Form::Rows`] after its rotations: each slot

@@ -156,12 +156,12 @@ const CNN: [Part<'static>; 5] = [
 fn plan<'m>(
     params: &'static Params,
     file: &'m [u8],
-    weights: WeightMode,
+    terms: impl Into<Terms>,
 ) -> Result<Plan<'m>, PlanError> {
     let model = Model::parse(file).unwrap();
     let len = Plan::buffer_len(&model);
     let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
-    Plan::new(params, model, weights, Target::Host, &mut row, &mut scratch)
+    Plan::new(params, model, terms, Target::Host, &mut row, &mut scratch)
 }
 
 fn batch_plan<'m>(params: &'static Params, model: Model<'m>) -> Result<BatchPlan<'m>, PlanError> {
@@ -305,7 +305,7 @@ fn run(planned: &Plan<'_>, pixels: &[u8]) -> Vec<f64> {
     });
     assert!(inputs.next().is_none());
     (0..planned.model().outputs())
-        .map(|k| x[planned.output_slot(k)][0])
+        .map(|k| x[planned.output_slots(k)].iter().map(|x| x[0]).sum())
         .collect()
 }
 
@@ -383,9 +383,79 @@ fn the_chosen_plan_computes_the_network() {
     }
     for file in &files {
         for weights in [WeightMode::Plain, WeightMode::Encrypted] {
-            assert_right(&plan(&N8192_DEPTH6, file, weights).unwrap());
+            for sums in [Sums::Client, Sums::Evaluator] {
+                let terms = Terms { weights, sums };
+                assert_right(&plan(&N8192_DEPTH6, file, terms).unwrap());
+            }
         }
     }
+}
+
+/// Lanes that the client adds up take no key of level 1, and what comes back is not
+/// rescaled; otherwise the plan is the same.
+#[test]
+fn lanes_are_added_by_whom_the_terms_name() {
+    let file = network(
+        image(6),
+        &[Part::Dense(60), Part::Activation(&SQUARE), Part::Dense(7)],
+    )
+    .file();
+    let of = |sums| {
+        let weights = WeightMode::Plain;
+        plan(&N8192_DEPTH6, &file, Terms { weights, sums }).unwrap()
+    };
+    let (client, evaluator) = (of(Sums::Client), of(Sums::Evaluator));
+    assert_eq!((client.lanes(), evaluator.lanes()), (64, 1));
+    assert_eq!((client.output_level(), evaluator.output_level()), (1, 0));
+    assert_eq!(client.output_slots(3), 192..256);
+    assert_eq!(evaluator.output_slots(3), 192..193);
+    let keys = |plan: &Plan<'_>| {
+        let mut count = [0; 2];
+        plan.keys(|_, level| count[usize::from(level > 1)] += 1);
+        count
+    };
+    let ([of_client, before], [of_evaluator, as_before]) = (keys(&client), keys(&evaluator));
+    assert_eq!((of_client, of_evaluator, before), (0, 6, as_before));
+    assert!(client.total_cost() < evaluator.total_cost());
+    assert!(client.payload().result > evaluator.payload().result);
+}
+
+/// A network whose sums cancel: logits are small, lanes are not. The plan has room for
+/// lanes of all that training has seen, and what is beyond is refused lane by lane.
+#[test]
+fn lanes_that_cancel_have_room_or_are_refused() {
+    let parts = [Part::Dense(60), Part::Activation(&SQUARE), Part::Dense(1)];
+    let file = network(image(6), &parts).file();
+    let planned = plan(&N8192_DEPTH6, &file, WeightMode::Plain).unwrap();
+    assert_eq!(planned.lanes(), 64);
+    let last = planned.steps().len() - 1;
+    let (Some(Step::Linear { map, .. }), Some(before)) =
+        (planned.steps().last(), planned.steps().get(last - 1))
+    else {
+        panic!("the last step has weights");
+    };
+    let limit = planned.limit(last).unwrap().value;
+    let weights = map.weights::<f64, true>();
+    let weight = |&input: &usize| weights.at(0, input);
+    let mut inputs: Vec<usize> = (0..map.inputs()).collect();
+    inputs.sort_by(|a, b| weight(b).abs().total_cmp(&weight(a).abs()));
+    assert!(weight(&inputs[0]).abs() * before.range() * 3.9 < limit);
+    // Two lanes that take each other off again.
+    let of = |lane: f64| {
+        let mut values = vec![0.0; map.inputs()];
+        values[inputs[0]] = lane / weight(&inputs[0]);
+        values[inputs[1]] = -lane / weight(&inputs[1]);
+        planned.check_step(last, &values, &[0.0])
+    };
+    let bias = map.bias::<f64, true>(0).abs();
+    assert_eq!(of(0.99 * limit - bias), Ok(()));
+    let refusal = of(1.01 * limit + bias).unwrap_err();
+    assert_eq!(refusal.limit, limit);
+    assert!(of(f64::NAN).is_err());
+}
+
+const fn rows(period: usize, summed: bool) -> Form {
+    Form::Rows { period, summed }
 }
 
 #[test]
@@ -418,7 +488,8 @@ fn every_form_computes_the_layer() {
     for complex in [false, true] {
         for baby in [1, 2, 8, 16] {
             for last in [
-                Form::Rows { period: 32 },
+                rows(32, true),
+                rows(32, false),
                 diagonals(32, 8, 1, complex),
                 diagonals(32, 8, 4, complex),
             ] {
@@ -432,8 +503,10 @@ fn every_form_computes_the_layer() {
                 assert_right(&with(diagonals(64, 32, baby, complex), last));
             }
         }
-        let wide = Form::Rows { period: 64 };
-        assert_right(&with(diagonals(32, 64, 4, complex), wide));
+        for summed in [false, true] {
+            let wide = rows(64, summed);
+            assert_right(&with(diagonals(32, 64, 4, complex), wide));
+        }
         // More inputs than outputs, as many, and less, in copies.
         for (period, rows, baby, copies) in [
             (64, 32, 1, 2),
@@ -442,7 +515,7 @@ fn every_form_computes_the_layer() {
             (32, 64, 4, 4),
             (32, 32, 1, 16),
         ] {
-            let last = Form::Rows { period: rows };
+            let last = self::rows(rows, true);
             assert_right(&with(copied(period, rows, baby, complex, copies), last));
         }
     }
@@ -526,7 +599,7 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
             assert_eq!(input, scale);
             (scale, level) = (output, step.output_level());
         }
-        assert_eq!((scale, level), (deep.output_scale(), 0));
+        assert_eq!((scale, level), (deep.output_scale(), deep.output_level()));
         let mut square_keys = Vec::new();
         deep.keys(|target, level| {
             if target == SwitchTarget::Square {

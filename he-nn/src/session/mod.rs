@@ -31,6 +31,8 @@ use he_core::ckks::evaluator::{
 };
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::error::Error;
+use he_core::params::Params;
+use he_core::probe::Probe;
 use he_core::ring::kernel;
 use he_core::ring::sample::{Domain, Uniform, stream};
 use he_core::rlwe::keys::switching_key_words;
@@ -734,6 +736,13 @@ where
             let place = Place::Item(Item::Key { key, limb, digit });
             self.trace.group(place, SpanKind::Digit, platform);
         }
+        let owing = match due {
+            Some(Due::Division) if !self.owed.is_empty() => {
+                let debts = debts(self.owed, owed, params.n())?;
+                Some((debts, may_owe(self.program, waiting)))
+            }
+            _ => None,
+        };
         let work = &mut Workspace::new(params, level, self.work).map_err(internal)?;
         let mut watch = self.trace.watch(platform);
         match (due, &mut self.accumulator) {
@@ -743,21 +752,11 @@ where
             (Some(Due::Digit(_)), Accumulator::Three(ct)) if !W::PLAIN => {
                 switching.digit(params, ct, work, &mut watch)
             }
-            (Some(Due::Division), Accumulator::Two(ct, _)) if self.owed.is_empty() => {
-                switching.divide(params, ct, work, &mut watch)
-            }
-            (Some(Due::Division), Accumulator::Three(ct)) if !W::PLAIN && self.owed.is_empty() => {
-                switching.divide(params, ct, work, &mut watch)
-            }
             (Some(Due::Division), Accumulator::Two(ct, _)) => {
-                let debts = debts(self.owed, owed, params.n())?;
-                let lasts = may_owe(self.program, waiting);
-                switching.divide_owing(params, ct, debts, lasts, work, &mut watch)
+                divide(params, switching, ct, owing, work, &mut watch)
             }
             (Some(Due::Division), Accumulator::Three(ct)) if !W::PLAIN => {
-                let debts = debts(self.owed, owed, params.n())?;
-                let lasts = may_owe(self.program, waiting);
-                switching.divide_owing(params, ct, debts, lasts, work, &mut watch)
+                divide(params, switching, ct, owing, work, &mut watch)
             }
             (Some(Due::Key(_)) | None, Accumulator::Two(..) | Accumulator::Three(_)) => Ok(()),
             _ => return Err(Refusal::Model),
@@ -1111,6 +1110,22 @@ fn debts<'d>(
     let (d0, d1) = two_limbs(words, n)?;
     let debt = |words: &'d mut [u32], bound| Debt::new(bytemuck::cast_slice_mut(words), bound);
     Ok([debt(d0, first), debt(d1, second)])
+}
+
+/// The division of a key switch, of which transforms are put off where there is memory for
+/// what is owed, and as far as what follows lets it.
+fn divide<const PARTS: usize>(
+    params: &Params,
+    switching: &mut Switching,
+    ct: &mut Ciphertext<&mut [u32], PARTS>,
+    owing: Option<([Debt<'_>; 2], [bool; 2])>,
+    work: &mut Workspace<'_>,
+    watch: &mut impl Probe,
+) -> Result<(), Error> {
+    match owing {
+        Some((debts, lasts)) => switching.divide_owing(params, ct, debts, lasts, work, watch),
+        None => switching.divide(params, ct, work, watch),
+    }
 }
 
 /// Which halves may owe transforms behind the key switch of a task.

@@ -128,7 +128,7 @@ impl<'m> BatchClient<'m> {
             if !is_within(decrypted, clear, error) {
                 return Some(Err(PublicationError::Beyond));
             }
-            let label = publisher.label(params, keys, ct, place, &[slot]);
+            let label = publisher.label(params, keys, ct, place, &[slot..slot + 1]);
             Some(label.map(|label| Published::Label { label }))
         };
         Ok(logits.iter().enumerate().map(label).collect())
@@ -363,8 +363,9 @@ impl<'m> BatchClient<'m> {
             let mask = masks.get(output * words..(output + 1) * words);
             self.keys.unmask(&mut c0, mask.unwrap_or_default())?;
             let halves = (c0, c1);
+            let slots = (0..samples).map(|slot| slot..slot + 1);
             self.keys
-                .decrypt_words(halves, found, level, scale, 0..samples, IN_MEMORY)
+                .decrypt_words(halves, found, (level, scale), slots, IN_MEMORY)
         })
     }
 
@@ -390,7 +391,8 @@ impl<'m> BatchClient<'m> {
         samples: usize,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
         self.decrypt_by(bytes, samples, |_, object, level, scale| {
-            self.keys.decrypt_any(object, level, scale, 0..samples)
+            let slots = (0..samples).map(|slot| slot..slot + 1);
+            self.keys.decrypt_any(object, (level, scale), slots)
         })
     }
 

@@ -54,6 +54,8 @@ pub(super) trait Uploads<E> {
 #[derive(Clone, Debug)]
 pub(super) struct Agreement {
     pub params: &'static Params,
+    /// Level of the result.
+    pub level: usize,
     /// Fingerprint of the plan or the program.
     pub plan: u32,
     pub model_name: String,
@@ -222,8 +224,7 @@ impl Agreement {
         let mut result = ResultHalves {
             words: [const { Vec::new() }; 2],
         };
-        // Of level 0.
-        let expected = params.n();
+        let expected = (self.level + 1) * params.n();
         loop {
             let event = clock.receive(link, |reply| match reply {
                 Reply::Ack if window.acknowledged() => Ok(None),
@@ -359,8 +360,8 @@ impl ResultHalves {
             expected: at,
             got: 0,
         };
-        // Of level 0.
-        if limb > 0 {
+        // A chunk behind the end of a limb would be read modulo another prime.
+        if usize::from(limb) > terms.level || usize::from(offset) >= params.n() {
             return Err(wrong);
         }
         let half = self.words.get_mut(usize::from(part)).ok_or(wrong)?;

@@ -1,5 +1,7 @@
 //! The side of the key: keys, encryption, decryption.
 
+use std::ops::Range;
+
 use chacha20::ChaCha20Rng;
 use he_core::Params;
 use he_core::ckks::Ciphertext;
@@ -210,7 +212,8 @@ impl Keys {
         seeds.par_iter().enumerate().map(one).collect()
     }
 
-    /// Decrypts a ciphertext in memory that came from `device`, as [`Self::decrypt`].
+    /// Decrypts a ciphertext in memory that came from `device`, as [`Self::decrypt`]: a sum
+    /// per range of slots.
     ///
     /// # Errors
     /// As [`Self::decrypt`].
@@ -218,9 +221,8 @@ impl Keys {
         &self,
         (c0, c1): (Vec<u32>, Vec<u32>),
         found: f64,
-        level: usize,
-        scale: f64,
-        slots: impl Iterator<Item = usize>,
+        (level, scale): (usize, f64),
+        slots: impl Iterator<Item = Range<usize>>,
         device: &str,
     ) -> Result<Vec<f64>, ClientError> {
         let rejected = |source| ClientError::Result {
@@ -229,7 +231,7 @@ impl Keys {
         };
         let ct = Ciphertext::new(self.params, level, found, c0, c1).map_err(rejected)?;
         self.opened(&ct, level, scale, device, WRAPPED, |plain| {
-            slots.filter_map(|slot| plain.slot(slot)).collect()
+            slots.filter_map(|slots| plain.sum(slots)).collect()
         })
     }
 
@@ -250,7 +252,7 @@ impl Keys {
         })
     }
 
-    /// As [`Self::decrypt`], also where the values fill the modulus.
+    /// As [`Self::decrypt_words`], also where the values fill the modulus.
     ///
     /// # Errors
     /// [`ClientError::Result`].
@@ -258,13 +260,12 @@ impl Keys {
     pub(super) fn decrypt_any(
         &self,
         bytes: &[u8],
-        level: usize,
-        scale: f64,
-        slots: impl Iterator<Item = usize>,
+        (level, scale): (usize, f64),
+        slots: impl Iterator<Item = Range<usize>>,
     ) -> Result<Vec<f64>, ClientError> {
         let ct = self.read(bytes, level)?;
         self.opened(&ct, level, scale, IN_MEMORY, f64::INFINITY, |plain| {
-            slots.filter_map(|slot| plain.slot(slot)).collect()
+            slots.filter_map(|slots| plain.sum(slots)).collect()
         })
     }
 

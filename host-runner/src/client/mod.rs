@@ -20,6 +20,7 @@ pub mod publication;
 mod window;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use he_core::Params;
@@ -211,8 +212,8 @@ impl Encrypted {
         }
     }
 
-    /// What undoes the mask of the result when it is added: N residues, a secret towards
-    /// the evaluator. Nothing where the plan has no mask.
+    /// What undoes the mask of the result when it is added: N residues per limb, a secret
+    /// towards the evaluator. Nothing where the plan has no mask.
     pub(crate) fn into_mask(self) -> Zeroizing<Vec<u32>> {
         self.mask.unwrap_or_default()
     }
@@ -355,13 +356,13 @@ impl<'m> Client<'m> {
         if self.is_beyond(answer)? {
             return Ok(Some(Err(PublicationError::Beyond)));
         }
-        let slots: Vec<usize> = self.output_slots().collect();
-        let (params, scale) = (self.plan.params(), self.plan.output_scale());
+        let (params, place) = (self.plan.params(), self.place());
+        let slots: Vec<_> = self.output_slots().collect();
         let Some(publisher) = &mut self.publisher else {
             return Ok(None);
         };
-        let ct = unmasked(params, &self.keys, request, result)?;
-        let label = publisher.label(params, &self.keys, &ct, (0, scale), &slots);
+        let ct = unmasked(params, &self.keys, place.0, request, result)?;
+        let label = publisher.label(params, &self.keys, &ct, place, &slots);
         Ok(Some(label.map(|label| Published::Label { label })))
     }
 
@@ -591,7 +592,8 @@ impl<'m> Client<'m> {
         }
         let mask = match self.plan.is_masked() {
             true => {
-                let (fresh, mask) = self.keys.mask(0, self.plan.output_scale())?;
+                let (level, scale) = self.place();
+                let (fresh, mask) = self.keys.mask(level, scale)?;
                 ciphertexts.push(fresh);
                 Some(mask)
             }
@@ -613,14 +615,9 @@ impl<'m> Client<'m> {
     /// # Errors
     /// [`ClientError::Result`], [`ClientError::Wrapped`].
     pub fn decrypt(&mut self, request: &Encrypted, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
-        let params = self.plan.params();
-        let limbs = || vec![0; params.n()];
-        let read = wire::read_ciphertext(params, bytes, [limbs(), limbs()]);
-        let read = read.map_err(|source| ClientError::Result {
-            device: IN_MEMORY.to_owned(),
-            source,
-        });
-        let ct: Ciphertext<Vec<u32>> = self.noted(read)?;
+        let (level, _) = self.place();
+        let read = self.keys.read(bytes, level);
+        let ct = self.noted(read)?;
         let scale = ct.scale();
         let [c0, c1] = ct.into_parts();
         self.open(request.mask.as_deref(), (c0, c1), scale, IN_MEMORY)
@@ -633,8 +630,8 @@ impl<'m> Client<'m> {
     /// [`ClientError::Result`].
     #[cfg(feature = "attack")]
     pub(crate) fn decrypt_any(&self, _: &Encrypted, bytes: &[u8]) -> Result<Vec<f64>, ClientError> {
-        let (scale, slots) = (self.plan.output_scale(), self.output_slots());
-        self.keys.decrypt_any(bytes, 0, scale, slots)
+        self.keys
+            .decrypt_any(bytes, self.place(), self.output_slots())
     }
 
     /// Takes the mask off a result and decrypts it.
@@ -648,10 +645,10 @@ impl<'m> Client<'m> {
         if let Some(mask) = mask {
             self.keys.unmask(&mut c0, mask)?;
         }
-        let (scale, slots) = (self.plan.output_scale(), self.output_slots());
+        let (place, slots) = (self.place(), self.output_slots());
         let answer = self
             .keys
-            .decrypt_words((c0, c1), found, 0, scale, slots, device);
+            .decrypt_words((c0, c1), found, place, slots, device);
         self.noted(answer)
     }
 
@@ -665,9 +662,14 @@ impl<'m> Client<'m> {
         values_of(self.plan.model(), sample)
     }
 
-    /// The slot of each logit.
-    fn output_slots(&self) -> impl Iterator<Item = usize> {
-        (0..self.plan.model().outputs()).map(|k| self.plan.output_slot(k))
+    /// The slots that add up to each logit.
+    fn output_slots(&self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.plan.model().outputs()).map(|k| self.plan.output_slots(k))
+    }
+
+    /// Level and scale of a result.
+    fn place(&self) -> (usize, f64) {
+        (self.plan.output_level(), self.plan.output_scale())
     }
 
     /// Runs one inference on the evaluator behind `link`. `progress` is told the
@@ -736,7 +738,8 @@ impl<'m> Client<'m> {
         }
         let inputs = self.plan.ciphertexts();
         // The mask is the client's.
-        let (fresh, mask) = self.keys.mask(0, self.plan.output_scale())?;
+        let (level, scale) = self.place();
+        let (fresh, mask) = self.keys.mask(level, scale)?;
         let fresh = fresh.packed(self.plan.params())?;
         let seal = |client: &mut Self, index| match index < inputs {
             true => seal(client, index),
@@ -765,6 +768,7 @@ impl<'m> Client<'m> {
         };
         let terms = Agreement {
             params: self.plan.params(),
+            level: self.plan.output_level(),
             plan: self.program.fingerprint(),
             model_name: self.plan.model().name().to_owned(),
             model_crc: self.program.model_crc(),
@@ -789,13 +793,14 @@ impl<'m> Client<'m> {
 
     /// A result as an object of [`he_core::wire`].
     fn object(&self, (c0, c1): &Halves, scale: f64, device: &str) -> Result<Vec<u8>, ClientError> {
-        let params = self.plan.params();
+        let (params, level) = (self.plan.params(), self.plan.output_level());
         let rejected = |source| ClientError::Result {
             device: device.to_owned(),
             source,
         };
-        let ct = Ciphertext::new(params, 0, scale, c0.clone(), c1.clone()).map_err(rejected)?;
-        let length = object_bytes(params, Object::Ciphertext { scale }, 0).map_err(rejected)?;
+        let ct = Ciphertext::new(params, level, scale, c0.clone(), c1.clone());
+        let ct = ct.map_err(rejected)?;
+        let length = object_bytes(params, Object::Ciphertext { scale }, level).map_err(rejected)?;
         let mut bytes = vec![0; length];
         wire::write_ciphertext(params, &ct, &mut bytes).map_err(rejected)?;
         Ok(bytes)
@@ -815,20 +820,21 @@ impl<'m> Client<'m> {
     }
 }
 
-/// A result of level 0 without its mask.
+/// A result of a level without its mask.
 fn unmasked(
     params: &Params,
     keys: &Keys,
+    level: usize,
     request: &Encrypted,
     result: &[u8],
 ) -> Result<Ciphertext<Vec<u32>>, ClientError> {
-    let ct = keys.read(result, 0)?;
+    let ct = keys.read(result, level)?;
     let scale = ct.scale();
     let [mut c0, c1] = ct.into_parts();
     if let Some(mask) = &request.mask {
         keys.unmask(&mut c0, mask)?;
     }
-    Ciphertext::new(params, 0, scale, c0, c1).map_err(failed("publication"))
+    Ciphertext::new(params, level, scale, c0, c1).map_err(failed("publication"))
 }
 
 /// Which of its step's products a task forms; none for biases.

@@ -4,8 +4,10 @@
 //! Labels may be of anybody's answers. Values may be of an honest evaluator's alone, as
 //! those of a crafted result are the key: here of the engine in this process, which the
 //! holder of the key runs, and of batches, whose results have room for the noise. In
-//! latency packing results end at level 0, modulo one prime, where the noise has none.
+//! latency packing they end at level 0, modulo one prime, or as lanes modulo two, where the
+//! noise has none. A label is that of sums of lanes, which are not published.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use he_core::Params;
@@ -251,14 +253,14 @@ impl Publisher {
         Ok(())
     }
 
-    /// The class that `candidates` speak for, whoever made the result.
+    /// The class that the sums over `candidates` speak for, whoever made the result.
     pub(super) fn label(
         &mut self,
         params: &Params,
         keys: &Keys,
         ct: &Ciphertext<Vec<u32>>,
         place: (usize, f64),
-        candidates: &[usize],
+        candidates: &[Range<usize>],
     ) -> Result<usize, PublicationError> {
         if self.renewed {
             return Err(PublicationError::Renewed);

@@ -8,13 +8,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use he_core::Params;
 use he_core::ckks::publish::{Allowance, Budget as _, MIN_STATISTICAL_BITS};
 use he_nn::model::{Model, Sample};
-use he_nn::plan::{Packing, WeightMode};
+use he_nn::plan::{Packing, Sums, Terms, WeightMode};
 use he_nn::program::Program;
 
 use super::output::{self, Bar};
 use super::{
     DataArguments, Failure, KeyArguments, ModelFile, SplitName, check_outputs, packings,
-    parse_device, parse_params, weight_modes,
+    parse_device, parse_params, summing, weight_modes,
 };
 use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
@@ -62,6 +62,10 @@ pub struct InferArguments {
     /// How the evaluator holds its weights.
     #[arg(long, default_value = "plain", value_parser = weight_modes())]
     pub weights: WeightMode,
+    /// Who adds up the lanes of the last layer's results: the client, or the evaluator by
+    /// rotations, which take it time and keys. A client sees what each result sums.
+    #[arg(long, default_value = "client", value_parser = summing())]
+    pub sums: Sums,
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
@@ -409,7 +413,10 @@ impl InferArguments {
             let request = service::Request {
                 device,
                 params: self.params,
-                weights: self.weights,
+                terms: Terms {
+                    weights: self.weights,
+                    sums: self.sums,
+                },
                 packing: self.packing,
                 trace: self.trace.is_some(),
                 audit: self.audit,
@@ -503,6 +510,7 @@ fn terms(
         model_sha256: ledger::digest(file.bytes()),
         data_sha256: ledger::digest_of(all),
         weights: arguments.weights,
+        sums: arguments.sums,
         packing: arguments.packing,
         params: deployment.params.fingerprint(),
         program: deployment.program.as_ref().map(Program::fingerprint),

@@ -35,7 +35,7 @@ use he_nn::bundled;
 use he_nn::data::{Choice, DataError, DataSet, Form, Samples, Split};
 use he_nn::files;
 use he_nn::model::{Input, Model, ModelError, Sample};
-use he_nn::plan::{Packing, PlanError, WeightMode};
+use he_nn::plan::{Packing, PlanError, Sums, WeightMode};
 
 use crate::client::ClientError;
 use crate::device::firmware_build::FirmwareError;
@@ -124,6 +124,14 @@ fn weight_modes() -> impl TypedValueParser<Value = WeightMode> {
     PossibleValuesParser::new(["plain", "encrypted"]).map(|name| match name.as_str() {
         "encrypted" => WeightMode::Encrypted,
         _ => WeightMode::Plain,
+    })
+}
+
+/// `client` or `evaluator`, on the command line.
+fn summing() -> impl TypedValueParser<Value = Sums> {
+    PossibleValuesParser::new(["client", "evaluator"]).map(|name| match name.as_str() {
+        "evaluator" => Sums::Evaluator,
+        _ => Sums::Client,
     })
 }
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use he_core::Params;
 use he_nn::boards;
-use he_nn::plan::{Packing, PlanError, Target, WeightMode};
+use he_nn::plan::{Packing, PlanError, Sums, Target, Terms, WeightMode};
 
 use super::output;
-use super::{Failure, ModelFile, packings, parse_params, weight_modes};
+use super::{Failure, ModelFile, packings, parse_params, summing, weight_modes};
 use crate::planning;
 use crate::report::plan::PlanReport;
 
@@ -27,6 +27,10 @@ pub struct PlanArguments {
     /// How the evaluator holds its weights.
     #[arg(long, default_value = "plain", value_parser = weight_modes())]
     pub weights: WeightMode,
+    /// Who adds up the lanes of the last layer's results: the client, or the evaluator by
+    /// rotations.
+    #[arg(long, default_value = "client", value_parser = summing())]
+    pub sums: Sums,
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
@@ -48,7 +52,11 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let report = match (arguments.packing, board) {
         (Packing::Latency, _) => {
             let target = board.map_or(Target::Host, boards::Board::target);
-            let plan = planning::plan(arguments.params, model, arguments.weights, target);
+            let terms = Terms {
+                weights: arguments.weights,
+                sums: arguments.sums,
+            };
+            let plan = planning::plan(arguments.params, model, terms, target);
             PlanReport::of(name, &plan.map_err(planned)?, board)?
         }
         (Packing::Batch, Some(_)) => {
@@ -60,6 +68,12 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
         (Packing::Batch, None) => {
             if arguments.weights == WeightMode::Encrypted {
                 return Err(planned(planning::encrypted_batch(&model)));
+            }
+            if arguments.sums == Sums::Evaluator {
+                return Err(Failure::Unplanned {
+                    what: "choice of who adds up lanes in batches, which have none",
+                    instead: "--packing latency",
+                });
             }
             let plan = planning::batch_plan(arguments.params, model).map_err(planned)?;
             PlanReport::of_batch(name, &plan)?

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use he_core::Params;
 use he_nn::boards;
-use he_nn::plan::{Target, WeightMode};
+use he_nn::plan::{Sums, Target, Terms, WeightMode};
 use he_nn::progress::Progress;
 
 use super::log::LogSink;
@@ -77,7 +77,7 @@ impl Opening<'_> {
         &mut self,
         device: &Device,
         params: &'static Params,
-        weights: WeightMode,
+        terms: Terms,
         trace: bool,
     ) -> Result<PathBuf, ServiceError> {
         let Device::Emulator { board } = device else {
@@ -87,8 +87,11 @@ impl Opening<'_> {
             .into());
         };
         let mut features = Vec::new();
-        if weights == WeightMode::Encrypted {
+        if terms.weights == WeightMode::Encrypted {
             features.push("encrypted-weights");
+        }
+        if terms.sums == Sums::Evaluator {
+            features.push("evaluator-sums");
         }
         if trace {
             features.push("trace");

@@ -226,7 +226,8 @@ impl Engine {
         let masked = self.tasks.last().is_some_and(|task| task.op == Op::Mask);
         let read = |(index, object): (usize, &&[u8])| {
             if masked && index + 1 == expected {
-                read_fresh(params, object, 0, self.program.output_scale(), what)
+                let (level, scale) = (self.program.output_level(), self.program.output_scale());
+                read_fresh(params, object, level, scale, what)
             } else {
                 read_fresh(params, object, level, scale, what)
             }

@@ -117,7 +117,7 @@ impl<'m> Planned<'m> {
     /// Results of a unit, and their level.
     fn results(&self) -> (usize, usize) {
         match &self.plan {
-            AnyPlan::Latency(..) => (1, 0),
+            AnyPlan::Latency(plan, _) => (1, plan.output_level()),
             AnyPlan::Batch(plan) => (plan.model().outputs(), plan.output_level()),
         }
     }

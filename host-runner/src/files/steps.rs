@@ -20,6 +20,7 @@
 //! opened again, which tells whoever made it nothing new.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -743,12 +744,13 @@ pub fn publish_labels(
         return Err(StepError::Batch);
     };
     let outputs = plan.model().outputs();
-    let slots: Vec<usize> = (0..outputs).map(|k| plan.output_slot(k)).collect();
+    let slots: Vec<_> = (0..outputs).map(|k| plan.output_slots(k)).collect();
+    let place = (plan.output_level(), plan.output_scale());
     let mut published = Vec::new();
     for answer in answers(key, planned, result)? {
         // Of one sample each.
         let index = answer.noted.first().map_or(0, |noted| noted.index);
-        let outcome = match label_of(key, &answer, plan.output_scale(), &slots) {
+        let outcome = match label_of(key, &answer, place, &slots) {
             Ok(label) => PublishedOutcome::Label { label },
             Err(error) => PublishedOutcome::Refused {
                 refused: error.to_string(),
@@ -763,25 +765,25 @@ pub fn publish_labels(
 fn label_of(
     key: &mut SealedKey,
     answer: &Answer,
-    scale: f64,
-    slots: &[usize],
+    (level, scale): (usize, f64),
+    slots: &[Range<usize>],
 ) -> Result<usize, PublishError<SealedError>> {
     let params = key.params();
-    let limb = || vec![0; params.n()];
-    let ct = wire::read_ciphertext(params, &answer.objects, [limb(), limb()])?;
+    let limbs = || vec![0; (level + 1) * params.n()];
+    let ct = wire::read_ciphertext(params, &answer.objects, [limbs(), limbs()])?;
     let found = ct.scale();
     let [mut c0, c1] = ct.into_parts();
     unmask(params, &mut c0, &answer.masks)?;
-    let ct = Ciphertext::new(params, 0, found, c0, c1)?;
+    let ct = Ciphertext::new(params, level, found, c0, c1)?;
     let (secret, noise_key) = (key.secret()?, key.noise_key());
-    let (mut scratch, mut values) = (limb(), vec![0.0; params.n()]);
+    let (mut scratch, mut values) = (limbs(), vec![0.0; params.n()]);
     publish_label(
         params,
         &secret,
         &noise_key,
         key,
         &ct,
-        (0, scale),
+        (level, scale),
         slots,
         &mut scratch,
         &mut values,

@@ -6,7 +6,7 @@ use he_core::Params;
 use he_nn::clear;
 use he_nn::message::{Memory, Stage, TimeUnit};
 use he_nn::model::{Model, ModelError, Sample};
-use he_nn::plan::{Packing, WeightMode};
+use he_nn::plan::{Packing, Sums, WeightMode};
 use serde::{Deserialize, Serialize};
 
 use crate::client::publication::Published;
@@ -348,6 +348,8 @@ pub struct InferReport {
     pub model: String,
     /// How its weights are held.
     pub weights: WeightMode,
+    /// Who adds up the lanes of the last layer's results, where there are any.
+    pub sums: Sums,
     /// How values are laid out.
     pub packing: Packing,
     /// The parameter set.
@@ -544,6 +546,7 @@ impl<'d> Run<'d> {
             device,
             model,
             weights: self.deployment.weights,
+            sums: self.deployment.sums,
             packing: self.deployment.packing,
             params: ParamsReport::at_level(self.deployment.params, self.deployment.level),
             accuracy: share(|label, image| image.predicted == label),

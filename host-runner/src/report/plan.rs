@@ -4,7 +4,7 @@ use he_core::rlwe::SwitchTarget;
 use he_nn::boards::Board;
 use he_nn::kept::{self, KeyShape, MemoryFlash};
 use he_nn::plan::batch::BatchPlan;
-use he_nn::plan::{Packing, Plan, Step, WeightMode};
+use he_nn::plan::{Packing, Plan, Step, Sums, WeightMode};
 use he_nn::program::Program;
 use serde::Serialize;
 
@@ -24,6 +24,10 @@ pub struct PlanReport {
     pub device: &'static str,
     /// How weights are held.
     pub weights: WeightMode,
+    /// Who adds up the lanes of the last layer's results, where there are any.
+    pub sums: Sums,
+    /// Lanes of a result that the client adds up; 1 where there are none.
+    pub lanes: usize,
     /// How values are laid out.
     pub packing: Packing,
     /// The parameter set.
@@ -326,6 +330,8 @@ impl PlanReport {
             model,
             device,
             weights: plan.weights(),
+            sums: plan.sums(),
+            lanes: plan.lanes(),
             packing: Packing::Latency,
             params: ParamsReport::at_level(params, plan.input_level()),
             steps: steps::of_plan(plan)?,
@@ -357,6 +363,8 @@ impl PlanReport {
             model,
             device: "inproc",
             weights: WeightMode::Plain,
+            sums: Sums::Client,
+            lanes: 1,
             packing: Packing::Batch,
             params: ParamsReport::at_level(params, plan.input_level()),
             steps: steps::of_batch(plan)?,

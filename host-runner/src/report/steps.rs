@@ -141,6 +141,9 @@ fn form_name(form: Form) -> String {
                 counted(form.giants(), "giant step")
             )
         }
-        Form::Rows { period } => format!("rows of {period}"),
+        Form::Rows { period, summed } => match summed {
+            true => format!("rows of {period}"),
+            false => format!("rows of {period} lanes, which the client adds up"),
+        },
     }
 }

@@ -341,7 +341,7 @@ impl Run {
                 &mut Endless,
                 ct,
                 (level, C::SCALE),
-                &[0, 9, 5, 100, 2047],
+                &[0..64, 64..128, 5..6, 100..101, 2047..2048],
                 words,
                 numbers,
             );

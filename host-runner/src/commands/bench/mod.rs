@@ -213,7 +213,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
             board: board.into(),
         },
         params: None,
-        weights: WeightMode::Plain,
+        terms: WeightMode::Plain.into(),
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,
