@@ -560,8 +560,8 @@ mod on_boards {
 
     /// At most, instructions on the default board.
     const MOST: [(WeightMode, u64); 2] = [
-        (WeightMode::Plain, 107_000_000),
-        (WeightMode::Encrypted, 137_000_000),
+        (WeightMode::Plain, 84_000_000),
+        (WeightMode::Encrypted, 115_000_000),
     ];
 
     /// Arena of the reference network with plain weights, two limbs for transforms that are

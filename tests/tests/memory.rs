@@ -47,7 +47,7 @@ fn open(name: &str, device: &str) -> Box<dyn Service> {
     let request = Request {
         device: &device.parse::<Device>().unwrap(),
         params: None,
-        weights: WeightMode::Plain,
+        terms: WeightMode::Plain.into(),
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,

@@ -39,7 +39,7 @@ fn open(
     let request = Request {
         device: &Device::InProcess,
         params: None,
-        weights: WeightMode::Plain,
+        terms: WeightMode::Plain.into(),
         packing,
         trace: false,
         audit: 0.0,

@@ -635,7 +635,7 @@ fn what_no_plan_evaluates_is_refused_with_its_figures() {
     let e = refused(&N8192_DEPTH5, &network(image(3), &[Part::Dense(2); 5]));
     assert_eq!(e, PlanError::Merged { layer: 4, max: 4 });
     let net = Network {
-        range: 1e9,
+        range: 1e12,
         ..network(image(12), &CNN)
     };
     let e = refused(&N8192_DEPTH5, &net);
