@@ -130,6 +130,7 @@ impl Regression {
             batch: 64,
             learning_rate: 1e-2,
             weight_decay: 1e-3,
+            clip: None,
             seed,
         };
         let goal = Goal::Labels(members);
