@@ -458,21 +458,18 @@ fn result(
     })
 }
 
-/// Replaces the residues of the result by those of a polynomial.
-fn residues(of: impl Fn(u8, usize) -> u32 + Send + 'static) -> Damage {
+/// Replaces the residues of the result by those of a polynomial: `of` gives them by the
+/// modulus, the part and the coefficient.
+fn residues(of: impl Fn(u32, u8, usize) -> u32 + Send + 'static) -> Damage {
     let params = DEFAULT_SET;
-    let prime = params.prime(0).unwrap();
-    let limbs: Vec<Vec<u32>> = (0..2)
-        .map(|part| {
-            let mut limb: Vec<u32> = (0..params.n()).map(|i| of(part, i)).collect();
-            ntt::forward(&mut limb, prime).unwrap();
-            limb
-        })
-        .collect();
     result(move |part, limb, offset, _, say| {
+        let prime = params.prime(limb.into()).unwrap();
         let modulus = prime.modulus();
+        let of = |i| of(modulus.value(), part, i);
+        let mut words: Vec<u32> = (0..params.n()).map(of).collect();
+        ntt::forward(&mut words, prime).unwrap();
         let mut bytes = vec![0; packed_len(CHUNK_COEFFS, modulus.bits())];
-        let words = &limbs[usize::from(part)][usize::from(offset)..][..CHUNK_COEFFS];
+        let words = &words[usize::from(offset)..][..CHUNK_COEFFS];
         pack(words, modulus, &mut bytes).unwrap();
         let bytes = &bytes;
         say(Reply::Result {
@@ -646,8 +643,7 @@ fn impossible_times_do_no_harm() {
 #[test]
 fn values_that_fill_the_modulus_are_not_taken_for_logits() {
     let mut setup = Setup::new();
-    let q = DEFAULT_SET.prime(0).unwrap().modulus().value();
-    let noise = move |part: u8, i: usize| {
+    let noise = |q: u32, part: u8, i: usize| {
         let x = (i as u64 + 1 + u64::from(part) * 5000).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (x >> 32) as u32 % q
     };
@@ -665,7 +661,10 @@ fn values_that_fill_the_modulus_are_not_taken_for_logits() {
         ("noise", residues(noise)),
         (
             "half the modulus everywhere",
-            residues(move |part, i| if part == 0 { q / 2 } else { noise(part, i) }),
+            residues(move |q, part, i| match part {
+                0 => q / 2,
+                _ => noise(q, part, i),
+            }),
         ),
         ("bits in another order", reordered),
     ] {

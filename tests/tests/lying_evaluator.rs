@@ -32,14 +32,14 @@ use serde_json::Value;
 /// Clients that an old answer is given to.
 const REPLAYS: u8 = 100;
 
-type Frames = Arc<Mutex<HashMap<(u8, u16), Vec<u8>>>>;
+type Frames = Arc<Mutex<HashMap<(u8, u8, u16), Vec<u8>>>>;
 
 /// Whose frame of a result it is.
-fn result_frame(bytes: &[u8]) -> Option<(u8, u16)> {
+fn result_frame(bytes: &[u8]) -> Option<(u8, u8, u16)> {
     let mut found = None;
     replies(bytes, |reply| {
-        if let Reply::Result { part, offset, .. } = reply {
-            found = Some((part, offset));
+        if let Reply::Result { part, limb, offset, .. } = reply {
+            found = Some((part, limb, offset));
         }
     });
     found
