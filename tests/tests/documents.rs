@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use he_edge_tests::figures::{self, Table};
 use he_nn::boards::{BOARDS, Board};
 use he_nn::model::{Layer, Model, Padding};
 use he_nn::plan::{PlanError, Target, WeightMode};
@@ -505,8 +506,42 @@ fn accuracy() -> String {
     )
 }
 
-/// What makes a table.
-type Make = fn() -> String;
+/// Rows of measured figures, as they are; with the commit.
+fn measured(table_of: Table, header: &[&str]) -> String {
+    let rows = lines_of(table_of.path).into_iter().map(|line| {
+        let (figures, ends_with) = line.split_at(header.len());
+        let [protocol, commit, committed] = ends_with else {
+            panic!("{}: {line:?}", table_of.path);
+        };
+        let figure = |cell: &String| cell.parse().map_or_else(|_| cell.clone(), grouped);
+        let mut row: Vec<String> = figures.iter().map(figure).collect();
+        row.push(format!("{commit} of {committed}, {protocol}"));
+        row
+    });
+    let header = [header, &["commit, protocol"]].concat();
+    table(&header, &rows.collect::<Vec<_>>())
+}
+
+/// Inferences under faults of the link.
+fn faults() -> String {
+    let header = ["through", "inferences", "faults", "tried again", "seconds"];
+    measured(figures::FAULTS, &header)
+}
+
+/// Runs through kills.
+fn kills() -> String {
+    measured(
+        figures::KILLS,
+        &[
+            "evaluator",
+            "kills of the client",
+            "kills of it",
+            "runs",
+            "images of each",
+            "gone on with",
+        ],
+    )
+}
 
 /// The papers' tables with ours, from the committed records.
 fn results() -> String {
@@ -514,7 +549,10 @@ fn results() -> String {
     format!("{}\n", page::markdown(&found).trim_end())
 }
 
-const TABLES: [(&str, &str, Make); 12] = [
+/// What makes a table.
+type Make = fn() -> String;
+
+const TABLES: [(&str, &str, Make); 14] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
@@ -526,6 +564,8 @@ const TABLES: [(&str, &str, Make); 12] = [
     ("docs/networks.md", "accuracy", accuracy),
     ("docs/networks.md", "networks", networks),
     ("docs/networks.md", "batches", batches),
+    ("docs/figures.md", "faults", faults),
+    ("docs/figures.md", "kills", kills),
     ("docs/results.md", "results", results),
 ];
 
@@ -606,6 +646,31 @@ fn accuracies_are_the_same_everywhere() {
     bundled.sort_unstable();
     names.sort_unstable();
     assert_eq!(names, bundled);
+}
+
+#[test]
+fn faults_and_kills_are_as_many_as_the_first_page_says() {
+    let sum = |table: Table, columns: &[usize]| -> usize {
+        let of = |line: &Vec<String>| -> usize {
+            columns
+                .iter()
+                .map(|&at| line[at].parse::<usize>().unwrap())
+                .sum()
+        };
+        lines_of(table.path).iter().map(of).sum()
+    };
+    let (inferences, faults) = (sum(figures::FAULTS, &[1]), sum(figures::FAULTS, &[2]));
+    let kills = sum(figures::KILLS, &[1, 2]);
+    assert!(inferences >= 1000 && faults >= 10_000 && kills >= 200);
+    let sentence = format!(
+        "{} inferences under {} faults of the link",
+        grouped(inferences),
+        grouped(faults)
+    );
+    let readme = read("README.md").replace('\n', " ");
+    assert!(readme.contains(&sentence), "README.md: {sentence}");
+    let sentence = format!("{} kills of processes", grouped(kills));
+    assert!(readme.contains(&sentence), "README.md: {sentence}");
 }
 
 #[test]
