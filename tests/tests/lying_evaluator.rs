@@ -36,7 +36,10 @@ type Frames = Arc<Mutex<HashMap<(u8, u8, u16), Vec<u8>>>>;
 fn result_frame(bytes: &[u8]) -> Option<(u8, u8, u16)> {
     let mut found = None;
     replies(bytes, |reply| {
-        if let Reply::Result { part, limb, offset, .. } = reply {
+        if let Reply::Result {
+            part, limb, offset, ..
+        } = reply
+        {
             found = Some((part, limb, offset));
         }
     });
