@@ -25,7 +25,7 @@ pub(super) type Block = [u8; BLOCK_BYTES];
 /// Of a piece, its record and its place: their words as one number, modulo the prime
 /// `p = FACTOR 2^32 - 1`, as a CRC is a remainder modulo a polynomial.
 ///
-/// A kept key is checked at every use, so this is read 1.9 MB at a time for `mnist-mlp64`:
+/// A kept key is checked at every use, so this is read 1.5 MB at a time for `mnist-mlp64`:
 /// one multiplication per word on a Cortex-M4, where a CRC takes six instructions per
 /// *byte*. It is to notice what becomes of a page that wears out or was half written: two
 /// pieces have the same checksum only if they differ by a multiple of `p`, so damage within

@@ -335,10 +335,12 @@ impl Form {
         re.fill(T::ZERO);
         let outputs = map.outputs();
         if let Self::Rows { period, .. } = self {
+            // Shared among the lanes that the client adds up, exactly, as they are a power of
+            // two: in one of them it would be what the modulus must have room for.
+            let share = T::from_f32(1.0 / self.lanes() as f32);
             for (row, re) in re.chunks_exact_mut(period.max(1)).enumerate().take(outputs) {
-                if let Some(re) = re.first_mut() {
-                    *re = bias(row);
-                }
+                let bias = bias(row) * share;
+                re.iter_mut().take(self.lanes()).for_each(|re| *re = bias);
             }
             return;
         }

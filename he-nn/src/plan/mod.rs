@@ -1026,7 +1026,7 @@ impl<'m> Plan<'m> {
         let value = match (self.steps.get(index), index.checked_sub(1)) {
             (Some(Step::Linear { form, .. }), Some(before)) if form.lanes() > 1 => {
                 let taken = self.steps.get(before).map_or(1.0, Step::range);
-                norms.weight * taken + norms.bias
+                norms.weight * taken + norms.bias / form.lanes() as f64
             }
             (Some(step), _) => step.range(),
             (None, _) => 1.0,

@@ -128,7 +128,7 @@ impl Plan<'_> {
             return check(results.iter().copied(), layer, limit.value);
         };
         if !summed {
-            return check(lanes(map, inputs), layer, limit.value);
+            return check(lanes(map, *period, inputs), layer, limit.value);
         }
         check(results.iter().copied(), layer, limit.value)?;
         let largest = beside_rows(map, *period, self.params().slots(), inputs);
@@ -160,18 +160,15 @@ pub fn check(
 }
 
 /// The lanes of a layer's results in [`Form::Rows`] that are not summed: products of a
-/// weight and a value, the first of a row with its bias.
-fn lanes(map: &LinearMap<'_>, inputs: &[f64]) -> impl Iterator<Item = f64> {
+/// weight and a value, each with its share of the bias.
+fn lanes(map: &LinearMap<'_>, period: usize, inputs: &[f64]) -> impl Iterator<Item = f64> {
     let weights = map.weights::<f64, true>();
     let count = inputs.len().max(1);
     (0..map.outputs() * count).map(move |lane| {
         let (row, input) = (lane / count, lane % count);
-        let bias = match input {
-            0 => map.bias::<f64, true>(row),
-            _ => 0.0,
-        };
+        let share = map.bias::<f64, true>(row) / period as f64;
         let value = inputs.get(input).copied().unwrap_or_default();
-        weights.at(row, input) * value + bias
+        weights.at(row, input) * value + share
     })
 }
 

@@ -614,7 +614,9 @@ fn a_polynomial_takes_its_levels_and_keeps_scales() {
 fn what_no_plan_evaluates_is_refused_with_its_figures() {
     let refused = |params, net: &Network<'_>| {
         let file = net.file();
-        plan(params, &file, WeightMode::Plain).unwrap_err()
+        // Of lanes a bias of that size would be refused first.
+        let (weights, sums) = (WeightMode::Plain, Sums::Evaluator);
+        plan(params, &file, Terms { weights, sums }).unwrap_err()
     };
     let parts = [Part::Dense(4), Part::Relu, Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
@@ -635,7 +637,7 @@ fn what_no_plan_evaluates_is_refused_with_its_figures() {
     let e = refused(&N8192_DEPTH5, &network(image(3), &[Part::Dense(2); 5]));
     assert_eq!(e, PlanError::Merged { layer: 4, max: 4 });
     let net = Network {
-        range: 1e12,
+        range: 1e9,
         ..network(image(12), &CNN)
     };
     let e = refused(&N8192_DEPTH5, &net);
