@@ -29,7 +29,6 @@
 //! [`attack`] < the attacks < [`ATTACKS`]. [`leakage`] stands beside them: it needs [`stats`]
 //! alone.
 
-pub mod activations;
 pub mod attack;
 pub mod ckks;
 pub mod dp_sgd;
@@ -70,7 +69,6 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &membership::rmia::Rmia,
     &membership::one_run::OneRun,
     &membership::countermeasures::Countermeasures,
-    &activations::LearnedActivations,
     &extraction::surrogate::FromLabels,
     &extraction::surrogate::FromLogits,
     &extraction::exact::Exact,

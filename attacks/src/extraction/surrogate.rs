@@ -169,18 +169,17 @@ impl Method {
     }
 }
 
-/// A surrogate with this activation of a target, from the labels of natural images.
+/// A surrogate of a target from the labels of natural images, for attacks that transfer.
 pub(crate) fn from_labels(
     target: &mut View<'_>,
     natural: &Rows,
-    activation: Activation,
     budget: usize,
     seed: u64,
 ) -> Result<Differentiable, AttackError> {
     let method = Method {
         logits: false,
         queries: Queries::Natural,
-        activation,
+        activation: target.about().activation,
         budget,
         seed,
         broken: false,

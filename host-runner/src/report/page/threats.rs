@@ -210,7 +210,6 @@ mod tests {
         let others = [
             "adversarial-training",
             "membership-countermeasures",
-            "learned-activations",
             "extraction-outputs",
             "game-published",
         ];
