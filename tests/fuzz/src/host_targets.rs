@@ -340,6 +340,7 @@ static DEPLOYMENT: LazyLock<Deployment> = LazyLock::new(|| {
             params: plan.params(),
             level: plan.input_level(),
             weights: plan.weights(),
+            sums: plan.sums(),
             packing: Packing::Latency,
             logit_error: plan.logit_error(),
             steps,
