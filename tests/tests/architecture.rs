@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 17] = [
+const DOCUMENTS: [&str; 18] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "README.md",
@@ -14,6 +14,7 @@ const DOCUMENTS: [&str; 17] = [
     "docs/files.md",
     "docs/libraries.md",
     "docs/networks.md",
+    "docs/results.md",
     "docs/training.md",
     "firmware/README.md",
     "he-core/PRECISION.md",

@@ -121,6 +121,7 @@ fn infer_as_json() {
             "device",
             "model",
             "weights",
+            "sums",
             "packing",
             "params",
             "images",

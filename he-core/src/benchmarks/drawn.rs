@@ -446,7 +446,7 @@ impl<'a> Drawn<'a> {
             Subject::PublishLabel => {
                 let at = (level, SCALE);
                 // Ten logits of 64 lanes, or of as many as there are.
-                let lanes = (params.slots() / 16).min(64);
+                let lanes = (params.slots() >> 4).min(64);
                 let candidates = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|k| k * lanes..(k + 1) * lanes);
                 let (key, budget) = (&self.secret, &mut budget);
                 publish_label(

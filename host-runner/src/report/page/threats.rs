@@ -42,7 +42,7 @@ const THREATS: [Threat; 10] = [
         needs: "thousands of answers under one key",
         attacks: &["active-evaluator"],
         stops: "what wraps around is refused and retires the key; labels spend a budget",
-        cost: Cost::Stated("1.84 MB, streamed once"),
+        cost: Cost::Stated("1.44 MB, streamed once"),
     },
     Threat {
         who: "evaluator that forges an answer",
