@@ -1205,8 +1205,16 @@ mod tests {
         v[..8].copy_from_slice(&[0.9, -0.9, -0.5, -0.25, 0.25, 0.125, 0.25, 0.5]);
         let ct = lab.encrypt(&v);
         assert_eq!(lab.label(&ct, &[0..4, 4..8]), Ok(1));
-        assert_eq!(lab.label(&ct, &[0..4]), Ok(0), "negative");
-        assert_eq!(lab.label(&ct, &[4..8]), Ok(1), "positive");
+        assert_eq!(
+            lab.label(&ct, core::slice::from_ref(&(0..4))),
+            Ok(0),
+            "negative"
+        );
+        assert_eq!(
+            lab.label(&ct, core::slice::from_ref(&(4..8))),
+            Ok(1),
+            "positive"
+        );
     }
 
     #[test]

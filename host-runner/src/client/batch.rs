@@ -1,5 +1,7 @@
 //! The client of batches: one sample per slot, one ciphertext per value.
 
+use std::slice::from_ref;
+
 use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::{Expected, HonestEvaluator};
 use he_core::wire;
@@ -128,7 +130,7 @@ impl<'m> BatchClient<'m> {
             if !is_within(decrypted, clear, error) {
                 return Some(Err(PublicationError::Beyond));
             }
-            let label = publisher.label(params, keys, ct, place, &[slot..slot + 1]);
+            let label = publisher.label(params, keys, ct, place, from_ref(&(slot..slot + 1)));
             Some(label.map(|label| Published::Label { label }))
         };
         Ok(logits.iter().enumerate().map(label).collect())

@@ -66,7 +66,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Remote encrypted inference.
-    Infer(infer::InferArguments),
+    Infer(Box<infer::InferArguments>),
     /// Evaluate answers again, from their receipts, and compare them to the bit.
     Audit(audit::AuditArguments),
     /// Everything about an inference that is decided before it runs; exit
