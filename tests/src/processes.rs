@@ -132,6 +132,18 @@ pub fn document(directory: &Path) -> Value {
     document
 }
 
+/// The same of a run that has answered all of `images`.
+///
+/// # Panics
+/// If it has not.
+#[must_use]
+pub fn whole_document(directory: &Path, images: usize) -> Value {
+    let document = document(directory);
+    assert_eq!(document["images"].as_array().unwrap().len(), images);
+    assert_eq!(document["unfinished"], 0);
+    document
+}
+
 /// Removes ledger and document, for a run from the beginning.
 ///
 /// # Panics

@@ -17,7 +17,9 @@ use chacha20::rand_core::{Rng, SeedableRng};
 use he_edge_tests::assert_one_sentence;
 use he_edge_tests::command::binary;
 use he_edge_tests::figures::{self, Run};
-use he_edge_tests::processes::{LIMIT, MODEL, Process, begin_anew, document, finished, table};
+use he_edge_tests::processes::{
+    LIMIT, MODEL, Process, begin_anew, document, finished, table, whole_document,
+};
 use tempfile::TempDir;
 
 const IMAGES: usize = 50;
@@ -84,9 +86,7 @@ fn kills_at_any_moment_cost_no_image() {
                 client = infer(&address, directory.path(), &[]);
                 continue;
             }
-            let document = document(directory.path());
-            assert_eq!(document["images"].as_array().unwrap().len(), IMAGES);
-            assert_eq!(document["unfinished"], 0);
+            let document = whole_document(directory.path(), IMAGES);
             retries += document["retries"].as_u64().unwrap();
             runs += 1;
             begin_anew(directory.path());
@@ -123,12 +123,7 @@ fn a_device_that_is_not_there_is_lost_and_others_go_on_with_the_run() {
     let (server, address) = serve("127.0.0.1:0");
     let (status, said) = infer(&address, directory.path(), &["--device", &gone]).end();
     assert!(status.success(), "{said}");
-    let document = |images: usize| {
-        let document = document(directory.path());
-        assert_eq!(document["images"].as_array().unwrap().len(), images);
-        assert_eq!(document["unfinished"], 0);
-        document
-    };
+    let document = |images: usize| whole_document(directory.path(), images);
     let whole = document(IMAGES);
     let lost = whole["lost_devices"].as_array().unwrap();
     assert_eq!(lost.len(), 1);
