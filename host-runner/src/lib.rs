@@ -25,6 +25,7 @@
 //! | [`sensor`] | the client of a sensor's board |
 //! | [`encrypted_training`] | training on encrypted data |
 //! | [`fetch`] | downloads of data sets |
+//! | `tensor_threads` | how many threads training takes (feature `train`) |
 //! | [`commands`] | the command line |
 
 #[cfg(feature = "attack")]
@@ -51,5 +52,7 @@ pub mod run;
 pub mod sensor;
 pub mod service;
 pub mod spread;
+#[cfg(feature = "train")]
+mod tensor_threads;
 #[cfg(feature = "attack")]
 pub mod timing;

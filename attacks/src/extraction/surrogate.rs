@@ -11,6 +11,7 @@
 use candle_core::DType;
 use chacha20::ChaCha8Rng;
 use rand_core::SeedableRng;
+use rayon::prelude::*;
 
 use super::exact::majority;
 use crate::attack::{Attack, AttackError, Case, Context, Control, Must, Outcome, params};
@@ -71,6 +72,24 @@ impl Said {
         }
     }
 
+    fn len(&self) -> usize {
+        match self {
+            Self::Labels(labels) => labels.len(),
+            Self::Logits(rows) => rows.len(),
+        }
+    }
+
+    /// What was said to the first queries.
+    fn first(&self, count: usize) -> Self {
+        match self {
+            Self::Labels(labels) => Self::Labels(labels.iter().take(count).copied().collect()),
+            Self::Logits(rows) => {
+                let values = rows.values().iter().take(count * rows.width());
+                Self::Logits(Rows::new(rows.width(), values.copied().collect()))
+            }
+        }
+    }
+
     fn labels(&self) -> Vec<u8> {
         match self {
             Self::Labels(labels) => labels.clone(),
@@ -80,7 +99,7 @@ impl Said {
 }
 
 /// An extraction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Method {
     pub logits: bool,
     pub queries: Queries,
@@ -124,17 +143,14 @@ impl Method {
         Ok(network.precise()?)
     }
 
-    /// Asks and trains. `natural` are the attacker's images.
-    pub(super) fn extract(
-        &self,
-        target: &mut View<'_>,
-        natural: &Rows,
-    ) -> Result<Differentiable, AttackError> {
+    /// What is asked first: all queries, or of adaptive ones a fifth. `natural` are the
+    /// attacker's images; those of a smaller budget are the first of a larger one's.
+    fn queries(&self, natural: &Rows) -> Rows {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut order: Vec<usize> = (0..natural.len()).collect();
         random::shuffle(&mut order, &mut rng);
         let first = |count: usize| natural.select(&order[..count.min(order.len())]);
-        let queries = match self.queries {
+        match self.queries {
             Queries::Natural => first(self.budget),
             Queries::Random => {
                 let count = self.budget * natural.width();
@@ -142,13 +158,32 @@ impl Method {
                 Rows::new(natural.width(), pixels.collect())
             }
             Queries::Adaptive => first((self.budget / 5).max(1)),
-        };
-        let mut said = self.ask(target, &queries)?;
-        let mut network = self.fitted(&queries, &said)?;
-        if self.queries != Queries::Adaptive {
-            return Ok(network);
         }
-        let mut all = queries;
+    }
+
+    /// Asks and trains. `natural` are the attacker's images.
+    pub(super) fn extract(
+        &self,
+        target: &mut View<'_>,
+        natural: &Rows,
+    ) -> Result<Differentiable, AttackError> {
+        let queries = self.queries(natural);
+        let said = self.ask(target, &queries)?;
+        match self.queries {
+            Queries::Natural | Queries::Random => self.fitted(&queries, &said),
+            Queries::Adaptive => self.adapted(target, queries, said),
+        }
+    }
+
+    /// Asks for the rest of adaptive queries and trains. `all` are the first, and `said`
+    /// what the target said to them.
+    fn adapted(
+        &self,
+        target: &mut View<'_>,
+        mut all: Rows,
+        mut said: Said,
+    ) -> Result<Differentiable, AttackError> {
+        let mut network = self.fitted(&all, &said)?;
         while all.len() < self.budget {
             let count = all.len().min(self.budget - all.len());
             let from: Vec<usize> = (0..count).collect();
@@ -166,6 +201,68 @@ impl Method {
             network = self.fitted(&all, &said)?;
         }
         Ok(network)
+    }
+}
+
+/// What serves all budgets of a target.
+struct Shared {
+    /// Answers to the natural queries of the largest budget.
+    natural: Said,
+    /// Surrogates by natural and random queries, which do not wait for each other.
+    trained: Vec<(Method, Differentiable)>,
+}
+
+impl Shared {
+    /// Asks for all that does not depend on a surrogate and trains on all cores.
+    fn new(target: &mut View<'_>, methods: &[Method], natural: &Rows) -> Result<Self, AttackError> {
+        let of = |kind: Queries| methods.iter().filter(move |m| m.queries == kind).copied();
+        let largest = of(Queries::Natural).max_by_key(|method| method.budget);
+        // A budget is a choice of the sweep's, which has natural queries in all of its forms.
+        let largest = largest.ok_or_else(|| AttackError::Data {
+            attack: "surrogate",
+            what: "natural queries".into(),
+        })?;
+        let said = largest.ask(target, &largest.queries(natural))?;
+        let mut jobs = Vec::new();
+        for method in of(Queries::Natural) {
+            let queries = method.queries(natural);
+            let answers = said.first(queries.len());
+            jobs.push((method, queries, answers));
+        }
+        for method in of(Queries::Random) {
+            let queries = method.queries(natural);
+            let answers = method.ask(target, &queries)?;
+            jobs.push((method, queries, answers));
+        }
+        let trained = jobs.par_iter().map(|(method, queries, answers)| {
+            let network = method.fitted(queries, answers)?;
+            Ok::<_, AttackError>((*method, network))
+        });
+        Ok(Self {
+            trained: trained.collect::<Result<_, _>>()?,
+            natural: said,
+        })
+    }
+
+    /// The surrogate of a method, and how many queries it takes.
+    fn surrogate(
+        &self,
+        method: Method,
+        target: &mut View<'_>,
+        natural: &Rows,
+    ) -> Result<(Differentiable, usize), AttackError> {
+        let found = self.trained.iter().find(|(other, _)| *other == method);
+        if let Some((_, network)) = found {
+            return Ok((network.clone(), method.queries(natural).len()));
+        }
+        let first = method.queries(natural);
+        let said = match method.queries {
+            Queries::Adaptive if first.len() <= self.natural.len() => {
+                self.natural.first(first.len())
+            }
+            _ => method.ask(target, &first)?,
+        };
+        Ok((method.adapted(target, first, said)?, method.budget))
     }
 }
 
@@ -218,20 +315,15 @@ fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result
         };
         // A quick run has curves of natural queries alone.
         let few = case.run.by_scale(&[500][..], budgets);
-        let mut truth = None;
+        // No further than the attacker's images reach, so that curves compare.
+        let within = natural.len().max(100);
+        let mut methods = Vec::new();
         for &(queries, name) in kinds {
-            // No further than the attacker's images reach, so that curves compare.
-            let within = natural.len().max(100);
             let budgets = match queries {
                 Queries::Natural => budgets,
                 Queries::Random | Queries::Adaptive => few,
             };
             for &budget in budgets.iter().filter(|&&budget| budget <= within) {
-                let of_step = params([
-                    ("queries", name.into()),
-                    ("budget", budget.into()),
-                    ("samples", kept.into()),
-                ]);
                 let method = Method {
                     logits,
                     queries,
@@ -240,25 +332,45 @@ fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result
                     seed: case.run.seed,
                     broken: false,
                 };
-                case.step(of_step, |case| {
-                    judged(case, method, &natural, &judge, &mut truth)
-                })?;
+                methods.push((method, name));
             }
+        }
+        let all: Vec<Method> = methods.iter().map(|(method, _)| *method).collect();
+        let mut known = Known::default();
+        for (method, name) in methods {
+            let of_step = params([
+                ("queries", name.into()),
+                ("budget", method.budget.into()),
+                ("samples", kept.into()),
+            ]);
+            case.step(of_step, |case| {
+                let shared = match &mut known.shared {
+                    Some(shared) => shared,
+                    none => none.insert(Shared::new(&mut case.target, &all, &natural)?),
+                };
+                let found = shared.surrogate(method, &mut case.target, &natural)?;
+                judged(case, method, found, &judge, &mut known.truth)
+            })?;
         }
         Ok(())
     })
 }
 
+/// What the steps on a target have in common; nothing before the first that runs.
+#[derive(Default)]
+struct Known {
+    shared: Option<Shared>,
+    /// What the target says of the images that surrogates are judged by.
+    truth: Option<Said>,
+}
+
 fn judged(
     case: &mut Case<'_, '_>,
     method: Method,
-    natural: &Rows,
+    (network, used): (Differentiable, usize),
     judge: &Rows,
     truth: &mut Option<Said>,
 ) -> Result<Vec<Finding>, AttackError> {
-    let before = case.target.queries();
-    let network = method.extract(&mut case.target, natural)?;
-    let used = (case.target.queries() - before) as f64;
     let found = network.evaluate(judge, BATCH)?;
     let own = classes(&found);
     let known = &case.data.test.labels[..judge.len()];
@@ -297,7 +409,7 @@ fn judged(
             .succeeds_above(majority, 0.0),
         Finding::new("accuracy", agreement(&own, known))
             .baseline("target", agreement(&labels, known).value),
-        Finding::new("attack_queries", exactly(used)),
+        Finding::new("attack_queries", exactly(used as f64)),
     ];
     all.extend(difference.map(|d| Finding::new("largest_logit_difference", exactly(d))));
     Ok(all)

@@ -148,7 +148,7 @@ impl Attack for InverseGenerator {
     fn run(&self, context: &mut Context<'_>) -> Result<(), AttackError> {
         context.each_target(self, |case| {
             let own = case.data.test.images.len();
-            let most = case.run.by_scale(10_000, usize::MAX);
+            let most = case.run.by_scale(4000, usize::MAX);
             let own = own.min(if case.sparing() { 2000 } else { most });
             let victims = case.data.train.images.len();
             let victims = victims.min(case.run.by_scale(200, 1000));
@@ -160,7 +160,7 @@ impl Attack for InverseGenerator {
             }
             let method = Method {
                 epochs: case.run.by_scale(10, 30),
-                batch: case.run.by_scale(64, 32),
+                batch: 32,
                 pairs: Pairs::Own,
             };
             let seed = case.run.seed;

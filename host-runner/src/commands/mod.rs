@@ -119,6 +119,19 @@ pub enum Command {
     Flash(flash::FlashArguments),
 }
 
+#[cfg(feature = "train")]
+impl Command {
+    /// Whether it trains networks, or differentiates them.
+    const fn trains(&self) -> bool {
+        match self {
+            Self::Train(_) | Self::Import(_) => true,
+            #[cfg(feature = "attack")]
+            Self::Attack(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// `plain` or `encrypted`, on the command line.
 fn weight_modes() -> impl TypedValueParser<Value = WeightMode> {
     PossibleValuesParser::new(["plain", "encrypted"]).map(|name| match name.as_str() {
@@ -605,6 +618,10 @@ impl Failure {
 /// # Errors
 /// [`Failure`], one sentence that says what was wrong and what to do.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    #[cfg(feature = "train")]
+    if arguments.command.as_ref().is_some_and(Command::trains) {
+        crate::tensor_threads::settle();
+    }
     match arguments.command {
         None => demo::run(),
         Some(Command::Infer(arguments)) => infer::run(&arguments),
