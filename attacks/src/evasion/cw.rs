@@ -7,9 +7,10 @@
 //! the paper's table are held to.
 
 use candle_core::{D, DType, Device, Tensor};
+use rayon::prelude::*;
 
 use super::{
-    ACCESS, BATCH, Made, PAPER_EPS, Seen, control_data, control_network, grid, own_labels,
+    ACCESS, BATCH, Made, PAPER_EPS, PART, Seen, control_data, control_network, grid, own_labels,
 };
 use crate::attack::{Attack, AttackError, Context, Control, Must, Outcome, params};
 use crate::network::Differentiable;
@@ -77,11 +78,10 @@ impl CarliniWagner {
     /// # Errors
     /// [`AttackError::Tensor`].
     pub fn craft(&self, network: &Differentiable, images: &Rows) -> Result<Rows, AttackError> {
-        let mut out = Vec::with_capacity(images.values().len());
-        for part in images.values().chunks(images.width() * BATCH) {
-            out.extend(self.craft_batch(network, part)?);
-        }
-        Ok(Rows::new(images.width(), out))
+        let parts = images.values().par_chunks(images.width().max(1) * PART);
+        let crafted = parts.map(|part| self.craft_batch(network, part));
+        let crafted = crafted.collect::<Result<Vec<_>, _>>()?;
+        Ok(Rows::new(images.width(), crafted.concat()))
     }
 
     fn craft_batch(
