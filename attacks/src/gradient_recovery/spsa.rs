@@ -77,7 +77,10 @@ impl Attack for Spsa {
             };
             let originals = victims(case, count)?;
             let descent = Descent {
-                iterations: case.run.by_scale(DESCENT.iterations, 500),
+                iterations: match case.one_sample() {
+                    true => DESCENT.iterations / 2,
+                    false => case.run.by_scale(DESCENT.iterations, 500),
+                },
                 ..DESCENT
             };
             let of_step = params([
