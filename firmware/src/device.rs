@@ -3,19 +3,16 @@
 use cortex_m_rt::entry;
 use he_nn::message::{Memory, Reply, Request, TimeUnit};
 use he_nn::session::Platform;
-use he_nn::trace::Tracer as _;
 
-use crate::board::{self, Board};
+use crate::board;
 use crate::evaluator::Evaluator;
 use crate::protocol::WINDOW;
 use crate::serve::{self, Program};
 use crate::start::start;
-use crate::tracer::Tracer;
 
 /// What the session asks of the board that it runs on.
 struct Device {
-    /// Time in [`board`]'s `wait` that the session has not asked for; counted
-    /// only for a tracer.
+    /// Time without a byte, since start.
     waited: u64,
 }
 
@@ -33,7 +30,7 @@ impl Platform for Device {
     }
 
     fn waited(&mut self) -> u64 {
-        core::mem::take(&mut self.waited)
+        self.waited
     }
 
     fn memory(&mut self) -> Memory {
@@ -65,15 +62,10 @@ impl Program for Served {
         self.evaluator.refuse_frame(received, reply);
     }
 
-    fn wait(&mut self, board: &Board) {
-        if Tracer::ON {
-            let start = board::now();
-            board.wait();
-            let waited = board::now().saturating_sub(start);
-            self.device.waited = self.device.waited.saturating_add(waited);
-        } else {
-            board.wait();
-        }
+    const MEASURES_WAITING: bool = true;
+
+    fn waited(&mut self, time: u64) {
+        self.device.waited = self.device.waited.saturating_add(time);
     }
 }
 

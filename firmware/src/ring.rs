@@ -66,48 +66,47 @@ impl<const N: usize> Ring<N> {
         true
     }
 
-    /// The bytes that are there now, in order. They are free for the pushing
-    /// side when the iterator is dropped; bytes that were not taken stay.
+    /// Appends as many of `bytes` as it has room for; says how many.
     #[inline(always)]
-    pub fn drain(&self) -> Drain<'_, N> {
-        Drain {
-            next: self.drained.load(Ordering::Relaxed),
-            end: self.pushed.load(Ordering::Acquire),
-            ring: self,
+    pub fn push_all(&self, bytes: impl ExactSizeIterator<Item = u8>) -> usize {
+        let pushed = self.pushed.load(Ordering::Relaxed);
+        let count = bytes.len().min(self.room());
+        for (i, byte) in bytes.take(count).enumerate() {
+            if let Some(slot) = self.bytes.get(pushed.wrapping_add(i) & Self::MASK) {
+                slot.store(byte, Ordering::Relaxed);
+            }
         }
+        self.pushed
+            .store(pushed.wrapping_add(count), Ordering::Release);
+        count
     }
-}
 
-/// See [`Ring::drain`].
-#[derive(Debug)]
-pub struct Drain<'r, const N: usize> {
-    ring: &'r Ring<N>,
-    next: usize,
-    end: usize,
-}
-
-impl<const N: usize> Iterator for Drain<'_, N> {
-    type Item = u8;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<u8> {
-        if self.next == self.end {
-            return None;
+    /// Copies the bytes that are there now to the start of `space`, as far as it reaches
+    /// and they lie in one piece. They stay until [`Self::free`]. For the draining side.
+    pub fn peek<'s>(&self, space: &'s mut [u8]) -> &'s [u8] {
+        let drained = self.drained.load(Ordering::Relaxed);
+        let held = self
+            .pushed
+            .load(Ordering::Acquire)
+            .wrapping_sub(drained)
+            .min(space.len());
+        let first = self.bytes.get(drained & Self::MASK..).unwrap_or_default();
+        let mut count = 0;
+        for (slot, byte) in space.iter_mut().zip(first).take(held) {
+            *slot = byte.load(Ordering::Relaxed);
+            count += 1;
         }
-        let byte = self
-            .ring
-            .bytes
-            .get(self.next & Ring::<N>::MASK)?
-            .load(Ordering::Relaxed);
-        self.next = self.next.wrapping_add(1);
-        Some(byte)
+        space.get(..count).unwrap_or_default()
     }
-}
 
-impl<const N: usize> Drop for Drain<'_, N> {
+    /// Gives the space of the `count` oldest bytes to the pushing side, or of all there are.
+    /// For the draining side.
     #[inline(always)]
-    fn drop(&mut self) {
-        self.ring.drained.store(self.next, Ordering::Release);
+    pub fn free(&self, count: usize) {
+        let drained = self.drained.load(Ordering::Relaxed);
+        let held = self.pushed.load(Ordering::Acquire).wrapping_sub(drained);
+        self.drained
+            .store(drained.wrapping_add(count.min(held)), Ordering::Release);
     }
 }
 
@@ -118,6 +117,18 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+
+    /// At most `count` bytes, of both pieces where they lie in two.
+    fn drain<const N: usize>(ring: &Ring<N>, count: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < count && !ring.is_empty() {
+            let mut space = [0; 64];
+            let piece = ring.peek(&mut space[..count - all.len()]);
+            all.extend_from_slice(piece);
+            ring.free(piece.len());
+        }
+        all
+    }
 
     #[test]
     fn it_is_a_queue_that_refuses_when_full() {
@@ -130,10 +141,16 @@ mod tests {
             }
             assert!(!ring.push_with(|| panic!("asked for a byte without room for it")));
             assert_eq!(ring.room(), 0);
-            assert_eq!(ring.drain().take(3).collect::<Vec<_>>().len(), 3);
-            assert_eq!(ring.drain().collect::<Vec<_>>(), [base.wrapping_add(3)]);
+            assert_eq!(drain(&ring, 3).len(), 3);
+            assert_eq!(ring.room(), 3);
+            assert_eq!(drain(&ring, 4), [base.wrapping_add(3)]);
             assert!(ring.is_empty());
             assert_eq!(ring.room(), 4);
+            // One byte in front of the next round, so that it begins elsewhere.
+            assert_eq!(ring.push_all([round as u8].into_iter()), 1);
+            assert_eq!(ring.peek(&mut [0; 8]), [round as u8]);
+            ring.free(7);
+            assert!(ring.is_empty());
         }
     }
 
@@ -146,7 +163,18 @@ mod tests {
             assert!(ring.push_with(|| i));
         }
         assert!(!ring.push_with(|| 9));
-        assert_eq!(ring.drain().collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+        assert_eq!(drain(&ring, 8), (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn many_bytes_are_pushed_as_far_as_there_is_room() {
+        let ring = Ring::<8>::new();
+        assert_eq!(ring.push_all([1, 2, 3, 4, 5].into_iter()), 5);
+        assert_eq!(ring.push_all([6, 7, 8, 9, 10].into_iter()), 3);
+        assert_eq!(ring.push_all([11].into_iter()), 0);
+        assert_eq!(drain(&ring, 2), [1, 2]);
+        assert_eq!(ring.push_all([9, 10].into_iter()), 2);
+        assert_eq!(drain(&ring, 9), [3, 4, 5, 6, 7, 8, 9, 10]);
     }
 
     #[test]
@@ -162,7 +190,7 @@ mod tests {
         });
         let mut seen = 0;
         while seen < COUNT {
-            for byte in RING.drain() {
+            for byte in drain(&RING, 64) {
                 assert_eq!(byte, (seen % 251) as u8);
                 seen += 1;
             }

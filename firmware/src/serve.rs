@@ -26,11 +26,15 @@ pub(crate) trait Program {
     /// Answers a damaged frame of so many bytes.
     fn refuse_frame(&mut self, received: u32, reply: &mut impl for<'r> FnMut(Self::Reply<'r>));
 
-    /// Sleeps until something has arrived.
-    fn wait(&mut self, board: &Board) {
-        board.wait();
-    }
+    /// Whether it is asked for the time that went by without a byte.
+    const MEASURES_WAITING: bool = false;
+
+    /// So much time has gone by without a byte.
+    fn waited(&mut self, _time: u64) {}
 }
+
+/// Bytes that are taken from the ring at once: a copy of more would only take more stack.
+const PIECE_BYTES: usize = 128;
 
 /// Memory that the program takes.
 pub(crate) fn memory() -> Memory {
@@ -52,17 +56,36 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         Ok(frame) => board::send(frame),
         Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
     };
+    let mut space = [0; PIECE_BYTES];
+    // Since when nothing has come.
+    let mut silent = None;
     loop {
+        // Moving what has come is no waiting.
+        let now = silent.map(|_| board::now());
+        let ring = board.receive();
+        let piece = ring.peek(&mut space);
+        if piece.is_empty() {
+            if P::MEASURES_WAITING && silent.is_none() {
+                silent = Some(board::now());
+            }
+            board.wait();
+            continue;
+        }
+        if let (Some(since), Some(now)) = (silent.take(), now) {
+            program.waited(now.saturating_sub(since));
+        }
+        let mut rest = piece;
+        let event = reader.read(&mut rest);
         // The frame is in the reader, so the ring has its space back before
         // the request is carried out.
-        let event = reader.read(&mut board.receive());
+        ring.free(piece.len().saturating_sub(rest.len()));
         match event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>())) {
             Some(Ok(request)) => board::undisturbed(|| program.handle(request, &mut reply)),
             Some(Err(error)) => {
                 log::refused(&error);
                 program.refuse_frame(error.received(), &mut reply);
             }
-            None => program.wait(board),
+            None => {}
         }
     }
 }

@@ -31,6 +31,7 @@
     )
 )]
 
+use core::ffi::CStr;
 use core::fmt;
 use core::ops::{Index, IndexMut};
 
@@ -247,8 +248,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// How far a frame has come. A value apart from the buffer, so that the loop
-/// over the bytes keeps it in registers.
+/// How far a frame has come.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     /// Decoded bytes in the buffer.
@@ -276,27 +276,32 @@ impl Progress {
         overlong: false,
     };
 
-    #[inline(always)]
-    fn take(&mut self, byte: u8, buffer: &mut [u8]) {
-        self.received = self.received.wrapping_add(1);
-        if self.run != 0 {
-            self.run -= 1;
-            self.store(byte, buffer);
-        } else {
-            if self.code != Self::FULL {
-                self.store(0, buffer);
+    /// Takes bytes of which none is a delimiter, block by block.
+    fn take(&mut self, mut bytes: &[u8], buffer: &mut [u8]) {
+        self.received = self.received.wrapping_add(bytes.len() as u32);
+        while let Some((&code, rest)) = bytes.split_first() {
+            if self.run == 0 {
+                if self.code != Self::FULL {
+                    self.store(&[0], buffer);
+                }
+                self.code = code;
+                self.run = code.wrapping_sub(1);
+                bytes = rest;
+            } else {
+                let (block, rest) = bytes.split_at(bytes.len().min(self.run.into()));
+                self.store(block, buffer);
+                self.run -= block.len() as u8;
+                bytes = rest;
             }
-            self.code = byte;
-            self.run = byte.wrapping_sub(1);
         }
     }
 
-    #[inline(always)]
-    fn store(&mut self, byte: u8, buffer: &mut [u8]) {
-        match buffer.get_mut(self.length) {
-            Some(slot) => {
-                *slot = byte;
-                self.length += 1;
+    fn store(&mut self, bytes: &[u8], buffer: &mut [u8]) {
+        let room = buffer.get_mut(self.length..).unwrap_or_default();
+        match room.get_mut(..bytes.len()) {
+            Some(space) => {
+                space.copy_from_slice(bytes);
+                self.length += bytes.len();
             }
             None => self.overlong = true,
         }
@@ -330,27 +335,24 @@ impl<const N: usize> FrameReader<N> {
         }
     }
 
-    /// Takes bytes until a frame is complete or there are none left. The
-    /// iterator is left behind the frame's delimiter, so the call is repeated
+    /// Takes bytes until a frame is complete or there are none left. The slice
+    /// begins behind the frame's delimiter afterwards, so the call is repeated
     /// until it gives `None`.
-    #[inline]
-    pub fn read(
-        &mut self,
-        bytes: &mut impl Iterator<Item = u8>,
-    ) -> Option<Result<Frame<'_>, LinkError>> {
+    pub fn read(&mut self, bytes: &mut &[u8]) -> Option<Result<Frame<'_>, LinkError>> {
         if self.given_out {
             self.reset();
         }
-        let mut progress = self.progress;
-        for byte in bytes {
-            if byte != DELIMITER {
-                progress.take(byte, &mut self.buffer);
-            } else if progress.received != 0 {
-                self.progress = progress;
+        // The delimiter is what ends a C string: `core` looks for it word by word.
+        while let Ok(before) = CStr::from_bytes_until_nul(bytes) {
+            let before = before.to_bytes();
+            self.progress.take(before, &mut self.buffer);
+            *bytes = bytes.get(before.len() + 1..).unwrap_or_default();
+            if self.progress.received != 0 {
                 return Some(self.finish());
             }
         }
-        self.progress = progress;
+        self.progress.take(bytes, &mut self.buffer);
+        *bytes = &[];
         None
     }
 
@@ -404,6 +406,7 @@ impl<const N: usize> FrameReader<N> {
 
 #[cfg(test)]
 mod tests {
+    use core::slice;
     use std::vec::Vec;
 
     use proptest::prelude::*;
@@ -426,7 +429,7 @@ mod tests {
         reader: &mut FrameReader<N>,
         bytes: &[u8],
     ) -> Vec<Result<Vec<u8>, LinkError>> {
-        let mut bytes = bytes.iter().copied();
+        let mut bytes = bytes;
         let mut found = Vec::new();
         while let Some(event) = reader.read(&mut bytes) {
             found.push(event.map(|frame| frame.message().to_vec()));
@@ -468,6 +471,7 @@ mod tests {
                 stack_peak_bytes: u32::MAX,
             },
             stages: (0..MAX_STAGES).map(|_| stage).collect(),
+            busy: u64::MAX,
         }
     }
 
@@ -518,7 +522,7 @@ mod tests {
         ];
         let wire: Vec<u8> = requests.iter().flat_map(frame_of).collect();
         let mut reader = FrameReader::<MAX_DECODED>::new();
-        let mut bytes = wire.iter().copied();
+        let mut bytes = &wire[..];
         for request in requests {
             let frame = reader.read(&mut bytes).unwrap().unwrap();
             assert_eq!(frame.decode::<Request<'_>>(), Ok(request));
@@ -568,7 +572,7 @@ mod tests {
         for reply in replies {
             let mut reader = FrameReader::<MAX_DECODED>::new();
             let wire = frame_of(&reply);
-            let frame = reader.read(&mut wire.iter().copied()).unwrap().unwrap();
+            let frame = reader.read(&mut &wire[..]).unwrap().unwrap();
             assert_eq!(frame.decode::<Reply<'_>>(), Ok(reply));
             assert_eq!(frame.received() as usize + 1, wire.len());
         }
@@ -707,7 +711,7 @@ mod tests {
             frame_of(&(Request::Abort, 1u8)),
             frame_of(&()),
         ] {
-            let frame = reader.read(&mut wire.iter().copied()).unwrap().unwrap();
+            let frame = reader.read(&mut &wire[..]).unwrap().unwrap();
             let received = wire.len() as u32 - 1;
             assert_eq!(
                 frame.decode::<Request<'_>>(),
@@ -721,26 +725,21 @@ mod tests {
         let frame = frame_of(&Request::Seed { seed: [3; 32] });
         let mut reader = FrameReader::<MAX_DECODED>::new();
         for byte in &frame[..frame.len() - 1] {
-            assert!(reader.read(&mut core::iter::once(*byte)).is_none());
+            assert!(reader.read(&mut slice::from_ref(byte)).is_none());
             assert!(reader.mid_frame());
         }
-        assert!(
-            reader
-                .read(&mut core::iter::once(DELIMITER))
-                .unwrap()
-                .is_ok()
-        );
+        assert!(reader.read(&mut &[DELIMITER][..]).unwrap().is_ok());
         assert!(!reader.mid_frame());
-        reader.read(&mut frame[..9].iter().copied());
+        reader.read(&mut &frame[..9]);
         reader.reset();
-        assert!(reader.read(&mut frame.iter().copied()).unwrap().is_ok());
+        assert!(reader.read(&mut &frame[..]).unwrap().is_ok());
     }
 
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..5000)) {
             let mut reader = FrameReader::<64>::new();
-            let mut input = bytes.iter().copied();
+            let mut input = &bytes[..];
             while let Some(event) = reader.read(&mut input) {
                 if let Ok(frame) = event {
                     let _ = frame.decode::<Request<'_>>();
@@ -779,7 +778,7 @@ mod tests {
             let request = largest_request(&bytes);
             let wire = frame_of(&request);
             let mut reader = FrameReader::<MAX_DECODED>::new();
-            let frame = reader.read(&mut wire.iter().copied()).unwrap().unwrap();
+            let frame = reader.read(&mut &wire[..]).unwrap().unwrap();
             prop_assert_eq!(frame.decode::<Request<'_>>(), Ok(request));
         }
     }

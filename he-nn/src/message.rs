@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 8.
+//! The messages between client and evaluator, protocol version 9.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::kept::{KEY_ID_BYTES, KeyId};
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 8;
+pub const PROTOCOL_VERSION: u16 = 9;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -313,6 +313,9 @@ pub enum Reply<'a> {
         memory: Memory,
         /// Time per stage.
         stages: Stages,
+        /// Time since the begin but for waiting for bytes, in the card's unit: the stages,
+        /// what kept keys take, bytes from the line to requests, and replies up to this one.
+        busy: u64,
     },
     /// Answer to [`Request::Abort`].
     Aborted,

@@ -856,7 +856,7 @@ mod tests {
         };
         let frame = link::encode(&request, &mut buffer).unwrap().to_vec();
         let mut reader = FrameReader::<MAX_DECODED>::new();
-        let read = reader.read(&mut frame.iter().copied()).unwrap().unwrap();
+        let read = reader.read(&mut &frame[..]).unwrap().unwrap();
         assert_eq!(read.decode::<Request<'_>>(), Ok(request));
         let reply = Reply::Chunk {
             limb: 255,

@@ -120,7 +120,7 @@ pub enum EvaluatorError {
 struct Host {
     memory_bytes: u32,
     start: Instant,
-    /// Nanoseconds that [`Timed`] has waited, until they are asked for.
+    /// Nanoseconds that [`Timed`] has waited.
     waited: Arc<AtomicU64>,
 }
 
@@ -145,7 +145,7 @@ impl Platform for Host {
         nanoseconds(self.start)
     }
     fn waited(&mut self) -> u64 {
-        self.waited.swap(0, Ordering::Relaxed)
+        self.waited.load(Ordering::Relaxed)
     }
     fn memory(&mut self) -> Memory {
         Memory {

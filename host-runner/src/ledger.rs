@@ -325,6 +325,7 @@ mod tests {
                 step: 1,
                 time: u64::MAX,
             }],
+            busy: Some(u64::MAX - 1),
             cpu: Some(Duration::from_nanos(1_234_567_890)),
             audited: true,
         }

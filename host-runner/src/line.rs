@@ -169,6 +169,7 @@ impl Exchange {
                 stack_peak_bytes: 1 << 12,
             },
             stages: (0..program.steps() as u8).map(stage).collect::<Stages>(),
+            busy: 1 << 27,
         };
         let card = Reply::Hello(Card {
             version: PROTOCOL_VERSION,

@@ -158,7 +158,7 @@ pub fn replies(bytes: &[u8], mut take: impl FnMut(Reply<'_>)) {
 
 fn frames(bytes: &[u8], mut take: impl FnMut(Frame<'_>)) {
     let mut reader = Box::new(FrameReader::<MAX_DECODED>::new());
-    let mut bytes = bytes.iter().copied();
+    let mut bytes = bytes;
     while let Some(event) = reader.read(&mut bytes) {
         if let Ok(frame) = event {
             take(frame);

@@ -79,7 +79,7 @@ impl Transport for VirtualLine<'_> {
         self.client += self.line.takes(bytes.len());
         let latency = self.line.latency.as_secs_f64();
         let whole = self.client + latency;
-        let mut bytes = bytes.iter().copied();
+        let mut bytes = bytes;
         while let Some(event) = self.reader.read(&mut bytes) {
             let length = event
                 .as_ref()

@@ -525,10 +525,12 @@ fn a_hostile_result_is_not_decrypted() {
                 scale_bits,
                 memory,
                 stages,
+                busy,
             } => say(Reply::Done {
                 scale_bits: change(f64::from_bits(scale_bits)).to_bits(),
                 memory,
                 stages,
+                busy,
             }),
             other => say(other),
         });
@@ -603,6 +605,7 @@ fn a_hostile_result_is_not_decrypted() {
                 scale_bits: 0,
                 memory: Default::default(),
                 stages: Stages::new(),
+                busy: 0,
             });
         }
         say(reply);
@@ -627,6 +630,7 @@ fn impossible_times_do_no_harm() {
                     .map(|step| Stage { step, time })
                     .into_iter()
                     .collect::<Stages>(),
+                busy: u64::MAX,
             });
         }
         Reply::Hello(card) => say(Reply::Hello(Card {
@@ -712,6 +716,7 @@ fn an_evaluator_that_talks_out_of_turn() {
                     stack_peak_bytes: 0,
                 },
                 stages: Stages::new(),
+                busy: 0,
             },
         ),
         ("refusal", Reply::Refused(Refusal::Model)),

@@ -107,21 +107,29 @@ fn the_board_computes_what_the_host_computes_and_takes_as_long_each_time() {
 /// After the first image no key goes up, and reading the keys costs little.
 #[expect(clippy::print_stdout, reason = "figures of the run")]
 fn finds_its_keys(usage: &BoardUse, hosts: &[Inference], board: &[Inference]) {
+    /// An image's instructions with keys kept and everything counted.
+    const MOST: u64 = 100_000_000;
     let [first, later] = board else {
         panic!("{} inferences", board.len());
     };
     assert_eq!(bits(&hosts[1].logits), bits(&later.logits));
     let totals = [first, later].map(|inference| inference.total().unwrap());
+    let busy = [first, later].map(|inference| inference.busy.unwrap());
     println!(
-        "{} bytes up, then {} ({} of keys); {} instructions, then {}",
-        first.bytes.up, later.bytes.up, later.bytes.keys_up, totals[0], totals[1]
+        "{} bytes up, then {} ({} of keys); {} instructions, then {}; {} with the link, then {}",
+        first.bytes.up, later.bytes.up, later.bytes.keys_up, totals[0], totals[1], busy[0], busy[1]
     );
+    for (total, busy) in totals.into_iter().zip(busy) {
+        // A byte takes an instruction at least, and a later image half a million.
+        assert!(busy > total + 500_000, "{total} of {busy}");
+    }
     assert!(first.bytes.keys_up > 1_400_000 && later.bytes.keys_up < 1000);
     // The plan's, framed.
     let planned = usage.later_upload_bytes as u64;
     assert!((planned..planned + planned / 50).contains(&later.bytes.up));
     // Reading a uniform half takes less than expanding it.
     assert!(totals[1] < totals[0], "{totals:?}");
+    assert!(busy[1] <= MOST, "{busy:?}");
 }
 
 /// The same with the external memory as a flash.

@@ -421,8 +421,9 @@ fn inference() -> String {
                 line[2].clone(),
                 format!("`{}`", line[0]),
                 format!("{:.1}", number(4) as f64 / 1e6),
-                grouped(number(5)),
+                format!("{:.1}", number(5) as f64 / 1e6),
                 grouped(number(6)),
+                grouped(number(7)),
             ]
         })
         .collect();
@@ -431,6 +432,7 @@ fn inference() -> String {
         "weights",
         "board",
         "million instructions",
+        "link included",
         "static RAM, bytes",
         "peak of the stack, bytes",
     ];
@@ -692,8 +694,9 @@ fn the_first_page_has_the_figures_of_the_plan() {
             "{:.1} million instructions",
             number(&counted[4]) as f64 / 1e6
         ),
-        format!("{} bytes static", grouped(number(&counted[5]))),
-        format!("{} of stack", grouped(number(&counted[6]))),
+        format!("{:.1} with the link", number(&counted[5]) as f64 / 1e6),
+        format!("{} bytes static", grouped(number(&counted[6]))),
+        format!("{} of stack", grouped(number(&counted[7]))),
         format!("{:.1} KB of code", number(&sizes[2]) as f64 / 1e3),
         format!(
             "arena {}",

@@ -536,7 +536,7 @@ mod on_boards {
     /// The same where another compiler than the table's made the image.
     const OTHER_COMPILER: f64 = 0.15;
 
-    const HEADER: &str = "board,network,weights,compiler,instructions,ram static,stack";
+    const HEADER: &str = "board,network,weights,compiler,instructions,with link,ram static,stack";
 
     /// What each claim needs: a network, its weights and a board.
     const CLAIMS: &[(&str, WeightMode, &str)] = &[
@@ -578,6 +578,7 @@ mod on_boards {
     struct Figures {
         compiler: String,
         instructions: u64,
+        with_link: u64,
         ram_static: u32,
         stack: u32,
     }
@@ -588,6 +589,7 @@ mod on_boards {
             Self {
                 compiler: answered.compiler.clone().unwrap(),
                 instructions: answered.inferences[0].total().unwrap(),
+                with_link: answered.inferences[0].busy.unwrap(),
                 ram_static: memory.static_bytes,
                 stack: memory.stack_peak_bytes,
             }
@@ -607,6 +609,7 @@ mod on_boards {
             let parts = |figures: &Self| {
                 [
                     figures.instructions as f64,
+                    figures.with_link as f64,
                     figures.ram_static.into(),
                     figures.stack.into(),
                 ]
@@ -628,12 +631,23 @@ mod on_boards {
         assert_eq!(lines.next(), Some(HEADER));
         let row = |line: &str| {
             let fields: Vec<&str> = line.split(',').collect();
-            let [board, network, weights, compiler, instructions, ram, stack] = fields[..] else {
+            let [
+                board,
+                network,
+                weights,
+                compiler,
+                instructions,
+                with_link,
+                ram,
+                stack,
+            ] = fields[..]
+            else {
                 panic!("{line}");
             };
             let figures = Figures {
                 compiler: compiler.into(),
                 instructions: instructions.parse().unwrap(),
+                with_link: with_link.parse().unwrap(),
                 ram_static: ram.parse().unwrap(),
                 stack: stack.parse().unwrap(),
             };
@@ -648,11 +662,12 @@ mod on_boards {
             let Figures {
                 compiler,
                 instructions,
+                with_link,
                 ram_static,
                 stack,
             } = f;
             text.push_str(&format!(
-                "{board},{network},{weights},{compiler},{instructions},{ram_static},{stack}\n"
+                "{board},{network},{weights},{compiler},{instructions},{with_link},{ram_static},{stack}\n"
             ));
         }
         fs::write(table(), text).unwrap();

@@ -12,7 +12,7 @@ use core::task::Poll;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{DCB, DWT, SYST};
 use cortex_m_rt::exception;
-use firmware::ring::{Drain, Ring};
+use firmware::ring::Ring;
 use he_nn::message::TimeUnit;
 use rtt_target::{ChannelMode, UpChannel, rtt_init};
 
@@ -128,15 +128,13 @@ pub(crate) struct Board<L>(pub(super) L);
 
 impl<L: Link> Board<L> {
     /// What has arrived.
-    pub(crate) fn receive(&mut self) -> Drain<'static, RING_BYTES> {
+    pub(crate) fn receive(&mut self) -> &'static Ring<RING_BYTES> {
         let mut bytes = [0; RING_BYTES];
         if let Some(space) = bytes.get_mut(..RECEIVED.room()) {
             let taken = self.0.take(space);
-            for &byte in space.iter().take(taken) {
-                RECEIVED.push_with(|| byte);
-            }
+            RECEIVED.push_all(space.iter().take(taken).copied());
         }
-        RECEIVED.drain()
+        &RECEIVED
     }
 
     /// Returns at once: DMA says nothing of single bytes.

@@ -30,7 +30,7 @@ use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m::peripheral::{NVIC, Peripherals, SCB, SYST};
 use cortex_m_rt::exception;
-use firmware::ring::{Drain, Ring};
+use firmware::ring::Ring;
 use he_nn::mailbox;
 use he_nn::message::TimeUnit;
 
@@ -222,15 +222,14 @@ impl Board {
         Self
     }
 
-    /// What has arrived. Its space in the ring is free again when the iterator
-    /// is dropped.
-    pub(crate) fn receive(&self) -> Drain<'static, RING_BYTES> {
+    /// What has arrived.
+    pub(crate) fn receive(&self) -> &'static Ring<RING_BYTES> {
         if MAILBOX.load(Ordering::Relaxed) {
             empty_mailbox();
         } else {
             resume();
         }
-        RECEIVED.drain()
+        &RECEIVED
     }
 
     /// Returns when bytes may be there.
@@ -272,9 +271,7 @@ fn empty_mailbox() {
         if RECEIVED.room() < length {
             break;
         }
-        for i in 0..length {
-            RECEIVED.push_with(|| byte(mailbox::LENGTH_BYTES + i));
-        }
+        RECEIVED.push_all((0..length).map(|i| byte(mailbox::LENGTH_BYTES + i)));
         psram(mailbox::DRAINED).store(count.wrapping_add(1), Ordering::Release);
     }
 }

@@ -64,8 +64,7 @@ pub trait Platform {
     fn unit(&self) -> TimeUnit;
     /// A monotonic count.
     fn now(&mut self) -> u64;
-    /// How much of the time since the last call went by in waiting for bytes.
-    /// Only a tracing session asks.
+    /// How much of the time since start went by in waiting for bytes.
     fn waited(&mut self) -> u64 {
         0
     }
@@ -128,6 +127,8 @@ struct Run {
     /// Bounds of what is owed.
     owed: [u32; 2],
     stages: Stages,
+    /// The clock's reading at the begin, and how much had been waited before.
+    begun: [u64; 2],
 }
 
 /// Both halves of a chunk, unpacked and expanded. Memory of its own, as on a stack it
@@ -232,7 +233,11 @@ where
             owed,
             chunk: Some(chunk),
             run: None,
-            trace: Trace { tracer, on: false },
+            trace: Trace {
+                tracer,
+                on: false,
+                waited: 0,
+            },
             keeping: Keeping::new(Nothing, program),
         })
     }
@@ -407,10 +412,11 @@ where
             switching: None,
             owed: [0; 2],
             stages: Stages::new(),
+            begun: [platform.now(), platform.waited()],
         });
         self.keeping.begin();
         if T::ON {
-            platform.waited();
+            self.trace.waited = platform.waited();
             self.trace.tracer.begin(platform.now());
             self.trace.on = trace;
         }
@@ -1045,17 +1051,25 @@ where
             }
         }
         let scale_bits = ct.scale().to_bits();
-        let stages = self.run.take().map_or_else(Stages::new, |run| run.stages);
+        let run = self.run.take().ok_or(Refusal::NotExpected)?;
         reply(Reply::Done {
             scale_bits,
             memory: platform.memory(),
-            stages,
+            busy: run.busy(platform),
+            stages: run.stages,
         });
         Ok(())
     }
 }
 
 impl Run {
+    /// Time since the begin, waiting apart.
+    fn busy<P: Platform>(&self, platform: &mut P) -> u64 {
+        let [began, before] = self.begun;
+        let waited = platform.waited().saturating_sub(before);
+        platform.now().saturating_sub(began).saturating_sub(waited)
+    }
+
     /// Adds time to a step. There is room for every one of a program.
     fn account(&mut self, step: u8, time: u64) {
         match self.stages.iter_mut().find(|stage| stage.step == step) {

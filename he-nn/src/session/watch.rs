@@ -12,6 +12,8 @@ pub(super) struct Trace<T> {
     pub(super) tracer: T,
     /// The running inference is traced.
     pub(super) on: bool,
+    /// What had been waited when it was last asked for.
+    pub(super) waited: u64,
 }
 
 impl<T: Tracer> Trace<T> {
@@ -58,7 +60,9 @@ impl<T: Tracer> Trace<T> {
             self.tracer.group(Place::Item(item), platform.now());
         }
         let now = platform.now();
-        self.tracer.resume(platform.waited(), now);
+        let waited = platform.waited();
+        self.tracer.resume(waited.saturating_sub(self.waited), now);
+        self.waited = waited;
         self.tracer.mark(SpanKind::Decode, now);
     }
 

@@ -141,6 +141,7 @@ impl Agreement {
             unit,
             memory: done.memory,
             stages: done.stages.into_iter().collect(),
+            busy: Some(done.busy),
             trace,
             wall,
             cpu: None,
@@ -244,10 +245,12 @@ impl Agreement {
                     scale_bits,
                     memory,
                     stages,
+                    busy,
                 } => Ok(Some(Done {
                     scale_bits,
                     memory,
                     stages,
+                    busy,
                 })),
                 other => Err(out_of_turn(device, "the result", &other)),
             })??;
@@ -337,6 +340,7 @@ struct Done {
     scale_bits: u64,
     memory: Memory,
     stages: Stages,
+    busy: u64,
 }
 
 /// The result as it arrives, in order.

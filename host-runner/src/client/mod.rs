@@ -105,6 +105,9 @@ pub struct Inference {
     pub memory: Memory,
     /// Time per step of the plan.
     pub stages: Vec<Stage>,
+    /// The evaluator's time from the begin to the end, waiting for bytes apart, where there
+    /// is a link.
+    pub busy: Option<u64>,
     /// What the evaluator did when, if that was asked for.
     pub trace: Option<Trace>,
     /// From the first message to the last of the result.

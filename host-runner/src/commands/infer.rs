@@ -8,13 +8,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use he_core::Params;
 use he_core::ckks::publish::{Allowance, Budget as _, MIN_STATISTICAL_BITS};
 use he_nn::model::{Model, Sample};
-use he_nn::plan::{Packing, Sums, Terms, WeightMode};
+use he_nn::plan::Packing;
 use he_nn::program::Program;
 
 use super::output::{self, Bar};
 use super::{
-    DataArguments, Failure, KeyArguments, ModelFile, SplitName, check_outputs, packings,
-    parse_device, parse_params, summing, weight_modes,
+    DataArguments, Failure, KeyArguments, ModelFile, SplitName, TermsArguments, check_outputs,
+    packings, parse_device, parse_params,
 };
 use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
@@ -59,13 +59,9 @@ pub struct InferArguments {
     /// First image.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub offset: usize,
-    /// How the evaluator holds its weights.
-    #[arg(long, default_value = "plain", value_parser = weight_modes())]
-    pub weights: WeightMode,
-    /// Who adds up the lanes of the last layer's results: the client, or the evaluator by
-    /// rotations, which take it time and keys. A client sees what each result sums.
-    #[arg(long, default_value = "client", value_parser = summing())]
-    pub sums: Sums,
+    /// Weights and sums.
+    #[command(flatten)]
+    pub terms: TermsArguments,
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
@@ -413,10 +409,7 @@ impl InferArguments {
             let request = service::Request {
                 device,
                 params: self.params,
-                terms: Terms {
-                    weights: self.weights,
-                    sums: self.sums,
-                },
+                terms: self.terms.into(),
                 packing: self.packing,
                 trace: self.trace.is_some(),
                 audit: self.audit,
@@ -509,8 +502,8 @@ fn terms(
         model: file.name().to_owned(),
         model_sha256: ledger::digest(file.bytes()),
         data_sha256: ledger::digest_of(all),
-        weights: arguments.weights,
-        sums: arguments.sums,
+        weights: arguments.terms.weights,
+        sums: arguments.terms.sums,
         packing: arguments.packing,
         params: deployment.params.fingerprint(),
         program: deployment.program.as_ref().map(Program::fingerprint),

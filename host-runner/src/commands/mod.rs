@@ -35,7 +35,7 @@ use he_nn::bundled;
 use he_nn::data::{Choice, DataError, DataSet, Form, Samples, Split};
 use he_nn::files;
 use he_nn::model::{Input, Model, ModelError, Sample};
-use he_nn::plan::{Packing, PlanError, Sums, WeightMode};
+use he_nn::plan::{Packing, PlanError, Sums, Terms, WeightMode};
 
 use crate::client::ClientError;
 use crate::device::firmware_build::FirmwareError;
@@ -138,6 +138,25 @@ fn weight_modes() -> impl TypedValueParser<Value = WeightMode> {
         "encrypted" => WeightMode::Encrypted,
         _ => WeightMode::Plain,
     })
+}
+
+/// What is agreed on a plan, on the command line.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TermsArguments {
+    /// How the evaluator holds its weights; encrypted ones come from the client, and of the
+    /// model it knows shape and ranges.
+    #[arg(long, default_value = "plain", value_parser = weight_modes())]
+    pub weights: WeightMode,
+    /// Who adds up the lanes of the last layer's results: the client, or the evaluator by
+    /// rotations, which take it time and keys. A client sees what each result sums.
+    #[arg(long, default_value = "client", value_parser = summing())]
+    pub sums: Sums,
+}
+
+impl From<TermsArguments> for Terms {
+    fn from(TermsArguments { weights, sums }: TermsArguments) -> Self {
+        Self { weights, sums }
+    }
 }
 
 /// `client` or `evaluator`, on the command line.

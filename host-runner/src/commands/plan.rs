@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use he_core::Params;
 use he_nn::boards;
-use he_nn::plan::{Packing, PlanError, Sums, Target, Terms, WeightMode};
+use he_nn::plan::{Packing, PlanError, Sums, Target, WeightMode};
 
 use super::output;
-use super::{Failure, ModelFile, packings, parse_params, summing, weight_modes};
+use super::{Failure, ModelFile, TermsArguments, packings, parse_params};
 use crate::planning;
 use crate::report::plan::PlanReport;
 
@@ -24,13 +24,9 @@ pub struct PlanArguments {
     /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
-    /// How the evaluator holds its weights.
-    #[arg(long, default_value = "plain", value_parser = weight_modes())]
-    pub weights: WeightMode,
-    /// Who adds up the lanes of the last layer's results: the client, or the evaluator by
-    /// rotations.
-    #[arg(long, default_value = "client", value_parser = summing())]
-    pub sums: Sums,
+    /// Weights and sums.
+    #[command(flatten)]
+    pub terms: TermsArguments,
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
@@ -52,11 +48,7 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let report = match (arguments.packing, board) {
         (Packing::Latency, _) => {
             let target = board.map_or(Target::Host, boards::Board::target);
-            let terms = Terms {
-                weights: arguments.weights,
-                sums: arguments.sums,
-            };
-            let plan = planning::plan(arguments.params, model, terms, target);
+            let plan = planning::plan(arguments.params, model, arguments.terms, target);
             PlanReport::of(name, &plan.map_err(planned)?, board)?
         }
         (Packing::Batch, Some(_)) => {
@@ -66,10 +58,10 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             });
         }
         (Packing::Batch, None) => {
-            if arguments.weights == WeightMode::Encrypted {
+            if arguments.terms.weights == WeightMode::Encrypted {
                 return Err(planned(planning::encrypted_batch(&model)));
             }
-            if arguments.sums == Sums::Evaluator {
+            if arguments.terms.sums == Sums::Evaluator {
                 return Err(Failure::Unplanned {
                     what: "choice of who adds up lanes in batches, which have none",
                     instead: "--packing latency",

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 use he_core::Params;
-use he_nn::plan::{Sums, Target, Terms, WeightMode};
+use he_nn::plan::{Target, WeightMode};
 use he_nn::program::Program;
 
 use super::infer::seconds;
 use super::output::say;
-use super::{Failure, ModelFile, parse_params, summing, weight_modes};
+use super::{Failure, ModelFile, TermsArguments, parse_params};
 use crate::evaluator::{self, Held, Limits, Visit};
 use crate::interrupt;
 use crate::planning;
@@ -25,13 +25,9 @@ pub struct ServeArguments {
     /// A bundled model or a `.hemodel` file.
     #[arg(long, default_value = "mnist-mlp64")]
     pub model: String,
-    /// How its weights are held; encrypted ones come from the client, and of the
-    /// model its shape and ranges are read.
-    #[arg(long, default_value = "plain", value_parser = weight_modes())]
-    pub weights: WeightMode,
-    /// Who adds up the lanes of the last layer's results, as its clients say it too.
-    #[arg(long, default_value = "client", value_parser = summing())]
-    pub sums: Sums,
+    /// Weights and sums, as its clients have them.
+    #[command(flatten)]
+    pub terms: TermsArguments,
     /// The parameter set, `n4096-depth3` or `n8192-depth5`; one that serves if left out.
     #[arg(long, value_parser = parse_params)]
     pub params: Option<&'static Params>,
@@ -60,14 +56,10 @@ there yet)";
 pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
-    let terms = Terms {
-        weights: arguments.weights,
-        sums: arguments.sums,
-    };
-    let plan = planning::plan(arguments.params, model, terms, Target::STREAM);
+    let plan = planning::plan(arguments.params, model, arguments.terms, Target::STREAM);
     let plan = plan.map_err(|source| file.failed()(source.into()))?;
     let program = Program::of(&plan).map_err(|source| file.failed()(source.into()))?;
-    let held = match arguments.weights {
+    let held = match arguments.terms.weights {
         WeightMode::Plain => Held::Plain(&program, model),
         WeightMode::Encrypted => Held::Encrypted(&program),
     };

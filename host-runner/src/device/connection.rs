@@ -179,8 +179,7 @@ impl<T: Transport> Connection<T> {
         let end = Instant::now() + timeout;
         let mut last_look = true;
         loop {
-            let waiting = self.incoming.get(self.pending.clone()).unwrap_or_default();
-            let mut bytes = waiting.iter().copied();
+            let mut bytes = self.incoming.get(self.pending.clone()).unwrap_or_default();
             let event = self.reader.read(&mut bytes);
             self.pending.start = self.pending.end - bytes.len();
             if let Some(event) = event {

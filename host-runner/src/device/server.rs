@@ -69,7 +69,7 @@ where
             Err(DeviceError::Closed { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut bytes = incoming.get(..got).unwrap_or_default().iter().copied();
+        let mut bytes = incoming.get(..got).unwrap_or_default();
         while let Some(event) = reader.read(&mut bytes) {
             handler(event, &mut outgoing);
             match outgoing.failed.take() {

@@ -146,6 +146,8 @@ pub struct Figures {
     pub unit: TimeUnit,
     /// Time per step.
     pub stages: Vec<Stage>,
+    /// Time with the link, waiting apart; none in memory.
+    pub busy: Option<u64>,
     /// Processor time of an evaluator in this process.
     pub cpu: Option<Duration>,
     /// Whether the answer was evaluated again.
@@ -216,6 +218,7 @@ impl Entry {
             memory: inference.memory,
             unit: inference.unit,
             stages: inference.stages.clone(),
+            busy: inference.busy,
             cpu: inference.cpu,
             audited: inference.audited,
         };
@@ -261,6 +264,11 @@ pub struct EvaluatorReport {
     pub instructions: Option<u64>,
     /// Cycles per image, link excluded; `null` unless on hardware.
     pub cycles: Option<u64>,
+    /// Instructions per image with everything that the evaluator does: the steps, what kept
+    /// keys take, bytes to requests, and replies; `null` unless emulated.
+    pub instructions_with_link: Option<u64>,
+    /// The same in cycles; `null` unless on hardware.
+    pub cycles_with_link: Option<u64>,
     /// Milliseconds of processor time per image; `null` unless in process.
     pub cpu_ms: Option<f64>,
     /// Milliseconds by the clock per image, link excluded; `null` unless on a host.
@@ -407,6 +415,8 @@ pub struct Run<'d> {
     unit: Option<TimeUnit>,
     cpu: Option<Duration>,
     stages: Vec<u64>,
+    /// Of all so far, where every one had a link.
+    busy: Option<u64>,
     audited: u64,
     published: Vec<PublishedAnswer>,
     unpublished: Vec<Unpublished>,
@@ -421,6 +431,7 @@ impl<'d> Run<'d> {
     pub fn new(deployment: &'d Deployment) -> Self {
         Self {
             stages: vec![0; deployment.steps.len()],
+            busy: Some(0),
             deployment,
             images: Vec::new(),
             up: 0,
@@ -486,6 +497,8 @@ impl<'d> Run<'d> {
             _ => figures.unit,
         });
         self.cpu = self.cpu.zip(figures.cpu).map(|(sum, cpu)| sum + cpu);
+        let busy = self.busy.zip(figures.busy);
+        self.busy = busy.map(|(sum, busy)| sum.saturating_add(busy));
         for stage in &figures.stages {
             if let Some(sum) = self.stages.get_mut(usize::from(stage.step)) {
                 *sum = sum.saturating_add(stage.time);
@@ -531,6 +544,7 @@ impl<'d> Run<'d> {
             (self.unit == Some(TimeUnit::Nanoseconds)).then_some(nanoseconds / 1e9)
         };
         let total: u64 = self.stages.iter().fold(0, |a, b| a.saturating_add(*b));
+        let busy_of = |unit| self.busy.and_then(|busy| of(unit, busy));
         let steps = self.deployment.steps.iter().zip(&self.stages);
         let stages = steps.map(|(step, &time)| StageReport {
             name: step.name.clone(),
@@ -560,6 +574,8 @@ impl<'d> Run<'d> {
             evaluator: EvaluatorReport {
                 instructions: of(TimeUnit::Instructions, total),
                 cycles: of(TimeUnit::Cycles, total),
+                instructions_with_link: busy_of(TimeUnit::Instructions),
+                cycles_with_link: busy_of(TimeUnit::Cycles),
                 cpu_ms,
                 wall_ms: seconds(total).map(|seconds| 1e3 * seconds),
                 ram_static_bytes: self.memory.static_bytes,
@@ -678,10 +694,16 @@ impl InferReport {
             }
         }
         if let Some(count) = e.instructions {
-            rows.push(("instructions per image", grouped(count)));
+            rows.push(("instructions per image, link excluded", grouped(count)));
+        }
+        if let Some(count) = e.instructions_with_link {
+            rows.push(("instructions per image, link included", grouped(count)));
         }
         if let Some(count) = e.cycles {
-            rows.push(("cycles per image", grouped(count)));
+            rows.push(("cycles per image, link excluded", grouped(count)));
+        }
+        if let Some(count) = e.cycles_with_link {
+            rows.push(("cycles per image, link included", grouped(count)));
         }
         if let Some(wall) = e.wall_ms {
             rows.push(("evaluator, ms per image by the clock", format!("{wall:.2}")));

@@ -29,7 +29,7 @@ pub(crate) fn link(bytes: &[u8]) {
         let mut reader = Box::new(FrameReader::<MAX_DECODED>::new());
         let mut events = Vec::new();
         for piece in bytes.chunks(piece.max(1)) {
-            let mut piece = piece.iter().copied();
+            let mut piece = piece;
             while let Some(event) = reader.read(&mut piece) {
                 events.push(event.map(|frame| {
                     decode(frame.message());
@@ -48,7 +48,7 @@ pub(crate) fn message(bytes: &[u8]) {
         return;
     };
     let mut reader = Box::new(FrameReader::<MAX_DECODED>::new());
-    match reader.read(&mut frame.iter().copied()) {
+    match reader.read(&mut &frame[..]) {
         // A frame of nothing but its checksum is one.
         Some(Ok(frame)) => assert_eq!(frame.message(), bytes),
         // COBS adds less to some bytes than a frame has room for: more of them fit
@@ -80,7 +80,7 @@ fn decode_as<'a, T: Debug + Deserialize<'a> + PartialEq + Serialize>(bytes: &'a 
         panic!("{message:?} was in a frame and fits none");
     };
     let mut reader = Box::new(FrameReader::<MAX_DECODED>::new());
-    let Some(Ok(again)) = reader.read(&mut framed.iter().copied()) else {
+    let Some(Ok(again)) = reader.read(&mut &framed[..]) else {
         panic!("{message:?} came in no frame");
     };
     // It borrows from the reader, so bytes are compared: encoding is a function.

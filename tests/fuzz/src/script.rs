@@ -134,7 +134,7 @@ fn record(plan: Plan<'static>, sample: Sample<'_>, trace: bool, inferences: usiz
 
 fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut reader = Box::new(FrameReader::<{ he_nn::link::MAX_DECODED }>::new());
-    let (mut bytes, mut found) = (bytes.iter().copied(), Vec::new());
+    let (mut bytes, mut found) = (bytes, Vec::new());
     while let Some(frame) = reader.read(&mut bytes) {
         match frame {
             Ok(frame) => found.push(frame.message().to_vec()),
