@@ -71,10 +71,10 @@ impl<const N: usize> Ring<N> {
     pub fn push_all(&self, bytes: impl ExactSizeIterator<Item = u8>) -> usize {
         let pushed = self.pushed.load(Ordering::Relaxed);
         let count = bytes.len().min(self.room());
-        for (i, byte) in bytes.take(count).enumerate() {
-            if let Some(slot) = self.bytes.get(pushed.wrapping_add(i) & Self::MASK) {
-                slot.store(byte, Ordering::Relaxed);
-            }
+        // Up to the end of the memory, and on from its start.
+        let (before, from) = self.bytes.split_at(pushed & Self::MASK);
+        for (slot, byte) in from.iter().chain(before).zip(bytes.take(count)) {
+            slot.store(byte, Ordering::Relaxed);
         }
         self.pushed
             .store(pushed.wrapping_add(count), Ordering::Release);

@@ -33,8 +33,8 @@ pub(crate) trait Program {
     fn waited(&mut self, _time: u64) {}
 }
 
-/// Bytes that are taken from the ring at once: a copy of more would only take more stack.
-const PIECE_BYTES: usize = 128;
+/// Bytes that are looked at at once.
+const PIECE_BYTES: usize = 512;
 
 /// Memory that the program takes.
 pub(crate) fn memory() -> Memory {
@@ -48,7 +48,8 @@ pub(crate) fn memory() -> Memory {
 pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
     let reader = cortex_m::singleton!(: FrameReader<MAX_DECODED> = FrameReader::new());
     let outgoing = cortex_m::singleton!(: [u8; MAX_FRAME] = [0; MAX_FRAME]);
-    let (Some(reader), Some(outgoing)) = (reader, outgoing) else {
+    let space = cortex_m::singleton!(: [u8; PIECE_BYTES] = [0; PIECE_BYTES]);
+    let (Some(reader), Some(outgoing), Some(space)) = (reader, outgoing, space) else {
         // Only a second call of `main` gets here.
         restart();
     };
@@ -56,14 +57,12 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         Ok(frame) => board::send(frame),
         Err(_) => defmt::error!("a reply did not fit a frame and was dropped"),
     };
-    let mut space = [0; PIECE_BYTES];
     // Since when nothing has come.
     let mut silent = None;
     loop {
         // Moving what has come is no waiting.
         let now = silent.map(|_| board::now());
-        let ring = board.receive();
-        let piece = ring.peek(&mut space);
+        let piece = board.peek(space);
         if piece.is_empty() {
             if P::MEASURES_WAITING && silent.is_none() {
                 silent = Some(board::now());
@@ -76,9 +75,9 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         }
         let mut rest = piece;
         let event = reader.read(&mut rest);
-        // The frame is in the reader, so the ring has its space back before
-        // the request is carried out.
-        ring.free(piece.len().saturating_sub(rest.len()));
+        // The frame is in the reader, so its space is free before the request is carried
+        // out.
+        board.free(piece.len().saturating_sub(rest.len()));
         match event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>())) {
             Some(Ok(request)) => board::undisturbed(|| program.handle(request, &mut reply)),
             Some(Err(error)) => {

@@ -127,14 +127,20 @@ pub(crate) trait Link {
 pub(crate) struct Board<L>(pub(super) L);
 
 impl<L: Link> Board<L> {
-    /// What has arrived.
-    pub(crate) fn receive(&mut self) -> &'static Ring<RING_BYTES> {
+    /// Copies what has arrived to the start of `space`, as far as it reaches and lies in
+    /// one piece.
+    pub(crate) fn peek<'s>(&mut self, space: &'s mut [u8]) -> &'s [u8] {
         let mut bytes = [0; RING_BYTES];
-        if let Some(space) = bytes.get_mut(..RECEIVED.room()) {
-            let taken = self.0.take(space);
-            RECEIVED.push_all(space.iter().take(taken).copied());
+        if let Some(room) = bytes.get_mut(..RECEIVED.room()) {
+            let taken = self.0.take(room);
+            RECEIVED.push_all(room.iter().take(taken).copied());
         }
-        &RECEIVED
+        RECEIVED.peek(space)
+    }
+
+    /// Takes bytes that [`Self::peek`] gave.
+    pub(crate) fn free(&mut self, count: usize) {
+        RECEIVED.free(count);
     }
 
     /// Returns at once: DMA says nothing of single bytes.

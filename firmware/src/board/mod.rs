@@ -10,7 +10,8 @@
 //! |---|---|
 //! | `TIME_UNIT` | what the card says of its times |
 //! | `Board::start()` | sets up clock and ports, once |
-//! | `Board::receive()` | the bytes that have arrived, in order |
+//! | `Board::peek(space)` | a copy of the next bytes that have arrived |
+//! | `Board::free(count)` | takes so many of them |
 //! | `Board::wait()` | sleeps until there may be more |
 //! | `send(bytes)`, `flush()` | blocking, also from a fault handler |
 //! | `log(bytes)` | blocking, to the log port |
@@ -23,7 +24,7 @@
 //! are those of its arithmetic, and the same in every run. An emulated board
 //! turns its interrupts off there: the emulated UART keeps back what it cannot
 //! deliver. A real UART does not, and a byte is there every few microseconds:
-//! a real board receives by DMA into the ring that `receive()` drains, which holds a
+//! a real board receives by DMA into the ring that `peek()` reads, which holds a
 //! window of frames (`crate::protocol`), and leaves at most the interrupts on
 //! that fire once per wrap of that ring or of its clock.
 

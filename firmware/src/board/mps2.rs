@@ -199,7 +199,10 @@ fn count_wrap() {
 }
 
 /// The ports and the clock, started.
-pub(crate) struct Board;
+pub(crate) struct Board {
+    /// Bytes of the mailbox's oldest slot that are taken.
+    taken: usize,
+}
 
 impl Board {
     pub(crate) fn start() -> Self {
@@ -219,17 +222,49 @@ impl Board {
         LINK.start(Uart::CONTROL_SEND | Uart::CONTROL_RECEIVE | Uart::CONTROL_RECEIVE_INTERRUPT);
         // SAFETY: the handler and the statics that it uses are ready.
         unsafe { NVIC::unmask(Interrupt::LinkReceived) };
-        Self
+        Self { taken: 0 }
     }
 
-    /// What has arrived.
-    pub(crate) fn receive(&self) -> &'static Ring<RING_BYTES> {
-        if MAILBOX.load(Ordering::Relaxed) {
-            empty_mailbox();
-        } else {
+    /// Copies what has arrived to the start of `space`, as far as it reaches and lies in
+    /// one piece.
+    pub(crate) fn peek<'s>(&mut self, space: &'s mut [u8]) -> &'s [u8] {
+        if !MAILBOX.load(Ordering::Relaxed) {
             resume();
+            return RECEIVED.peek(space);
         }
-        &RECEIVED
+        if !mail_waits() {
+            return &[];
+        }
+        let (slot, length) = oldest_slot();
+        let count = length.saturating_sub(self.taken).min(space.len());
+        if count == 0 {
+            // A slot of nothing.
+            self.free(0);
+            return &[];
+        }
+        let from = PSRAM + slot + mailbox::LENGTH_BYTES + self.taken;
+        // SAFETY: the range lies within the slot, in the PSRAM, which holds nothing else and
+        // which the emulator's host does not write before the slot is drained; `space` is
+        // elsewhere and at least as long.
+        unsafe {
+            ptr::with_exposed_provenance::<u8>(from)
+                .copy_to_nonoverlapping(space.as_mut_ptr(), count);
+        }
+        space.get(..count).unwrap_or_default()
+    }
+
+    /// Takes bytes that [`Self::peek`] gave.
+    pub(crate) fn free(&mut self, count: usize) {
+        if !MAILBOX.load(Ordering::Relaxed) {
+            RECEIVED.free(count);
+            return;
+        }
+        self.taken += count;
+        if mail_waits() && self.taken >= oldest_slot().1 {
+            self.taken = 0;
+            let drained = psram(mailbox::DRAINED).load(Ordering::Relaxed);
+            psram(mailbox::DRAINED).store(drained.wrapping_add(1), Ordering::Release);
+        }
     }
 
     /// Returns when bytes may be there.
@@ -260,20 +295,12 @@ fn mail_waits() -> bool {
             != psram(mailbox::DRAINED).load(Ordering::Relaxed)
 }
 
-/// Moves the mailbox's slots to the ring as far as they fit. The main loop is
-/// the ring's pushing side then.
-fn empty_mailbox() {
-    while mail_waits() {
-        let count = psram(mailbox::DRAINED).load(Ordering::Relaxed);
-        let slot = mailbox::slot(count);
-        let byte = |i: usize| psram(slot + i).load(Ordering::Relaxed);
-        let length = usize::from(u16::from_le_bytes([byte(0), byte(1)])).min(mailbox::SLOT_BYTES);
-        if RECEIVED.room() < length {
-            break;
-        }
-        RECEIVED.push_all((0..length).map(|i| byte(mailbox::LENGTH_BYTES + i)));
-        psram(mailbox::DRAINED).store(count.wrapping_add(1), Ordering::Release);
-    }
+/// Where the mailbox's oldest slot lies in the PSRAM, and how many bytes it holds.
+fn oldest_slot() -> (usize, usize) {
+    let slot = mailbox::slot(psram(mailbox::DRAINED).load(Ordering::Relaxed));
+    let byte = |i: usize| psram(slot + i).load(Ordering::Relaxed);
+    let length = usize::from(u16::from_le_bytes([byte(0), byte(1)]));
+    (slot, length.min(mailbox::SLOT_BYTES))
 }
 
 /// Takes up receiving again after the ring was full.

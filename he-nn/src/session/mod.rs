@@ -1051,12 +1051,14 @@ where
             }
         }
         let scale_bits = ct.scale().to_bits();
-        let run = self.run.take().ok_or(Refusal::NotExpected)?;
+        let busy = self.run.as_ref().map_or(0, |run| run.busy(platform));
+        // Not the whole of it, which would take 700 bytes of stack.
+        let stages = self.run.take().map_or_else(Stages::new, |run| run.stages);
         reply(Reply::Done {
             scale_bits,
             memory: platform.memory(),
-            busy: run.busy(platform),
-            stages: run.stages,
+            stages,
+            busy,
         });
         Ok(())
     }
