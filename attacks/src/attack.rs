@@ -313,6 +313,7 @@ fn on<'c>(
         target: View::new(target, attack.access()),
         data,
         run,
+        shared: (0, 0.0),
     };
     if let Err(denied) = case.target.require(attack.access()) {
         let nothing = Map::new();
@@ -330,6 +331,8 @@ pub struct Case<'t, 'c> {
     pub data: &'t Data,
     /// The run.
     pub run: &'t mut Run<'c>,
+    /// Queries and seconds of work that several steps share, due to the next one.
+    shared: (u64, f64),
 }
 
 impl Case<'_, '_> {
@@ -359,17 +362,8 @@ impl Case<'_, '_> {
         params: Map<String, Value>,
         work: impl FnOnce(&mut Self) -> Result<Vec<Finding>, AttackError>,
     ) -> Result<(), AttackError> {
-        let step = Step {
-            attack: self.attack.to_owned(),
-            target: self.target.about().name.clone(),
-            dataset: self.data.name.clone(),
-            params,
-            scale: self.run.scale,
-            seed: self.run.seed,
-        };
-        // A target that denied it may grant it now, and is asked again.
-        let whole = self.run.recorder.whole(&step);
-        if whole.is_some_and(|records| records.iter().all(|record| record.value.is_some())) {
+        let step = self.of(params);
+        if self.is_recorded(&step) {
             return Ok(());
         }
         self.run
@@ -382,9 +376,40 @@ impl Case<'_, '_> {
             }
             other => other?,
         };
-        let queries = self.target.queries() - before;
-        let seconds = start.elapsed().as_secs_f64();
+        let (shared, before_it) = std::mem::take(&mut self.shared);
+        let queries = self.target.queries() - before + shared;
+        let seconds = start.elapsed().as_secs_f64() + before_it;
         Ok(self.run.recorder.write(&step, findings, queries, seconds)?)
+    }
+
+    fn of(&self, params: Map<String, Value>) -> Step {
+        Step {
+            attack: self.attack.to_owned(),
+            target: self.target.about().name.clone(),
+            dataset: self.data.name.clone(),
+            params,
+            scale: self.run.scale,
+            seed: self.run.seed,
+        }
+    }
+
+    fn is_recorded(&self, step: &Step) -> bool {
+        // A target that denied it may grant it now, and is asked again.
+        let whole = self.run.recorder.whole(step);
+        whole.is_some_and(|records| records.iter().all(|record| record.value.is_some()))
+    }
+
+    /// Whether [`Self::step`] has nothing to do for these parameters.
+    #[must_use]
+    pub fn is_done(&self, params: &Map<String, Value>) -> bool {
+        self.is_recorded(&self.of(params.clone()))
+    }
+
+    /// Adds to what the step that is under way, or else the next one, took: queries whose
+    /// answers it has from work that steps share, and seconds of that work.
+    pub const fn shares(&mut self, queries: u64, seconds: f64) {
+        self.shared.0 += queries;
+        self.shared.1 += seconds;
     }
 }
 

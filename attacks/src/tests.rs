@@ -109,6 +109,22 @@ fn every_attack_runs_and_goes_on_where_it_stopped() {
             }
         }
     }
+    // A step's queries hold those whose answers other steps have as well.
+    let mut counted = 0;
+    for record in memory
+        .records
+        .iter()
+        .filter(|r| r.metric == "attack_queries")
+    {
+        if let Some(used) = record
+            .value
+            .filter(|_| record.attack.starts_with("extraction-l"))
+        {
+            assert!(used > 0.0 && record.queries as f64 >= used, "{record:?}");
+            counted += 1;
+        }
+    }
+    assert!(counted >= 8, "{counted}");
     // Records of what was refused are made anew, and nothing else is.
     let before = memory.records.clone();
     run_all(&mut memory, &data);

@@ -134,7 +134,10 @@ fn finds_its_keys(usage: &BoardUse, hosts: &[Inference], board: &[Inference]) {
     let (before, _) = readme.split_once(" million for later ones").unwrap();
     let printed: f64 = before.rsplit(' ').next().unwrap().parse().unwrap();
     let ratio = busy[1] as f64 / 1e6 / printed;
-    assert!((0.98..1.02).contains(&ratio), "README.md has {printed}: {busy:?}");
+    assert!(
+        (0.98..1.02).contains(&ratio),
+        "README.md has {printed}: {busy:?}"
+    );
 }
 
 /// The same with the external memory as a flash.

@@ -42,11 +42,12 @@ use crate::trainer::one_hot;
 /// What all of these attacks need.
 pub const ACCESS: Grants = Grants::of(&[Access::Labels, Access::Weights]);
 
-/// Samples that are attacked at once, to bound the memory.
+/// Samples that are evaluated, or attacked by APGD and FAB, at once, to bound the memory.
 const BATCH: usize = 250;
 
-/// Samples that one core attacks at once: their number does not depend on the cores, so
-/// that the sums of a product do not either.
+/// Samples that one core attacks at once by signs of gradients or by C&W: their number does
+/// not depend on the cores, so that sums of a product, and where C&W stops early, do not
+/// either.
 const PART: usize = 50;
 
 /// The perturbation of the paper's table.

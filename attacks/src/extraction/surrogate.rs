@@ -8,6 +8,8 @@
 //! of the surrogate's gradient of the class that the target gave, where it is moved most
 //! easily over a boundary. Curves over the budget are one step per budget.
 
+use std::time::Instant;
+
 use candle_core::DType;
 use chacha20::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -22,7 +24,7 @@ use crate::random;
 use crate::record::Finding;
 use crate::stats::{Estimate, agreement};
 use crate::synthetic;
-use crate::target::{Access, Activation, Grants, Rows, Target, View};
+use crate::target::{Access, Activation, Grants, Rows, Target, TargetError, View};
 use crate::trainer::{Goal, Training, one_hot, train};
 
 /// The surrogate's hidden units, whatever the target has.
@@ -157,8 +159,13 @@ impl Method {
                 let pixels = (0..count).map(|_| random::uniform(&mut rng));
                 Rows::new(natural.width(), pixels.collect())
             }
-            Queries::Adaptive => first((self.budget / 5).max(1)),
+            Queries::Adaptive => first(self.first()),
         }
+    }
+
+    /// How many adaptive queries are natural.
+    fn first(&self) -> usize {
+        (self.budget / 5).max(1)
     }
 
     /// Asks and trains. `natural` are the attacker's images.
@@ -206,8 +213,8 @@ impl Method {
 
 /// What serves all budgets of a target.
 struct Shared {
-    /// Answers to the natural queries of the largest budget.
-    natural: Said,
+    /// Answers to the natural queries of the largest budget, if any has some.
+    natural: Option<Said>,
     /// Surrogates by natural and random queries, which do not wait for each other.
     trained: Vec<(Method, Differentiable)>,
 }
@@ -216,18 +223,22 @@ impl Shared {
     /// Asks for all that does not depend on a surrogate and trains on all cores.
     fn new(target: &mut View<'_>, methods: &[Method], natural: &Rows) -> Result<Self, AttackError> {
         let of = |kind: Queries| methods.iter().filter(move |m| m.queries == kind).copied();
-        let largest = of(Queries::Natural).max_by_key(|method| method.budget);
-        // A budget is a choice of the sweep's, which has natural queries in all of its forms.
-        let largest = largest.ok_or_else(|| AttackError::Data {
-            attack: "surrogate",
-            what: "natural queries".into(),
-        })?;
-        let said = largest.ask(target, &largest.queries(natural))?;
+        // Adaptive queries begin with natural ones.
+        let begun = of(Queries::Adaptive).map(|method| Method {
+            queries: Queries::Natural,
+            budget: method.first(),
+            ..method
+        });
+        let largest = of(Queries::Natural).chain(begun);
+        let said = match largest.max_by_key(|method| method.budget) {
+            Some(largest) => Some(largest.ask(target, &largest.queries(natural))?),
+            None => None,
+        };
+        let natural_of = |count: usize| said.as_ref().map(|said| said.first(count));
         let mut jobs = Vec::new();
         for method in of(Queries::Natural) {
             let queries = method.queries(natural);
-            let answers = said.first(queries.len());
-            jobs.push((method, queries, answers));
+            jobs.extend(natural_of(queries.len()).map(|answers| (method, queries, answers)));
         }
         for method in of(Queries::Random) {
             let queries = method.queries(natural);
@@ -244,25 +255,33 @@ impl Shared {
         })
     }
 
-    /// The surrogate of a method, and how many queries it takes.
+    /// The surrogate of a method, and how many queries it takes: they are those of the
+    /// step that is under way, whenever they were asked.
     fn surrogate(
         &self,
         method: Method,
-        target: &mut View<'_>,
+        case: &mut Case<'_, '_>,
         natural: &Rows,
     ) -> Result<(Differentiable, usize), AttackError> {
+        let first = method.queries(natural);
         let found = self.trained.iter().find(|(other, _)| *other == method);
         if let Some((_, network)) = found {
-            return Ok((network.clone(), method.queries(natural).len()));
+            case.shares(first.len() as u64, 0.0);
+            return Ok((network.clone(), first.len()));
         }
-        let first = method.queries(natural);
-        let said = match method.queries {
-            Queries::Adaptive if first.len() <= self.natural.len() => {
-                self.natural.first(first.len())
+        let before = case.target.queries();
+        let asked = first.len() as u64;
+        let said = match &self.natural {
+            Some(said) if method.queries == Queries::Adaptive && asked <= said.len() as u64 => {
+                case.shares(asked, 0.0);
+                said.first(first.len())
             }
-            _ => method.ask(target, &first)?,
+            _ => method.ask(&mut case.target, &first)?,
         };
-        Ok((method.adapted(target, first, said)?, method.budget))
+        let shared = case.target.queries() == before;
+        let network = method.adapted(&mut case.target, first, said)?;
+        let own = case.target.queries() - before + if shared { asked } else { 0 };
+        Ok((network, own as usize))
     }
 }
 
@@ -338,33 +357,41 @@ fn sweep(attack: &dyn Attack, logits: bool, context: &mut Context<'_>) -> Result
                 methods.push((method, name));
             }
         }
-        let all: Vec<Method> = methods.iter().map(|(method, _)| *method).collect();
-        let mut known = Known::default();
-        for (method, name) in methods {
-            let of_step = params([
+        let of_step = |method: &Method, name: &str| {
+            params([
                 ("queries", name.into()),
                 ("budget", method.budget.into()),
                 ("samples", kept.into()),
-            ]);
-            case.step(of_step, |case| {
-                let shared = match &mut known.shared {
-                    Some(shared) => shared,
-                    none => none.insert(Shared::new(&mut case.target, &all, &natural)?),
+            ])
+        };
+        // What an interrupted run has already is not asked again.
+        methods.retain(|(method, name)| !case.is_done(&of_step(method, name)));
+        if methods.is_empty() {
+            return Ok(());
+        }
+        let all: Vec<Method> = methods.iter().map(|(method, _)| *method).collect();
+        let start = Instant::now();
+        let shared = match Shared::new(&mut case.target, &all, &natural) {
+            // Each step says so of itself.
+            Err(AttackError::Target(TargetError::Denied(_))) => None,
+            other => Some(other?),
+        };
+        case.shares(0, start.elapsed().as_secs_f64());
+        let mut truth = None;
+        for (method, name) in methods {
+            case.step(of_step(&method, name), |case| {
+                let found = match &shared {
+                    Some(shared) => shared.surrogate(method, case, &natural)?,
+                    None => {
+                        let network = method.extract(&mut case.target, &natural)?;
+                        (network, method.budget)
+                    }
                 };
-                let found = shared.surrogate(method, &mut case.target, &natural)?;
-                judged(case, method, found, &judge, &mut known.truth)
+                judged(case, method, found, &judge, &mut truth)
             })?;
         }
         Ok(())
     })
-}
-
-/// What the steps on a target have in common; nothing before the first that runs.
-#[derive(Default)]
-struct Known {
-    shared: Option<Shared>,
-    /// What the target says of the images that surrogates are judged by.
-    truth: Option<Said>,
 }
 
 fn judged(

@@ -46,12 +46,17 @@ pub fn gradient(network: &Differentiable, at: &Rows, goals: &Rows) -> Result<Row
 const PART: usize = 5;
 
 /// The images that logits speak for, on all cores.
-fn recovered(network: &Differentiable, answers: &Rows, inputs: usize) -> Result<Rows, AttackError> {
+fn recovered(
+    descent: Descent,
+    network: &Differentiable,
+    answers: &Rows,
+) -> Result<Rows, AttackError> {
+    let inputs = network.inputs();
     let width = answers.width();
     let parts = answers.values().par_chunks(width.max(1) * PART);
     let parts = parts.map(|part| {
         let goals = Rows::new(width, part.to_vec());
-        DESCENT.run(&goals, inputs, |at| gradient(network, at, &goals))
+        descent.run(&goals, inputs, |at| gradient(network, at, &goals))
     });
     let parts = parts.collect::<Result<Vec<Rows>, _>>()?;
     let values = parts.iter().flat_map(|part| part.values());
@@ -91,8 +96,7 @@ impl Attack for WhiteBox {
             case.step(of_step, |case| {
                 let network = case.target.weights()?;
                 let answers = case.target.scores(&originals)?;
-                let inputs = originals.width();
-                let found = recovered(&network, &answers, inputs)?;
+                let found = recovered(DESCENT, &network, &answers)?;
                 let reached = case.target.scores(&found)?;
                 report(self, case, &originals, &answers, &found, &reached, "all")
             })
@@ -102,9 +106,7 @@ impl Attack for WhiteBox {
     fn controls(&self) -> Vec<Control<'_>> {
         let recover = |descent: Descent| {
             move |network: &Differentiable, answers: &Rows, _seed: u64| {
-                descent.run(answers, network.inputs(), |at| {
-                    gradient(network, at, answers)
-                })
+                recovered(descent, network, answers)
             }
         };
         let wrong = Descent {

@@ -15,8 +15,10 @@
 //! which is a minute for the bytes of one inference. Its host can therefore map
 //! the board's PSRAM and put the bytes there ([`he_nn::mailbox`]), as a DMA
 //! controller would; what UART0 then receives only wakes the board. Without a
-//! mailbox, as on the FPGA board, the bytes themselves come through UART0. In
-//! both cases they end up in the same ring, and replies leave through UART0.
+//! mailbox, as on the FPGA board, the bytes themselves come through UART0 into a
+//! ring. Replies leave through UART0. A slot of the mailbox is read where it lies, and
+//! given back when it is taken whole: a board that restarts within one reads it again, so
+//! a sender puts one frame into each.
 //!
 //! The UART has neither FIFO nor flow control, so on the FPGA board bytes that
 //! the handler cannot store are lost, which the credit window prevents and the
@@ -243,9 +245,9 @@ impl Board {
             return &[];
         }
         let from = PSRAM + slot + mailbox::LENGTH_BYTES + self.taken;
-        // SAFETY: the range lies within the slot, in the PSRAM, which holds nothing else and
-        // which the emulator's host does not write before the slot is drained; `space` is
-        // elsewhere and at least as long.
+        // SAFETY: the range lies within a slot of the mailbox, as `length` is at most a slot's,
+        // at the PSRAM's start, which memory maps leave to it; the emulator's host does not
+        // write a slot before it is drained; `space` is elsewhere and at least as long.
         unsafe {
             ptr::with_exposed_provenance::<u8>(from)
                 .copy_to_nonoverlapping(space.as_mut_ptr(), count);
@@ -283,12 +285,12 @@ impl Board {
 /// A byte of the PSRAM.
 #[inline(always)]
 fn psram(offset: usize) -> &'static AtomicU8 {
-    // SAFETY: the callers' offsets lie in the PSRAM, which holds nothing else;
+    // SAFETY: the callers' offsets lie in the mailbox, whose place memory maps leave to it;
     // its other user is the emulator's host, as a device would be.
     unsafe { AtomicU8::from_ptr(ptr::with_exposed_provenance_mut(PSRAM + offset)) }
 }
 
-/// Whether the mailbox holds bytes that are not in the ring yet.
+/// Whether the mailbox holds bytes that are not taken yet.
 fn mail_waits() -> bool {
     MAILBOX.load(Ordering::Relaxed)
         && psram(mailbox::PUSHED).load(Ordering::Acquire)

@@ -44,7 +44,7 @@ const WAKE: [u8; 1] = [0];
 /// Longest path of a local socket: 108 bytes with the end, 104 on some systems.
 const LONGEST_PATH: usize = 103;
 
-/// Pause between two looks at a full mailbox. The board has frames in its ring then, so
+/// Pause between two looks at a full mailbox. The board has other slots full then, so
 /// it does not wait for this.
 const FULL_PAUSE: Duration = Duration::from_micros(500);
 

@@ -267,7 +267,8 @@ pub struct EvaluatorReport {
     /// Instructions per image with everything that the evaluator does: the steps, what kept
     /// keys take, bytes to requests, and replies; `null` unless emulated.
     pub instructions_with_link: Option<u64>,
-    /// The same in cycles; `null` unless on hardware.
+    /// The same in cycles, with what replies wait for the line, as sending blocks; `null`
+    /// unless on hardware.
     pub cycles_with_link: Option<u64>,
     /// Milliseconds of processor time per image; `null` unless in process.
     pub cpu_ms: Option<f64>,
