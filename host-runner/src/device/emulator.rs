@@ -11,6 +11,7 @@
 //! This side listens before QEMU starts, so nothing is said too early, and both
 //! are read all the time, so the board never waits for a reader.
 
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::io::{ErrorKind, Read};
@@ -44,8 +45,8 @@ const WAKE: [u8; 1] = [0];
 /// Longest path of a local socket: 108 bytes with the end, 104 on some systems.
 const LONGEST_PATH: usize = 103;
 
-/// Pause between two looks at a full mailbox. The board has other slots full then, so
-/// it does not wait for this.
+/// Longest pause between two looks at a full mailbox. The board has other slots full then,
+/// so it does not wait for this.
 const FULL_PAUSE: Duration = Duration::from_micros(500);
 
 /// How long the board may leave the mailbox full.
@@ -58,6 +59,8 @@ pub struct Emulator {
     process: Process,
     link: Stream<UnixStream>,
     mailbox: Option<Mailbox>,
+    /// Bytes that came while the mailbox was full.
+    early: VecDeque<u8>,
     log: Option<JoinHandle<()>>,
     board: String,
     directory: Directory,
@@ -133,6 +136,7 @@ impl Emulator {
             process,
             link,
             mailbox,
+            early: VecDeque::new(),
             log: Some(log),
             board: board.into(),
             directory,
@@ -264,7 +268,14 @@ impl Transport for Emulator {
                     if begin.elapsed() > PATIENCE {
                         return Err(self.link.failed(ErrorKind::TimedOut.into(), PATIENCE));
                     }
-                    thread::sleep(FULL_PAUSE);
+                    // A board whose replies nobody takes stops at the next, and takes no
+                    // more from the mailbox: its port holds a few hundred bytes.
+                    let mut come = [0; 256];
+                    match self.link.receive(&mut come, Some(FULL_PAUSE)) {
+                        Ok(count) => self.early.extend(come.iter().take(count)),
+                        Err(DeviceError::Timeout { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
                 self.link.send(&WAKE)
             }),
@@ -277,6 +288,13 @@ impl Transport for Emulator {
         buffer: &mut [u8],
         timeout: Option<Duration>,
     ) -> Result<usize, DeviceError> {
+        if !self.early.is_empty() {
+            let count = self.early.len().min(buffer.len());
+            for (slot, byte) in buffer.iter_mut().zip(self.early.drain(..count)) {
+                *slot = byte;
+            }
+            return Ok(count);
+        }
         self.link
             .receive(buffer, timeout)
             .map_err(|error| self.explain(error))
