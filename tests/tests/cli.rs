@@ -204,6 +204,8 @@ fn infer_as_json() {
         sorted(&[
             "instructions",
             "cycles",
+            "instructions_with_link",
+            "cycles_with_link",
             "cpu_ms",
             "wall_ms",
             "ram_static_bytes",
@@ -216,7 +218,10 @@ fn infer_as_json() {
         assert!(evaluator[field].as_f64().unwrap() > 0.0, "{field}");
     }
     // Nothing counts in this process.
-    assert!(evaluator["instructions"].is_null() && evaluator["cycles"].is_null());
+    for field in ["instructions", "cycles"] {
+        let with_link = format!("{field}_with_link");
+        assert!(evaluator[field].is_null() && evaluator[&with_link].is_null());
+    }
     assert!(evaluator["ram_static_bytes"].as_u64().unwrap() > 0);
     assert!(evaluator["ram_stack_peak_bytes"].is_u64());
     let stages = evaluator["stages"].as_array().unwrap();
