@@ -164,6 +164,12 @@ mod tests {
         }
         assert!(!ring.push_with(|| 9));
         assert_eq!(drain(&ring, 8), (0..8).collect::<Vec<_>>());
+
+        ring.pushed.store(usize::MAX - 2, Ordering::Relaxed);
+        ring.drained.store(usize::MAX - 2, Ordering::Relaxed);
+        assert_eq!(ring.push_all(0..10u8), 8);
+        assert_eq!(ring.push_all(0..1u8), 0);
+        assert_eq!(drain(&ring, 8), (0..8).collect::<Vec<_>>());
     }
 
     #[test]
@@ -181,11 +187,22 @@ mod tests {
     fn two_threads_lose_nothing() {
         static RING: Ring<64> = Ring::new();
         const COUNT: usize = 200_000;
+        // By single bytes and by pieces of up to 40 in turn, as a driver's interrupt does.
         let writer = thread::spawn(|| {
-            for i in 0..COUNT {
-                while !RING.push_with(|| (i % 251) as u8) {
+            let mut i = 0;
+            while i < COUNT {
+                let piece: Vec<u8> = (i..COUNT.min(i + 1 + i % 40))
+                    .map(|i| (i % 251) as u8)
+                    .collect();
+                let pushed = if i % 2 == 0 {
+                    RING.push_all(piece.into_iter())
+                } else {
+                    usize::from(RING.push_with(|| (i % 251) as u8))
+                };
+                if pushed == 0 {
                     thread::yield_now();
                 }
+                i += pushed;
             }
         });
         let mut seen = 0;

@@ -773,6 +773,35 @@ mod tests {
             prop_assert_eq!(found, vec![Ok(payload)]);
         }
 
+        /// A line hands over what has come, wherever that ends.
+        #[test]
+        fn frames_cut_anywhere_are_the_same_frames(
+            contents in prop::collection::vec(prop::collection::vec(0u8..3, 0..300), 1..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+            damaged in prop::option::of((any::<prop::sample::Index>(), 1u8..)),
+        ) {
+            let mut wire: Vec<u8> =
+                contents.iter().flat_map(|bytes| frame_of(&largest_request(bytes))).collect();
+            if let Some((place, change)) = damaged {
+                let place = place.index(wire.len());
+                wire[place] ^= change;
+            }
+            let whole = events(&mut FrameReader::<MAX_DECODED>::new(), &wire);
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len())).collect();
+            ends.extend([0, wire.len()]);
+            ends.sort_unstable();
+            let mut reader = FrameReader::<MAX_DECODED>::new();
+            let pieces: Vec<_> = ends
+                .windows(2)
+                .flat_map(|ends| events(&mut reader, &wire[ends[0]..ends[1]]))
+                .collect();
+            prop_assert_eq!(&pieces, &whole);
+            if damaged.is_none() {
+                prop_assert_eq!(whole.len(), contents.len());
+                prop_assert!(whole.iter().all(Result::is_ok));
+            }
+        }
+
         #[test]
         fn chunks_of_any_content_survive(bytes in prop::collection::vec(any::<u8>(), 0..=MAX_CHUNK_BYTES)) {
             let request = largest_request(&bytes);
