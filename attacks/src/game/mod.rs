@@ -25,6 +25,7 @@ pub mod timing;
 
 use chacha20::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
 
 use crate::attack::{Attack, AttackError, Case, Control, Must, Outcome};
 use crate::record::Finding;
@@ -39,7 +40,7 @@ const BATCH_OF_NUMBERS: usize = 512;
 
 /// What an attacker concludes from evaluations: it learns on some whose bit it knows,
 /// and then scores others. Positive speaks for 1.
-trait Distinguisher {
+trait Distinguisher: Send {
     /// Learns from one evaluation.
     fn learn(&mut self, seen: &Seen<'_>, bit: bool);
 
@@ -89,23 +90,32 @@ fn play(
         for part in bits.chunks(batch) {
             let rows: Vec<usize> = part.iter().map(|&bit| usize::from(bit)).collect();
             let answers = target.observe(&pair.inputs.select(&rows), asked)?;
-            for (index, &bit) in part.iter().enumerate() {
-                let seen = Seen {
-                    answers: &answers,
-                    index,
-                };
-                for (which, (_, distinguisher)) in distinguishers.iter_mut().enumerate() {
-                    if known {
+            // Of every evaluation and distinguisher: what tells nothing is guessed.
+            let mut coins = || (0..right.len()).map(|_| rng.next_u32() & 1 == 1).collect();
+            let coins: Vec<Vec<bool>> = match known {
+                true => Vec::new(),
+                false => part.iter().map(|_| coins()).collect(),
+            };
+            let all = distinguishers.par_iter_mut().zip(&mut right).enumerate();
+            all.for_each(|(which, ((_, distinguisher), right))| {
+                for (index, &bit) in part.iter().enumerate() {
+                    let seen = Seen {
+                        answers: &answers,
+                        index,
+                    };
+                    let Some(coins) = coins.get(index) else {
                         distinguisher.learn(&seen, bit);
                         continue;
-                    }
+                    };
                     let score = distinguisher.score(&seen);
-                    // What tells nothing is guessed, by a coin.
-                    let coin = rng.next_u32() & 1 == 1;
-                    let guess = if score == 0.0 { coin } else { score > 0.0 };
-                    right[which] += usize::from(guess == bit);
+                    let guess = if score == 0.0 {
+                        coins[which]
+                    } else {
+                        score > 0.0
+                    };
+                    *right += usize::from(guess == bit);
                 }
-            }
+            });
         }
     }
     let names = distinguishers.iter().map(|(name, _)| *name);
