@@ -402,11 +402,11 @@ impl Lab {
         largest.to_string().parse().unwrap()
     }
 
-    /// Bounds of [`Noise`] are of slots, `N` times those of coefficients.
+    /// Bounds of [`Noise`] are of slots, and no coefficient exceeds the largest slot.
     fn check_error(&self, error: f64, noise: Noise, what: &str) {
         let n = self.params.n() as f64;
         assert!(error > 0.0, "{what} is exact");
-        assert!(error <= noise.bound / n, "{what}: {error} above {noise:?}");
+        assert!(error <= noise.bound, "{what}: {error} above {noise:?}");
         // A coefficient is a sum of thousands of terms, and the bound the worst of
         // each: the largest of N lies below 8 standard deviations.
         let sigma = noise.sigma / n.sqrt();

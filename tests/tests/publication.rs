@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use he_core::ckks::publish::{Allowance, Budget, HonestEvaluator};
 use he_nn::bundled;
+use he_nn::clear;
 use he_nn::model::{Input, Model, Sample};
 use he_nn::plan::{Packing, Target, WeightMode};
 use host_runner::budget::{BudgetError, FileBudget};
@@ -282,20 +283,65 @@ fn inputs_beyond_the_encoder_do_not_end_a_run() {
     }
 }
 
+/// The logits of a network with an activation, to 8 bits: of magnitudes up to 16 that is
+/// four bits after the point, after 1,024 publications at an advantage of 2^-18.
+#[test]
+fn logits_behind_a_square_are_published_in_batches() {
+    let digits = bundled::digits().unwrap();
+    let samples: Vec<Sample<'_>> = digits.images.iter().take(20).map(Sample::from).collect();
+    let wanted = PublicationTerms {
+        precision_bits: 4.0,
+        ..terms(Form::Values, 1024)
+    };
+    let mut service = open("mnist-mlp64", Packing::Batch, wanted).unwrap();
+    let params = service.deployment().params;
+    assert!(params.n() <= 8192, "{}", params.n());
+    let answers = service.infer(&samples, &mut ()).unwrap();
+    // One publication per logit, of all samples together.
+    assert_eq!(service.publications(), Some((1024, 10)));
+    let (mut apart, mut worst) = (0, 0.0f64);
+    for (answer, &sample) in answers.into_iter().zip(&samples) {
+        let published = answer.unwrap().handed_on.published.unwrap().unwrap();
+        let Published::Values {
+            values,
+            precision_bits,
+        } = published
+        else {
+            panic!("{published:?}");
+        };
+        assert!(precision_bits >= 4.0);
+        let clear = clear::logits(&model("mnist-mlp64"), sample).unwrap();
+        assert_eq!(values.len(), clear.len());
+        for (value, clear) in values.iter().zip(clear) {
+            worst = worst.max((value - clear).abs() * precision_bits.exp2());
+            apart += usize::from((value - clear).abs() > 1e-6);
+        }
+    }
+    println!("{}: at most {worst:.2} of the error stated", params.name());
+    // Of 200 values at six standard deviations, and not without noise.
+    assert!(worst > 0.1 && worst < 1.0, "{worst}");
+    assert!(apart > 190, "{apart}");
+}
+
 /// With the worst case, which the noise must hide, and what would help.
 #[test]
 fn values_without_precision_are_refused_before_anything_is_encrypted() {
-    for packing in [Packing::Latency, Packing::Batch] {
-        let refusal = open("mnist-mlp64", packing, terms(Form::Values, 1)).err();
+    let few = terms(Form::Values, 1);
+    let many = PublicationTerms {
+        allowance: Allowance::new(u32::MAX, 80).unwrap(),
+        ..few.clone()
+    };
+    for (packing, wanted) in [(Packing::Latency, few), (Packing::Batch, many)] {
+        let refusal = open("mnist-mlp64", packing, wanted).err();
         let Some(ServiceError::Publication(refusal)) = refusal else {
             panic!("{packing:?}: published");
         };
         let PublicationError::NoPrecision { error, .. } = &refusal else {
             panic!("{refusal}");
         };
-        // Of one sample no worst case is worth anything; of a batch under the widest set
-        // it is small, and the noise larger than what rescalings leave of the scale.
-        let large = error.worst_case > 1000.0;
+        // Of one sample no worst case is worth anything; that of a batch is small, and the
+        // noise for 2^32 publications is large.
+        let large = error.worst_case > 10.0;
         assert!(large == (packing == Packing::Latency), "{error:?}");
         assert!(error.six_sigma < 0.1, "{error:?}");
         println!("{packing:?}: {refusal}");

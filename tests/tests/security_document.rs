@@ -90,9 +90,8 @@ fn the_worst_case_is_what_is_said() {
     let plan = planning::plan(None, model, WeightMode::Plain, Target::Host).unwrap();
     let error = plan.logit_error();
     let sentence = format!(
-        "{} is the worst case of a logit of\n`mnist-mlp64` on a host, where six standard deviations are {:.2}.",
-        grouped(error.worst_case as u64),
-        error.six_sigma
+        "{:.0} is the worst case of a logit of\n`mnist-mlp64` on a host, where six standard deviations are {:.2}.",
+        error.worst_case, error.six_sigma
     );
     assert!(text.contains(&sentence), "{sentence}");
 }

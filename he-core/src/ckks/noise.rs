@@ -11,21 +11,64 @@
 //! every slot, and slots multiply one by one, so bounds need no expansion
 //! factor (Cheon, Kim, Kim, Song 2017, section 3.4; Costache, Curtis, Hales,
 //! Murphy, Ogilvie, Player, ePrint 2022/162).
+//!
+//! # What a bound relies on
+//!
+//! On one event alone: no slot of what honest parties drew is larger than it is but
+//! with a probability of [`FAILURE`]. That is the secret, the errors of the keys and of
+//! the encryptions and the ternary polynomials of public-key encryption, [`POLYNOMIALS`]
+//! of them in all the life of a key. All else is taken at its worst: how a circuit
+//! depends on ciphertexts and keys, the digits of a key switch, the remainders of a
+//! division. So a bound holds for circuits that are chosen by whoever sees the keys and
+//! the ciphertexts, for correlated inputs (Guo, Nabokov, Suvanto, Johansson, Usenix
+//! Security 2024) and for ciphertexts that are used again and again: where the event holds,
+//! every step is an inequality between magnitudes.
+//!
+//! The probability of the event: at a slot `zeta` a polynomial with independent
+//! coefficients `e_j` has in the direction `t` the part
+//! `x = sum e_j cos(j phi - t)`, where `sum cos^2 = N / 2` as `zeta^2` is a root of unity
+//! other than one. The coefficients are strictly sub-Gaussian,
+//! `E exp(a e_j) <= exp(v a^2 / 2)` with `v` their variance: a difference of coins
+//! as `cosh a <= exp(a^2 / 2)`, a ternary one term by term of both series. So
+//! `P(x > r) <= exp(-r^2 / (v N))`. A magnitude is at most the largest of the parts in
+//! [`DIRECTIONS`] directions, over the cosine of half the angle between two. The
+//! sum of these probabilities over directions, slots and polynomials is [`FAILURE`] for
+//! `r^2 = v N ln 2 (64 + 30 + 4 + log2(N / 2))`: nine standard deviations, where all
+//! coefficients at their largest are `42 sqrt(N / 4096)` of an error and
+//! `79 sqrt(N / 4096)` of the secret.
+
+use core::f64::consts::LN_2;
 
 use crate::error::Result;
 use crate::params::Params;
 use crate::ring::sample::{ERROR_COINS, ERROR_VARIANCE};
 
-/// An error in a slot: what it cannot exceed, whatever is drawn and however
-/// the operands depend on each other, and its standard deviation for
-/// independent operands.
+/// As log2, the probability that a bound does not hold, over honest keys and coins.
+pub const FAILURE: i32 = -64;
+
+/// As log2, polynomials that are drawn under one key: errors of keys and encryptions.
+const POLYNOMIALS: i32 = 30;
+
+/// As log2, directions in the complex plane.
+const DIRECTIONS: i32 = 4;
+
+/// `cos(pi / 16)`.
+const COSINE: f64 = 0.980_785_280_403_230_4;
+
+/// Variance of a coefficient that is -1, 0 or 1.
+const TERNARY_VARIANCE: f64 = 2.0 / 3.0;
+
+/// An error in a slot: what it does not exceed, but with a probability of 2^-64 over
+/// honest keys and coins, however the operands depend on each other (see the module), and
+/// its standard deviation for independent operands.
 ///
 /// The error of arithmetic in floating point by encoding and decoding comes on
 /// top, about 2^-50 of the magnitude in double precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Noise {
-    /// Largest magnitude of the complex error. A sum of a ciphertext with itself
-    /// `n` times has `n` times the bound.
+    /// Largest magnitude of the complex error, in any slot of any ciphertext of a
+    /// computation: the probability of 2^-64 is of all of them together. A sum of a
+    /// ciphertext with itself `n` times has `n` times the bound.
     pub bound: f64,
     /// Standard deviation of the complex error, the root of the mean square of
     /// its magnitude: real parts alone have `1 / sqrt(2)` of it. An estimate for
@@ -164,11 +207,7 @@ impl Noise {
     /// One polynomial of errors: what secret-key encryption adds.
     #[must_use]
     pub fn error(params: &Params) -> Self {
-        let n = params.n() as f64;
-        Self {
-            bound: n * f64::from(ERROR_COINS),
-            sigma: libm::sqrt(n * ERROR_VARIANCE),
-        }
+        drawn(params, ERROR_VARIANCE, f64::from(ERROR_COINS))
     }
 
     /// What public-key encryption adds: the errors of the key and of the
@@ -179,10 +218,8 @@ impl Noise {
     pub fn public_key(params: &Params) -> Result<Self> {
         let e = Self::error(params);
         let ternary = secret(params);
-        let of_the_key = e.times(
-            ternary.bound - 1.0,
-            libm::sqrt(2.0 * params.n() as f64 / 3.0),
-        );
+        let u = drawn(params, TERNARY_VARIANCE, 1.0);
+        let of_the_key = e.times(u.bound, u.sigma);
         let p = 1.0 / special(params)?;
         Ok(of_the_key
             .plus(e.times(ternary.bound, ternary.sigma))
@@ -284,13 +321,27 @@ fn prime(params: &Params, i: usize) -> Result<f64> {
     Ok(f64::from(params.prime(i)?.modulus().value()))
 }
 
-/// `1 + |s|` in a slot, and the root mean square of a sum of independent errors
-/// before both. A slot of `s` is a sum of `N` terms of variance 2/3.
-fn secret(params: &Params) -> Noise {
+/// A slot of a polynomial of independent coefficients of this variance, none above
+/// `largest`: see the module. Where `N` is small all of them at their largest are less.
+fn drawn(params: &Params, variance: f64, largest: f64) -> Noise {
     let n = params.n() as f64;
+    let slots = f64::from(params.n().trailing_zeros()) - 1.0;
+    let bits = slots + f64::from(POLYNOMIALS + DIRECTIONS - FAILURE);
+    let sigma = libm::sqrt(n * variance);
+    let tail = sigma * libm::sqrt(LN_2 * bits) / COSINE;
     Noise {
-        bound: 1.0 + n,
-        sigma: libm::sqrt(1.0 + 2.0 * n / 3.0),
+        bound: libm::fmin(n * largest, tail),
+        sigma,
+    }
+}
+
+/// `1 + |s|` in a slot, and the root mean square of a sum of independent errors
+/// before both.
+fn secret(params: &Params) -> Noise {
+    let s = drawn(params, TERNARY_VARIANCE, 1.0);
+    Noise {
+        bound: 1.0 + s.bound,
+        sigma: libm::hypot(1.0, s.sigma),
     }
 }
 
@@ -305,11 +356,21 @@ mod tests {
         assert!(near(noise.sigma, sigma), "{} {sigma}", noise.sigma);
     }
 
-    /// 64 coefficients rounded by 1/2, before 1 and before 64 coefficients of the
-    /// secret; the remainder of two primes is carried over with twice the error.
+    /// What no slot of 64 coefficients of this variance exceeds, by hand: in each of 16
+    /// directions, at each of 32 slots of each of 2^30 polynomials.
+    fn tail(variance: f64) -> f64 {
+        let bits = f64::from(64 + 4 + 5 + 30);
+        (64.0 * variance * bits * 2f64.ln()).sqrt() / (core::f64::consts::PI / 16.0).cos()
+    }
+
+    /// 64 coefficients rounded by 1/2, before 1 and before the secret; the
+    /// remainder of two primes is carried over with twice the error.
     #[test]
     fn a_division_rounds_once_for_each_special_prime() {
-        let (bound, sigma) = (32.0 * 65.0, (64.0 / 12.0 * (1.0 + 128.0 / 3.0f64)).sqrt());
+        let secret = tail(2.0 / 3.0);
+        assert!(secret < 57.0);
+        let bound = 32.0 * (1.0 + secret);
+        let sigma = (64.0 / 12.0 * (1.0 + 128.0 / 3.0f64)).sqrt();
         check(Noise::division(&N64), bound, sigma);
         check(Noise::mod_down(&N64), bound, sigma);
         check(
@@ -324,7 +385,7 @@ mod tests {
     #[test]
     fn a_key_product_counts_digits_by_the_product_of_their_primes() {
         let q = |i: usize| f64::from(N64_PAIRS.prime(i).unwrap().modulus().value());
-        let (error, p) = (64.0 * 21.0, q(5) * q(6));
+        let (error, p) = (tail(10.5), q(5) * q(6));
         for level in 0..=4 {
             let digits: &[(f64, f64)] = &match level {
                 0 => vec![(1.0, q(0))],
@@ -340,5 +401,53 @@ mod tests {
             check(product, error * 64.0 * bound / p, sigma / p);
         }
         assert!(Noise::key_product(&N64_PAIRS, 5).is_err());
+    }
+
+    /// Where few coefficients are summed up, all of them at their largest are less.
+    #[test]
+    fn a_bound_is_never_above_what_is_possible() {
+        use crate::testing::N16;
+        assert_eq!(drawn(&N16, TERNARY_VARIANCE, 1.0).bound, 16.0);
+        check(
+            drawn(&N64, TERNARY_VARIANCE, 1.0),
+            tail(2.0 / 3.0),
+            (128.0 / 3.0f64).sqrt(),
+        );
+    }
+
+    /// `E exp(a x) <= exp(v a^2 / 2)` for what the samplers draw, from their
+    /// distributions: the one property of them that bounds rely on.
+    #[test]
+    fn coefficients_are_strictly_sub_gaussian() {
+        for step in 1..4000 {
+            let a = f64::from(step) * 0.005;
+            // Of coins in pairs, as logarithms: 42 halves of either sign.
+            let coins = f64::from(2 * ERROR_COINS) * (0.5 * a).cosh().ln();
+            assert!(coins <= 0.5 * ERROR_VARIANCE * a * a, "{a}");
+            let ternary = ((1.0 + 2.0 * a.cosh()) / 3.0).ln();
+            assert!(
+                ternary <= 0.5 * TERNARY_VARIANCE * a * a * (1.0 + 1e-12),
+                "{a}"
+            );
+        }
+    }
+
+    /// The root of the mean square of slots over directions is `v N / 2`, for every slot:
+    /// nothing else of where a slot lies is in the tail.
+    #[test]
+    fn every_direction_of_a_slot_has_half_of_the_variance() {
+        for slot in 0..32 {
+            let phi = core::f64::consts::PI * f64::from(2 * slot + 1) / 64.0;
+            for direction in 0..16 {
+                let t = core::f64::consts::PI * f64::from(direction) / 8.0;
+                let squares: f64 = (0..64)
+                    .map(|j| (f64::from(j) * phi - t).cos().powi(2))
+                    .sum();
+                assert!(
+                    (squares - 32.0).abs() < 1e-9,
+                    "{slot} {direction}: {squares}"
+                );
+            }
+        }
     }
 }

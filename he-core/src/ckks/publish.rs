@@ -34,14 +34,15 @@
 //! depend on each other's answers. A sum of eight or more uniform integers has
 //! `J sigma^2 < 1.01` (a test computes it). So all that is published is within
 //! the total variation `sqrt(1.01 q) d / (2 sigma) < 2^(-s / 2 - 3)` of exact
-//! results with the same noise, which tell nothing about the key. `s` counts as
+//! results with the same noise, which tell nothing about the key; to which the 2^-64 come
+//! with which `bound` does not hold ([`super::noise`]). `s` counts as
 //! Micciancio and Walter do (Eurocrypt 2018), by the square of an advantage: 30
 //! bits are an advantage of `2^-18`, and an advantage of `2^-40` takes 74.
 //!
 //! The other way, of publishing rounded results (Bossuat, Costache, Mouchet,
 //! Nuernberger, Troncoso-Pastoriza, ePrint 2024/853), needs less precision and
-//! a bound on the probability that the average-case bounds of the noise fail;
-//! the bounds of [`Noise`] have no such proof.
+//! a bound on the probability that the bounds of the noise fail. Those of [`Noise`] have
+//! one, but for results near the boundary of two roundings there would be none.
 //!
 //! # What it does not give
 //!
@@ -897,8 +898,9 @@ mod tests {
         for (got, value) in got.iter().zip(values()) {
             assert!((got - value).abs() < (-bits).exp2());
         }
-        // d = 64 * 21 + 64 / 2 + 4 = 1380, sqrt(24 * 4) 2^4 = 156.8.
-        let sigma = 1380.0 * 156.767;
+        // d = 223.3 (64 coefficients of the variance 10.5, with their tail) + 64 / 2 + 4,
+        // sqrt(24 * 4) 2^4 = 156.8.
+        let sigma = 259.3 * 156.767;
         let noise = noise(&exact, &got);
         assert!(noise.iter().all(|x| x.abs() > 1.0 && x.abs() < 6.0 * sigma));
         let rms = (noise.iter().map(|x| x * x).sum::<f64>() / N as f64).sqrt();

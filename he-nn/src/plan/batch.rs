@@ -14,7 +14,8 @@
 
 use super::bound::{State, polynomial_input_scale};
 use super::{Coefficients, HEADROOM_BITS, LinearMap, LogitError, Norms, PlanError};
-use crate::model::{Layer, LayerView, Model};
+use crate::model::{Input, Layer, LayerView, Model};
+use he_core::ckks::constant::CONSTANT_LIMIT_LOG2;
 use he_core::ckks::evaluator::{PolynomialOutcome, polynomial_levels, polynomial_outcome};
 use he_core::params::Params;
 
@@ -25,8 +26,18 @@ pub const MIN_SCALE_LOG2: f64 = 22.0;
 /// Scale of the encrypted inputs, as bits.
 const INPUT_SCALE_LOG2: i32 = 22;
 
-/// The largest that [`BatchPlan::wide`] tries: an input of 2^6 is encoded in 60 bits.
-const WIDE_SCALE_LOG2: i32 = 54;
+/// The largest scale of inputs that [`BatchPlan::wide`] tries: pixels, which are at most 1,
+/// and standardised features up to 2^6 are encoded in 60 bits.
+const WIDE_SCALES_LOG2: [i32; 2] = [60, 54];
+
+/// The largest least scale behind a square that it tries, and in what steps it goes down to
+/// [`MIN_SCALE_LOG2`], as bits: a rescaling's error is far below the inputs' then, and noise
+/// of 118 bits, the most that is drawn, far above that of a result.
+const WIDE_KEPT_LOG2: (i32, usize) = (90, 4);
+
+/// What values of a plan by [`BatchPlan::wide`] may be, times the largest of training, or
+/// times 1 where that is less.
+pub(super) const WIDE_RANGE: f64 = 2.0;
 
 /// Passes of sums of small integers' products that take as long as one of a product.
 const INTEGER_PRODUCTS_PER_PASS: usize = 12;
@@ -67,9 +78,22 @@ pub struct BatchPlan<'m> {
     level: usize,
     /// Of the inputs.
     scale_log2: i32,
+    /// No value is above [`WIDE_RANGE`] times those of training.
+    is_limited: bool,
     steps: heapless::Vec<BatchStep, { super::MAX_STEPS }>,
     error: LogitError,
     headroom_bits: f64,
+}
+
+/// Where a plan begins, and what it keeps.
+#[derive(Clone, Copy)]
+struct Start {
+    level: usize,
+    /// Of the inputs, as bits.
+    scale_log2: i32,
+    /// Least scale of values behind a square, as bits.
+    kept_log2: f64,
+    is_limited: bool,
 }
 
 /// Of every layer; none for an activation.
@@ -93,7 +117,13 @@ impl<'m> BatchPlan<'m> {
             available: 0,
         });
         for level in 0..=params.max_level() {
-            last = Self::from_level(params, model, (level, INPUT_SCALE_LOG2), &norms);
+            let start = Start {
+                level,
+                scale_log2: INPUT_SCALE_LOG2,
+                kept_log2: MIN_SCALE_LOG2,
+                is_limited: false,
+            };
+            last = Self::from_start(params, model, start, &norms);
             if last.is_ok() {
                 break;
             }
@@ -101,9 +131,11 @@ impl<'m> BatchPlan<'m> {
         last
     }
 
-    /// As [`Self::new`], from the highest level and with the largest scale that fits: for
-    /// results whose values are to be flooded with noise, which take the room that this
-    /// leaves above their errors. An activation rescales to the scale of [`Self::new`].
+    /// As [`Self::new`], from the highest level and with the scales of the least error that
+    /// fit: for results whose values are to be flooded with noise, which take the room that
+    /// this leaves above their errors. No value of a sample may be more than twice the
+    /// largest of training ([`Self::limit`]), which the bound of the error relies on. A
+    /// polynomial rescales to the scale of [`Self::new`].
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -114,14 +146,52 @@ impl<'m> BatchPlan<'m> {
         scratch: &mut [f64],
     ) -> Result<Self, PlanError> {
         let norms = Self::norms(&model, row, scratch)?;
-        let mut scale = WIDE_SCALE_LOG2;
-        loop {
-            let planned = Self::from_level(params, model, (params.max_level(), scale), &norms);
-            if planned.is_ok() || scale == INPUT_SCALE_LOG2 {
-                return planned;
+        let [of_pixels, of_features] = WIDE_SCALES_LOG2;
+        let largest = match model.input() {
+            Input::Image(_) => of_pixels,
+            Input::Features { .. } => of_features,
+        };
+        // The scales of a polynomial's powers are near their primes.
+        let is_kept = model.layers().any(|view| view.layer.is_square())
+            && !model.layers().any(|view| view.layer.is_polynomial());
+        let (most, step) = WIDE_KEPT_LOG2;
+        let mut best: Result<Self, PlanError> = Err(PlanError::Depth {
+            needed: 1,
+            available: 0,
+        });
+        for scale_log2 in (INPUT_SCALE_LOG2..=largest).rev() {
+            let plan = |kept_log2| {
+                let start = Start {
+                    level: params.max_level(),
+                    scale_log2,
+                    kept_log2,
+                    is_limited: true,
+                };
+                Self::from_start(params, model, start, &norms)
+            };
+            // The largest that fits has the least error of them.
+            let mut kept = (MIN_SCALE_LOG2 as i32..=most).rev().step_by(step);
+            let of_kept = |kept| plan(f64::from(kept)).ok();
+            let kept = if is_kept {
+                kept.find_map(of_kept)
+            } else {
+                None
+            };
+            let planned = kept.map_or_else(|| plan(MIN_SCALE_LOG2), Ok);
+            best = match (best, planned) {
+                (Ok(best), Ok(planned)) if planned.error.worst_case < best.error.worst_case => {
+                    Ok(planned)
+                }
+                (Ok(best), _) => Ok(best),
+                (Err(_), planned) => planned,
+            };
+            // Where nothing is rescaled a larger scale has the least error, and of a
+            // polynomial each plan takes its time.
+            if best.is_ok() && !is_kept {
+                break;
             }
-            scale -= 1;
         }
+        best
     }
 
     fn norms(
@@ -150,18 +220,23 @@ impl<'m> BatchPlan<'m> {
         Ok(norms)
     }
 
-    fn from_level(
+    fn from_start(
         params: &'static Params,
         model: Model<'m>,
-        (start, scale_log2): (usize, i32),
+        Start {
+            level: start,
+            scale_log2,
+            kept_log2,
+            is_limited,
+        }: Start,
         norms: &AllNorms,
     ) -> Result<Self, PlanError> {
         let prime = |i: usize| super::prime_value(params, i);
-        let min_scale = libm::exp2(MIN_SCALE_LOG2);
+        let min_scale = libm::exp2(kept_log2);
         let mut steps = heapless::Vec::new();
         let (mut level, mut scale) = (start, libm::ldexp(1.0, scale_log2));
         let mut headroom = f64::INFINITY;
-        let mut state = State::fresh(params, model.input());
+        let mut state = State::batch(params, model.input());
         let mut domain = 0.0;
         for (LayerView { index, layer, .. }, norms) in model.layers().zip(norms) {
             let input = scale;
@@ -178,7 +253,9 @@ impl<'m> BatchPlan<'m> {
                     scale /= unit;
                     let norms = norms.unwrap_or_default();
                     let largest = libm::fmax(norms.bias, 1.0) * scale;
-                    if !largest.is_finite() || libm::log2(largest) >= super::ENCODED_LOG2 {
+                    // Biases are constants; inputs stay within what is encoded.
+                    let most = f64::from(CONSTANT_LIMIT_LOG2 - 1);
+                    if !largest.is_finite() || libm::log2(largest) >= most {
                         return Err(PlanError::Encoding {
                             layer: index,
                             value: norms.bias,
@@ -242,6 +319,9 @@ impl<'m> BatchPlan<'m> {
                     rescales += 1;
                 }
             }
+            if is_limited {
+                state.limit(WIDE_RANGE * value);
+            }
             let _ = steps.push(BatchStep {
                 layer: index,
                 level: at,
@@ -259,6 +339,7 @@ impl<'m> BatchPlan<'m> {
             model,
             level: start,
             scale_log2,
+            is_limited,
             steps,
             error,
             headroom_bits: headroom,
@@ -287,6 +368,11 @@ impl<'m> BatchPlan<'m> {
     #[must_use]
     pub fn steps(&self) -> &[BatchStep] {
         &self.steps
+    }
+
+    /// Whether no value may be above [`WIDE_RANGE`] times those of training.
+    pub(super) const fn is_limited(&self) -> bool {
+        self.is_limited
     }
 
     /// Level of the inputs.

@@ -1,8 +1,8 @@
 //! Values and errors through a plan: a fold over its tasks.
 //!
-//! Two figures go along: the worst case over all inputs and all outcomes of the
-//! sampling, as long as nothing wraps around, and the deviation of independent errors
-//! for values like those of training. Behind an activation that is the mean over such
+//! Two figures go along: the worst case over all inputs, but with a probability of 2^-64
+//! over honest keys and coins, as long as nothing wraps around, and the deviation of
+//! independent errors for values like those of training. Behind an activation that is the mean over such
 //! values, as a layer sums many of them: a single value at the end of its range has a
 //! larger error, three times that of the mean for a square, more for a steep polynomial.
 
@@ -183,6 +183,12 @@ pub(super) struct State {
     saved: Noise,
     /// A layer's products, all of them, once the first is formed.
     products: Option<Noise>,
+    /// Of a batch: the part of the error's bound that is the rounding of inputs and biases
+    /// to integers. It is not in `noise`.
+    encoding: f64,
+    /// Of a batch: every value has an encryption of its own, whose error is independent of
+    /// the others'.
+    is_independent: bool,
 }
 
 impl State {
@@ -206,7 +212,19 @@ impl State {
             unrotated: Noise::ZERO,
             saved: Noise::ZERO,
             products: None,
+            encoding: 0.0,
+            is_independent: false,
         }
+    }
+
+    /// Of a batch: fresh inputs, one value of all samples in each.
+    pub(super) fn batch(params: &Params, input: Input<'_>) -> Self {
+        let rounding = Noise::rounding(params).bound;
+        let mut state = Self::fresh(params, input);
+        state.noise.bound -= rounding;
+        state.encoding = rounding;
+        state.is_independent = true;
+        state
     }
 
     /// One task of a layer with weights.
@@ -295,9 +313,13 @@ impl State {
     /// A square of values at a scale, relinearised at a level.
     pub(super) fn square(&mut self, params: &Params, level: usize, scale: f64, range: f64) {
         let (bound, rms) = (self.value.bound * scale, self.value.rms * scale);
+        // What the encoding rounds stands before the encryption's error as the value does.
+        let encoding = self.encoding;
+        self.encoding *= 2.0 * bound + encoding;
+        self.is_independent = false;
         self.noise = self
             .noise
-            .times(2.0 * bound, 2.0 * rms)
+            .times(2.0 * (bound + encoding), 2.0 * rms)
             .plus(self.noise.times(self.noise.bound, self.noise.sigma))
             .plus(Noise::key_switch(params, level).unwrap_or(Noise::UNKNOWN));
         self.value = Message {
@@ -321,6 +343,8 @@ impl State {
         (domain, range): (f64, f64),
     ) -> he_core::Result<f64> {
         let (level, scale, target) = place;
+        self.noise.bound += core::mem::take(&mut self.encoding);
+        self.is_independent = false;
         let of = |value, noise| {
             polynomial_bound(params, coefficients, level, scale, target, value, noise)
         };
@@ -354,12 +378,24 @@ impl State {
 
     /// A layer of a batch: an exact sum of integers' products, and biases. `unit` is
     /// what an integer 1 stands for.
+    ///
+    /// Errors of encryptions that nothing was computed from yet are independent, and their
+    /// sum with weights, which are fixed before anything is encrypted, is sub-Gaussian with
+    /// the sum of the squares (`he_core::ckks::noise`): a polynomial more of those that
+    /// the bound is for.
     pub(super) fn integers(&mut self, norms: &Norms, unit: f64, range: f64) {
+        let coherent = if self.is_independent {
+            norms.root
+        } else {
+            norms.sum
+        };
+        self.is_independent = false;
+        self.encoding = self.encoding * norms.sum / unit + 0.5;
         self.noise = self
             .noise
-            .times(norms.sum / unit, norms.root / unit)
+            .times(coherent / unit, norms.root / unit)
             .plus(Noise {
-                bound: 0.5,
+                bound: 0.0,
                 sigma: 0.3,
             });
         self.value = Message {
@@ -368,14 +404,21 @@ impl State {
         };
     }
 
+    /// Samples with a value above this are refused before they are encrypted.
+    pub(super) fn limit(&mut self, largest: f64) {
+        self.value.bound = libm::fmin(self.value.bound, largest);
+    }
+
     /// A product with an integer that goes into the scale.
     pub(super) fn scaled(&mut self, factor: f64) {
         self.noise = self.noise.times(factor, factor);
+        self.encoding *= factor;
     }
 
     /// A rescaling from a level.
     pub(super) fn divide(&mut self, params: &Params, level: usize) {
         let unit = 1.0 / super::prime_value(params, level);
+        self.encoding *= unit;
         self.noise = self.noise.times(unit, unit).plus(Noise::division(params));
     }
 
@@ -386,7 +429,8 @@ impl State {
 
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {
         LogitError {
-            worst_case: self.noise.bound / scale,
+            worst_case: (self.noise.bound + self.encoding) / scale,
+            of_encryption: self.noise.bound / scale,
             six_sigma: 6.0 * self.noise.sigma / scale,
         }
     }
@@ -418,7 +462,7 @@ mod tests {
             dead: None,
         };
         let of = |range: f64| {
-            let mut state = State::fresh(&P, Input::Image(shape));
+            let mut state = State::batch(&P, Input::Image(shape));
             state.integers(&norms, 1.0 / 64.0, range);
             state.square(&P, 3, f64::from(1 << 20), range);
             state.divide(&P, 3);

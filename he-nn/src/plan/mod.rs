@@ -113,9 +113,13 @@ const MAX_INPUT_LOG2: f64 = 28.0;
 /// The largest error of a logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogitError {
-    /// For any sample and any outcome of the sampling, as long as nothing wraps
-    /// around.
+    /// For any sample, but with a probability of 2^-64 over honest keys and coins
+    /// ([`he_core::ckks::Noise::bound`]), as long as nothing wraps around.
     pub worst_case: f64,
+    /// The part of it that depends on keys and coins, which is what the noise of published
+    /// values has to hide: without the rounding of inputs and biases to integers, which
+    /// whoever knows the values can compute. Told apart in batches.
+    pub of_encryption: f64,
     /// Six standard deviations of independent errors, for values like those of
     /// training.
     pub six_sigma: f64,
@@ -449,6 +453,7 @@ impl<'m> Plan<'m> {
             steps: heapless::Vec::new(),
             error: LogitError {
                 worst_case: 0.0,
+                of_encryption: 0.0,
                 six_sigma: 0.0,
             },
             headroom_bits: f64::INFINITY,

@@ -6,7 +6,7 @@
 //! is enough that all slots do. Where the client adds up lanes, they are the result, and
 //! their sum has no limit.
 
-use super::batch::BatchPlan;
+use super::batch::{BatchPlan, WIDE_RANGE};
 use super::{ENCODED_LOG2, Form, LinearMap, Plan, Step};
 use he_core::params::Params;
 
@@ -231,9 +231,13 @@ impl BatchPlan<'_> {
             _ => f64::INFINITY,
         };
         let own = room(params, end, step.output);
-        Some(Limit {
-            layer,
-            value: libm::fmin(libm::fmin(own, squared), after),
-        })
+        // What the bound of the error relies on.
+        let trained = if self.is_limited() {
+            WIDE_RANGE * libm::fmax(f64::from(view.layer.range()), 1.0)
+        } else {
+            f64::INFINITY
+        };
+        let value = [squared, after, trained].into_iter().fold(own, libm::fmin);
+        Some(Limit { layer, value })
     }
 }

@@ -668,7 +668,7 @@ fn what_no_plan_evaluates_is_refused_with_its_figures() {
     };
     let e = refused(&N8192_DEPTH5, &net);
     assert!(matches!(e, PlanError::Powers { layer: 1, .. }), "{e}");
-    let steep = [0.0, 1.0, 0.0, 1e20];
+    let steep = [0.0, 1.0, 0.0, 1e36];
     let parts = [Part::Dense(4), Part::Activation(&steep), Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
     assert!(matches!(e, PlanError::Polynomial { layer: 1, .. }), "{e}");
@@ -748,4 +748,29 @@ fn a_batch_takes_the_lowest_level_that_serves() {
     let model = Model::parse(&file).unwrap();
     let e = batch_plan(&N4096_DEPTH3, model).unwrap_err();
     assert!(matches!(e, PlanError::Wraps { .. }), "{e}");
+}
+
+/// What values are to be flooded has all the scale that fits behind a square, and no value
+/// that its bound does not rely on.
+#[cfg(feature = "std")]
+#[test]
+fn a_wide_plan_keeps_its_scale_and_limits_values() {
+    let model = Model::parse(crate::bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let mut row = vec![0.0; Plan::buffer_len(&model)];
+    let mut scratch = row.clone();
+    let narrow = BatchPlan::new(&N8192_DEPTH6, model, &mut row, &mut scratch).unwrap();
+    let wide = BatchPlan::wide(&N8192_DEPTH6, model, &mut row, &mut scratch).unwrap();
+    let (few, many) = (wide.logit_error(), narrow.logit_error());
+    println!(
+        "{few:?} at 2^{}, level {}, {many:?}",
+        wide.output_scale().log2(),
+        wide.output_level()
+    );
+    assert!(few.worst_case < 2f64.powi(-35) * many.worst_case);
+    assert!(wide.output_scale() > 2f64.powi(90));
+    for view in model.layers() {
+        let most = 2.0 * f64::from(view.layer.range()).max(1.0);
+        assert!(wide.limit(view.index).unwrap().value <= most);
+        assert!(narrow.limit(view.index).unwrap().value > most);
+    }
 }

@@ -3,8 +3,8 @@
 //!
 //! Labels may be of anybody's answers. Values may be of an honest evaluator's alone, as
 //! those of a crafted result are the key: here of the engine in this process, which the
-//! holder of the key runs, and of batches, whose results have room for the noise. In
-//! latency packing they end at level 0, modulo one prime, or as lanes modulo two, where the
+//! holder of the key runs, and of batches, whose results have room for the noise, behind
+//! squares too, but not behind other polynomials. In latency packing they end at level 0, modulo one prime, or as lanes modulo two, where the
 //! noise has none. A label is that of sums of lanes, which are not published.
 
 use std::ops::Range;
@@ -78,7 +78,7 @@ pub type Handed = Option<Result<Published, PublicationError>>;
 pub enum PublicationError {
     /// The noise leaves nothing.
     #[error(
-        "values cannot be published: {source}; the noise must hide the worst case of a logit's error, {:.4} where six standard deviations are {:.4}, and the result is of level {level} at scale 2^{scale_log2:.1}; what helps is --publish labels, a network without an activation in --packing batch, or fewer --publications", error.worst_case, error.six_sigma
+        "values cannot be published: {source}; the noise must hide the worst case of a logit's error, {:.2e} where six standard deviations are {:.2e}, and the result is of level {level} at scale 2^{scale_log2:.1}; what helps is --publish labels, a network of squares alone in --packing batch, or fewer --publications", error.of_encryption, error.six_sigma
     )]
     NoPrecision {
         /// With the figures.
@@ -328,7 +328,7 @@ pub fn expected(
         level,
         scale,
         noise: Noise {
-            bound: error.worst_case * scale,
+            bound: error.of_encryption * scale,
             sigma: error.six_sigma / 6.0 * scale,
         },
         // Twice what training has seen.
