@@ -29,6 +29,7 @@
 //! [`attack`] < the attacks < [`ATTACKS`]. [`leakage`] stands beside them: it needs [`stats`]
 //! alone.
 
+pub mod activations;
 pub mod attack;
 pub mod ckks;
 pub mod dp_sgd;
@@ -69,6 +70,7 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &membership::rmia::Rmia,
     &membership::one_run::OneRun,
     &membership::countermeasures::Countermeasures,
+    &activations::LearnedActivations,
     &extraction::surrogate::FromLabels,
     &extraction::surrogate::FromLogits,
     &extraction::exact::Exact,

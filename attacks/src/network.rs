@@ -383,6 +383,27 @@ impl Differentiable {
         Self::untrained(image, &layers, seed)
     }
 
+    /// The same network with this polynomial, from the constant up, in place of each that it
+    /// has; weights stay the same variables.
+    ///
+    /// # Errors
+    /// [`NetworkError::Tensor`].
+    pub fn with_polynomial(mut self, coefficients: &[f64]) -> Result<Self, NetworkError> {
+        let var = |c: &f64| {
+            let tensor = Tensor::from_vec(vec![*c], 1, &Device::Cpu)?;
+            Var::from_tensor(&tensor.to_dtype(self.dtype)?)
+        };
+        for op in &mut self.ops {
+            if let Op::Polynomial(old) = op {
+                *old = coefficients
+                    .iter()
+                    .map(var)
+                    .collect::<candle_core::Result<_>>()?;
+            }
+        }
+        Ok(self)
+    }
+
     /// The same network in `f64` with variables of its own.
     ///
     /// # Errors

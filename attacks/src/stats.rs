@@ -58,6 +58,31 @@ pub fn agreement<T: PartialEq>(a: &[T], b: &[T]) -> Estimate {
     wilson(equal, a.len().max(b.len()))
 }
 
+/// How much oftener `a` is true than `b`, as a share of the same samples in the same order,
+/// with the interval of Agresti and Min (2005): half a sample is added to each of the four
+/// cells, so that samples that never disagree leave an interval too. Of no samples it is 0
+/// with the interval from -1 to 1.
+#[must_use]
+pub fn paired(a: &[bool], b: &[bool]) -> Estimate {
+    let count = a.len().min(b.len());
+    if count == 0 {
+        return Estimate {
+            value: 0.0,
+            ci95: [-1.0, 1.0],
+        };
+    }
+    let only = |a: &[bool], b: &[bool]| a.iter().zip(b).filter(|(a, b)| **a && !**b).count() as f64;
+    let (more, less) = (only(a, b), only(b, a));
+    let n = count as f64 + 2.0;
+    let centre = (more - less) / n;
+    let variance = (more + less + 1.0) / n - centre * centre;
+    let half = Normal::standard().inverse_cdf(0.975) * (variance / n).sqrt();
+    Estimate {
+        value: (more - less) / count as f64,
+        ci95: [(centre - half).max(-1.0), (centre + half).min(1.0)],
+    }
+}
+
 /// Percentile bootstrap of any statistic of `count` units, which is given the indices
 /// of each resample.
 pub fn bootstrap(
@@ -314,6 +339,27 @@ mod tests {
         assert_ne!(found, mean(&values, 2));
         let apart = auc_estimate(&values[..200], &values[200..], 3);
         assert!(apart.ci95[0] < 0.5 && 0.5 < apart.ci95[1], "{apart:?}");
+    }
+
+    #[test]
+    fn paired_shares_are_told_apart_where_their_own_intervals_are_not() {
+        // 40 samples of 1,000 that one has right and the other wrong, and 10 the other way.
+        let a: Vec<bool> = (0..1000).map(|i| i < 840).collect();
+        let b: Vec<bool> = (0..1000).map(|i| (40..850).contains(&i)).collect();
+        let apart = paired(&a, &b);
+        near(apart.value, 0.03, 1e-12);
+        // By hand: (40 - 10) / 1002 -+ 1.96 sqrt((51 / 1002 - (30 / 1002)^2) / 1002).
+        near(apart.ci95[0], 0.016_094_671, 1e-8);
+        near(apart.ci95[1], 0.043_785_568, 1e-8);
+        let of = |list: &[bool]| wilson(list.iter().filter(|x| **x).count(), list.len());
+        assert!(of(&a).ci95[0] < of(&b).ci95[1], "{:?} {:?}", of(&a), of(&b));
+        let back = paired(&b, &a);
+        assert_eq!(back.ci95, [-apart.ci95[1], -apart.ci95[0]]);
+        // Samples that agree say that the difference is small, not that it is none.
+        let same = paired(&a[..100], &a[..100]);
+        assert!(same.value == 0.0 && same.ci95[0] < -0.01 && same.ci95[1] > 0.01);
+        assert!(paired(&[true; 20], &[false; 20]).ci95[1] == 1.0);
+        assert_eq!(paired(&[], &[]).ci95, [-1.0, 1.0]);
     }
 
     #[test]

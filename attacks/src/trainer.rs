@@ -5,6 +5,7 @@
 //! probabilities or images. The same seed gives the same bits, however many threads
 //! multiply the matrices: each sum is formed by one of them.
 
+use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW, ops::log_softmax};
 use chacha20::ChaCha8Rng;
@@ -104,6 +105,9 @@ pub struct Training {
     pub learning_rate: f64,
     /// Decoupled weight decay of every variable.
     pub weight_decay: f64,
+    /// Largest length of a gradient, of all variables together: a longer one is shortened
+    /// to it.
+    pub clip: Option<f64>,
     /// Of the order of the samples.
     pub seed: u64,
 }
@@ -115,6 +119,7 @@ impl Default for Training {
             batch: 32,
             learning_rate: 1e-3,
             weight_decay: 0.0,
+            clip: None,
             seed: 0,
         }
     }
@@ -189,7 +194,8 @@ pub fn train_on(
         weight_decay: training.weight_decay,
         ..ParamsAdamW::default()
     };
-    let mut optimizer = AdamW::new(network.variables(), params)?;
+    let variables = network.variables();
+    let mut optimizer = AdamW::new(variables.clone(), params)?;
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
     let mut order: Vec<usize> = (0..count).collect();
     let mut mean = f32::NAN;
@@ -200,7 +206,11 @@ pub fn train_on(
             let batch = change(rows_of(samples, indices)?, indices)?;
             let outputs = network.forward(&batch)?;
             let loss = goal.loss(&outputs, indices)?;
-            optimizer.backward_step(&loss)?;
+            let mut gradients = loss.backward()?;
+            if let Some(longest) = training.clip {
+                shorten(&variables, &mut gradients, longest)?;
+            }
+            optimizer.step(&gradients)?;
             total += loss.to_scalar::<f32>()? * indices.len() as f32;
         }
         mean = total / count as f32;
@@ -212,6 +222,24 @@ pub fn train_on(
     Ok(mean)
 }
 
+/// Shortens the gradient of these variables together to a length.
+fn shorten(variables: &[Var], gradients: &mut GradStore, longest: f64) -> candle_core::Result<()> {
+    let mut square = 0.0;
+    for gradient in variables.iter().filter_map(|var| gradients.get(var)) {
+        square += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+    }
+    let length = square.sqrt();
+    if length <= longest {
+        return Ok(());
+    }
+    for var in variables {
+        if let Some(gradient) = gradients.remove(var) {
+            gradients.insert(var, (gradient * (longest / length))?);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use he_nn::model::Shape;
@@ -220,6 +248,22 @@ mod tests {
     use super::*;
     use crate::plain::classes;
     use crate::synthetic;
+
+    #[test]
+    fn long_gradients_are_shortened_and_keep_their_direction() {
+        let of = |values: &[f32]| Var::from_tensor(&Tensor::new(values, &Device::Cpu).unwrap());
+        let (a, b) = (of(&[3.0]).unwrap(), of(&[4.0]).unwrap());
+        let gradient = |longest| {
+            let squares = (a.sqr().unwrap() + b.sqr().unwrap()).unwrap();
+            let loss = (squares.sum_all().unwrap() * 0.5).unwrap();
+            let mut found = loss.backward().unwrap();
+            shorten(&[a.clone(), b.clone()], &mut found, longest).unwrap();
+            [&a, &b].map(|var| found.get(var).unwrap().to_vec1::<f32>().unwrap()[0])
+        };
+        let [x, y] = gradient(1.0);
+        assert!((x - 0.6).abs() < 1e-6 && (y - 0.8).abs() < 1e-6, "{x} {y}");
+        assert_eq!(gradient(5.0), [3.0, 4.0]);
+    }
 
     const LAYERS: [LayerSpec; 3] = [LayerSpec::Dense(16), LayerSpec::Relu, LayerSpec::Dense(10)];
     const IMAGE: Shape = Shape {

@@ -507,7 +507,7 @@ fn compared(
 
 /// Bytes on the link and the evaluator's milliseconds (the median of some) of one query;
 /// none from a target that shows neither.
-fn cost(target: &mut dyn Target, query: &Rows) -> Result<Option<[f64; 2]>, AttackError> {
+pub(crate) fn cost(target: &mut dyn Target, query: &Rows) -> Result<Option<[f64; 2]>, AttackError> {
     const TIMES: usize = 5;
     let asked = Grants::of(&[Access::Ciphertexts, Access::Timing]);
     if asked.without(target.grants()) != Grants::NONE {

@@ -116,7 +116,9 @@ fn trained(
     budget: usize,
 ) -> Result<Differentiable, AttackError> {
     let natural = Rows::images(&case.data.test.images[samples..]);
-    surrogate::from_labels(&mut case.target, &natural, budget, case.run.seed)
+    let activation = case.target.about().activation;
+    let seed = case.run.seed;
+    surrogate::from_labels(&mut case.target, &natural, activation, budget, seed)
 }
 
 /// Accuracy of the target on examples of the surrogate: PGD's, and where none of the
@@ -163,14 +165,14 @@ fn transferred(
 mod tests {
     use super::*;
     use crate::plain::Plain;
-    use crate::target::View;
+    use crate::target::{Activation, View};
 
     #[test]
     fn a_surrogate_sees_labels_alone() {
         let mut target = Plain::bundled("mnist-mlp64", "digits").unwrap().unwrap();
         let mut view = View::new(&mut target, ACCESS);
         let images = Rows::images(&he_nn::bundled::digits().unwrap().images);
-        surrogate::from_labels(&mut view, &images, 10, 1).unwrap();
+        surrogate::from_labels(&mut view, &images, Activation::Polynomial, 10, 1).unwrap();
         assert_eq!(view.queries(), 10);
     }
 }

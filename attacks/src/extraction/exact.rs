@@ -463,7 +463,7 @@ impl Attack for Exact {
 }
 
 /// The share of the commonest label.
-pub(super) fn majority(labels: &[u8]) -> f64 {
+pub(crate) fn majority(labels: &[u8]) -> f64 {
     let mut counts = [0usize; 256];
     labels
         .iter()

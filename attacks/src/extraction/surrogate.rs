@@ -285,17 +285,18 @@ impl Shared {
     }
 }
 
-/// A surrogate of a target from the labels of natural images, for attacks that transfer.
+/// A surrogate with this activation of a target, from the labels of natural images.
 pub(crate) fn from_labels(
     target: &mut View<'_>,
     natural: &Rows,
+    activation: Activation,
     budget: usize,
     seed: u64,
 ) -> Result<Differentiable, AttackError> {
     let method = Method {
         logits: false,
         queries: Queries::Natural,
-        activation: target.about().activation,
+        activation,
         budget,
         seed,
         broken: false,

@@ -51,7 +51,7 @@ pub const ACCESS: Grants = Grants::of(&[Access::Scores]);
 const BATCH: usize = 1024;
 
 /// How far above one half an AUC must lie to count.
-const MARGIN: f64 = 0.01;
+pub(crate) const MARGIN: f64 = 0.01;
 
 /// Images with their labels.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,7 +226,7 @@ const MASKS: u64 = 3;
 const SHADOW: u64 = 1000;
 
 /// A seed of its own for each use.
-fn seed_of(seed: u64, stream: u64) -> u64 {
+pub(crate) fn seed_of(seed: u64, stream: u64) -> u64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     rand_core::Rng::next_u64(&mut rng)
@@ -492,7 +492,7 @@ pub fn log_probability(logits: &[f64], label: u8) -> f64 {
 }
 
 /// [`margin`] of every sample.
-fn margins(logits: &Rows, labels: &[u8]) -> Vec<f64> {
+pub(crate) fn margins(logits: &Rows, labels: &[u8]) -> Vec<f64> {
     let rows = logits.iter().zip(labels);
     rows.map(|(row, &label)| margin(row, label)).collect()
 }

@@ -132,6 +132,7 @@ impl Regression {
             batch: rows.len().div_ceil(8).max(64),
             learning_rate: 1e-2,
             weight_decay: 1e-3,
+            clip: None,
             seed,
         };
         let goal = Goal::Labels(members);

@@ -210,6 +210,7 @@ mod tests {
         let others = [
             "adversarial-training",
             "membership-countermeasures",
+            "learned-activations",
             "extraction-outputs",
             "game-published",
         ];

@@ -208,10 +208,42 @@ fn what_is_beyond_the_papers_has_its_tables() {
         &[("keys recovered", 200)],
     );
     found.records.extend(recovery);
+    let clear = |target, metrics: &[(&str, usize)]| {
+        of_step("learned-activations", target, json!({"eps": 0.1}), metrics)
+    };
+    let cubic = [("accuracy", 181), ("gain_of_pgd", 13)];
+    found.records.extend(clear("learned degree 3", &cubic));
+    found.records.extend(clear(
+        "learned degree 3, encrypted",
+        &[("deployed", 200), ("label_flips", 3)],
+    ));
+    let mut diverged = clear("learned degree 5", &[("diverged_in_epoch", 200)]);
+    diverged[0].reason = Some("training diverged: the loss was NaN".into());
+    found.records.extend(diverged);
+    found.records.extend(clear("relu", &[("accuracy", 182)]));
+    let mut refused = clear("relu, encrypted", &[("deployed", 0)]);
+    refused[0].reason = Some(format!("layer 1 is a ReLU {HOSTILE}"));
+    found.records.extend(refused);
 
     let overviews = beyond::overviews(&found);
     let titles: Vec<&str> = overviews.iter().map(|overview| overview.title).collect();
-    assert_eq!(titles.len(), 5, "{titles:?}");
+    assert_eq!(titles.len(), 6, "{titles:?}");
+    let activations = overviews.iter().find(|o| o.title == "Activations").unwrap();
+    let [cubic, quintic, relu] = &activations.rows[..] else {
+        panic!("{:?}", activations.rows);
+    };
+    assert!(
+        cubic[1].starts_with("0.905") && cubic[11].starts_with("0.015"),
+        "{cubic:?}"
+    );
+    assert!(
+        quintic[1].contains("the loss was NaN") && quintic[11] == "-",
+        "{quintic:?}"
+    );
+    assert!(
+        relu[11].starts_with("layer 1 is a ReLU") && relu[12] == "-",
+        "{relu:?}"
+    );
     for overview in &overviews {
         for row in &overview.rows {
             assert_eq!(row.len(), overview.columns.len(), "{}", overview.title);
