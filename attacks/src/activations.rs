@@ -4,14 +4,17 @@
 //!
 //! Networks 784-64-10 that differ in their activation alone: the same members of one pool,
 //! the same initial weights, the same order of samples. A polynomial begins as the least
-//! squares fit of the rectifier within [`RADIUS`] and is learned with the weights, its
-//! gradients shortened and its coefficients kept small; where training diverges all the
-//! same, that is the result. Every network is attacked by PGD with its weights, by
-//! surrogates from as many labels each, and by a threshold on the margin of its members.
+//! squares fit of the rectifier near 0 and is learned with the weights, gradients shortened
+//! and coefficients kept small; where training diverges all the same, that is the result.
+//! Rate and epochs are one for all and tuned for none. Every network is attacked by PGD with
+//! its weights, by surrogates from as many labels each, and by a threshold on the margin of
+//! its members.
 //!
-//! A difference to the rectifier is one of pairs: the same images, queries and members. Its
-//! interval is over samples and not over trainings, so the rectifier trained from another
-//! seed stands beside it: differences as small as that one's say nothing.
+//! A difference to the rectifier is one of pairs: the same images, queries and members. What
+//! PGD gains is counted on images that both networks read right, or it would hold what the
+//! accuracy lacks. A difference has no verdict: its interval is over samples and not over
+//! trainings, and a run has dozens of them. So rectifiers trained from other seeds stand
+//! beside them: differences as small as theirs say nothing.
 //!
 //! Where encryption is at hand every network is sent through it, and what the format or the
 //! planner refuses is recorded in their words.
@@ -49,8 +52,9 @@ const HIDDEN: u16 = 64;
 /// Samples that are evaluated at once, to bound the memory.
 const BATCH: usize = 500;
 
-/// The perturbation of PGD.
-const EPS: f64 = 0.1;
+/// The perturbation of PGD. At 0.1 it leaves at most one in twenty of each bundled network's
+/// images, which cannot tell activations apart.
+const EPS: f64 = 0.05;
 
 /// Polynomials are fitted to the rectifier from minus to plus this.
 const RADIUS: f64 = 2.0;
@@ -70,17 +74,17 @@ const SURROGATES: [(Activation, &str); 2] = [
 
 /// Streams of seeds. No surrogate begins with the weights of what it copies.
 const VICTIM: u64 = 10;
-const OTHER: u64 = 11;
 const SURROGATE: u64 = 12;
 const BLIND: u64 = 13;
+const OTHER: u64 = 20;
 
 /// What stands between the two dense layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The rectifier that all are compared with.
     Relu,
-    /// The same, trained from another seed.
-    Other,
+    /// The same, trained from another seed: the first of them, the second.
+    Other(u64),
     /// `x^2`.
     Square,
     /// A polynomial of this degree, learned with the weights.
@@ -88,20 +92,19 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
-        Self::Relu,
-        Self::Other,
-        Self::Square,
-        Self::Learned(2),
-        Self::Learned(3),
-        Self::Learned(4),
-        Self::Learned(5),
-    ];
+    /// All of them, with so many rectifiers from other seeds.
+    fn all(others: u64) -> Vec<Self> {
+        let mut all = vec![Self::Relu];
+        all.extend((1..=others).map(Self::Other));
+        all.push(Self::Square);
+        all.extend((2..=5).map(Self::Learned));
+        all
+    }
 
     fn name(self) -> String {
         match self {
             Self::Relu => "relu".into(),
-            Self::Other => "relu, other seed".into(),
+            Self::Other(number) => format!("relu, other seed {number}"),
             Self::Square => "square".into(),
             Self::Learned(degree) => format!("learned degree {degree}"),
         }
@@ -109,7 +112,7 @@ impl Kind {
 
     const fn activation(self) -> Activation {
         match self {
-            Self::Relu | Self::Other => Activation::Relu,
+            Self::Relu | Self::Other(_) => Activation::Relu,
             Self::Square | Self::Learned(_) => Activation::Polynomial,
         }
     }
@@ -117,14 +120,18 @@ impl Kind {
     /// The polynomial that training begins with, from the constant up; a rectifier has none.
     fn initial(self) -> Vec<f64> {
         match self {
-            Self::Relu | Self::Other => Vec::new(),
+            Self::Relu | Self::Other(_) => Vec::new(),
             Self::Square => vec![0.0, 0.0, 1.0],
             Self::Learned(degree) => fit(degree),
         }
     }
 
     fn seed(self, seed: u64) -> u64 {
-        seed_of(seed, if self == Self::Other { OTHER } else { VICTIM })
+        let stream = match self {
+            Self::Other(number) => OTHER + number,
+            Self::Relu | Self::Square | Self::Learned(_) => VICTIM,
+        };
+        seed_of(seed, stream)
     }
 }
 
@@ -172,13 +179,15 @@ struct Recipe {
     attacked: usize,
     /// Labels that each surrogate asks for.
     budget: usize,
+    /// Rectifiers from other seeds.
+    others: u64,
 }
 
 impl Recipe {
     const fn of(scale: Scale) -> Self {
-        let (pool, judged, attacked, budget) = match scale {
-            Scale::Quick => (2000, 1000, 200, 500),
-            Scale::Full => (15_000, 5000, 1000, 4000),
+        let (pool, judged, attacked, budget, others) = match scale {
+            Scale::Quick => (2000, 1000, 200, 300, 1),
+            Scale::Full => (15_000, 5000, 1000, 4000, 4),
         };
         Self {
             pool,
@@ -188,6 +197,7 @@ impl Recipe {
             judged,
             attacked,
             budget,
+            others,
         }
     }
 
@@ -368,7 +378,8 @@ impl<'d> Study<'d> {
             trained: OnceCell::new(),
             measured: OnceCell::new(),
         };
-        Kind::ALL.map(victim).into()
+        let all = Kind::all(self.recipe.others).into_iter();
+        all.map(victim).collect()
     }
 
     fn auc(&self, scores: &[f64]) -> f64 {
@@ -465,17 +476,18 @@ impl<'d> Study<'d> {
     /// attack gains more.
     fn gains(&self, mine: &Measured, relu: &Measured) -> Vec<Finding> {
         const REMARK: &str = "of pairs, over the same samples; of one training each";
-        let gain = |metric: &str, estimate: Estimate| {
-            let gain = Finding::new(metric, estimate).succeeds_above(0.0, 0.0);
-            gain.remark(REMARK)
-        };
+        let gain = |metric: &str, estimate| Finding::new(metric, estimate).remark(REMARK);
         let more = paired(&mine.clean, &relu.clean);
+        let both: Vec<usize> = (0..mine.attacked.len())
+            .filter(|&i| mine.clean[i] && relu.clean[i])
+            .collect();
+        let of_both = |right: &[bool]| both.iter().map(|&i| right[i]).collect::<Vec<bool>>();
+        let (mine_left, relu_left) = (of_both(&mine.attacked), of_both(&relu.attacked));
         let mut all = vec![
-            Finding::new("accuracy_over_relu", more)
-                .baseline("relu", share(&relu.clean).value)
-                .remark(REMARK),
-            gain("gain_of_pgd", paired(&relu.attacked, &mine.attacked))
-                .baseline("relu", share(&relu.attacked).value),
+            gain("accuracy_over_relu", more).baseline("relu", share(&relu.clean).value),
+            Finding::new("gain_of_pgd", paired(&relu_left, &mine_left))
+                .baseline("relu", share(&relu_left).value)
+                .remark("of pairs, over the images that both read right; of one training each"),
         ];
         let both = mine.agreed.iter().zip(&relu.agreed).zip(SURROGATES);
         for ((mine, relu), (_, name)) in both {
@@ -726,7 +738,7 @@ fn study(
         context.own_target(attack, &mut clear, data, |case| {
             case.step(of_step.clone(), |case| in_the_clear(case, victim, &victims))
         })?;
-        if victim.kind == Kind::Other {
+        if matches!(victim.kind, Kind::Other(_)) {
             continue;
         }
         if let Some(deploy) = deploy {
@@ -818,6 +830,8 @@ enum Twist {
     None,
     /// The attack is broken on purpose, or what should differ does not.
     Broken,
+    /// Noise stands in for the attack.
+    Noise,
 }
 
 fn controls() -> Vec<Control<'static>> {
@@ -831,6 +845,7 @@ fn controls() -> Vec<Control<'static>> {
     vec![
         control("PGD on a cubic", yes, pgd_on_a_cubic, Twist::None),
         control("PGD with the wrong sign", no, pgd_on_a_cubic, Twist::Broken),
+        control("noise instead of PGD", no, pgd_on_a_cubic, Twist::Noise),
         control(
             "members that a quartic learned by heart",
             yes,
@@ -867,6 +882,7 @@ const SMALL: Recipe = Recipe {
     judged: 100,
     attacked: 100,
     budget: 100,
+    others: 0,
 };
 
 /// A network that reads bars.
@@ -880,44 +896,53 @@ fn reads_bars(kind: Kind, turned: bool, seed: u64) -> Result<Differentiable, Att
     Ok(Differentiable::from_network(trained.network()?)?)
 }
 
-/// Whether a network reads new bars right, as they are or as PGD leaves them.
-fn right_of_bars(
-    network: &Differentiable,
-    method: Option<SignedGradient>,
-    seed: u64,
-) -> Result<Vec<bool>, AttackError> {
+/// Whether a network reads new bars right.
+fn right_of_bars(network: &Differentiable, seed: u64) -> Result<Vec<bool>, AttackError> {
     let data = synthetic::bars(100, seed);
-    let mut images = Rows::images(&data.images);
-    if let Some(method) = method {
-        images = method.craft(network, &images, EPS, seed)?;
-    }
-    Ok(same(
-        &classes(&network.evaluate(&images, BATCH)?),
-        &data.labels,
-    ))
+    let read = classes(&network.evaluate(&Rows::images(&data.images), BATCH)?);
+    Ok(same(&read, &data.labels))
 }
 
+/// At a perturbation of one half. The pixels of a bar are 254/255 at most, so that each can
+/// be made darker than every pixel of another bar can be made bright: within reach of each
+/// image is one whose brighter bar is of another class. Steps are as many as cross the ball,
+/// so PGD must leave no more than chance, a tenth.
+///
+/// Noise of that size halves the contrast of a bar from 0.75 to 0.37 on average, and over 56
+/// pixels, of a deviation near 0.32 each, the bar stays nine deviations brighter. The wrong sign
+/// lowers the loss. Both must leave more than half.
 fn pgd_on_a_cubic(twist: Twist, seed: u64) -> Result<Outcome, AttackError> {
-    const BAR: f64 = 1.0 / 3.0;
+    const HALF: f64 = 0.5;
+    let bar = if twist == Twist::None { 0.1 } else { HALF };
     let method = SignedGradient {
         direction: if twist == Twist::Broken { -1.0 } else { 1.0 },
+        iterations: 100,
         ..pgd::METHOD
     };
     let network = reads_bars(Kind::Learned(3), false, seed)?;
-    let value = share(&right_of_bars(&network, Some(method), seed + 1)?).value;
+    let data = synthetic::bars(100, seed + 1);
+    let images = Rows::images(&data.images);
+    let examples = match twist {
+        Twist::Noise => noise(&images, HALF, seed),
+        Twist::None | Twist::Broken => method.craft(&network, &images, HALF, seed)?,
+    };
+    let read = classes(&network.evaluate(&examples, BATCH)?);
+    let value = agreement(&read, &data.labels).value;
     Ok(Outcome {
-        succeeded: value <= BAR,
+        succeeded: value <= bar,
         value,
-        bar: BAR,
+        bar,
     })
 }
 
+/// Members that were learned by heart score above all others, an AUC of 1; of 50 members and
+/// 50 others that were not, it is one half with a deviation of 0.06. The bar lies half way.
 fn members_of_a_quartic(twist: Twist, seed: u64) -> Result<Outcome, AttackError> {
     const BAR: f64 = 0.75;
     let subject = Subject::new(SMALL.setting(), &synthetic::noise(400, seed), seed);
     let members = match twist {
         Twist::None => subject.pool.masked(&subject.members),
-        Twist::Broken => subject.population.first(subject.pool.len() / 2),
+        Twist::Broken | Twist::Noise => subject.population.first(subject.pool.len() / 2),
     };
     let trained = SMALL.train(Kind::Learned(4), &members, seed)?;
     let network = Differentiable::from_network(trained.network()?)?;
@@ -935,7 +960,7 @@ fn members_of_a_quartic(twist: Twist, seed: u64) -> Result<Outcome, AttackError>
 fn difference_of_a_pair(twist: Twist, seed: u64) -> Result<Outcome, AttackError> {
     let first = reads_bars(Kind::Learned(2), false, seed)?;
     let second = reads_bars(Kind::Learned(2), twist == Twist::None, seed + 3)?;
-    let of = |network| right_of_bars(network, None, seed + 1);
+    let of = |network| right_of_bars(network, seed + 1);
     let [value, _] = paired(&of(&first)?, &of(&second)?).ci95;
     Ok(Outcome {
         succeeded: value > 0.0,
@@ -958,6 +983,7 @@ mod tests {
         judged: 30,
         attacked: 10,
         budget: 20,
+        others: 2,
     };
 
     fn bars() -> Data {
@@ -1045,8 +1071,9 @@ mod tests {
             let network = Differentiable::one_hidden(HIDDEN, Activation::Relu, seed).unwrap();
             network.to_network("x").unwrap()
         };
-        let seeds: Vec<u64> = Kind::ALL.iter().map(|kind| kind.seed(7)).collect();
-        assert!(seeds.iter().filter(|seed| **seed == seeds[0]).count() == Kind::ALL.len() - 1);
+        let seeds: Vec<u64> = Kind::all(2).iter().map(|kind| kind.seed(7)).collect();
+        assert_eq!(seeds.iter().filter(|seed| **seed == seeds[0]).count(), 6);
+        assert_ne!(seeds[1], seeds[2]);
         for seed in [seed_of(7, SURROGATE), seed_of(7, BLIND)] {
             assert!(seeds.iter().all(|own| weights(*own) != weights(seed)));
         }
@@ -1055,7 +1082,8 @@ mod tests {
     #[test]
     fn a_training_that_diverges_is_recorded_and_ends_no_run() {
         let recipe = Recipe {
-            learning_rate: 1e3,
+            // Steps so long that a fifth power leaves single precision.
+            learning_rate: 1e6,
             bounded: false,
             ..TINY
         };
@@ -1104,7 +1132,7 @@ mod tests {
     #[test]
     fn every_activation_has_its_figures_of_pairs_and_of_encryption() {
         let records = run(TINY, Some(&Shifting));
-        for kind in Kind::ALL {
+        for kind in Kind::all(TINY.others) {
             let name = kind.name();
             let queries = of(&records, &name, "accuracy").unwrap().queries;
             assert_eq!(queries, of(&records, "relu", "accuracy").unwrap().queries);
@@ -1124,7 +1152,7 @@ mod tests {
             let flips = of(&records, &encrypted, "label_flips");
             let deployed = of(&records, &encrypted, "deployed");
             match kind {
-                Kind::Other => assert!(deployed.is_none()),
+                Kind::Other(_) => assert!(deployed.is_none()),
                 Kind::Learned(5) => {
                     let refused = deployed.unwrap();
                     assert_eq!((refused.value, refused.verdict), (Some(0.0), None));

@@ -62,6 +62,8 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &evasion::autoattack::AutoAttack,
     &evasion::square::BySquares,
     &evasion::hopskipjump::ByLabels,
+    &evasion::eot::EotApgd,
+    &evasion::eot::EotSquare,
     &evasion::transfer::Transfer,
     &evasion::adversarial_training::AdversarialTraining,
     &membership::threshold::Threshold,

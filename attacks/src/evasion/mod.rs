@@ -8,14 +8,16 @@
 //! adds. Beside the accuracy stand those on clean images and on images with random
 //! noise of `±eps`: an attack that is no better than the noise has found nothing.
 //!
-//! Gradients are of the cross entropy with the network's own label, as CleverHans takes
-//! it unless told otherwise: true labels would leak into single-step examples.
+//! Gradients are of the log odds against the network's own label, as CleverHans takes it
+//! unless told otherwise: true labels would leak into single-step examples. Their signs are
+//! those of the cross entropy, where that is not rounded to nothing.
 
 pub mod adversarial_training;
 pub mod apgd;
 pub mod autoattack;
 pub mod bim;
 pub mod cw;
+pub mod eot;
 pub mod fab;
 pub mod fgsm;
 pub mod hopskipjump;
@@ -103,7 +105,8 @@ impl SignedGradient {
             let within = |x: Tensor| x.maximum(&low)?.minimum(&high);
             let mut x = within(network.batch(start)?)?;
             for _ in 0..self.iterations {
-                let gradient = network.input_gradient(&x, |logits| cross_entropy(logits, &own))?;
+                let gradient =
+                    network.input_gradient(&x, |logits| log_odds_against(logits, &own))?;
                 x = within((x + (gradient.sign()? * step)?)?)?;
             }
             x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()
@@ -119,6 +122,21 @@ fn own_labels(network: &Differentiable, batch: &Tensor) -> candle_core::Result<T
     let labels = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
     let labels: Vec<u8> = labels.into_iter().map(|label| label as u8).collect();
     one_hot(&labels, network.outputs(), network.dtype())
+}
+
+/// `ln((1 - p) / p)` for the probability `p` of the target class, summed over the samples.
+///
+/// It rises with the cross entropy `-ln p`, so its gradient has the same signs. But it is a
+/// log-sum-exp of the other logits less the target's: where the target's leads by more than
+/// 745, which high powers reach, the exponentials of the others and with them the gradient of
+/// the cross entropy are 0, and a confident network would pass for a robust one.
+fn log_odds_against(logits: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+    // Far enough below any logit to leave the sum.
+    let others = (logits - (targets * 1e30)?)?;
+    let top = others.max_keepdim(D::Minus1)?.detach();
+    let sum = others.broadcast_sub(&top)?.exp()?.sum_keepdim(D::Minus1)?;
+    let own = (logits * targets)?.sum_keepdim(D::Minus1)?;
+    ((sum.log()? + top)? - own)?.sum_all()
 }
 
 /// Cross entropy, summed over the samples.
@@ -389,13 +407,30 @@ mod tests {
     }
 
     #[test]
-    fn gradients_of_confident_logits_do_not_vanish() {
-        // The first logit leads by 60: in `f32` the softmax is 1 and its gradient 0.
-        let logits = Tensor::new(&[[60.0f64, 0.0, 1.0]], &candle_core::Device::Cpu).unwrap();
-        let var = candle_core::Var::from_tensor(&logits).unwrap();
-        let target = one_hot(&[0], 3, DType::F64).unwrap();
-        let gradients = cross_entropy(&var, &target).unwrap().backward().unwrap();
-        let row = gradients.get(&var).unwrap().to_vec2::<f64>().unwrap();
-        assert!(row[0][2] > 0.0 && row[0][1] > 0.0, "{row:?}");
+    fn gradients_of_confident_logits_lower_the_own_as_much_as_they_raise_others() {
+        let gradient = |logits: [f64; 3], loss: fn(&Tensor, &Tensor) -> _| {
+            let var = candle_core::Var::new(&[logits], &candle_core::Device::Cpu).unwrap();
+            let target = one_hot(&[0], 3, DType::F64).unwrap();
+            let loss: candle_core::Result<Tensor> = loss(&var, &target);
+            let gradients = loss.unwrap().backward().unwrap();
+            let rows = gradients.get(&var).unwrap().to_vec2::<f64>();
+            rows.unwrap().remove(0)
+        };
+        // The first leads by 999: of the cross entropy nothing is left.
+        let confident = gradient([1000.0, 0.0, 1.0], log_odds_against);
+        let share = 1.0 / (1.0 + 1f64.exp());
+        for (found, expected) in confident.iter().zip([-1.0, share, 1.0 - share]) {
+            assert!((found - expected).abs() < 1e-12, "{confident:?}");
+        }
+        assert_eq!(gradient([1000.0, 0.0, 1.0], cross_entropy), [0.0; 3]);
+        // Where both can be told they are multiples of each other.
+        let (a, b) = (
+            gradient([2.0, 0.5, 1.0], log_odds_against),
+            gradient([2.0, 0.5, 1.0], cross_entropy),
+        );
+        for class in 1..3 {
+            assert!((a[class] / b[class] - a[0] / b[0]).abs() < 1e-12);
+        }
+        assert!(a[0] / b[0] > 0.0);
     }
 }

@@ -27,6 +27,9 @@ pub struct Square {
     pub share: f64,
     /// 1 to lower the margin; a test raises it.
     pub direction: f64,
+    /// The margin at which a sample is done: 0, where it is misread. Under noise one answer
+    /// does not tell, and minus infinity spends all queries.
+    pub goal: f64,
 }
 
 /// As AutoAttack has it.
@@ -34,6 +37,7 @@ pub const METHOD: Square = Square {
     queries: 5000,
     share: 0.8,
     direction: 1.0,
+    goal: 0.0,
 };
 
 /// What the search found.
@@ -41,9 +45,9 @@ pub const METHOD: Square = Square {
 pub struct Searched {
     /// Examples; the point of the smallest margin where none is one.
     pub examples: Rows,
-    /// Queries that each sample took until it was misread, or all of them.
+    /// Queries that each sample took until it reached the goal, or all of them.
     pub queries: Vec<usize>,
-    /// Whether the target misread the example.
+    /// Whether the target's margin on the example reached the goal.
     pub broken: Vec<bool>,
 }
 
@@ -76,7 +80,7 @@ impl Square {
         found.broken = clean
             .iter()
             .zip(labels)
-            .map(|(row, &label)| margin_of(row, label) <= 0.0)
+            .map(|(row, &label)| margin_of(row, label) <= self.goal)
             .collect();
         // A sample at its own image has no margin yet: the stripes come first, kept or not.
         let mut margins = vec![f64::INFINITY; images.len()];
@@ -112,7 +116,7 @@ impl Square {
                 found.queries[i] += 1;
                 let (logits, label) = (answers.row(at), labels[i]);
                 let reached = margin(logits, label);
-                found.broken[i] = margin_of(logits, label) <= 0.0;
+                found.broken[i] = margin_of(logits, label) <= self.goal;
                 if reached < margins[i] || found.broken[i] {
                     margins[i] = reached;
                     found.examples.row_mut(i).copy_from_slice(tried.row(at));
@@ -124,7 +128,7 @@ impl Square {
 }
 
 /// By how much a label leads the other classes.
-fn margin_of(logits: &[f64], label: u8) -> f64 {
+pub(super) fn margin_of(logits: &[f64], label: u8) -> f64 {
     let label = usize::from(label);
     let others = logits.iter().enumerate().filter(|(i, _)| *i != label);
     logits[label] - others.fold(f64::NEG_INFINITY, |top, (_, &z)| top.max(z))

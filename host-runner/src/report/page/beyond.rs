@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use attacks::record::{Record, Scale, Step, Verdict};
 
+use super::claims::{Lies, WON, lies};
 use super::{Found, number, verdict};
 
 /// A table, for the page and as text.
@@ -14,6 +15,8 @@ pub struct Overview {
     pub title: &'static str,
     /// How to read it.
     pub about: &'static str,
+    /// What its rows say, in a sentence; empty where the rows are few.
+    pub says: String,
     /// Names of its columns.
     pub columns: &'static [&'static str],
     /// As many cells each as there are columns.
@@ -112,6 +115,7 @@ pub fn overviews(found: &Found) -> Vec<Overview> {
         defended(found),
         activations(found),
         autoattack(found),
+        flooded(found),
         extraction(found),
         scheme(found),
     ];
@@ -137,6 +141,7 @@ fn hardened(found: &Found) -> Overview {
         about: "Networks trained on PGD's examples beside the same networks trained on images: \
                 accuracy, accuracy under PGD and under AutoAttack at eps 0.1, and what an \
                 encrypted inference takes. It acts before encryption.",
+        says: String::new(),
         columns: &[
             "network",
             "accuracy, before",
@@ -175,6 +180,7 @@ fn defended(found: &Found) -> Overview {
         about: "Overfitted networks trained with each, under a threshold and under offline LiRA, \
                 whose shadow models have the same defence. Epsilon is that of DP-SGD; seconds \
                 are of one run in batches.",
+        says: String::new(),
         columns: &[
             "network",
             "accuracy",
@@ -235,15 +241,17 @@ fn activations(found: &Found) -> Overview {
         title: "Activations",
         about: "Networks 784-64-10 that differ in their activation alone, from the same initial \
                 weights and the same members: accuracy, and what attacks gain over the rectifier \
-                (above 0, more). Gains are differences of pairs, over the same samples; their \
-                intervals are not over trainings, for which the rectifier from another seed \
-                stands, and each of so many holds with 95 % alone. What is not deployed has its \
-                reason instead of labels.",
+                (above 0, more). Gains are differences of pairs, over the same samples, PGD's \
+                over images that both read right. Their intervals are not over trainings, for \
+                which rectifiers from other seeds stand: differences as small as theirs say \
+                nothing. Each of so many intervals holds with 95 % alone. What is not deployed \
+                has its reason instead of labels.",
+        says: beyond_relu(&all),
         columns: &[
             "activation",
             "accuracy",
             "over ReLU",
-            "under PGD at eps 0.1",
+            "under PGD at eps 0.05",
             "gain of PGD",
             "a ReLU surrogate agrees",
             "its gain",
@@ -257,6 +265,57 @@ fn activations(found: &Found) -> Overview {
         ],
         rows: all.iter().filter(in_the_clear).map(row).collect(),
     }
+}
+
+/// How a difference lies to 0, and beyond what other seeds of the rectifier change; where no
+/// other was trained, it is across.
+fn beyond_seeds(group: &Group<'_>, all: &[Group<'_>], metric: &str) -> Lies {
+    let alike = |other: &&Group<'_>| {
+        let (a, b) = (other.of, group.of);
+        let same = (&a.dataset, a.seed, a.scale) == (&b.dataset, b.seed, b.scale);
+        same && a.target.starts_with(OTHER_SEED)
+    };
+    let seeds = all.iter().filter(alike);
+    let most = seeds.filter_map(|other| other.figure(metric)).map(f64::abs);
+    let (Some(most), Some(record)) = (most.reduce(f64::max), group.record(metric)) else {
+        return Lies::Across;
+    };
+    match (record.value, record.ci95) {
+        (Some(value), Some(ci95)) if value.abs() > most => lies(ci95, [0.0; 2]),
+        _ => Lies::Across,
+    }
+}
+
+/// Targets that tell how much a seed changes.
+const OTHER_SEED: &str = "relu, other seed";
+
+/// Which differences to the rectifier are more than chance.
+fn beyond_relu(all: &[Group<'_>]) -> String {
+    let metrics = [
+        ("accuracy_over_relu", "accuracy"),
+        ("gain_of_pgd", "PGD"),
+        ("gain_of_relu_surrogate", "a ReLU surrogate"),
+        ("gain_of_square_surrogate", "a square surrogate"),
+        ("gain_of_membership", "membership inference"),
+    ];
+    let said = metrics.map(|(metric, what)| {
+        let side = |side: Lies, word: &str| {
+            let polynomials = all.iter().filter(|g| !g.of.target.starts_with(OTHER_SEED));
+            let such = polynomials.filter(|g| beyond_seeds(g, all, metric) == side);
+            let names: Vec<String> = such.map(Group::on).collect();
+            (!names.is_empty()).then(|| format!("{word} with {}", names.join(", ")))
+        };
+        let sides = [side(Lies::Above, "more"), side(Lies::Below, "less")];
+        let sides: Vec<String> = sides.into_iter().flatten().collect();
+        match sides.is_empty() {
+            true => format!("{what}, no difference"),
+            false => format!("{what}, {}", sides.join(", and ")),
+        }
+    });
+    format!(
+        "Beyond the interval and every other seed of the rectifier: {}.",
+        said.join("; ")
+    )
 }
 
 fn autoattack(found: &Found) -> Overview {
@@ -276,6 +335,7 @@ fn autoattack(found: &Found) -> Overview {
         title: "AutoAttack",
         about: "Accuracy where no member of the ensemble succeeds, beside plain PGD and random \
                 noise of the same size.",
+        says: String::new(),
         columns: &[
             "network",
             "eps",
@@ -287,6 +347,83 @@ fn autoattack(found: &Found) -> Overview {
         ],
         rows: groups(found, "autoattack").iter().map(row).collect(),
     }
+}
+
+fn flooded(found: &Found) -> Overview {
+    let row = |group: &Group<'_>| {
+        let single = "accuracy_by_single";
+        vec![
+            group.of.attack.clone(),
+            group.on(),
+            group.parameter("eps"),
+            group.parameter("noise"),
+            group.value("precision_bits"),
+            group.value("accuracy_through_noise"),
+            group.beside_shown(single, "clean"),
+            group.beside_shown(single, "blind"),
+            group.value("accuracy_without_noise"),
+            group.value(single),
+            group.value("accuracy_by_means"),
+            group.value("gain_of_means"),
+        ]
+    };
+    let attacks = ["eot-apgd", "eot-square"];
+    let all: Vec<Group<'_>> = attacks.iter().flat_map(|a| groups(found, a)).collect();
+    Overview {
+        title: "Expectation over the noise of flooded logits",
+        about: "Accuracy, read without noise, on examples that were made under noise: by \
+                gradients of one draw or means of 20, or by single answers or means of 20 for \
+                as many queries. The noise is simulated, as values of networks with activations \
+                are not published; it is given in medians of the margin by which clean images \
+                are read. At 100 of them no mean of 20 answers can succeed. Blind is a search \
+                whose answers are noise alone. The gain is a difference of pairs, above 0 where \
+                means mislead more images; each of so many intervals holds with 95 % alone.",
+        says: of_means(&all),
+        columns: &[
+            "attack",
+            "network",
+            "eps",
+            "noise",
+            "bits of precision left",
+            "clean, read through noise",
+            "clean",
+            "blind",
+            "gradients without noise",
+            "single draws or answers",
+            "means of 20",
+            "gain of means",
+        ],
+        rows: all.iter().map(row).collect(),
+    }
+}
+
+/// How often means gain, and whether an attack succeeds without them.
+fn of_means(all: &[Group<'_>]) -> String {
+    let share = |attack: &str| {
+        let own: Vec<&Group<'_>> = all.iter().filter(|g| g.of.attack == attack).collect();
+        let lie = |side: Lies| {
+            let gains = own.iter().filter_map(|g| g.record("gain_of_means")?.ci95);
+            gains.filter(|ci95| lies(*ci95, [0.0; 2]) == side).count()
+        };
+        let won = |metric: &str| {
+            let records = own.iter().filter_map(|g| g.record(metric));
+            records.filter(|record| record.verdict == WON).count()
+        };
+        let rows = own.len();
+        (rows > 0).then(|| {
+            format!(
+                "In {rows} rows of {attack}, means mislead more images than single draws or \
+                 answers, beyond the interval, in {}, and fewer in {}; by single ones the attack \
+                 succeeds in {}, by means in {}.",
+                lie(Lies::Above),
+                lie(Lies::Below),
+                won("accuracy_by_single"),
+                won("accuracy_by_means")
+            )
+        })
+    };
+    let said = ["eot-apgd", "eot-square"].map(share);
+    said.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn extraction(found: &Found) -> Overview {
@@ -323,6 +460,7 @@ fn extraction(found: &Found) -> Overview {
         about: "Networks of one or two squares from scores or labels: how many test images the \
                 extracted network gives the target's label, its largest error of a logit, and \
                 the queries.",
+        says: String::new(),
         columns: &[
             "attack",
             "target",
@@ -377,6 +515,7 @@ fn scheme(found: &Found) -> Overview {
         title: "Attacks on CKKS and on the rules of who holds the key",
         about: "What has a verdict. Attacks under an old or a wrong rule, or without one, show \
                 what the rules here stop; those under the present ones have to fail.",
+        says: String::new(),
         columns: &[
             "attack", "set", "with", "metric", "rule", "value", "verdict",
         ],

@@ -117,5 +117,8 @@ fn table(text: &mut String, overview: &Overview) {
     for cells in &overview.rows {
         text.push_str(&row(&mut cells.iter().map(|c| escaped(c))));
     }
+    if !overview.says.is_empty() {
+        let _ = write!(text, "\n{}\n", escaped(&overview.says));
+    }
     let _ = write!(text, "\n{}\n", overview.about);
 }

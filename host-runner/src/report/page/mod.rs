@@ -542,6 +542,7 @@ fn overview_of(overview: &Overview) -> Markup {
                 }
             }
         }
+        @if !overview.says.is_empty() { p.because { (overview.says) } }
         p.why { (overview.about) }
     }
 }

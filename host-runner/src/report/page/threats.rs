@@ -124,6 +124,8 @@ const THREATS: [Threat; 10] = [
             "autoattack",
             "square",
             "hopskipjump",
+            "eot-apgd",
+            "eot-square",
             "transfer",
         ],
         stops: "adversarial training, in part",
@@ -161,6 +163,7 @@ pub fn table(found: &Found) -> Overview {
         about: "Figures of costs are those of SECURITY.md, which says what they are of, or of \
                 these records. Attacks on the scheme under an old or a wrong rule, or without \
                 one, are counted apart.",
+        says: String::new(),
         columns: &[
             "who",
             "sees",
