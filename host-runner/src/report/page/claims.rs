@@ -61,7 +61,7 @@ pub struct Claim {
     pub says: &'static str,
     /// What became of it.
     pub standing: Standing,
-    /// Why, with the figures.
+    /// Why, with the figures: sentences, the last of them without its full stop.
     pub because: String,
 }
 
@@ -73,7 +73,7 @@ pub(super) type Judged = Option<(Standing, String)>;
 pub fn all(found: &Found) -> Vec<Claim> {
     let claim = |paper, says, judged: Judged, missing: &str| {
         let (standing, because) =
-            judged.unwrap_or_else(|| (Standing::Open, format!("no record of {missing}")));
+            judged.unwrap_or_else(|| (Standing::Open, format!("No record of {missing}")));
         Claim {
             paper,
             says,
@@ -233,7 +233,7 @@ fn extraction(found: &Found) -> Judged {
         format!(", and in the clear on {}", estimate(ours))
     });
     let because = format!(
-        "surrogates agree with the rectifier network in the clear on {} of samples, with the \
+        "Surrogates agree with the rectifier network in the clear on {} of samples, with the \
          encrypted square network on {}{clear}",
         estimate(relu),
         estimate(encrypted)
@@ -315,7 +315,7 @@ fn game(found: &Found) -> Judged {
         false => format!(". Not played: {}", missing.join("; ")),
     };
     let because = format!(
-        "distinguishers won {won} of {} games on {} targets, lost {lost}, and {} are undecided; \
+        "Distinguishers won {won} of {} games on {} targets, lost {lost}, and {} are undecided; \
          the largest advantage was {}, of {} by {} on {}{missing}. That none of these wins would \
          prove nothing about others",
         played.len(),
@@ -343,7 +343,7 @@ fn evasion(found: &Found) -> Judged {
         Standing::Partly
     };
     let because = format!(
-        "of {} attacks of the paper at eps 0.3 (C&W without bound) {} are recorded, and the \
+        "Of {} attacks of the paper at eps 0.3 (C&W without bound) {} are recorded, and the \
          weakest left an accuracy of {} ({}); each must leave less than one half",
         attacked.len(),
         ours.len(),
@@ -377,7 +377,7 @@ fn reconstruction(found: &Found) -> Judged {
         _ => Standing::Partly,
     };
     let because = format!(
-        "a generator exceeds the mean of the class by {} (MNIST) and {} (Fashion-MNIST) in SSIM; \
+        "A generator exceeds the mean of the class by {} (MNIST) and {} (Fashion-MNIST) in SSIM; \
          SSIM itself, with a data range of 1, is {}",
         shown(mnist),
         shown(fashion),
@@ -429,14 +429,14 @@ fn same_accuracy(found: &Found) -> Judged {
     let mut shares = Vec::new();
     for (network, run) in TIMED.iter().zip(runs) {
         let Some(run) = run else {
-            said.push(format!("{network} was not run"));
+            said.push(format!("of {network} there is no run"));
             continue;
         };
         let flips = run.label_flips as usize;
         let share = wilson(flips.min(run.images.len()), run.images.len());
         shares.push(share.ci95);
         said.push(format!(
-            "{network}: {flips} of {} labels changed, a share of up to {}",
+            "of {network}, {flips} of {} labels changed, a share of up to {}",
             run.images.len(),
             number(share.ci95[1])
         ));
@@ -451,7 +451,7 @@ fn same_accuracy(found: &Found) -> Judged {
     } else {
         Standing::Undecided
     };
-    let because = format!("{}; at most {FLIPS} may change", said.join("; "));
+    let because = format!("At most a share of {FLIPS} may change: {}", said.join("; "));
     Some((standing, because))
 }
 
@@ -485,7 +485,7 @@ fn time(found: &Found) -> Judged {
     });
     let each: Vec<String> = each.collect();
     let because = format!(
-        "per image: {}. Checked is that both of its networks take no longer than in the paper, \
+        "Per image: {}. Checked is that both of its networks take no longer than in the paper, \
          on another machine; what is manageable no record decides",
         each.join("; ")
     );

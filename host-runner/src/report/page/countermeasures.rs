@@ -236,10 +236,10 @@ pub(super) fn judged(found: &Found) -> Judged {
     let standing = standing(&all, missing.is_empty());
     let useful = |all: &[Countered<'_>]| all.iter().filter(|c| c.useful()).count();
     let helping = |all: &[Countered<'_>]| all.iter().filter(|c| c.helps == Some(true)).count();
-    let mut said = vec!["countermeasures act in training".to_owned()];
+    let mut said = vec!["Countermeasures act in training".to_owned()];
     if !hardened.is_empty() {
         said.push(format!(
-            "adversarial training: robust accuracy rises on {} of {} encrypted networks, on {} \
+            "Adversarial training: robust accuracy rises on {} of {} encrypted networks, on {} \
              of them for at most {LOSS} of accuracy; cost, {}{}",
             helping(&hardened),
             hardened.len(),
@@ -250,7 +250,7 @@ pub(super) fn judged(found: &Found) -> Judged {
     }
     if !private.is_empty() {
         said.push(format!(
-            "weight decay, early stopping and DP-SGD: the AUC of membership inference falls on {} \
+            "Weight decay, early stopping and DP-SGD: the AUC of membership inference falls on {} \
              of {} encrypted networks, on {} of them for at most {LOSS} of accuracy; cost, {}",
             helping(&private),
             private.len(),
@@ -259,11 +259,11 @@ pub(super) fn judged(found: &Found) -> Judged {
         ));
     }
     said.push(format!(
-        "the same are bytes up to {SAME} times, and {FORBIDDING} times would forbid; records are \
-         of {runs}"
+        "Bytes up to {SAME} times count as the same, and {FORBIDDING} times would forbid; records \
+         are of {runs}"
     ));
     if !missing.is_empty() {
-        said.push(format!("missing: {}", missing.join(", ")));
+        said.push(format!("Missing: {}", missing.join(", ")));
     }
     Some((standing, said.join(". ")))
 }

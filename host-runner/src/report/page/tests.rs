@@ -230,8 +230,19 @@ fn values_are_escaped_and_nothing_is_asked_for_elsewhere() {
 /// What became of the claim that begins so.
 fn claim(found: &Found, says: &str) -> Claim {
     let all = claims::all(found);
+    all.iter().for_each(is_of_sentences);
     let claim = all.into_iter().find(|claim| claim.says.starts_with(says));
     claim.unwrap()
+}
+
+/// Each begins with a capital letter, and the page sets the last full stop.
+fn is_of_sentences(claim: &Claim) {
+    let because = &claim.because;
+    for sentence in because.split(". ") {
+        let first = sentence.chars().next();
+        assert!(first.is_some_and(char::is_uppercase), "{because}");
+    }
+    assert!(!because.ends_with('.'), "{because}");
 }
 
 fn standing(found: &Found, says: &str) -> Standing {
@@ -265,6 +276,7 @@ fn claims_about_membership_follow_the_records() {
     let failed = encrypted(0.5, [0.45, 0.55], Verdict::Failure);
     assert_eq!(failed, (Standing::Fails, Standing::Holds));
     let open = claims::all(&Found::default());
+    open.iter().for_each(is_of_sentences);
     assert!(open.iter().all(|claim| claim.standing == Standing::Open));
 }
 

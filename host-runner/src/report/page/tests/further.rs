@@ -74,7 +74,7 @@ fn countermeasures_are_feasible_where_they_help_and_cost_an_inference_nothing() 
         "rises on 2 of 2",
         "before and 0.950",
         "of quick runs",
-        "missing: membership-countermeasures on weight decay 10 square, encrypted (mnist)",
+        "Missing: membership-countermeasures on weight decay 10 square, encrypted (mnist)",
     ] {
         let because = &refuted.because;
         assert!(because.contains(said), "{said}: {because}");
@@ -140,7 +140,7 @@ fn countermeasures_against_membership_are_compared_like_with_like() {
         let odd = of(&odd);
         assert_eq!(odd.standing, Standing::Undecided);
         assert!(odd.because.contains("falls on 0 of 6"), "{}", odd.because);
-        assert!(odd.because.contains("missing"), "{}", odd.because);
+        assert!(odd.because.contains("Missing"), "{}", odd.because);
     }
     // Where LiRA's AUC is missing on one side, the threshold's is compared on both.
     let mut mixed: Vec<Record> = private
@@ -164,7 +164,7 @@ fn countermeasures_against_membership_are_compared_like_with_like() {
         "{}",
         mixed.because
     );
-    assert!(!mixed.because.contains("missing"), "{}", mixed.because);
+    assert!(!mixed.because.contains("Missing"), "{}", mixed.because);
 }
 
 /// The records of a step whose attack succeeds.
