@@ -1,5 +1,7 @@
 //! What holds for every attack.
 
+mod controls;
+
 use std::collections::HashSet;
 
 use he_nn::bundled;
@@ -9,8 +11,7 @@ use crate::plain::{Budget, Noisy, Only, Plain, Rounded};
 use crate::record::{Memory, Record, Recorder, Scale, Verdict};
 use crate::target::{About, Answers, Rows};
 use crate::{
-    ATTACKS, Access, Context, Data, Denied, Grants, Must, Run, Target, TargetError, View, find,
-    paper,
+    ATTACKS, Access, Context, Data, Denied, Grants, Run, Target, TargetError, View, find, paper,
 };
 
 fn digits() -> Data {
@@ -48,21 +49,6 @@ fn names_are_unique_and_figures_exist() {
         assert_eq!(find(name).unwrap().name(), name);
     }
     assert!(find("no-such-attack").is_none());
-}
-
-#[test]
-fn every_control_comes_out_as_it_must() {
-    for attack in ATTACKS {
-        let controls = attack.controls();
-        for must in [Must::Succeed, Must::Fail] {
-            let some = controls.iter().any(|control| control.must == must);
-            assert!(some, "{} has no control that must {must:?}", attack.name());
-        }
-        for control in controls {
-            let (holds, outcome) = control.holds(1).unwrap();
-            assert!(holds, "{}, {}: {outcome:?}", attack.name(), control.name);
-        }
-    }
 }
 
 /// Runs every attack on three targets, of which the last gives labels alone.
