@@ -546,3 +546,91 @@ impl Attack for FromLogits {
         controls(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::{Data, Run};
+    use crate::record::{Memory, Recorder, Scale};
+
+    /// What is asked and trained for all budgets at once gives the surrogates that each method
+    /// gives alone, for as many queries.
+    #[test]
+    fn shared_queries_give_the_surrogates_of_each_method_alone() {
+        let data = Data {
+            name: "bars".into(),
+            train: synthetic::bars(10, 1),
+            test: synthetic::bars(60, 2),
+        };
+        let natural = Rows::images(&data.test.images);
+        let own = || {
+            let network = synthetic::linear(3).unwrap().precise().unwrap();
+            Plain::new("bars", "bars", Activation::Polynomial, network)
+        };
+        let method = |logits, (queries, budget)| Method {
+            logits,
+            queries,
+            activation: Activation::Polynomial,
+            budget,
+            seed: 4,
+            broken: false,
+        };
+        let (few, many) = ((Queries::Natural, 10), (Queries::Natural, 40));
+        let (random, adaptive) = ((Queries::Random, 20), (Queries::Adaptive, 25));
+        // Adaptive queries begin with those of natural ones, which may be fewer or none.
+        let all: [&[(Queries, usize)]; 3] = [
+            &[few, many, random, adaptive],
+            &[(Queries::Natural, 2), adaptive],
+            &[adaptive, (Queries::Adaptive, 10)],
+        ];
+        // Answers in batches of another size may differ in their last bits.
+        let apart = |a: &Rows, b: &Rows| {
+            let pairs = a.values().iter().zip(b.values());
+            pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        for (logits, kinds) in [true, false].into_iter().flat_map(|l| all.map(|k| (l, k))) {
+            let methods: Vec<Method> = kinds.iter().map(|kind| method(logits, *kind)).collect();
+            let mut memory = Memory::default();
+            let run = Run {
+                scale: Scale::Quick,
+                seed: 1,
+                progress: &mut (),
+                recorder: Recorder::new(&mut memory, "0", Vec::new()),
+            };
+            let mut context = Context::new(&mut [], std::slice::from_ref(&data), run);
+            let attack: &dyn Attack = if logits { &FromLogits } else { &FromLabels };
+            let compared = context.own_target(attack, &mut own(), &data, |case| {
+                let shared = Shared::new(&mut case.target, &methods, &natural)?;
+                let mut before: Option<Rows> = None;
+                for method in &methods {
+                    let of_step = params([("method", format!("{method:?}").into())]);
+                    case.step(of_step, |case| {
+                        let (network, used) = shared.surrogate(*method, case, &natural)?;
+                        let mut alone = own();
+                        let mut view = View::new(&mut alone, attack.access());
+                        let expected = method.extract(&mut view, &natural)?;
+                        assert_eq!(used as u64, view.queries(), "{method:?}");
+                        let said = network.evaluate(&natural, BATCH)?;
+                        let expected = expected.evaluate(&natural, BATCH)?;
+                        assert!(apart(&said, &expected) < 1e-3, "{method:?}");
+                        if let Some(before) = before.replace(said) {
+                            assert!(apart(&before, &expected) > 1e-2, "{method:?}");
+                        }
+                        let used = Estimate {
+                            value: used as f64,
+                            ci95: [used as f64; 2],
+                        };
+                        Ok(vec![Finding::new("attack_queries", used)])
+                    })?;
+                }
+                Ok(())
+            });
+            compared.unwrap();
+            assert_eq!(memory.records.len(), methods.len());
+            for (record, method) in memory.records.iter().zip(&methods) {
+                assert_eq!(record.queries, method.budget as u64, "{method:?}");
+                assert_eq!(record.value, Some(method.budget as f64), "{method:?}");
+            }
+        }
+    }
+}
