@@ -42,6 +42,7 @@ pub mod membership;
 pub mod network;
 pub mod paper;
 pub mod plain;
+pub mod power;
 pub mod random;
 pub mod reconstruction;
 pub mod record;
@@ -92,6 +93,7 @@ pub const ATTACKS: &[&dyn Attack] = &[
     &ckks::flooding_wrong::FloodingWrong,
     &ckks::forger::ForgerAttack,
     &ckks::bit_flips::BitFlips,
+    &power::Power,
 ];
 
 /// The attack of this name.

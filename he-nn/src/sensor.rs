@@ -38,6 +38,15 @@
 //! limb. The key is 1 KiB and is transformed anew for every limb: its four transforms, kept
 //! packed, would save 0.7 of 3.5 million instructions for 28 KiB, kept as words 0.8 for 48.
 //! The same randomness gives the ciphertexts of `he_core::rlwe::encrypt`, bit for bit.
+//!
+//! # Power and emissions
+//!
+//! Whoever measures what the processor takes over hundreds of encryptions learns the key:
+//! it is the fixed factor of products with public numbers. [`Sensor::masked`] holds the key
+//! under masks that change with every limb of every encryption
+//! ([`he_core::rlwe::masked`], which says what that does not cover), for two limbs and the
+//! transforms of all data primes: 96 KiB rather than 49. What it draws for masks moves its
+//! stream on, so later ciphertexts are others than an open sensor's.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use chacha20::ChaCha20Rng;
@@ -45,7 +54,7 @@ use he_core::ckks::encode::encode_in_place;
 use he_core::ckks::scale::check_scale;
 use he_core::error::Error;
 use he_core::params::Params;
-use he_core::rlwe::{CompactKey, Encryption};
+use he_core::rlwe::{CompactKey, Encryption, MaskedKey};
 use he_core::wire::{pack, packed_len};
 use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -271,18 +280,22 @@ pub fn absorb(running: Option<ChaCha20Rng>, mut entropy: [u8; ENTROPY_BYTES]) ->
 
 /// The key and where it lies.
 enum Key<'a> {
-    None(&'a mut [u8]),
+    None(&'a mut [u32]),
     Held(CompactKey<&'a mut [u8]>),
+    Masked(MaskedKey<&'a mut [u32]>),
 }
 
-/// A sensor over three limbs and a packed key.
-pub struct Sensor<'a> {
+/// A sensor over three limbs and a packed key; or, [`Self::masked`], over two and a key
+/// under masks. Which one is decided by type, so that the image of one has nothing of the
+/// other.
+pub struct Sensor<'a, const MASKED: bool = false> {
     params: &'static Params,
     rng: Option<ChaCha20Rng>,
     key: Option<Key<'a>>,
     /// Values as `f32`, then coefficients as `i32`: N words.
     slots: &'a mut [u32],
     measured: bool,
+    /// None for a key under masks.
     scratch: &'a mut [u32],
     limb: &'a mut [u32],
 }
@@ -293,17 +306,43 @@ pub const fn arena_words(params: &Params) -> usize {
     3 * params.n() + key_words(params)
 }
 
+/// Words of memory that a sensor with its key under masks takes.
+#[must_use]
+pub const fn masked_arena_words(params: &Params) -> usize {
+    2 * params.n() + MaskedKey::<&mut [u32]>::words(params)
+}
+
 const fn key_words(params: &Params) -> usize {
     CompactKey::<&mut [u8]>::bytes(params).div_ceil(size_of::<u32>())
 }
 
-impl<'a> Sensor<'a> {
+impl<'a> Sensor<'a, false> {
     /// A sensor without entropy and key.
     ///
     /// # Errors
     /// [`Error::Length`] unless `arena` has [`arena_words`] words.
     pub fn new(params: &'static Params, arena: &'a mut [u32]) -> Result<Self, Error> {
-        let expected = arena_words(params);
+        Self::over(params, arena, arena_words(params), params.n())
+    }
+}
+
+impl<'a> Sensor<'a, true> {
+    /// A sensor without entropy and key, which will hold its key under masks.
+    ///
+    /// # Errors
+    /// [`Error::Length`] unless `arena` has [`masked_arena_words`] words.
+    pub fn masked(params: &'static Params, arena: &'a mut [u32]) -> Result<Self, Error> {
+        Self::over(params, arena, masked_arena_words(params), 0)
+    }
+}
+
+impl<'a, const MASKED: bool> Sensor<'a, MASKED> {
+    fn over(
+        params: &'static Params,
+        arena: &'a mut [u32],
+        expected: usize,
+        scratch: usize,
+    ) -> Result<Self, Error> {
         let wrong = Error::Length {
             what: "sensor arena",
             expected,
@@ -315,12 +354,12 @@ impl<'a> Sensor<'a> {
         arena.fill(0);
         let n = params.n();
         let (slots, rest) = arena.split_at_mut_checked(n).ok_or(wrong)?;
-        let (scratch, rest) = rest.split_at_mut_checked(n).ok_or(wrong)?;
+        let (scratch, rest) = rest.split_at_mut_checked(scratch).ok_or(wrong)?;
         let (limb, key) = rest.split_at_mut_checked(n).ok_or(wrong)?;
         Ok(Self {
             params,
             rng: None,
-            key: Some(Key::None(cast_slice_mut(key))),
+            key: Some(Key::None(key)),
             slots,
             measured: false,
             scratch,
@@ -376,7 +415,7 @@ impl<'a> Sensor<'a> {
             params: self.params.fingerprint(),
             unit: platform.unit(),
             seeded: self.rng.is_some(),
-            key: matches!(self.key, Some(Key::Held(_))),
+            key: !matches!(self.key, None | Some(Key::None(_))),
         }));
         Ok(())
     }
@@ -397,18 +436,50 @@ impl<'a> Sensor<'a> {
 
     fn new_key(&mut self, reply: &mut impl FnMut(Reply<'_>)) -> Result<(), Refusal> {
         let rng = self.rng.as_mut().ok_or(Refusal::NoEntropy)?;
-        let key = match self.key.take().ok_or(Refusal::Internal)? {
-            Key::None(storage) => {
-                CompactKey::generate(self.params, storage, rng).map_err(|_| Refusal::Internal)?
-            }
+        let held = self.key.take().ok_or(Refusal::Internal)?;
+        self.key = Some(if MASKED {
+            Self::draw_masked(self.params, held, self.limb, rng)?
+        } else {
+            Self::draw_open(self.params, held, rng)?
+        });
+        reply(Reply::Ready);
+        Ok(())
+    }
+
+    fn draw_open(
+        params: &Params,
+        held: Key<'a>,
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Key<'a>, Refusal> {
+        let key = match held {
+            Key::None(storage) => CompactKey::generate(params, cast_slice_mut(storage), rng)
+                .map_err(|_| Refusal::Internal)?,
             Key::Held(mut key) => {
                 key.redraw(rng);
                 key
             }
+            Key::Masked(_) => return Err(Refusal::Internal),
         };
-        self.key = Some(Key::Held(key));
-        reply(Reply::Ready);
-        Ok(())
+        Ok(Key::Held(key))
+    }
+
+    /// Draws the key as an open sensor does, where ciphertexts will be, and puts it under
+    /// masks.
+    fn draw_masked(
+        params: &Params,
+        held: Key<'a>,
+        limb: &mut [u32],
+        rng: &mut ChaCha20Rng,
+    ) -> Result<Key<'a>, Refusal> {
+        let bytes = CompactKey::<&mut [u8]>::bytes(params);
+        let storage = cast_slice_mut(limb).get_mut(..bytes).unwrap_or_default();
+        let open = CompactKey::generate(params, storage, rng).map_err(|_| Refusal::Internal)?;
+        let key = match held {
+            Key::None(storage) => MaskedKey::new(params, &open, storage, rng),
+            Key::Masked(mut key) => key.replace(params, &open, rng).map(|()| key),
+            Key::Held(_) => return Err(Refusal::Internal),
+        };
+        Ok(Key::Masked(key.map_err(|_| Refusal::Internal)?))
     }
 
     fn measure<P: Platform>(
@@ -463,8 +534,9 @@ impl<'a> Sensor<'a> {
             })?;
         check_scale("encryption", scale).map_err(|_| Refusal::Scale)?;
         let rng = self.rng.as_mut().ok_or(Refusal::NoEntropy)?;
-        let Some(Key::Held(key)) = &self.key else {
-            return Err(Refusal::NoKey);
+        let key = match &mut self.key {
+            None | Some(Key::None(_)) => return Err(Refusal::NoKey),
+            Some(key) => key,
         };
         if !self.measured {
             return Err(Refusal::NoValues);
@@ -491,8 +563,12 @@ impl<'a> Sensor<'a> {
         }
         lap(&mut times.encode, platform);
         let message = cast_slice_mut::<u32, i32>(self.slots);
-        let mut encryption =
-            Encryption::start(params, message, self.scratch, rng).map_err(|_| Refusal::Internal)?;
+        let started = if MASKED {
+            Encryption::start_masked(params, message, rng)
+        } else {
+            Encryption::start(params, message, self.scratch, rng)
+        };
+        let mut encryption = started.map_err(|_| Refusal::Internal)?;
         lap(&mut times.errors, platform);
         reply(Reply::Seed {
             seed: *encryption.seed(),
@@ -505,9 +581,14 @@ impl<'a> Sensor<'a> {
                 .modulus();
             // Sending is not counted.
             lap(&mut 0, platform);
-            encryption
-                .limb(key, usize::from(i), self.limb)
-                .map_err(|_| Refusal::Internal)?;
+            let done = match &mut *key {
+                Key::Masked(key) if MASKED => {
+                    encryption.masked_limb(key, usize::from(i), self.limb, rng)
+                }
+                Key::Held(key) if !MASKED => encryption.limb(key, usize::from(i), self.limb),
+                _ => return Err(Refusal::Internal),
+            };
+            done.map_err(|_| Refusal::Internal)?;
             lap(&mut times.limbs, platform);
             let length = packed_len(CHUNK_COEFFS, modulus.bits());
             let bytes = packed.get_mut(..length).ok_or(Refusal::Internal)?;
@@ -535,7 +616,7 @@ impl<'a> Sensor<'a> {
     }
 }
 
-impl Drop for Sensor<'_> {
+impl<const MASKED: bool> Drop for Sensor<'_, MASKED> {
     fn drop(&mut self) {
         self.slots.zeroize();
     }
@@ -603,8 +684,8 @@ mod tests {
     }
 
     /// Every reply but the ciphertext, and that.
-    fn ask(
-        sensor: &mut Sensor<'_>,
+    fn ask<const MASKED: bool>(
+        sensor: &mut Sensor<'_, MASKED>,
         board: &mut Board,
         request: Request<'_>,
     ) -> (Vec<Refusal>, Option<Sealed>) {
@@ -641,13 +722,19 @@ mod tests {
         (refusals, sealed)
     }
 
-    fn accepted(sensor: &mut Sensor<'_>, request: Request<'_>) -> Option<Sealed> {
+    fn accepted<const MASKED: bool>(
+        sensor: &mut Sensor<'_, MASKED>,
+        request: Request<'_>,
+    ) -> Option<Sealed> {
         let (refusals, sealed) = ask(sensor, &mut { SUPPLIED }, request);
         assert_eq!(refusals, [], "{request:?}");
         sealed
     }
 
-    fn refused(sensor: &mut Sensor<'_>, request: Request<'_>) -> Refusal {
+    fn refused<const MASKED: bool>(
+        sensor: &mut Sensor<'_, MASKED>,
+        request: Request<'_>,
+    ) -> Refusal {
         let (refusals, sealed) = ask(sensor, &mut { SUPPLIED }, request);
         assert!(sealed.is_none() && refusals.len() == 1, "{request:?}");
         refusals[0]
@@ -704,6 +791,54 @@ mod tests {
         let (before, rest) = arena.split_at(2 * SET.n());
         let secrets = before.iter().chain(&rest[SET.n()..]);
         assert!(secrets.copied().all(|word| word == 0));
+    }
+
+    /// Its key is that of an open sensor, and its ciphertexts are a host's whose generator
+    /// leaves out what is drawn for masks.
+    #[test]
+    fn under_masks_ciphertexts_are_those_of_a_host() {
+        let mut arena = vec![0xFFFF_FFFF; masked_arena_words(&SET)];
+        let mut sensor = Sensor::masked(&SET, &mut arena).unwrap();
+        assert_eq!(refused(&mut sensor, Request::NewKey), Refusal::NoEntropy);
+        accepted(&mut sensor, entropy(1));
+        accepted(&mut sensor, values(0, &[0.5]));
+        assert_eq!(refused(&mut sensor, ENCRYPT), Refusal::NoKey);
+
+        let mut rng = absorb(None, [1; ENTROPY_BYTES]);
+        let words = SecretKey::<Vec<u32>>::words(&SET);
+        let mut masks = [[0; SEED_BYTES]; 4];
+        // Another key takes the place of the first.
+        for _ in 0..2 {
+            accepted(&mut sensor, Request::NewKey);
+            let key = SecretKey::generate(&SET, vec![0; words], &mut rng).unwrap();
+            rng.fill_bytes(masks.as_flattened_mut());
+            for level in [3, 1] {
+                accepted(&mut sensor, values(0, &[0.5]));
+                let request = Request::Encrypt {
+                    level,
+                    scale_bits: SCALE.to_bits(),
+                };
+                let sealed = accepted(&mut sensor, request).unwrap();
+                let limbs = usize::from(level) + 1;
+                let mut slots = vec![0.0f32; SET.n()];
+                slots[0] = 0.5;
+                encode_in_place(&mut slots, SCALE).unwrap();
+                let mut message: Vec<i32> = slots.iter().map(|&x| x as i32).collect();
+                let mut seed = [0; SEED_BYTES];
+                rng.fill_bytes(&mut seed);
+                let mut c0 = vec![0; limbs * SET.n()];
+                let (set, top) = (&SET, limbs - 1);
+                encrypt_with_seed(set, &key, &mut message, top, &seed, &mut rng, &mut c0).unwrap();
+                rng.fill_bytes(masks[..limbs].as_flattened_mut());
+                assert!(sealed == Sealed { seed, c0 }, "{level}");
+            }
+        }
+        drop(sensor);
+        // All but the limb that was sent last.
+        let n = SET.n();
+        let secrets = arena[..n].iter().chain(&arena[2 * n..]);
+        assert!(secrets.copied().all(|word| word == 0));
+        assert!(Sensor::masked(&SET, &mut arena[1..]).is_err());
     }
 
     #[test]

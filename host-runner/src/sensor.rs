@@ -13,7 +13,7 @@ use he_nn::link::DELIMITER;
 use he_nn::message::{self, CHUNK_COEFFS, Fault, Memory, TimeUnit};
 use he_nn::sensor::{
     ENTROPY_BYTES, MAX_VALUES, Platform, Refusal, Reply, Request, SENSOR_VERSION, Sensor, Times,
-    absorb, arena_words, value_bytes,
+    absorb, arena_words, masked_arena_words, value_bytes,
 };
 
 use crate::client::{PackedCiphertext, printable};
@@ -445,8 +445,8 @@ fn unexpected(device: &str, expected: &'static str, reply: &Reply<'_>) -> Sensor
     }
 }
 
-/// A host has no instruction counter; its memory is the arena's.
-struct Host;
+/// A host has no instruction counter; its memory is the arena's, of so many words.
+struct Host(usize);
 
 impl Platform for Host {
     fn board(&self) -> &'static str {
@@ -460,7 +460,7 @@ impl Platform for Host {
     }
     fn memory(&mut self) -> Memory {
         Memory {
-            static_bytes: (arena_words(PARAMS) * size_of::<u32>()) as u32,
+            static_bytes: (self.0 * size_of::<u32>()) as u32,
             stack_peak_bytes: 0,
         }
     }
@@ -469,25 +469,40 @@ impl Platform for Host {
     }
 }
 
-/// Starts a sensor in a thread and gives the other end of its line. The thread
-/// ends when that end is dropped.
+/// Starts a sensor in a thread, its key under masks or open, and gives the other end of its
+/// line. The thread ends when that end is dropped.
 #[must_use]
-pub fn in_process() -> Duplex {
+pub fn in_process(masked: bool) -> Duplex {
     let (client, mut end) = duplex::named("the in-process sensor");
     // Should the thread fail, its end closes and the other is told.
     thread::spawn(move || -> Result<(), DeviceError> {
-        let mut arena = vec![0; arena_words(PARAMS)];
-        let Ok(mut sensor) = Sensor::new(PARAMS, &mut arena) else {
-            // The arena has the length that it asks for.
-            return Ok(());
+        let words = match masked {
+            false => arena_words(PARAMS),
+            true => masked_arena_words(PARAMS),
         };
-        serve_frames(&mut end, |frame, outgoing| {
-            let mut reply = |reply: Reply<'_>| outgoing.send(&reply);
-            match frame.and_then(|frame| frame.decode::<Request<'_>>()) {
-                Ok(request) => sensor.handle(request, &mut Host, &mut reply),
-                Err(error) => sensor.refuse_frame(error.received(), &mut reply),
-            }
-        })
+        let mut arena = vec![0; words];
+        match masked {
+            false => serve(Sensor::new(PARAMS, &mut arena), Host(words), &mut end),
+            true => serve(Sensor::masked(PARAMS, &mut arena), Host(words), &mut end),
+        }
     });
     client
+}
+
+fn serve<const MASKED: bool>(
+    sensor: Result<Sensor<'_, MASKED>, he_core::Error>,
+    mut host: Host,
+    end: &mut Duplex,
+) -> Result<(), DeviceError> {
+    let Ok(mut sensor) = sensor else {
+        // The arena has the length that it asks for.
+        return Ok(());
+    };
+    serve_frames(end, |frame, outgoing| {
+        let mut reply = |reply: Reply<'_>| outgoing.send(&reply);
+        match frame.and_then(|frame| frame.decode::<Request<'_>>()) {
+            Ok(request) => sensor.handle(request, &mut host, &mut reply),
+            Err(error) => sensor.refuse_frame(error.received(), &mut reply),
+        }
+    })
 }

@@ -173,6 +173,10 @@ const CASES: &[Case] = &[
         "no emulator has the board",
     ),
     (&["sense", "--device", "tcp:127.0.0.1:1"], "nobody listens"),
+    (
+        &["sense", "--masked-key", "--device", "tcp:127.0.0.1:1"],
+        "the feature masked-key",
+    ),
     (&["bench", "--device", "tcp:127.0.0.1:1"], "inproc or qemu"),
     (&["serve", "--listen", "nowhere"], "nowhere"),
     (&["serve", "--listen", "192.0.2.1:7700"], "192.0.2.1:7700"),

@@ -6,6 +6,7 @@ use he_edge_tests::{MAX_CODE, MAX_KEEPING_CODE};
 use he_nn::boards;
 use he_nn::model::Model;
 use he_nn::plan::WeightMode;
+use host_runner::commands::sense::MASKED_KEY;
 use host_runner::device::DEFAULT_BOARD;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::image::Image;
@@ -37,9 +38,11 @@ fn the_release_image_cannot_panic_or_allocate() {
 
 #[test]
 fn the_sensor_cannot_panic_or_allocate() {
-    let image = Image::read(&build("sensor", &[])).unwrap();
-    assert_eq!(image.unwanted, [""; 0]);
-    assert!(image.sizes.code <= MAX_CODE, "{:?}", image.sizes);
+    for features in [&[][..], &[MASKED_KEY]] {
+        let image = Image::read(&build("sensor", features)).unwrap();
+        assert_eq!(image.unwanted, [""; 0]);
+        assert!(image.sizes.code <= MAX_CODE, "{:?}", image.sizes);
+    }
 }
 
 /// The same check on an image that panics on request.

@@ -95,3 +95,26 @@ fn the_worst_case_is_what_is_said() {
     );
     assert!(text.contains(&sentence), "{sentence}");
 }
+
+#[test]
+fn masks_cost_what_is_said() {
+    let joined = document("SECURITY.md");
+    let text: Vec<&str> = joined.split_whitespace().collect();
+    let text = text.join(" ");
+    let [open, masked] = ["sensor-", "sensor-masked-key-"].map(|name| {
+        let counts = document(&format!("firmware/benches/{name}mps2-an386.csv"));
+        ["all,", "ram-static-bytes,"].map(|item| -> u64 {
+            let count = counts.lines().find_map(|line| line.strip_prefix(item));
+            count.unwrap().parse().unwrap()
+        })
+    });
+    let [instructions, ram] = [0, 1].map(|i| masked[i] - open[i]);
+    let sentence = format!(
+        "{:.2} million instructions more per encryption of four limbs ({:.1} %) and {} bytes \
+         more of static RAM",
+        instructions as f64 / 1e6,
+        100.0 * instructions as f64 / open[0] as f64,
+        grouped(ram)
+    );
+    assert!(text.contains(&sentence), "{sentence}");
+}

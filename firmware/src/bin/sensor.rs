@@ -25,7 +25,11 @@ mod device {
     use cortex_m_rt::entry;
     use he_core::params::N4096_DEPTH3;
     use he_nn::message::{Memory, TimeUnit};
-    use he_nn::sensor::{Platform, Reply, Request, Sensor, arena_words};
+    #[cfg(not(feature = "masked-key"))]
+    use he_nn::sensor::arena_words;
+    #[cfg(feature = "masked-key")]
+    use he_nn::sensor::masked_arena_words as arena_words;
+    use he_nn::sensor::{Platform, Reply, Request};
 
     use crate::board;
     use crate::restart::restart;
@@ -34,6 +38,8 @@ mod device {
 
     /// Statics that do not fit the RAM are a link error.
     const ARENA_WORDS: usize = arena_words(&N4096_DEPTH3);
+
+    type Sensor<'a> = he_nn::sensor::Sensor<'a, { cfg!(feature = "masked-key") }>;
 
     /// What the sensor asks of the board that it runs on.
     struct Device;
@@ -78,7 +84,11 @@ mod device {
     /// A sensor in the arena, once.
     fn sensor() -> Option<Sensor<'static>> {
         let arena = cortex_m::singleton!(: [u32; ARENA_WORDS] = [0; ARENA_WORDS])?;
-        Sensor::new(&N4096_DEPTH3, arena).ok()
+        #[cfg(feature = "masked-key")]
+        let sensor = Sensor::masked(&N4096_DEPTH3, arena);
+        #[cfg(not(feature = "masked-key"))]
+        let sensor = Sensor::new(&N4096_DEPTH3, arena);
+        sensor.ok()
     }
 
     #[entry]

@@ -7,7 +7,7 @@
 //! time. With equal randomness the ciphertexts are those of [`super::encrypt`], bit
 //! by bit.
 
-use super::{Coefficient, add_errors, encrypt_limb};
+use super::{Coefficient, MaskedKey, add_errors, encrypt_limb, message_limb};
 use crate::error::{Result, check_len};
 use crate::params::Params;
 use crate::ring::{
@@ -66,7 +66,7 @@ impl<S: AsRef<[u8]> + AsMut<[u8]>> CompactKey<S> {
 
     /// Writes the key's NTT form for prime `i`, in Montgomery form. The caller
     /// erases it.
-    fn transform(&self, params: &Params, i: usize, limb: &mut [u32]) -> Result<()> {
+    pub(super) fn transform(&self, params: &Params, i: usize, limb: &mut [u32]) -> Result<()> {
         params.check_fingerprint(self.params)?;
         check_len("limb", limb.len(), params.n())?;
         let prime = params.prime(i)?;
@@ -119,8 +119,30 @@ impl<'a, C: Coefficient> Encryption<'a, C> {
     ) -> Result<Self> {
         // First, so that they are erased on every path.
         let (message, scratch) = (Erased::new(message), Erased::new(scratch));
-        check_len("message", message.0.len(), params.n())?;
         check_len("encryption scratch", scratch.0.len(), params.n())?;
+        Self::draw(params, message, scratch, rng)
+    }
+
+    /// The same for a [`MaskedKey`], which takes no scratch: for [`Self::masked_limb`]
+    /// alone.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_masked(
+        params: &'static Params,
+        message: &'a mut [C],
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self> {
+        Self::draw(params, Erased::new(message), Erased::new(&mut []), rng)
+    }
+
+    fn draw(
+        params: &'static Params,
+        message: Erased<'a, C>,
+        scratch: Erased<'a, u32>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Self> {
+        check_len("message", message.0.len(), params.n())?;
         let mut seed = [0; SEED_LEN];
         rng.fill_bytes(&mut seed);
         add_errors(message.0, rng)?;
@@ -160,6 +182,24 @@ impl<'a, C: Coefficient> Encryption<'a, C> {
             &self.seed,
             c0,
         )
+    }
+
+    /// As [`Self::limb`], under a mask of the key that is drawn from `rng` for this limb.
+    /// The words are the same.
+    ///
+    /// # Errors
+    /// As [`Self::limb`].
+    pub fn masked_limb(
+        &mut self,
+        key: &mut MaskedKey<impl AsRef<[u32]> + AsMut<[u32]>>,
+        i: usize,
+        c0: &mut [u32],
+        rng: &mut impl CryptoRng,
+    ) -> Result<()> {
+        self.params.check_level("encryption", i)?;
+        check_len("limb", c0.len(), self.params.n())?;
+        let mut a = message_limb(self.params, self.message.0, i, &self.seed, c0)?;
+        key.subtract_product(self.params, i, c0, &mut a, rng)
     }
 }
 

@@ -6,6 +6,7 @@ mod coefficient;
 pub mod compact;
 pub mod gadget;
 pub mod keys;
+pub mod masked;
 pub mod public;
 mod seed;
 
@@ -13,6 +14,7 @@ pub use coefficient::Coefficient;
 pub use compact::{CompactKey, Encryption};
 pub use gadget::{KeyLimb, KeySwitch};
 pub use keys::{KeySet, SecretKey, SwitchKey, SwitchTarget};
+pub use masked::MaskedKey;
 pub use public::{PublicKey, PublicScratch, encrypt_public};
 pub use seed::KeySeed;
 
@@ -107,13 +109,25 @@ fn encrypt_limb<C: Coefficient>(
     seed: &[u8; SEED_LEN],
     limb: &mut [u32],
 ) -> Result<()> {
+    let mut a = message_limb(params, message, i, seed, limb)?;
+    subtract_product(limb, &mut a, s_mont, params.prime(i)?.modulus());
+    Ok(())
+}
+
+/// Limb `i` of a message, NTT domain, and the stream of the uniform half's.
+fn message_limb<C: Coefficient>(
+    params: &Params,
+    message: &[C],
+    i: usize,
+    seed: &[u8; SEED_LEN],
+    limb: &mut [u32],
+) -> Result<Uniform> {
     let prime = params.prime(i)?;
     let m = prime.modulus();
     C::lift(message, limb, m.r(), m);
     ntt::forward(limb, prime)?;
-    let mut a = Uniform::new(seed, sample::stream(Domain::Ciphertext, 0, i), m);
-    subtract_product(limb, &mut a, s_mont, m);
-    Ok(())
+    let stream = sample::stream(Domain::Ciphertext, 0, i);
+    Ok(Uniform::new(seed, stream, m))
 }
 
 /// `x -= a s` with `a` from a stream, so that `a` needs no memory.

@@ -346,6 +346,14 @@ pub enum Failure {
         /// What there is.
         instead: &'static str,
     },
+    /// A sensor that this command does not make.
+    #[error(
+        "--masked-key is for a sensor that this command starts, and that at {device} is finished: build its firmware with the feature masked-key, and leave the option out"
+    )]
+    FinishedSensor {
+        /// Where it is.
+        device: String,
+    },
     /// A board nobody knows.
     #[error(transparent)]
     Board(#[from] he_nn::boards::UnknownBoard),

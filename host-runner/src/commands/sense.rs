@@ -32,6 +32,9 @@ use crate::sensor::{self, Line, Measurement};
 /// The sensor's program in the firmware crate.
 pub const PROGRAM: &str = "sensor";
 
+/// The feature by which it holds its key under masks.
+pub const MASKED_KEY: &str = "masked-key";
+
 /// Arguments of `sense`.
 #[derive(Debug, Args)]
 pub struct SenseArguments {
@@ -55,6 +58,10 @@ pub struct SenseArguments {
     /// Show the board's log on standard error.
     #[arg(long)]
     pub log: bool,
+    /// A sensor that holds its key under masks, against who measures its power: another
+    /// image, which encrypts the same in more memory.
+    #[arg(long)]
+    pub masked_key: bool,
 }
 
 /// One step of encoding and encrypting.
@@ -92,6 +99,8 @@ pub struct SenseReport {
     pub board: String,
     /// The parameter set.
     pub params: ParamsReport,
+    /// Whether this command had it hold its key under masks.
+    pub masked_key: bool,
     /// Values that were encrypted.
     pub values: usize,
     /// log2 of the scale.
@@ -123,14 +132,18 @@ pub struct SenseReport {
 
 fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Failure> {
     let transport: Box<dyn Transport> = match &arguments.device {
-        Device::InProcess => Box::new(sensor::in_process()),
+        Device::InProcess => Box::new(sensor::in_process(arguments.masked_key)),
         Device::Emulator { board } => {
             emulated(board)?;
             let options = firmware_build::Options {
                 board,
                 model: None,
                 params: PARAMS,
-                features: &[],
+                features: if arguments.masked_key {
+                    &[MASKED_KEY]
+                } else {
+                    &[]
+                },
             };
             let mut bar = Bar::default();
             bar.note("building the firmware");
@@ -142,6 +155,10 @@ fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Fa
                 &image,
                 log_sink(arguments.log),
             )?)
+        }
+        device @ (Device::Tcp { .. } | Device::Serial { .. }) if arguments.masked_key => {
+            let device = device.to_string();
+            return Err(Failure::FinishedSensor { device });
         }
         Device::Tcp { address } => Box::new(stream::connect(address)?),
         Device::Serial { path, baud } => Box::new(Serial::open(path, *baud)?),
@@ -255,6 +272,7 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         &measurement,
     );
     Ok(SenseReport {
+        masked_key: arguments.masked_key,
         values: values.len(),
         max_error,
         bytes_up: after.up - before.up,
@@ -281,6 +299,7 @@ fn report(
         device,
         board,
         params,
+        masked_key: false,
         values: 0,
         log_scale: measurement.scale.log2(),
         max_error: 0.0,
@@ -385,9 +404,9 @@ mod tests {
 
     #[test]
     fn a_sensor_encrypts_what_an_evaluator_classifies() {
-        for image in [3usize, 18] {
+        for (image, masked) in [(3usize, false), (18, true)] {
             let index = image.to_string();
-            let line = [
+            let mut line = vec![
                 "he-edge",
                 "sense",
                 "--device",
@@ -396,11 +415,20 @@ mod tests {
                 "--image",
                 &index,
             ];
+            if masked {
+                line.push("--masked-key");
+            }
             let Some(Command::Sense(arguments)) = Arguments::parse_from(line).command else {
                 panic!("another command");
             };
             let report = sense(&arguments).unwrap();
             assert_eq!((report.values, report.params.data_limbs), (2048, 4));
+            let words = match masked {
+                false => he_nn::sensor::arena_words(PARAMS),
+                true => he_nn::sensor::masked_arena_words(PARAMS),
+            };
+            assert_eq!(report.masked_key, masked);
+            assert_eq!(report.ram_static_bytes as usize, 4 * words);
             assert!(
                 report.max_error > 0.0 && report.max_error < 1e-3,
                 "{report:?}"

@@ -28,7 +28,7 @@ use he_core::ring::kernel::Backend;
 use he_core::ring::sample::{self, SEED_LEN};
 use he_core::rlwe::keys::{switching_key, switching_key_words};
 use he_core::rlwe::{
-    Coefficient, CompactKey, Encryption, PublicKey, PublicScratch, SecretKey, SwitchKey,
+    Coefficient, CompactKey, Encryption, MaskedKey, PublicKey, PublicScratch, SecretKey, SwitchKey,
     SwitchTarget, encrypt_public, encrypt_with_seed, expand_c1,
 };
 use he_core::taint::{is_secret, public, published, reports, secret, watched};
@@ -71,8 +71,9 @@ impl Message for i64 {
     }
 }
 
-/// A generator whose words are secret: what samplers draw. Bytes are not: he-core
-/// draws nothing but public seeds by `fill_bytes`.
+/// A generator whose words are secret: what samplers draw. Bytes are not: by `fill_bytes`
+/// he-core draws public seeds, and those of a key's masks, which are uniform by rejection:
+/// how many words are rejected shows, and tells nothing of those that are kept.
 struct Coins(ChaCha20Rng);
 
 impl TryRng for Coins {
@@ -261,6 +262,18 @@ impl Run {
             let mut run = Encryption::start(p, &mut message, &mut scratch, rng).unwrap();
             for i in 0..=level {
                 run.limb(&key, i, &mut limb).unwrap();
+            }
+            limb
+        });
+        self.check_secret("masked", |rng| {
+            let storage = vec![0; CompactKey::<Vec<u8>>::bytes(p)];
+            let key = CompactKey::generate(p, storage, rng).unwrap();
+            let storage = vec![0; MaskedKey::<Vec<u32>>::words(p)];
+            let mut key = MaskedKey::new(p, &key, storage, rng).unwrap();
+            let (mut message, mut limb) = (message::<C>(n), vec![0; n]);
+            let mut run = Encryption::start_masked(p, &mut message, rng).unwrap();
+            for i in 0..=level {
+                run.masked_limb(&mut key, i, &mut limb, rng).unwrap();
             }
             limb
         });

@@ -23,7 +23,7 @@ fn names<'a>(said: &'a str, verdict: &str) -> Vec<&'a str> {
         .collect()
 }
 
-const OPERATIONS: [&str; 23] = [
+const OPERATIONS: [&str; 24] = [
     "sample-ternary",
     "sample-error",
     "secret-key",
@@ -37,6 +37,7 @@ const OPERATIONS: [&str; 23] = [
     "encrypt",
     "encrypt-out-of-range",
     "compact",
+    "masked",
     "public-key",
     "encrypt-public",
     "switching-key-square",

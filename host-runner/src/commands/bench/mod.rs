@@ -250,6 +250,7 @@ fn sense_once(board: &str) -> Result<SenseReport, Failure> {
         model: MODEL.into(),
         json: None,
         log: false,
+        masked_key: false,
     })
 }
 

@@ -118,6 +118,7 @@ pub fn overviews(found: &Found) -> Vec<Overview> {
         flooded(found),
         extraction(found),
         scheme(found),
+        power(found),
     ];
     all.into_iter().filter(|o| !o.rows.is_empty()).collect()
 }
@@ -523,6 +524,51 @@ fn scheme(found: &Found) -> Overview {
     }
 }
 
+/// The attack on simulated power.
+pub(super) const POWER: &str = "power";
+
+/// The parameter by which it says how the key is held, and its value without masks.
+const PROTECTION: &str = "protection";
+const UNPROTECTED: &str = "none";
+
+fn power(found: &Found) -> Overview {
+    let row = |group: &Group<'_>| {
+        let parameters = [PROTECTION, "leakage", "snr", "encryptions", "words", "runs"];
+        let metrics = [
+            "simulated power: encryptions needed",
+            "simulated power: runs that find all words",
+            "simulated power: runs that find any word",
+            "simulated power: bits of the key found",
+        ];
+        let mut row = vec![group.of.target.clone()];
+        row.extend(parameters.map(|name| group.parameter(name)));
+        row.extend(metrics.map(|metric| group.value(metric)));
+        row
+    };
+    Overview {
+        title: "Simulated power of a sensor",
+        about: "No power was measured: what leaks is computed, from the words that the \
+                instructions of the emulated board's kernel write, with normal noise. How many \
+                encryptions it takes until all words of a run are found (a mean over the runs \
+                that find them), by signal-to-noise ratio of a sample; whether a whole limb is \
+                the key; and the same against a key under masks, where nothing may be found.",
+        columns: &[
+            "set",
+            "key",
+            "leakage",
+            "SNR",
+            "encryptions at most",
+            "words",
+            "runs",
+            "encryptions needed",
+            "find all words",
+            "find any word",
+            "bits of the key",
+        ],
+        rows: groups(found, POWER).iter().map(row).collect(),
+    }
+}
+
 /// Whether a record is of an attack on the scheme under an old or a wrong rule, or none,
 /// and not under those here.
 fn lesser_rule(record: &Record) -> bool {
@@ -533,6 +579,7 @@ fn lesser_rule(record: &Record) -> bool {
     match record.attack.as_str() {
         "key-recovery" => !is("rule", "guarded publication"),
         "forger" => !is("check", "evaluated again"),
+        POWER => is(PROTECTION, UNPROTECTED),
         _ => {
             let metric = record.metric.as_str();
             metric.starts_with("old rule: ")

@@ -27,7 +27,7 @@ struct Threat {
     cost: Cost,
 }
 
-const THREATS: [Threat; 10] = [
+const THREATS: [Threat; 11] = [
     Threat {
         who: "evaluator or link, honest but curious",
         sees: "ciphertexts, sizes, times, the program",
@@ -132,12 +132,22 @@ const THREATS: [Threat; 10] = [
         cost: Cost::Hardening,
     },
     Threat {
+        who: "whoever measures a sensor's power or emissions",
+        sees: "samples of every product with the key; here simulated, none was measured",
+        needs: "hundreds of encryptions under one key, by the noise",
+        attacks: &["power"],
+        stops: "a key under masks (the firmware's feature masked-key), against analyses of \
+                single samples; nothing here against those that combine samples, or that look \
+                at the making of the key, the error sampler or the message",
+        cost: Cost::Stated("48,256 bytes more of static RAM"),
+    },
+    Threat {
         who: "whoever holds the sensor or the client",
-        sees: "power, emissions, memory",
+        sees: "memory",
         needs: "physical access",
         attacks: &[],
         stops: "nothing here",
-        cost: Cost::Stated("Power and electromagnetic emissions are not"),
+        cost: Cost::Words("nothing is done about it"),
     },
 ];
 
