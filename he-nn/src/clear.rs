@@ -1,6 +1,6 @@
 //! Networks in the clear, with the memory that a host has.
 
-use crate::model::{Model, ModelError, Sample};
+use crate::model::{Layer, Model, ModelError, Sample};
 
 use crate::network::Network;
 use crate::plan::batch::BatchPlan;
@@ -77,6 +77,139 @@ pub fn checked_in_batch<'s>(
             Ok(true)
         },
     )
+}
+
+/// Standard deviations of the error of a logit in a batch, by where it comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ErrorInBatch {
+    /// From the errors of the encryption, which are Gaussian.
+    pub of_inputs: f64,
+    /// From roundings, which stand before the secret key. In a slot all of them are
+    /// multiplied by the key's value there, whose square is exponentially distributed over
+    /// the slots: so this part has the distribution of Laplace, however many ciphertexts
+    /// are summed.
+    pub of_roundings: f64,
+}
+
+impl ErrorInBatch {
+    /// Of both, as a complex error: real parts have `1 / sqrt(2)` of it.
+    #[must_use]
+    pub fn sigma(&self) -> f64 {
+        self.of_inputs.hypot(self.of_roundings)
+    }
+
+    /// What an error does not exceed but with a probability of 10^-10: six deviations of
+    /// the Gaussian part, 8.5 of its real one, and twelve of the other, of whose real part
+    /// `exp(-2 x)` is beyond `x` deviations.
+    #[must_use]
+    pub fn limit(&self) -> f64 {
+        6.0 * self.of_inputs + 12.0 * self.of_roundings
+    }
+}
+
+/// The error of a sample's logits in a batch, of the logit that has the largest: to first
+/// order, of what is drawn independently for each ciphertext, with what the network makes
+/// of it at the sample's own values.
+///
+/// What a plan says instead is of a usual sample, by the largest weights of each layer, with
+/// values spread over the range of training and errors of a layer's results that do not
+/// depend on each other. This takes as many passes backwards through the network as it has
+/// logits.
+///
+/// # Errors
+/// [`ModelError`] where the sample does not fit the network.
+pub fn error_in_batch<'s>(
+    plan: &BatchPlan<'_>,
+    sample: impl Into<Sample<'s>>,
+) -> Result<ErrorInBatch, ModelError> {
+    let (model, sample) = (plan.model(), sample.into());
+    let mut first = vec![0.0; model.inputs()];
+    model.input_values(sample, &mut first)?;
+    // What each layer takes.
+    let mut values = vec![first];
+    let mut workspace = vec![0.0; model.workspace_len()];
+    model.plain_layers(sample, &mut workspace, |_, results| {
+        values.push(results.to_vec());
+    })?;
+    // What it adds to each of its results: where there is no bound, nothing, which allows
+    // less.
+    let steps = model.layers().zip(plan.steps()).zip(&values);
+    let layers: Vec<_> = steps
+        .map(|((view, step), values)| {
+            let of = |value| {
+                let added = step.added_sigma(plan.params(), view.layer, value);
+                added.unwrap_or(0.0)
+            };
+            let added: Vec<f64> = match view.layer.linear() {
+                Some(_) => vec![of(0.0); view.output.values()],
+                None => values.iter().map(|&value| of(value)).collect(),
+            };
+            (view, values, added)
+        })
+        .collect();
+    let error_of = |logit: usize| {
+        let mut slopes = vec![0.0; model.outputs()];
+        slopes[logit] = 1.0;
+        let mut variance = 0.0;
+        for (view, values, added) in layers.iter().rev() {
+            let each = slopes.iter().zip(added);
+            variance += each
+                .map(|(slope, added)| (slope * added).powi(2))
+                .sum::<f64>();
+            if let Layer::Polynomial { coefficients, .. } = view.layer {
+                let coefficients: Vec<f64> = coefficients.iter().map(f64::from).collect();
+                for (slope, value) in slopes.iter_mut().zip(*values) {
+                    *slope *= derivative(&coefficients, *value);
+                }
+                continue;
+            }
+            let mut before = vec![0.0; view.input.values()];
+            for (output, &slope) in slopes.iter().enumerate() {
+                if slope != 0.0 {
+                    plan::add_row(view, output, slope, &mut before);
+                }
+            }
+            slopes = before;
+        }
+        let of_inputs = plan.input_sigma();
+        let inputs = slopes.iter().map(|slope| (slope * of_inputs).powi(2));
+        ErrorInBatch {
+            of_inputs: inputs.sum::<f64>().sqrt(),
+            of_roundings: variance.sqrt(),
+        }
+    };
+    let errors = (0..model.outputs()).map(error_of);
+    let largest = errors.max_by(|a, b| a.limit().total_cmp(&b.limit()));
+    Ok(largest.unwrap_or_default())
+}
+
+/// Of a polynomial, at a value.
+fn derivative(coefficients: &[f64], value: f64) -> f64 {
+    let powers = coefficients.iter().enumerate().skip(1).rev();
+    powers.fold(0.0, |sum, (power, c)| sum * value + power as f64 * c)
+}
+
+/// How far the logits of a sample in a batch may be from those in the clear: by the plan's
+/// figure, and where `error` is more than that, by the limit of [`error_in_batch`], as the
+/// sample may be an unusual one, or its slot.
+///
+/// # Errors
+/// As [`error_in_batch`].
+pub fn allowed_in_batch<'s>(
+    plan: &BatchPlan<'_>,
+    sample: impl Into<Sample<'s>>,
+    error: f64,
+) -> Result<f64, ModelError> {
+    let usual = plan.logit_error();
+    if usual.allows(error) {
+        return Ok(usual.six_sigma);
+    }
+    let own = error_in_batch(plan, sample)?.limit();
+    // What has no bound is not allowed everything.
+    Ok(match own.is_finite() {
+        true => own.max(usual.six_sigma),
+        false => usual.six_sigma,
+    })
 }
 
 /// Evaluates a sample and shows `each` the values that a step takes and gives; it says

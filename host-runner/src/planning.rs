@@ -220,6 +220,78 @@ pub fn wide_batch_plan<'m>(
     best.ok_or(failed)
 }
 
+/// How the bytes of [`batch_bytes`] begin.
+const BATCH: &[u8] = b"he-edge batch plan 1";
+
+/// What batches are evaluated by, as bytes: set, network, level and scale of the inputs,
+/// and every step, without weights. They are what a batch has for a program: a file's head
+/// has their digest, and [`batch_plan_of`] makes the plan again from them and the network.
+#[must_use]
+pub fn batch_bytes(plan: &BatchPlan<'_>) -> Vec<u8> {
+    let number = |x: usize| (x as u64).to_le_bytes();
+    let mut bytes = BATCH.to_vec();
+    bytes.extend_from_slice(&plan.params().fingerprint().to_le_bytes());
+    bytes.extend_from_slice(&plan.model().crc().to_le_bytes());
+    bytes.extend_from_slice(&number(plan.input_level()));
+    bytes.extend_from_slice(&plan.input_scale().to_le_bytes());
+    for step in plan.steps() {
+        for x in [
+            step.layer,
+            step.level,
+            step.rescales,
+            step.approach.rescales,
+        ] {
+            bytes.extend_from_slice(&number(x));
+        }
+        for x in [step.input, step.output, step.approach.factor] {
+            bytes.extend_from_slice(&x.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// How [`batch_bytes`] begin: what the rest is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchHead {
+    /// Fingerprint of the parameter set.
+    pub params: u32,
+    /// The network's checksum.
+    pub model_crc: u32,
+    level: usize,
+    scale: f64,
+}
+
+impl BatchHead {
+    /// Of bytes that are a plan of batches.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (params, rest) = bytes.strip_prefix(BATCH)?.split_first_chunk()?;
+        let (model_crc, rest) = rest.split_first_chunk()?;
+        let (level, rest) = rest.split_first_chunk()?;
+        let (scale, _) = rest.split_first_chunk()?;
+        Some(Self {
+            params: u32::from_le_bytes(*params),
+            model_crc: u32::from_le_bytes(*model_crc),
+            level: usize::try_from(u64::from_le_bytes(*level)).ok()?,
+            scale: f64::from_le_bytes(*scale),
+        })
+    }
+}
+
+/// The plan of batches with these bytes, for a network; nothing where this version makes
+/// another of what they begin with.
+#[must_use]
+pub fn batch_plan_of<'m>(model: Model<'m>, bytes: &[u8]) -> Option<BatchPlan<'m>> {
+    let head = BatchHead::read(bytes)?;
+    let params = set_of(head.params)?;
+    // What is no power of two, or no number, gives other bytes.
+    let inputs = (head.level, head.scale.log2() as i32);
+    let mut row = vec![0.0; Plan::buffer_len(&model)];
+    let mut scratch = row.clone();
+    let plan = BatchPlan::of_inputs(params, model, inputs, &mut row, &mut scratch).ok()?;
+    (batch_bytes(&plan) == bytes).then_some(plan)
+}
+
 /// Why batches do not take encrypted weights: each would be a ciphertext of its own.
 #[must_use]
 pub fn encrypted_batch(model: &Model<'_>) -> PlanError {
@@ -284,6 +356,33 @@ mod tests {
         assert!(matches!(named, PlanError::Memory { .. }));
         assert_eq!(under(None).unwrap_err(), named);
         assert_ne!(under(Some(&N8192_DEPTH5)).unwrap_err(), named);
+    }
+
+    #[test]
+    fn a_plan_of_batches_is_made_again_from_its_bytes() {
+        let pima = Model::parse(he_nn::bundled::model("pima-logreg").unwrap()).unwrap();
+        let mlp = Model::parse(he_nn::bundled::model("mnist-mlp64").unwrap()).unwrap();
+        let usual = batch_plan(None, pima).unwrap();
+        let wide = wide_batch_plan(None, pima, |_| true).unwrap();
+        assert_ne!(batch_bytes(&usual), batch_bytes(&wide));
+        for plan in [usual, wide, batch_plan(None, mlp).unwrap()] {
+            let bytes = batch_bytes(&plan);
+            let made = batch_plan_of(*plan.model(), &bytes).unwrap();
+            assert_eq!(made.steps(), plan.steps());
+            assert_eq!(made.logit_error(), plan.logit_error());
+            // Of another network, cut off, or with any byte changed: none.
+            let other = match plan.model().name() == pima.name() {
+                true => mlp,
+                false => pima,
+            };
+            assert!(batch_plan_of(other, &bytes).is_none());
+            assert!(batch_plan_of(*plan.model(), &bytes[..bytes.len() - 1]).is_none());
+            for at in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                assert!(batch_plan_of(*plan.model(), &changed).is_none(), "{at}");
+            }
+        }
     }
 
     #[test]

@@ -12,28 +12,41 @@
 //! the crate `sha2` is what he-core floods noise with already, and speed is no matter: a
 //! receipt hashes half a megabyte beside an evaluation.
 //!
+//! A batch is one input and one result. Each of its samples has a receipt of both, and
+//! says in which slot it was. In place of a program stands the plan of batches as bytes
+//! ([`planning::batch_bytes`]), which whoever has the network makes again and compares.
+//! Samples of one batch are evaluated again together.
+//!
 //! A result is recorded as it came, before it is decrypted or compared: one that is
 //! refused has its receipt, too. Where a refused sample was tried again over a link, its
 //! receipt is that of the last result.
 //!
 //! A receipt is not signed. It binds whoever keeps it and shows that an answer is not
-//! that of its request; that a certain evaluator returned it is the word of the client.
+//! that of its request; that a certain evaluator returned it is the word of the client, and
+//! so is which image was in which slot.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use he_core::Params;
 use he_nn::files;
 use he_nn::model::Model;
 use he_nn::program::Program;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError};
-use crate::planning;
+use crate::planning::{self, BatchHead};
 use crate::report::text::hex;
 
+/// Version of the receipts of single samples.
 const VERSION: u32 = 1;
+
+/// Version of those of samples of a batch: they have a slot.
+const BATCH_VERSION: u32 = 2;
 
 /// Bytes that an object never has: encrypted weights of the largest networks have a
 /// tenth.
@@ -56,16 +69,48 @@ pub enum ReceiptError {
         source: io::Error,
     },
     /// A line that is no receipt.
-    #[error("line {line} of {} is no receipt of version {VERSION}: give the file as `infer --receipts` wrote it", path.display())]
+    #[error("line {line} of {} is no receipt of version {VERSION}, nor of a batch of version {BATCH_VERSION}: give the file as `infer --receipts` wrote it", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// From 1.
         line: usize,
     },
+    /// An answer that has a receipt already.
+    #[error("line {line} of {} is a receipt of the answer that line {first} is of: an answer is that of one request, so one of them was replayed", path.display())]
+    Replayed {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// The line before that has it.
+        first: usize,
+    },
     /// A file without a receipt.
     #[error("{} holds no receipt: there is nothing to audit", .0.display())]
     Empty(PathBuf),
+    /// An object that is not there.
+    #[error("{what} of the receipt is {expected}, and there is no {}: name the directory that `infer --uploads` filled, or the receipt was changed", path.display())]
+    Missing {
+        /// What it is.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// As the receipt says.
+        expected: Digest,
+    },
+    /// A receipt that its program does not agree with.
+    #[error(
+        "{what} of the receipt is {receipt}, and by its program {program}: one of them was changed"
+    )]
+    Disagreement {
+        /// Of what they differ.
+        what: &'static str,
+        /// As the receipt says.
+        receipt: String,
+        /// As the program says.
+        program: String,
+    },
     /// An object that is not the one named.
     #[error("{what} of the receipt is {expected}, and {} holds {got}: it was changed, or is another", path.display())]
     Object {
@@ -166,11 +211,11 @@ impl TryFrom<String> for Digest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
-    /// Of this format.
+    /// Of this format: 1 of a single sample, 2 of one in a batch.
     version: u32,
     /// Fingerprint of the parameter set.
     params: u32,
-    /// The plan's program, without weights.
+    /// The plan's program, or the plan of batches as bytes, without weights.
     program: Digest,
     /// The model's file, whose weights the evaluator holds; `null` where they are
     /// encrypted.
@@ -179,10 +224,33 @@ pub struct Receipt {
     weights: Option<Digest>,
     /// The switching keys.
     keys: Digest,
-    /// The input's ciphertexts, the mask included.
+    /// The input's ciphertexts, the mask included; of a batch those of all its samples.
     input: Digest,
-    /// The result as it came, the mask still on it.
+    /// The result as it came, the mask still on it; of a batch that of all its samples.
     output: Digest,
+    /// The slot that a sample of a batch had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slot: Option<u32>,
+}
+
+impl Receipt {
+    /// That of a sample of the batch.
+    fn in_slot(&self, slot: u32) -> Self {
+        Self {
+            version: BATCH_VERSION,
+            slot: Some(slot),
+            ..self.clone()
+        }
+    }
+
+    /// Whether both are of one evaluation, of whichever samples of it.
+    fn is_with(&self, other: &Self) -> bool {
+        let evaluation = |of: &Self| Self {
+            slot: None,
+            ..of.clone()
+        };
+        evaluation(self) == evaluation(other)
+    }
 }
 
 /// A receipt of an image.
@@ -236,7 +304,16 @@ impl Uploads {
     fn fetch(&self, what: &'static str, expected: Digest) -> Result<Vec<u8>, ReceiptError> {
         let directory = self.directory.as_deref().unwrap_or(Path::new("."));
         let path = directory.join(expected.to_string());
-        let bytes = files::read(&path, MAX_OBJECT_BYTES).map_err(file(&path, "read"))?;
+        let bytes = match files::read(&path, MAX_OBJECT_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ReceiptError::Missing {
+                    what,
+                    path,
+                    expected,
+                });
+            }
+            bytes => bytes.map_err(file(&path, "read"))?,
+        };
         match Digest::of(&bytes) {
             got if got == expected => Ok(bytes),
             got => Err(ReceiptError::Object {
@@ -289,10 +366,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// The receipt of an answer; [`Self::keys`] has been called.
+    /// The receipt of an answer by a program under a set; [`Self::keys`] has been called.
     pub(crate) fn receipt(
         &self,
-        program: &Program<Vec<u8>>,
+        (params, program): (&Params, &[u8]),
         input: &[u8],
         output: &[u8],
     ) -> Result<Option<Receipt>, ReceiptError> {
@@ -301,14 +378,28 @@ impl Recorder {
         };
         Ok(Some(Receipt {
             version: VERSION,
-            params: program.params().fingerprint(),
-            program: self.uploads.keep(program.bytes())?,
+            params: params.fingerprint(),
+            program: self.uploads.keep(program)?,
             model: weights.is_none().then_some(self.model),
             weights,
             keys,
             input: self.uploads.keep(input)?,
             output: Digest::of(output),
+            slot: None,
         }))
+    }
+
+    /// The receipts of so many samples of a batch, by a plan of batches as bytes.
+    pub(crate) fn batch(
+        &self,
+        plan: (&Params, &[u8]),
+        input: &[u8],
+        output: &[u8],
+        samples: usize,
+    ) -> Result<Vec<Option<Receipt>>, ReceiptError> {
+        let of_all = self.receipt(plan, input, output)?;
+        let of_slot = |slot| of_all.as_ref().map(|receipt| receipt.in_slot(slot));
+        Ok((0..).take(samples).map(of_slot).collect())
     }
 }
 
@@ -325,20 +416,32 @@ pub enum Verdict {
 /// Reads receipts, one per line.
 ///
 /// # Errors
-/// [`ReceiptError::File`], [`ReceiptError::Line`], [`ReceiptError::Empty`].
+/// [`ReceiptError::File`], [`ReceiptError::Line`], [`ReceiptError::Replayed`],
+/// [`ReceiptError::Empty`].
 pub fn read(path: &Path) -> Result<Vec<OfImage>, ReceiptError> {
     let bytes = files::read(path, MAX_FILE_BYTES).map_err(file(path, "read"))?;
     let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().enumerate();
+    // Encryption is never twice the same, and a slot has one sample.
+    let mut known = HashMap::new();
     let receipts = lines.map(|(at, line)| {
         let wrong = || ReceiptError::Line {
             path: path.to_owned(),
             line: at + 1,
         };
-        let receipt: OfImage = serde_json::from_str(line).map_err(|_| wrong())?;
-        match receipt.receipt.version {
-            VERSION => Ok(receipt),
-            _ => Err(wrong()),
+        let of_image: OfImage = serde_json::from_str(line).map_err(|_| wrong())?;
+        let receipt = &of_image.receipt;
+        match (receipt.version, receipt.slot) {
+            (VERSION, None) | (BATCH_VERSION, Some(_)) => {}
+            _ => return Err(wrong()),
+        }
+        match known.insert((receipt.input, receipt.slot), at + 1) {
+            None => Ok(of_image),
+            Some(first) => Err(ReceiptError::Replayed {
+                path: path.to_owned(),
+                line: at + 1,
+                first,
+            }),
         }
     });
     let receipts: Vec<OfImage> = receipts.collect::<Result<_, _>>()?;
@@ -367,7 +470,41 @@ pub struct Auditor<'m> {
     /// The model and the digest of its file.
     model: (Model<'m>, Digest),
     /// With the receipt that it was made for.
-    engine: Option<(Receipt, Engine)>,
+    engine: Option<(Receipt, AnyEngine<'m>)>,
+    /// The last receipt, and what was found: samples of a batch have the same.
+    last: Option<(Receipt, Verdict)>,
+}
+
+/// What evaluates again.
+enum AnyEngine<'m> {
+    Single(Box<Engine>),
+    /// With the samples that a batch may have.
+    Batch(Box<BatchEngine<'m>>, usize),
+}
+
+impl AnyEngine<'_> {
+    fn evaluate(&mut self, input: &[u8]) -> Result<Vec<u8>, EngineError> {
+        Ok(match self {
+            Self::Single(engine) => engine.evaluate(input)?.0,
+            Self::Batch(engine, _) => engine.evaluate(input, || ())?.0,
+        })
+    }
+
+    /// Refuses a slot that there is not.
+    fn check(&self, slot: Option<u32>) -> Result<(), ReceiptError> {
+        let said = |slot: Option<u32>| slot.map_or("none".to_owned(), |slot| slot.to_string());
+        let program = match (self, slot) {
+            (Self::Single(_), None) => return Ok(()),
+            (Self::Single(_), _) => said(None),
+            (Self::Batch(_, samples), Some(slot)) if (slot as usize) < *samples => return Ok(()),
+            (Self::Batch(_, samples), _) => format!("one below {samples}"),
+        };
+        Err(ReceiptError::Disagreement {
+            what: "the slot",
+            receipt: said(slot),
+            program,
+        })
+    }
 }
 
 impl<'m> Auditor<'m> {
@@ -380,24 +517,34 @@ impl<'m> Auditor<'m> {
             },
             model: (model, Digest::of(file)),
             engine: None,
+            last: None,
         }
     }
 
-    /// Evaluates an answer again.
+    /// Evaluates an answer again; a batch once for all of its samples that follow each
+    /// other.
     ///
     /// # Errors
     /// [`ReceiptError`] where that cannot be done.
     pub fn audit(&mut self, receipt: &Receipt) -> Result<Verdict, ReceiptError> {
+        self.engine(receipt)?.check(receipt.slot)?;
+        if let Some((last, verdict)) = &self.last
+            && last.is_with(receipt)
+        {
+            return Ok(*verdict);
+        }
         let input = self.uploads.fetch("the input", receipt.input)?;
-        let (result, _) = self.engine(receipt)?.evaluate(&input)?;
-        Ok(match Digest::of(&result) == receipt.output {
+        let result = self.engine(receipt)?.evaluate(&input)?;
+        let verdict = match Digest::of(&result) == receipt.output {
             true => Verdict::Reproduced,
             false => Verdict::Forged,
-        })
+        };
+        self.last = Some((receipt.clone(), verdict));
+        Ok(verdict)
     }
 
     /// The engine with a receipt's keys and weights, kept for the next of them.
-    fn engine(&mut self, receipt: &Receipt) -> Result<&mut Engine, ReceiptError> {
+    fn engine(&mut self, receipt: &Receipt) -> Result<&mut AnyEngine<'m>, ReceiptError> {
         let serves = |of: &Receipt| {
             let held = |r: &Receipt| (r.program, r.model, r.weights, r.keys);
             of.params == receipt.params && held(of) == held(receipt)
@@ -409,7 +556,7 @@ impl<'m> Auditor<'m> {
         Ok(&mut self.engine.insert((receipt.clone(), engine)).1)
     }
 
-    fn fresh(&self, receipt: &Receipt) -> Result<Engine, ReceiptError> {
+    fn fresh(&self, receipt: &Receipt) -> Result<AnyEngine<'m>, ReceiptError> {
         let (model, got) = &self.model;
         if let Some(expected) = receipt.model
             && expected != *got
@@ -420,6 +567,9 @@ impl<'m> Auditor<'m> {
             });
         }
         let program = self.uploads.fetch("the program", receipt.program)?;
+        if let Some(head) = BatchHead::read(&program) {
+            return self.batches(receipt, &program, head);
+        }
         let unknown = || ReceiptError::Program {
             params: receipt.params,
         };
@@ -436,7 +586,56 @@ impl<'m> Auditor<'m> {
             .weights
             .map(|weights| self.uploads.fetch("the encrypted weights", weights));
         let weights = weights.transpose()?.unwrap_or_default();
-        Ok(Engine::new(program, Some(model), &keys, &weights)?)
+        let engine = Engine::new(program, Some(model), &keys, &weights)?;
+        Ok(AnyEngine::Single(Box::new(engine)))
+    }
+
+    /// The engine of a plan of batches, which is made again and has to be the same.
+    fn batches(
+        &self,
+        receipt: &Receipt,
+        plan: &[u8],
+        head: BatchHead,
+    ) -> Result<AnyEngine<'m>, ReceiptError> {
+        let (model, of_model) = &self.model;
+        let shown = |x: u32| format!("{x:08x}");
+        let digest = |x: Option<Digest>| x.map_or("none".to_owned(), String::from);
+        for (what, receipt, program) in [
+            (
+                "the parameter set",
+                shown(receipt.params),
+                shown(head.params),
+            ),
+            ("the model", digest(receipt.model), of_model.to_string()),
+            (
+                "the encrypted weights",
+                digest(receipt.weights),
+                digest(None),
+            ),
+        ] {
+            if receipt != program {
+                return Err(ReceiptError::Disagreement {
+                    what,
+                    receipt,
+                    program,
+                });
+            }
+        }
+        if head.model_crc != model.crc() {
+            return Err(ReceiptError::Disagreement {
+                what: "the checksum of the model",
+                receipt: shown(model.crc()),
+                program: shown(head.model_crc),
+            });
+        }
+        let made = planning::batch_plan_of(*model, plan);
+        let plan = made.ok_or(ReceiptError::Program {
+            params: receipt.params,
+        })?;
+        let keys = self.uploads.fetch("the keys", receipt.keys)?;
+        let samples = plan.samples();
+        let engine = BatchEngine::new(plan, &keys)?;
+        Ok(AnyEngine::Batch(Box::new(engine), samples))
     }
 }
 
@@ -466,7 +665,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("receipts");
         let digest = Digest::of(b"");
-        let of_image = |version| OfImage {
+        let of = |version, slot, input: &[u8]| OfImage {
             index: 7,
             receipt: Receipt {
                 version,
@@ -475,21 +674,45 @@ mod tests {
                 model: None,
                 weights: Some(digest),
                 keys: digest,
-                input: digest,
+                input: Digest::of(input),
                 output: digest,
+                slot,
             },
         };
-        let sound = lines(&[of_image(VERSION), of_image(VERSION)]).unwrap();
+        let of_image = |version| of(version, None, b"");
+        let all = [
+            of_image(VERSION),
+            of(VERSION, None, b"another"),
+            of(BATCH_VERSION, Some(0), b"batch"),
+            of(BATCH_VERSION, Some(1), b"batch"),
+        ];
+        let sound = lines(&all).unwrap();
         fs::write(&path, &sound).unwrap();
-        assert_eq!(read(&path).unwrap(), [of_image(VERSION), of_image(VERSION)]);
+        assert_eq!(read(&path).unwrap(), all);
+        // What a single sample's has always been.
+        assert!(!sound.lines().next().unwrap().contains("slot"));
         fs::write(&path, "").unwrap();
         assert!(matches!(read(&path), Err(ReceiptError::Empty(_))));
-        let later = lines(&[of_image(VERSION + 1)]).unwrap();
+        // The same answer for two requests.
+        for (at, of_image) in all.iter().enumerate() {
+            let again = lines(&[&all[..], &[of_image.clone()]].concat()).unwrap();
+            fs::write(&path, again).unwrap();
+            let refusal = read(&path).unwrap_err();
+            let ReceiptError::Replayed { line, first, .. } = refusal else {
+                panic!("{refusal}");
+            };
+            assert_eq!((line, first), (all.len() + 1, at + 1));
+        }
+        let later = lines(&[of(BATCH_VERSION + 1, Some(0), b"later")]).unwrap();
+        let slotless = lines(&[of(BATCH_VERSION, None, b"slotless")]).unwrap();
+        let slotted = lines(&[of(VERSION, Some(0), b"slotted")]).unwrap();
         for wrong in [
             later.as_str(),
+            &slotless,
+            &slotted,
             "{}\n",
             "\u{fffd}\n",
-            &sound[..sound.len() / 4],
+            &sound[..sound.len() / 16],
         ] {
             let text = lines(&[of_image(VERSION)]).unwrap() + wrong;
             fs::write(&path, text).unwrap();
@@ -504,6 +727,6 @@ mod tests {
         let parsed = Model::parse(model).unwrap();
         let mut auditor = Auditor::new(folder.path(), parsed, model);
         let refusal = auditor.audit(&of_image(VERSION).receipt).unwrap_err();
-        assert!(matches!(refusal, ReceiptError::File { .. }), "{refusal}");
+        assert!(matches!(refusal, ReceiptError::Missing { .. }), "{refusal}");
     }
 }

@@ -16,7 +16,8 @@ use rayon::prelude::*;
 
 use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
-    self, BatchClient, Bytes, Client, ClientError, HandedOn, Inference, expected_of, range_of,
+    self, BatchClient, Bytes, Client, ClientError, Compared, HandedOn, Inference, expected_of,
+    range_of,
 };
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Connection, Device, DeviceError, Opening, Transport};
@@ -291,10 +292,6 @@ pub fn open<'m>(
                 instead: "--publish labels, or --device inproc without --trace",
             })
         }
-        (Packing::Batch, _) if receipts.is_some() => Err(ServiceError::Unserved {
-            what: "receipt of a batch",
-            instead: "--packing latency",
-        }),
         (Packing::Batch, _) if trace => Err(ServiceError::Unserved {
             what: "trace of batches",
             instead: "--packing latency",
@@ -321,7 +318,8 @@ pub fn open<'m>(
                 Some(key) => BatchClient::sealed(plan, key)?,
                 None => BatchClient::new(plan)?,
             };
-            Ok(Box::new(Batches::with_client(client)?.publishing(publish)?))
+            let service = Batches::with_client(client)?;
+            Ok(Box::new(service.handing_on(publish, receipts)?))
         }
         (Packing::Batch, _) => Err(ServiceError::Unserved {
             what: "batch packing on a device",
@@ -510,6 +508,7 @@ impl<'m> InMemory<'m> {
             wall,
             cpu: Some(times.cpu),
             audited: false,
+            allowed_error: None,
             handed_on: HandedOn {
                 published,
                 receipt: None,
@@ -658,23 +657,26 @@ impl<'m> Batches<'m> {
 }
 
 impl Batches<'_> {
-    /// From now on publishes, if that is asked for.
+    /// From now on publishes and has receipts written, as far as that is asked for.
     ///
     /// # Errors
     /// As [`BatchClient::publish_by`].
-    pub fn publishing(mut self, publish: Option<PublicationTerms>) -> Result<Self, ServiceError> {
+    pub fn handing_on(
+        mut self,
+        publish: Option<PublicationTerms>,
+        receipts: Option<Recorder>,
+    ) -> Result<Self, ServiceError> {
+        if let Some(recorder) = receipts {
+            self.client.record_by(recorder);
+        }
         if let Some(terms) = publish {
             self.client.publish_by(terms)?;
         }
         Ok(self)
     }
 
-    /// Publishes a result of the engine, with the logits decrypted and in the clear.
-    fn publish(
-        &mut self,
-        result: &[u8],
-        logits: &[(Vec<f64>, Vec<f64>)],
-    ) -> Result<Vec<Handed>, ClientError> {
+    /// Publishes a result of the engine.
+    fn publish(&mut self, result: &[u8], logits: &[Compared]) -> Result<Vec<Handed>, ClientError> {
         match self.client.form() {
             None => Ok(logits.iter().map(|_| None).collect()),
             Some(Form::Labels) => self.client.publish_labels(result, logits),
@@ -695,32 +697,44 @@ impl Batches<'_> {
         let start = Instant::now();
         let input = self.client.encrypt_checked(batch)?;
         let (result, times) = self.engine.evaluate(&input, || progress.advance(1))?;
+        // As it came: of a refused result, too.
+        let receipts = self.client.record(&input, &result, batch.len())?;
         let logits = match self.client.decrypt(&result, batch.len()) {
             Ok(logits) => logits,
             // One result of all samples: none of them has an answer.
             Err(error) if error.spends_key() => {
                 let sentence = error.to_string();
                 self.renew()?;
-                let refused = || ClientError::Batch {
-                    sentence: sentence.clone(),
+                let refused = |receipt: Option<Receipt>| Refused {
+                    error: ClientError::Batch {
+                        sentence: sentence.clone(),
+                    },
+                    receipt: receipt.map(Box::new),
                 };
-                return Ok(batch.iter().map(|_| Err(refused().into())).collect());
+                let receipts = receipts.into_iter();
+                return Ok(receipts.map(|receipt| Err(refused(receipt))).collect());
             }
             Err(error) => return Err(error.into()),
         };
         let count = batch.len() as u64;
         let wall = start.elapsed() / count as u32;
-        let logits: Vec<_> = logits.into_iter().zip(clear.iter().cloned()).collect();
+        let each = logits.into_iter().zip(clear.iter().cloned()).zip(batch);
+        let client = &self.client;
+        let compared =
+            each.map(|((logits, plain), &sample)| client.compared(sample, logits, plain));
+        let logits: Vec<Compared> = compared.collect::<Result<_, _>>()?;
         let published = self.publish(&result, &logits)?;
         let stages = stages(&times, count);
         let mut answers = Vec::with_capacity(batch.len());
-        for ((index, (logits, _)), published) in (0..).zip(logits).zip(published) {
+        let each = logits.into_iter().zip(published).zip(receipts);
+        let usual = self.deployment.logit_error.six_sigma;
+        for (index, ((compared, published), receipt)) in (0..).zip(each) {
             let keys_up = std::mem::take(&mut self.keys);
             // What does not divide evenly belongs to the first.
             let share =
                 |bytes: usize| bytes as u64 / count + u64::from(index < bytes as u64 % count);
             answers.push(Ok(Inference {
-                logits,
+                logits: compared.logits,
                 bytes: Bytes {
                     up: share(input.len()) + keys_up,
                     down: share(result.len()),
@@ -735,10 +749,8 @@ impl Batches<'_> {
                 wall,
                 cpu: Some(times.cpu / count as u32),
                 audited: false,
-                handed_on: HandedOn {
-                    published,
-                    receipt: None,
-                },
+                allowed_error: (compared.allowed > usual).then_some(compared.allowed),
+                handed_on: HandedOn { published, receipt },
             }));
         }
         Ok(answers)

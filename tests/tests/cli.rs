@@ -11,8 +11,9 @@ use std::time::Duration;
 use assert_cmd::Command;
 use he_edge_tests::assert_one_sentence;
 use he_edge_tests::command::binary;
-use he_edge_tests::networks::{CUBIC, Part, image, network};
+use he_edge_tests::networks::{self, CUBIC, Part, image, network};
 use he_nn::boards::BOARDS;
+use he_nn::bundled;
 use he_nn::import::schema::{
     DimensionProto, FLOAT, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
@@ -378,11 +379,7 @@ fn models_that_do_not_do() {
     let directory = TempDir::new().unwrap();
     // Sound, and with an activation that is no polynomial.
     let rectifier = path(&directory, "rectifier.hemodel");
-    fs::write(
-        &rectifier,
-        he_nn::bundled::model("mnist-mlp64-relu").unwrap(),
-    )
-    .unwrap();
+    fs::write(&rectifier, bundled::model("mnist-mlp64-relu").unwrap()).unwrap();
     let reason = fails(2, &["plan", "--model", &rectifier]);
     assert!(reason.contains("layer 1"), "{reason}");
     assert_eq!(
@@ -407,7 +404,7 @@ fn models_that_do_not_do() {
     assert!(reason.contains("--data"), "{reason}");
 
     let missing = path(&directory, "missing.hemodel");
-    let sound = he_nn::bundled::model("mnist-mlp64").unwrap();
+    let sound = bundled::model("mnist-mlp64").unwrap();
     let broken = path(&directory, "broken.hemodel");
     let mut bytes = sound.to_vec();
     bytes[20_000] ^= 4;
@@ -1028,7 +1025,7 @@ mod serial {
         let (mut board, line) = TTYPort::pair().unwrap();
         board.set_timeout(LIMIT).unwrap();
         let device = line.name().unwrap();
-        let model = Model::parse(he_nn::bundled::model("mnist-mlp64").unwrap()).unwrap();
+        let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
         let plan = planning::plan(None, model, WeightMode::Plain, Target::STREAM).unwrap();
         let program = Program::of(&plan).unwrap();
         std::thread::spawn(move || {
@@ -1051,6 +1048,73 @@ mod serial {
         let sentence = fails(1, &["infer", "--device", &device, "--count", "1"]);
         assert!(sentence.contains("did not answer"), "{sentence}");
     }
+}
+
+/// A batch is evaluated again as a whole, by the plan that it had: of values that are
+/// published another.
+#[test]
+fn batches_have_receipts_that_are_audited() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let table = path("pima.csv");
+    let model = bundled::model("pima-logreg").unwrap();
+    let rows = networks::rows(&Model::parse(model).unwrap(), 120);
+    let line = |row: &Vec<f32>| {
+        let features: Vec<String> = row.iter().map(f32::to_string).collect();
+        format!("{},1\n", features.join(","))
+    };
+    fs::write(&table, rows.iter().map(line).collect::<String>()).unwrap();
+    let mut plans = Vec::new();
+    for publish in [&[][..], &["--publish", "values"]] {
+        let (receipts, uploads) = (path("receipts"), path("uploads"));
+        let infer = ["infer", "--model", "pima-logreg", "--data", &table];
+        let batch = ["--split", "train", "--count", "30", "--packing", "batch"];
+        let kept = ["--receipts", &receipts, "--uploads", &uploads];
+        succeeds(&[&infer[..], &batch, &kept, publish].concat());
+        let text = fs::read_to_string(&receipts).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let lines: Vec<Value> = lines.collect();
+        // One result of all, in which each has a slot.
+        assert_eq!(lines.len(), 30);
+        for (slot, line) in lines.iter().enumerate() {
+            assert_eq!(line["output"], lines[0]["output"]);
+            assert_eq!(
+                (&line["slot"], &line["index"]),
+                (&slot.into(), &slot.into())
+            );
+        }
+        let audit = ["audit", &receipts, "--uploads", &uploads, "--json", "-"];
+        let of_model = [&audit[..], &["--model", "pima-logreg"]].concat();
+        let audited: Value = serde_json::from_str(&succeeds(&of_model)).unwrap();
+        assert_eq!(audited["reproduced"], 30);
+        // Of another model; another output; a plan that this version does not make.
+        assert_eq!(he_edge(&audit).status.code(), Some(1));
+        let mut forged = lines[0].clone();
+        forged["output"] = "0".repeat(64).into();
+        fs::write(&receipts, forged.to_string()).unwrap();
+        let output = he_edge(&of_model);
+        assert_eq!(output.status.code(), Some(1));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["forged"], 1);
+        let program = lines[0]["program"].as_str().unwrap();
+        plans.push(program.to_owned());
+        let mut plan = fs::read(Path::new(&uploads).join(program)).unwrap();
+        *plan.last_mut().unwrap() ^= 1;
+        let digest = host_runner::receipts::Digest::of(&plan).to_string();
+        fs::write(Path::new(&uploads).join(&digest), plan).unwrap();
+        let mut other = lines[0].clone();
+        other["program"] = digest.into();
+        fs::write(&receipts, other.to_string()).unwrap();
+        let report: Value = serde_json::from_slice(&he_edge(&of_model).stdout).unwrap();
+        assert_eq!(report["failed"], 1);
+        let why = report["answers"][0]["failed"].as_str().unwrap();
+        assert!(why.contains("none of this version's"), "{why}");
+        // The same answer of two requests.
+        fs::write(&receipts, text.clone() + text.lines().next().unwrap()).unwrap();
+        let refusal = fails(1, &of_model);
+        assert!(refusal.contains("was replayed"), "{refusal}");
+    }
+    assert_ne!(plans[0], plans[1]);
 }
 
 /// What others may have: labels apart from the rest of the report, and receipts that

@@ -6,25 +6,35 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use he_core::ckks::evaluator::add_constant;
 use he_core::ckks::publish::Allowance;
-use he_core::wire::{pack, unpack};
+use he_core::ckks::{Ciphertext, Constant};
+use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
+use he_core::wire::{self, pack, unpack};
 use he_edge_tests::command::binary;
 use he_edge_tests::mangler::{Control, Damage, Hook, Mangler, frame, replies};
+use he_edge_tests::networks::{Drawn, Part, image, network};
 use he_edge_tests::{Reference, assert_one_sentence, sealed};
 use he_nn::bundled;
 use he_nn::message::{CHUNK_COEFFS, Reply};
 use he_nn::model::{Model, Sample};
+use he_nn::plan::batch::BatchPlan;
 use he_nn::program::Program;
 use host_runner::client::publication::{Form, PublicationError, PublicationTerms, Published};
-use host_runner::client::{Client, ClientError};
+use host_runner::client::{BatchClient, Client, ClientError};
 use host_runner::device::{Connection, DeviceError, Transport};
+use host_runner::engine::batch::BatchEngine;
 use host_runner::evaluator;
 use host_runner::files::{Cost, Passphrase, SealedError, SealedKey};
-use host_runner::receipts::{Auditor, Receipt, ReceiptError, Recorder, Uploads, Verdict};
+use host_runner::planning;
+use host_runner::receipts::{
+    self, Auditor, Digest, OfImage, Receipt, ReceiptError, Recorder, Uploads, Verdict,
+};
 use host_runner::report::infer::Entry;
 use host_runner::service::{Remote, Service, ServiceError};
 use serde_json::Value;
@@ -285,6 +295,244 @@ fn after_a_receipt_that_could_not_be_kept_the_next_are_written() {
     let mut auditor = Auditor::new(&directory, *reference.plan.model(), file);
     let receipt = answer.handed_on.receipt.unwrap();
     assert_eq!(auditor.audit(&receipt).unwrap(), Verdict::Reproduced);
+}
+
+/// A batch of a small network with its receipts: the client, what it sent and got.
+struct RecordedBatch<'m> {
+    client: BatchClient<'m>,
+    engine: BatchEngine<'m>,
+    samples: Vec<Drawn>,
+    input: Vec<u8>,
+    result: Vec<u8>,
+    receipts: Vec<Receipt>,
+}
+
+impl<'m> RecordedBatch<'m> {
+    fn new(plan: &BatchPlan<'m>, file: &[u8], uploads: &Path) -> Self {
+        let mut client = BatchClient::new(plan.clone()).unwrap();
+        let uploads = Uploads::new(Some(uploads)).unwrap();
+        let keys = client.switching_keys().unwrap();
+        client.record_by(Recorder::new(file, uploads));
+        let engine = BatchEngine::new(plan.clone(), &keys).unwrap();
+        let samples = (0..5).map(|seed| Drawn::of(plan.model(), seed)).collect();
+        let mut batch = Self {
+            client,
+            engine,
+            samples,
+            input: Vec::new(),
+            result: Vec::new(),
+            receipts: Vec::new(),
+        };
+        batch.again();
+        batch
+    }
+
+    /// The same samples once more, encrypted anew.
+    fn again(&mut self) {
+        let samples: Vec<Sample<'_>> = self.samples.iter().map(Drawn::sample).collect();
+        self.input = self.client.encrypt(&samples).unwrap();
+        (self.result, _) = self.engine.evaluate(&self.input, || ()).unwrap();
+        self.receipts = self.recorded(&self.result.clone());
+    }
+
+    /// The receipts of a result that came.
+    fn recorded(&mut self, result: &[u8]) -> Vec<Receipt> {
+        let receipts = self.client.record(&self.input, result, self.samples.len());
+        receipts.unwrap().into_iter().flatten().collect()
+    }
+}
+
+/// Audits lines of receipts: what is found of the last.
+type Audit<'a> = dyn FnMut(&[&Value]) -> Result<Verdict, ReceiptError> + 'a;
+
+fn small() -> Vec<u8> {
+    let parts = [Part::Dense(6), Part::Square, Part::Dense(3)];
+    network(image(4), &parts)
+}
+
+/// One logit of a whole batch is moved, of the others nothing: the client believes it, and
+/// the audit of any sample finds it.
+#[test]
+fn a_batch_with_one_forged_ciphertext_is_found_by_its_receipts() {
+    let file = small();
+    let plan = planning::batch_plan(None, Model::parse(&file).unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut batch = RecordedBatch::new(&plan, &file, folder.path());
+    let mut auditor = Auditor::new(folder.path(), *plan.model(), &file);
+    let honest = batch.receipts.clone();
+    assert_eq!(honest.len(), 5);
+    let (params, level, outputs) = (plan.params(), plan.output_level(), plan.model().outputs());
+    let size = batch.result.len() / outputs;
+    for output in 0..outputs {
+        let mut forged = batch.result.clone();
+        let object = &mut forged[output * size..(output + 1) * size];
+        let limbs = || vec![0; (level + 1) * params.n()];
+        let mut ct: Ciphertext<Vec<u32>> =
+            wire::read_ciphertext(params, object, [limbs(), limbs()]).unwrap();
+        let by = Constant::real(0.25, ct.scale()).unwrap();
+        add_constant(params, &mut ct, &by).unwrap();
+        wire::write_ciphertext(params, &ct, object).unwrap();
+        let believed = batch.client.decrypt(&forged, batch.samples.len()).unwrap();
+        let before = batch
+            .client
+            .decrypt(&batch.result, batch.samples.len())
+            .unwrap();
+        for (believed, before) in believed.iter().zip(&before) {
+            for (at, (a, b)) in believed.iter().zip(before).enumerate() {
+                let moved = if at == output { 0.25 } else { 0.0 };
+                assert!((a - b - moved).abs() < 1e-3, "{a} {b}");
+            }
+        }
+        let receipts = batch.recorded(&forged);
+        for (forged, honest) in receipts.iter().zip(&honest) {
+            assert_eq!(auditor.audit(forged).unwrap(), Verdict::Forged);
+            assert_eq!(auditor.audit(honest).unwrap(), Verdict::Reproduced);
+        }
+    }
+    // The answer of an earlier batch of the same samples, under the same keys.
+    let old = batch.result.clone();
+    batch.again();
+    for receipt in batch.recorded(&old) {
+        assert_eq!(auditor.audit(&receipt).unwrap(), Verdict::Forged);
+    }
+    assert_eq!(
+        auditor.audit(&batch.receipts[4]).unwrap(),
+        Verdict::Reproduced
+    );
+}
+
+/// Every field of a batch's receipt, and every object that it names, changed in turn.
+#[test]
+fn what_was_changed_in_a_receipt_of_a_batch_is_named() {
+    let file = small();
+    let model = Model::parse(&file).unwrap();
+    let plan = planning::batch_plan(Some(&N8192_DEPTH5), model).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let uploads = folder.path().join("uploads");
+    let mut batch = RecordedBatch::new(&plan, &file, &uploads);
+    let other = RecordedBatch::new(&plan, &file, &uploads);
+    // Plans of the same network: under another set, and from another level.
+    let keep = |plan: &BatchPlan<'_>| -> Value {
+        let bytes = planning::batch_bytes(plan);
+        let digest = Digest::of(&bytes).to_string();
+        fs::write(uploads.join(&digest), bytes).unwrap();
+        digest.into()
+    };
+    let of_set = keep(&planning::batch_plan(Some(&N4096_DEPTH3), model).unwrap());
+    let (mut row, mut scratch) = (vec![0.0; 64], vec![0.0; 64]);
+    let inputs = (plan.input_level() + 1, plan.input_scale().log2() as i32);
+    let of_level = BatchPlan::of_inputs(&N8192_DEPTH5, model, inputs, &mut row, &mut scratch);
+    let of_level = keep(&of_level.unwrap());
+    let first = batch.receipts.clone();
+    batch.again();
+    let value = |receipt: &Receipt| {
+        let receipt = receipt.clone();
+        serde_json::to_value(OfImage { index: 7, receipt }).unwrap()
+    };
+    let path = folder.path().join("receipts");
+    let mut auditor = Auditor::new(&uploads, *plan.model(), &file);
+    let mut audit = |lines: &[&Value]| -> Result<Verdict, ReceiptError> {
+        let lines: Vec<String> = lines.iter().map(|line| line.to_string()).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        let audited = receipts::read(&path)?.into_iter();
+        let mut verdicts = audited.map(|of_image| auditor.audit(&of_image.receipt));
+        verdicts.try_fold(Verdict::Reproduced, |_, verdict| verdict)
+    };
+    let sound = value(&first[2]);
+    let second = value(&first[3]);
+    assert_eq!(audit(&[&sound, &second]).unwrap(), Verdict::Reproduced);
+    let nowhere = "0".repeat(64);
+    let with = |field: &str, new: Value| {
+        let mut changed = sound.clone();
+        assert_ne!(changed[field], new, "{field}");
+        changed[field] = new;
+        changed
+    };
+    let refused = |audit: &mut Audit<'_>, changed: Value| -> ReceiptError {
+        let refusal = audit(&[&changed]).unwrap_err();
+        assert_one_sentence("audit", &refusal.to_string());
+        refusal
+    };
+    let audit: &mut Audit<'_> = &mut audit;
+    for version in [0, 1, 3] {
+        let refusal = refused(audit, with("version", version.into()));
+        assert!(
+            matches!(refusal, ReceiptError::Line { line: 1, .. }),
+            "{refusal}"
+        );
+    }
+    for (field, named) in [
+        ("program", "the program"),
+        ("keys", "the keys"),
+        ("input", "the input"),
+    ] {
+        let refusal = refused(audit, with(field, nowhere.clone().into()));
+        let is_named = matches!(&refusal, ReceiptError::Missing { what, .. } if *what == named);
+        assert!(is_named, "{refusal}");
+    }
+    let another = Value::from(N8192_DEPTH5.fingerprint() ^ 1);
+    for (field, new, named) in [
+        ("params", another, "the parameter set"),
+        ("program", of_set, "the parameter set"),
+        ("model", Value::Null, "the model"),
+        ("weights", nowhere.clone().into(), "the encrypted weights"),
+        ("slot", plan.samples().into(), "the slot"),
+    ] {
+        let refusal = refused(audit, with(field, new));
+        let is_named =
+            matches!(&refusal, ReceiptError::Disagreement { what, .. } if *what == named);
+        assert!(is_named, "{field}: {refusal}");
+    }
+    // It takes keys of another level.
+    let refusal = refused(audit, with("program", of_level));
+    assert!(matches!(refusal, ReceiptError::Engine(_)), "{refusal}");
+    let refusal = refused(audit, with("model", nowhere.clone().into()));
+    assert!(matches!(refusal, ReceiptError::Model { .. }), "{refusal}");
+    let mut slotless = sound.clone();
+    slotless.as_object_mut().unwrap().remove("slot");
+    let refusal = refused(audit, slotless);
+    assert!(matches!(refusal, ReceiptError::Line { .. }), "{refusal}");
+    // Of other answers: the evaluation gives another result.
+    let later = value(&batch.receipts[2]);
+    let stranger = value(&other.receipts[2]);
+    for (field, new) in [
+        ("output", Value::from(nowhere)),
+        ("output", later["output"].clone()),
+        ("input", later["input"].clone()),
+        ("input", stranger["input"].clone()),
+        ("keys", stranger["keys"].clone()),
+    ] {
+        assert_eq!(
+            audit(&[&with(field, new)]).unwrap(),
+            Verdict::Forged,
+            "{field}"
+        );
+    }
+    // One answer for two samples.
+    for again in [&sound, &with("slot", 3.into())] {
+        let refusal = audit(&[&sound, &second, again]).unwrap_err();
+        let is_replay = matches!(refusal, ReceiptError::Replayed { line: 3, .. });
+        assert!(is_replay, "{refusal}");
+    }
+    // And what they name.
+    for (field, named) in [
+        ("program", "the program"),
+        ("keys", "the keys"),
+        ("input", "the input"),
+    ] {
+        let object = uploads.join(sound[field].as_str().unwrap());
+        let bytes = fs::read(&object).unwrap();
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        fs::write(&object, changed).unwrap();
+        // An auditor that has not seen them yet.
+        let mut auditor = Auditor::new(&uploads, *plan.model(), &file);
+        let refusal = auditor.audit(&first[2]).unwrap_err();
+        let is_named = matches!(&refusal, ReceiptError::Object { what, .. } if *what == named);
+        assert!(is_named, "{refusal}");
+        fs::write(&object, bytes).unwrap();
+        assert_eq!(auditor.audit(&first[2]).unwrap(), Verdict::Reproduced);
+    }
 }
 
 /// Labels that are known to be wrong: neither given to others nor counted; whoever forged

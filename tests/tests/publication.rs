@@ -219,8 +219,13 @@ fn what_others_read_of_an_unpublished_batch_has_no_figure_of_it() {
         let mut engine = BatchEngine::new(plan.clone(), &keys).unwrap();
         let (result, _) = engine.evaluate(&input, || {}).unwrap();
         for (decrypted, clear) in [(1e6, 1e6), (0.5, 1.5), (f64::NAN, f64::NAN)] {
-            let mut logits = vec![(vec![0.0], vec![0.0]); 3];
-            logits[1] = (vec![decrypted], vec![clear]);
+            let compared = |decrypted, clear| {
+                client
+                    .compared(samples[1], vec![decrypted], vec![clear])
+                    .unwrap()
+            };
+            let mut logits = vec![compared(0.0, 0.0); 3];
+            logits[1] = compared(decrypted, clear);
             let published = match form {
                 Form::Labels => client.publish_labels(&result, &logits),
                 Form::Values => client.publish_values(&result, &logits, HonestEvaluator::assume()),

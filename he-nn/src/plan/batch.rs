@@ -12,11 +12,14 @@
 //! Encrypted weights would take a ciphertext each and are refused. A polynomial takes a
 //! level more here than in latency packing, for that first rescaling.
 
-use super::bound::{State, polynomial_input_scale};
+use super::bound::{BIAS, State, input_sigma, polynomial_input_scale};
 use super::{Coefficients, HEADROOM_BITS, LinearMap, LogitError, Norms, PlanError};
 use crate::model::{Input, Layer, LayerView, Model};
+use he_core::ckks::Noise;
 use he_core::ckks::constant::CONSTANT_LIMIT_LOG2;
-use he_core::ckks::evaluator::{PolynomialOutcome, polynomial_levels, polynomial_outcome};
+use he_core::ckks::evaluator::{
+    PolynomialOutcome, polynomial_bound, polynomial_levels, polynomial_outcome,
+};
 use he_core::params::Params;
 
 /// Least scale of values, as bits: the rounding of a rescaling has a standard
@@ -194,6 +197,32 @@ impl<'m> BatchPlan<'m> {
         best
     }
 
+    /// The plan whose inputs have this level and these bits of scale, as [`Self::new`] and
+    /// [`Self::wide`] choose them: for whoever evaluates again what one of them planned.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_inputs(
+        params: &'static Params,
+        model: Model<'m>,
+        (level, scale_log2): (usize, i32),
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<Self, PlanError> {
+        // One of the two has them: what else they chose follows from the network.
+        let has_them = |plan: &Self| (plan.level, plan.scale_log2) == (level, scale_log2);
+        let narrow = Self::new(params, model, row, scratch).ok().filter(has_them);
+        let wide = || {
+            Self::wide(params, model, row, scratch)
+                .ok()
+                .filter(has_them)
+        };
+        narrow.or_else(wide).ok_or(PlanError::Depth {
+            needed: level,
+            available: params.max_level(),
+        })
+    }
+
     fn norms(
         model: &Model<'_>,
         row: &mut [f64],
@@ -236,7 +265,7 @@ impl<'m> BatchPlan<'m> {
         let mut steps = heapless::Vec::new();
         let (mut level, mut scale) = (start, libm::ldexp(1.0, scale_log2));
         let mut headroom = f64::INFINITY;
-        let mut state = State::batch(params, model.input());
+        let mut state = State::batch(params, model.input(), scale);
         let mut domain = 0.0;
         for (LayerView { index, layer, .. }, norms) in model.layers().zip(norms) {
             let input = scale;
@@ -346,7 +375,8 @@ impl<'m> BatchPlan<'m> {
         })
     }
 
-    /// Largest error of a logit.
+    /// Largest error of a logit: `six_sigma` of a usual sample, as far as ranges of training
+    /// tell; of one sample `clear::error_in_batch`.
     #[must_use]
     pub const fn logit_error(&self) -> LogitError {
         self.error
@@ -385,6 +415,12 @@ impl<'m> BatchPlan<'m> {
     #[must_use]
     pub fn input_scale(&self) -> f64 {
         libm::ldexp(1.0, self.scale_log2)
+    }
+
+    /// Standard deviation of an input's error, as it is encrypted.
+    #[must_use]
+    pub fn input_sigma(&self) -> f64 {
+        input_sigma(self.params, self.input_scale()) / self.input_scale()
     }
 
     /// Level of the result.
@@ -477,6 +513,45 @@ impl<'m> BatchPlan<'m> {
 }
 
 impl BatchStep {
+    /// Standard deviation of the error that the layer adds to a result of its own, beside
+    /// what it makes of its inputs' errors; `value` is what an activation takes there.
+    ///
+    /// # Errors
+    /// As [`polynomial_bound`]; those of a level that the set has not.
+    pub fn added_sigma(
+        &self,
+        params: &Params,
+        layer: Layer<'_>,
+        value: f64,
+    ) -> he_core::Result<f64> {
+        let divided = |noise: Noise, level: usize| {
+            let unit = 1.0 / super::prime_value(params, level);
+            noise.times(unit, unit).plus(Noise::division(params))
+        };
+        let Layer::Polynomial { coefficients, .. } = layer else {
+            return Ok(BIAS.sigma / self.output);
+        };
+        if layer.is_square() {
+            let levels = (self.level + 1 - self.rescales..=self.level).rev();
+            let noise = levels.fold(Noise::key_switch(params, self.level)?, divided);
+            return Ok(noise.sigma / self.output);
+        }
+        let level = self.level - self.approach.rescales;
+        let noise = (level + 1..=self.level).rev().fold(Noise::ZERO, divided);
+        let coefficients: Coefficients = coefficients.iter().map(f64::from).collect();
+        let (scale, value) = (self.approach.scale, libm::fabs(value));
+        let bound = polynomial_bound(
+            params,
+            &coefficients,
+            level,
+            scale,
+            self.output,
+            value,
+            noise,
+        )?;
+        Ok(bound.noise.sigma / self.output)
+    }
+
     /// What a polynomial's evaluation comes to; `None` for any other layer.
     #[must_use]
     pub fn polynomial_outcome(

@@ -2,9 +2,11 @@
 //!
 //! Two figures go along: the worst case over all inputs, but with a probability of 2^-64
 //! over honest keys and coins, as long as nothing wraps around, and the deviation of
-//! independent errors for values like those of training. Behind an activation that is the mean over such
-//! values, as a layer sums many of them: a single value at the end of its range has a
+//! independent errors for values like those of training. Behind an activation that is the
+//! mean over such values, as a layer sums many of them: a single value at the end of its range has a
 //! larger error, three times that of the mean for a square, more for a steep polynomial.
+//! What a sample that has such values may differ by is found with the sample at hand
+//! (`clear::error_in_batch`).
 
 use super::WeightMode;
 use super::order::{Op, Operand};
@@ -18,6 +20,23 @@ use he_core::params::Params;
 /// The largest value in training over the root mean square of values: a
 /// pessimist's guess, as a model holds the largest alone.
 const CREST: f64 = 3.0;
+
+/// What encoding in double precision adds to a value of magnitude 1: about 2^-50, and some
+/// room. At the scales of published values it is more than an encryption does.
+const DOUBLE: f64 = 1.0 / (1u64 << 48) as f64;
+
+/// Standard deviation of the error of an input of a batch, times the scale: of its encryption
+/// and its encoding.
+pub(super) fn input_sigma(params: &Params, scale: f64) -> f64 {
+    libm::hypot(Noise::fresh(params).sigma, DOUBLE * scale)
+}
+
+/// What encoding a bias adds to the sums of a batch.
+/// Its bound is counted as rounding.
+pub(super) const BIAS: Noise = Noise {
+    bound: 0.0,
+    sigma: 0.3,
+};
 
 /// How large the weights of a map are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -218,10 +237,11 @@ impl State {
     }
 
     /// Of a batch: fresh inputs, one value of all samples in each.
-    pub(super) fn batch(params: &Params, input: Input<'_>) -> Self {
+    pub(super) fn batch(params: &Params, input: Input<'_>, scale: f64) -> Self {
         let rounding = Noise::rounding(params).bound;
         let mut state = Self::fresh(params, input);
         state.noise.bound -= rounding;
+        state.noise.sigma = input_sigma(params, scale);
         state.encoding = rounding;
         state.is_independent = true;
         state
@@ -394,10 +414,7 @@ impl State {
         self.noise = self
             .noise
             .times(coherent / unit, norms.root / unit)
-            .plus(Noise {
-                bound: 0.0,
-                sigma: 0.3,
-            });
+            .plus(BIAS);
         self.value = Message {
             bound: norms.sum * self.value.bound + norms.bias,
             rms: range / CREST,
@@ -462,7 +479,7 @@ mod tests {
             dead: None,
         };
         let of = |range: f64| {
-            let mut state = State::batch(&P, Input::Image(shape));
+            let mut state = State::batch(&P, Input::Image(shape), f64::from(1 << 20));
             state.integers(&norms, 1.0 / 64.0, range);
             state.square(&P, 3, f64::from(1 << 20), range);
             state.divide(&P, 3);

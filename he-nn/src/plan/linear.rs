@@ -477,7 +477,7 @@ fn channel(view: &LayerView<'_>, output: usize) -> usize {
 
 /// Adds `factor` times the weights of one output of a layer; gives `factor`
 /// times its bias.
-fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) -> f64 {
+pub(crate) fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mut [f64]) -> f64 {
     let Some(linear) = view.layer.linear() else {
         return 0.0;
     };

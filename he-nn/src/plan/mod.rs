@@ -66,6 +66,8 @@ pub use bound::Norms;
 pub use cost::{PASSES_PER_TRANSFORM, Prices, Target};
 pub use error::PlanError;
 pub use form::Form;
+#[cfg(feature = "std")]
+pub(crate) use linear::add_row;
 pub use linear::{LinearMap, MAX_MERGED, Precision, Taps, WeightTable};
 pub use order::{Op, Operand, Task};
 pub use range::{Limit, OutOfRange, check};

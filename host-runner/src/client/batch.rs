@@ -12,11 +12,34 @@ use rayon::prelude::*;
 use zeroize::Zeroizing;
 
 use super::publication::{
-    Form, Handed, PublicationError, PublicationTerms, Published, Publisher, expected, is_within,
+    Form, Handed, PublicationError, PublicationTerms, Published, Publisher, expected,
 };
 use super::{ClientError, IN_MEMORY, Keys, values_of};
 use crate::engine::{batch, objects};
 use crate::files::{SealedError, SealedKey};
+use crate::planning;
+use crate::receipts::{Receipt, Recorder};
+
+/// The logits of a sample that were decrypted, beside those in the clear.
+#[derive(Clone)]
+pub struct Compared {
+    /// As they were decrypted.
+    pub logits: Vec<f64>,
+    /// In the clear.
+    pub plain: Vec<f64>,
+    /// How far they may be apart: by the plan, or where that is said of usual samples and
+    /// they are further apart, by what is said of this one.
+    pub allowed: f64,
+}
+
+impl Compared {
+    /// Whether they are as near as that.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        // What is no number is not.
+        clear::largest_error(&self.logits, &self.plain) <= self.allowed
+    }
+}
 
 /// Ciphertexts that are held beside their bytes: 25 MB of six limbs at N = 8192.
 const ENCRYPTED_AT_A_TIME: usize = 64;
@@ -26,7 +49,10 @@ const ENCRYPTED_AT_A_TIME: usize = 64;
 pub struct BatchClient<'m> {
     plan: BatchPlan<'m>,
     keys: Keys,
+    /// Made when they are first asked for: as bytes, which receipts name.
+    switching: Option<Vec<u8>>,
     publisher: Option<Publisher>,
+    recorder: Option<Recorder>,
 }
 
 impl<'m> BatchClient<'m> {
@@ -45,7 +71,9 @@ impl<'m> BatchClient<'m> {
         Self {
             plan,
             keys,
+            switching: None,
             publisher: None,
+            recorder: None,
         }
     }
 
@@ -69,6 +97,45 @@ impl<'m> BatchClient<'m> {
     /// [`ClientError::Publication`], [`ClientError::Random`].
     pub fn publish_by(&mut self, terms: PublicationTerms) -> Result<(), ClientError> {
         Publisher::set(&mut self.publisher, terms, self.plan.params(), &self.keys)
+    }
+
+    /// From now on has receipts written of every batch.
+    pub fn record_by(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// The receipts of the samples of a batch, whose result is recorded as it came, before
+    /// it is decrypted; nothing of each where none are written.
+    ///
+    /// # Errors
+    /// [`ClientError::Receipt`] where that cannot be kept; [`ClientError::Operation`].
+    pub fn record(
+        &mut self,
+        input: &[u8],
+        result: &[u8],
+        samples: usize,
+    ) -> Result<Vec<Option<Receipt>>, ClientError> {
+        // Taken out: the keys are the client's to give.
+        let Some(mut recorder) = self.recorder.take() else {
+            return Ok(vec![None; samples]);
+        };
+        let receipts = self.recorded(&mut recorder, (input, result), samples);
+        self.recorder = Some(recorder);
+        receipts
+    }
+
+    fn recorded(
+        &mut self,
+        recorder: &mut Recorder,
+        (input, result): (&[u8], &[u8]),
+        samples: usize,
+    ) -> Result<Vec<Option<Receipt>>, ClientError> {
+        if recorder.wants_keys() {
+            recorder.keys(&self.switching_keys()?, &[])?;
+        }
+        let bytes = planning::batch_bytes(&self.plan);
+        let plan = (self.plan.params(), &bytes[..]);
+        Ok(recorder.batch(plan, input, result, samples)?)
     }
 
     /// What is published, if anything is.
@@ -100,24 +167,45 @@ impl<'m> BatchClient<'m> {
         if let Some(publisher) = &mut self.publisher {
             publisher.close()?;
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.renewed();
+        }
+        self.switching = None;
         self.keys = Keys::new(self.plan.params())?;
         Ok(())
     }
 
+    /// The decrypted logits of a sample beside those in the clear.
+    ///
+    /// # Errors
+    /// [`ClientError::Sample`] for one of another size.
+    pub fn compared(
+        &self,
+        sample: Sample<'_>,
+        logits: Vec<f64>,
+        plain: Vec<f64>,
+    ) -> Result<Compared, ClientError> {
+        let error = clear::largest_error(&logits, &plain);
+        Ok(Compared {
+            allowed: clear::allowed_in_batch(&self.plan, sample, error)?,
+            logits,
+            plain,
+        })
+    }
+
     /// Publishes the labels of a result, whoever computed it, where labels are to be
-    /// published. `logits` are those decrypted of each sample and those in the clear: a
-    /// label that is known to be wrong is neither published nor counted.
+    /// published. `logits` are those of each sample ([`Self::compared`]): a label that is
+    /// known to be wrong is neither published nor counted.
     ///
     /// # Errors
     /// As [`Self::decrypt`].
     pub fn publish_labels(
         &mut self,
         bytes: &[u8],
-        logits: &[(Vec<f64>, Vec<f64>)],
+        logits: &[Compared],
     ) -> Result<Vec<Handed>, ClientError> {
         let cts = self.read(bytes)?;
         let place = (self.plan.output_level(), self.plan.output_scale());
-        let error = self.plan.logit_error();
         let Some(publisher) = publisher_of(&mut self.publisher, Form::Labels) else {
             return Ok(logits.iter().map(|_| None).collect());
         };
@@ -126,8 +214,8 @@ impl<'m> BatchClient<'m> {
             return Ok(logits.iter().map(of_sample).collect());
         };
         let (params, keys) = (self.plan.params(), &self.keys);
-        let label = |(slot, (decrypted, clear)): (usize, &(Vec<f64>, Vec<f64>))| {
-            if !is_within(decrypted, clear, error) {
+        let label = |(slot, of_sample): (usize, &Compared)| {
+            if !of_sample.is_within() {
                 return Some(Err(PublicationError::Beyond));
             }
             let label = publisher.label(params, keys, ct, place, from_ref(&(slot..slot + 1)));
@@ -141,9 +229,9 @@ impl<'m> BatchClient<'m> {
     ///
     /// ```no_run
     /// use he_core::ckks::publish::HonestEvaluator;
-    /// use host_runner::client::BatchClient;
+    /// use host_runner::client::{BatchClient, Compared};
     ///
-    /// fn own(client: &mut BatchClient<'_>, result: &[u8], logits: &[(Vec<f64>, Vec<f64>)]) {
+    /// fn own(client: &mut BatchClient<'_>, result: &[u8], logits: &[Compared]) {
     ///     let published = client.publish_values(result, logits, HonestEvaluator::assume());
     /// }
     /// ```
@@ -152,9 +240,9 @@ impl<'m> BatchClient<'m> {
     ///
     /// ```compile_fail
     /// use he_core::ckks::publish::HonestEvaluator;
-    /// use host_runner::client::BatchClient;
+    /// use host_runner::client::{BatchClient, Compared};
     ///
-    /// fn own(client: &mut BatchClient<'_>, result: &[u8], logits: &[(Vec<f64>, Vec<f64>)]) {
+    /// fn own(client: &mut BatchClient<'_>, result: &[u8], logits: &[Compared]) {
     ///     let published = client.publish_values(result, logits);
     /// }
     /// ```
@@ -164,11 +252,10 @@ impl<'m> BatchClient<'m> {
     pub fn publish_values(
         &mut self,
         bytes: &[u8],
-        logits: &[(Vec<f64>, Vec<f64>)],
+        logits: &[Compared],
         evaluator: HonestEvaluator,
     ) -> Result<Vec<Handed>, ClientError> {
         let cts = self.read(bytes)?;
-        let error = self.plan.logit_error();
         let Some(wanted) = self.expected() else {
             return Ok(logits.iter().map(|_| None).collect());
         };
@@ -180,11 +267,11 @@ impl<'m> BatchClient<'m> {
             logits.iter().map(of_sample).collect()
         };
         // One result of all samples.
-        if !logits.iter().all(|(a, b)| is_within(a, b, error)) {
+        if !logits.iter().all(Compared::is_within) {
             return Ok(all(|| PublicationError::Beyond));
         }
         // The noise leaves no room for more.
-        let mut decrypted = logits.iter().flat_map(|(decrypted, _)| decrypted);
+        let mut decrypted = logits.iter().flat_map(|of_sample| &of_sample.logits);
         if !decrypted.all(|x| x.abs() <= wanted.magnitude) {
             return Ok(all(|| PublicationError::Room));
         }
@@ -240,12 +327,17 @@ impl<'m> BatchClient<'m> {
         &self.plan
     }
 
-    /// What the evaluator needs before the first batch.
+    /// What the evaluator needs before the first batch: the same at each call, until the
+    /// client is renewed.
     ///
     /// # Errors
     /// [`ClientError::Operation`].
     pub fn switching_keys(&mut self) -> Result<Vec<u8>, ClientError> {
-        self.keys.switching_keys(&batch::wanted_keys(&self.plan))
+        if let Some(switching) = &self.switching {
+            return Ok(switching.clone());
+        }
+        let made = self.keys.switching_keys(&batch::wanted_keys(&self.plan))?;
+        Ok(self.switching.insert(made).clone())
     }
 
     /// Whether a sample may be in a batch: the plan has room for its values, and, where

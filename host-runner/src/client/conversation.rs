@@ -146,6 +146,7 @@ impl Agreement {
             wall,
             cpu: None,
             audited: false,
+            allowed_error: None,
             handed_on: HandedOn::default(),
         };
         Ok((outcome, inference))

@@ -37,7 +37,7 @@ use he_nn::progress::Progress;
 use he_nn::schedule::{Cursor, Upload};
 use zeroize::Zeroizing;
 
-pub use batch::BatchClient;
+pub use batch::{BatchClient, Compared};
 pub(crate) use batch::{expected_of, range_of};
 pub use conversation::{PATIENCE, Trace};
 pub(crate) use error::failed;
@@ -116,6 +116,9 @@ pub struct Inference {
     pub cpu: Option<Duration>,
     /// The result was compared with an evaluation of the client's own.
     pub audited: bool,
+    /// How far the logits may be from those in the clear, where that is more than the plan
+    /// says: of an unusual sample in a batch.
+    pub allowed_error: Option<f64>,
     /// What others may have of it.
     pub handed_on: HandedOn,
 }
@@ -395,7 +398,8 @@ impl<'m> Client<'m> {
             recorder.keys(&self.switching_keys()?, &self.weights()?)?;
         }
         let input = request.bytes(self.plan.params())?;
-        Ok(recorder.receipt(&self.program, &input, result)?)
+        let program = (self.plan.params(), self.program.bytes());
+        Ok(recorder.receipt(program, &input, result)?)
     }
 
     /// The receipt of the last result, once.

@@ -72,7 +72,7 @@ pub struct InferArguments {
     #[arg(long, value_name = "FILE", value_parser = trace_path)]
     pub trace: Option<PathBuf>,
     /// Share of a device's answers that are evaluated again here and compared to the
-    /// bit, from 0 to 1. In process nothing is in between.
+    /// bit, from 0 to 1. In process, where batches are, nothing is in between.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, value_parser = share)]
     pub audit: f64,
     /// A sealed key, as `keygen` makes it, of which the parameter set is taken: it and what it
@@ -88,11 +88,12 @@ pub struct InferArguments {
     #[command(flatten)]
     pub publication: Publication,
     /// Write a receipt of every answer to this file, one line of JSON each: digests by
-    /// which `he-edge audit` evaluates it again.
+    /// which `he-edge audit` evaluates it again; of samples of a batch with the slot.
     #[arg(long, value_name = "FILE")]
     pub receipts: Option<PathBuf>,
     /// Keep in this directory what receipts name: inputs and keys as the evaluator gets
-    /// them, each under its digest.
+    /// them, each under its digest. The input of a batch takes as much as that of its
+    /// slots, whether they are filled or not.
     #[arg(long, value_name = "DIR", requires = "receipts")]
     pub uploads: Option<PathBuf>,
     /// Keep what is finished in this file, and go on where it stopped: one line per image,
@@ -514,15 +515,19 @@ fn terms(
 /// Whether the work was done: every sample answered, and each as the plan says.
 fn verdict(report: &InferReport) -> Result<(), Failure> {
     let worst = report.beyond_plan().filter_map(|image| {
-        let error = image.classified()?.max_logit_error;
-        Some((image.index, error))
+        let classified = image.classified()?;
+        let allowed = classified.allowed(report.allowed_error);
+        Some((image.index, classified.max_logit_error, allowed))
     });
-    if let Some((index, error)) = worst.max_by(|(_, a), (_, b)| a.total_cmp(b)) {
+    // The one that is furthest beyond what it may be.
+    let beyond = |(_, error, allowed): &(usize, f64, f64)| error / allowed;
+    let worst = worst.max_by(|a, b| beyond(a).total_cmp(&beyond(b)));
+    if let Some((index, error, allowed)) = worst {
         return Err(Failure::BeyondPlan {
             count: report.beyond_plan().count(),
             index,
             error,
-            allowed: report.allowed_error,
+            allowed,
         });
     }
     if let Some(published) = &report.published

@@ -417,7 +417,7 @@ pub enum Failure {
     },
     /// Logits further from those in the clear than the plan says.
     #[error(
-        "the logits of {count} samples differ from those in the clear by more than the plan's {allowed:.4}, that of sample {index} by {error:.4}: the evaluator may have changed them, or the sample is unlike the training data"
+        "the logits of {count} samples differ from those in the clear by more than the plan says, those of sample {index} by {error:.4}, where it is {allowed:.4}: the evaluator may have changed them, or the sample is unlike the training data"
     )]
     BeyondPlan {
         /// How many.
@@ -426,7 +426,7 @@ pub enum Failure {
         index: usize,
         /// Its error.
         error: f64,
-        /// What the plan says.
+        /// What the plan says of it.
         allowed: f64,
     },
     /// What only one device can do.

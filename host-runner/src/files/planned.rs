@@ -106,6 +106,21 @@ impl<'m> Planned<'m> {
         }
     }
 
+    /// How far a sample's logits may be from those in the clear, where they are by `error`:
+    /// of one in a batch, by its own values (`clear::allowed_in_batch`).
+    pub(super) fn allowed(
+        &self,
+        sample: Option<Sample<'_>>,
+        error: f64,
+    ) -> Result<f64, SampleError> {
+        match (&self.plan, sample) {
+            (AnyPlan::Batch(plan), Some(sample)) => {
+                Ok(clear::allowed_in_batch(plan, sample, error)?)
+            }
+            _ => Ok(self.logit_error().six_sigma),
+        }
+    }
+
     /// Samples of a unit at most.
     pub(super) const fn unit(&self) -> usize {
         match &self.plan {
@@ -163,32 +178,10 @@ impl AnyPlan<'_> {
 
     /// Of what is done in which order, at which levels and scales, with which model.
     fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
         match self {
-            Self::Latency(_, program) => hash.update(program.bytes()),
-            Self::Batch(plan) => {
-                let number = |x: usize| (x as u64).to_le_bytes();
-                hash.update(b"he-edge batch plan 1");
-                hash.update(plan.params().fingerprint().to_le_bytes());
-                hash.update(plan.model().crc().to_le_bytes());
-                hash.update(number(plan.input_level()));
-                hash.update(plan.input_scale().to_le_bytes());
-                for step in plan.steps() {
-                    for x in [
-                        step.layer,
-                        step.level,
-                        step.rescales,
-                        step.approach.rescales,
-                    ] {
-                        hash.update(number(x));
-                    }
-                    for x in [step.input, step.output, step.approach.factor] {
-                        hash.update(x.to_le_bytes());
-                    }
-                }
-            }
+            Self::Latency(_, program) => Sha256::digest(program.bytes()).into(),
+            Self::Batch(plan) => Sha256::digest(planning::batch_bytes(plan)).into(),
         }
-        hash.finalize().into()
     }
 }
 

@@ -9,7 +9,8 @@
 //!
 //! Results are masked: an answer to one request, or to one of its units (a sample or a
 //! batch), is noise for every other, and is refused. The client's note has the masks, and
-//! what each sample gives in the clear. What the note says is sealed, and what the result
+//! what each sample gives in the clear; of a batch also the samples, by which errors of its
+//! results are judged. What the note says is sealed, and what the result
 //! file says of itself is not believed: it only finds the note.
 //!
 //! A refused result retires the key, also for the next process, and so does one whose
@@ -29,8 +30,8 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::{Allowance, Budget, PublishError, publish_label};
 use he_core::wire;
-use he_nn::clear::{largest, largest_error};
-use he_nn::model::Sample;
+use he_nn::clear::largest_error;
+use he_nn::model::{Input, Sample};
 use he_nn::plan::Packing;
 use he_nn::progress::Progress;
 use serde::Serialize;
@@ -214,6 +215,63 @@ struct Noted {
     label: u8,
     /// Its logits in the clear.
     logits: Zeroizing<Vec<f64>>,
+    /// Of one in a batch its pixels or features, unless an earlier version made the note.
+    values: Option<Values>,
+}
+
+/// A sample that a note holds.
+enum Values {
+    Pixels(Zeroizing<Vec<u8>>),
+    Features(Zeroizing<Vec<f32>>),
+}
+
+impl Values {
+    fn of(sample: Sample<'_>) -> Self {
+        match sample {
+            Sample::Pixels(pixels) => Self::Pixels(Zeroizing::new(pixels.to_vec())),
+            Sample::Features(features) => Self::Features(Zeroizing::new(features.to_vec())),
+        }
+    }
+
+    fn sample(&self) -> Sample<'_> {
+        match self {
+            Self::Pixels(pixels) => Sample::Pixels(pixels),
+            Self::Features(features) => Sample::Features(features),
+        }
+    }
+
+    /// Bytes of each in a note: none where a plan needs none.
+    fn length(planned: &Planned<'_>) -> usize {
+        match (&planned.plan, planned.model().input()) {
+            (AnyPlan::Latency(..), _) => 0,
+            (AnyPlan::Batch(plan), Input::Image(_)) => plan.model().inputs(),
+            (AnyPlan::Batch(plan), Input::Features { .. }) => 4 * plan.model().inputs(),
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Pixels(pixels) => bytes.extend_from_slice(pixels),
+            Self::Features(features) => {
+                for feature in features.iter() {
+                    bytes.extend_from_slice(&feature.to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// Of the bytes that there are.
+    fn read(planned: &Planned<'_>, bytes: &[u8]) -> Option<Self> {
+        match planned.model().input() {
+            _ if bytes.is_empty() => None,
+            Input::Image(_) => Some(Self::Pixels(Zeroizing::new(bytes.to_vec()))),
+            Input::Features { .. } => {
+                let (features, _) = bytes.as_chunks();
+                let features = features.iter().map(|&x| f32::from_le_bytes(x));
+                Some(Self::Features(Zeroizing::new(features.collect())))
+            }
+        }
+    }
 }
 
 /// What the client keeps of a request.
@@ -230,9 +288,10 @@ const DIGEST: usize = 32;
 
 impl Note {
     /// Bytes of a note of so many samples, before it is sealed: which result it has, in a
-    /// byte and a digest; index, label and logits of each sample; and the masks.
-    fn length(planned: &Planned<'_>, samples: usize) -> Option<usize> {
-        let sample = 8 + 1 + 8 * planned.model().outputs();
+    /// byte and a digest; index, label, logits and `values` bytes of each sample; and the
+    /// masks.
+    fn length(planned: &Planned<'_>, samples: usize, values: usize) -> Option<usize> {
+        let sample = 8 + 1 + 8 * planned.model().outputs() + values;
         let units = samples.div_ceil(planned.unit());
         let masks = units.checked_mul(4 * planned.mask_words());
         match (samples.checked_mul(sample), masks) {
@@ -243,7 +302,8 @@ impl Note {
 
     /// Its bytes, in memory that does not move.
     fn bytes(&self, planned: &Planned<'_>) -> Zeroizing<Vec<u8>> {
-        let length = Self::length(planned, self.samples.len()).unwrap_or_default();
+        let values = Values::length(planned);
+        let length = Self::length(planned, self.samples.len(), values).unwrap_or_default();
         let mut bytes = Zeroizing::new(Vec::with_capacity(length));
         bytes.push(u8::from(self.answered.is_some()));
         bytes.extend_from_slice(&self.answered.unwrap_or_default());
@@ -253,6 +313,9 @@ impl Note {
             for logit in sample.logits.iter() {
                 bytes.extend_from_slice(&logit.to_le_bytes());
             }
+            if let Some(values) = &sample.values {
+                values.write(&mut bytes);
+            }
         }
         bytes.extend_from_slice(&self.masks);
         bytes
@@ -260,9 +323,10 @@ impl Note {
 
     /// The note of so many samples that has these bytes.
     fn parse(planned: &Planned<'_>, samples: usize, bytes: &[u8]) -> Option<Self> {
-        if Self::length(planned, samples) != Some(bytes.len()) {
-            return None;
-        }
+        // Earlier versions kept no sample.
+        let mut known = [Values::length(planned), 0].into_iter();
+        let of_values =
+            known.find(|&values| Self::length(planned, samples, values) == Some(bytes.len()))?;
         let (&is_answered, bytes) = bytes.split_first()?;
         let (digest, bytes) = bytes.split_first_chunk()?;
         let answered = match is_answered {
@@ -270,16 +334,19 @@ impl Note {
             1 => Some(*digest),
             _ => return None,
         };
-        let size = 8 + 1 + 8 * planned.model().outputs();
+        let of_logits = 8 * planned.model().outputs();
+        let size = 8 + 1 + of_logits + of_values;
         let (of_samples, masks) = bytes.split_at_checked(size * samples)?;
         let noted = |bytes: &[u8]| {
             let (index, bytes) = bytes.split_first_chunk()?;
             let (&label, bytes) = bytes.split_first()?;
-            let (logits, _) = bytes.as_chunks();
+            let (logits, values) = bytes.split_at_checked(of_logits)?;
+            let (logits, _) = logits.as_chunks();
             Some(Noted {
                 index: usize::try_from(u64::from_le_bytes(*index)).ok()?,
                 label,
                 logits: Zeroizing::new(logits.iter().map(|&x| f64::from_le_bytes(x)).collect()),
+                values: Values::read(planned, values),
             })
         };
         Some(Self {
@@ -318,6 +385,7 @@ pub fn encrypt(
                     index,
                     label,
                     logits: Zeroizing::new(logits),
+                    values: (Values::length(planned) > 0).then(|| Values::of(sample)),
                 });
             }
             Err(error) => refused.push(RefusedSample {
@@ -606,6 +674,8 @@ pub struct Opened {
     pub plain: Zeroizing<Vec<f64>>,
     /// The decrypted logits, or why there are none.
     pub logits: Result<Vec<f64>, String>,
+    /// How far they may be from the others, where that is more than the plan says.
+    pub allowed_error: Option<f64>,
     /// What its decryption took.
     pub wall: Duration,
 }
@@ -618,7 +688,7 @@ enum Unaccepted {
     Client(#[from] ClientError),
     /// It is not what the sample gives.
     #[error(
-        "its logits differ from those in the clear by {error:.4}, and by the plan's figure by at most {allowed:.4}: the evaluator changed them, and as acceptance is an answer to it, the key is retired; make a new one"
+        "its logits differ from those in the clear by {error:.4}, and by the plan by at most {allowed:.4}: the evaluator changed them, and as acceptance is an answer to it, the key is retired; make a new one"
     )]
     BeyondPlan {
         /// By how much.
@@ -637,24 +707,31 @@ impl Unaccepted {
     }
 }
 
+/// Logits, and how far they may be from those in the clear, where that is more than the
+/// plan says.
+type Accepted = (Vec<f64>, Option<f64>);
+
 /// The logits of a unit, if they are as near to those in the clear as the plan says: one
 /// that is not speaks against all.
 fn accepted(
     sender: &mut Sender<'_>,
     planned: &Planned<'_>,
     unit: &Answer,
-) -> Result<Vec<Vec<f64>>, Unaccepted> {
-    let allowed = planned.logit_error();
+) -> Result<Vec<Accepted>, Unaccepted> {
+    let usual = planned.logit_error().six_sigma;
     let logits = sender.decrypt(&unit.objects, &unit.masks, unit.noted.len())?;
-    let errors = logits.iter().zip(&unit.noted);
-    let errors = errors.map(|(found, noted)| largest_error(found, &noted.logits));
-    match largest(errors) {
-        error if allowed.allows(error) => Ok(logits),
-        error => Err(Unaccepted::BeyondPlan {
-            error,
-            allowed: allowed.six_sigma,
-        }),
-    }
+    let each = logits.into_iter().zip(&unit.noted);
+    let accepted = each.map(|(found, noted)| {
+        let error = largest_error(&found, &noted.logits);
+        let sample = noted.values.as_ref().map(Values::sample);
+        let allowed = planned.allowed(sample, error).map_err(ClientError::from)?;
+        // What is no number is not.
+        match error <= allowed {
+            true => Ok((found, (allowed > usual).then_some(allowed))),
+            false => Err(Unaccepted::BeyondPlan { error, allowed }),
+        }
+    });
+    accepted.collect()
 }
 
 /// Decrypts a result. Where one is refused, or is further from what its sample gives in the
@@ -682,7 +759,7 @@ pub fn decrypt(
             key.retire(&id)?;
         }
         let wall = start.elapsed() / count.max(1) as u32;
-        let logits: Vec<_> = match logits {
+        let logits: Vec<Result<Accepted, String>> = match logits {
             Ok(logits) => logits.into_iter().map(Ok).collect(),
             Err(Unaccepted::Client(error))
                 if !error.is_of_sample() && !matches!(error, ClientError::Spent) =>
@@ -692,12 +769,16 @@ pub fn decrypt(
             Err(error) => vec![Err(error.to_string()); count],
         };
         let each = unit.noted.into_iter().zip(logits);
-        opened.extend(each.map(|(mut noted, logits)| Opened {
-            index: noted.index,
-            label: noted.label,
-            plain: std::mem::take(&mut noted.logits),
-            logits,
-            wall,
+        opened.extend(each.map(|(mut noted, accepted)| {
+            let allowed_error = accepted.as_ref().ok().and_then(|(_, allowed)| *allowed);
+            Opened {
+                index: noted.index,
+                label: noted.label,
+                plain: std::mem::take(&mut noted.logits),
+                logits: accepted.map(|(logits, _)| logits),
+                allowed_error,
+                wall,
+            }
         }));
     }
     Ok(opened)

@@ -105,6 +105,10 @@ pub struct Classified {
     pub plain_predicted: usize,
     /// Largest difference between decrypted and clear logits.
     pub max_logit_error: f64,
+    /// What it may be, where that is more than the plan's `allowed_error`: of an unusual
+    /// sample in a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_error: Option<f64>,
     /// Decrypted logits.
     pub logits: Vec<f64>,
     /// Wall-clock seconds, encryption and link included; in a batch, its share.
@@ -208,6 +212,7 @@ impl Entry {
             predicted: inference.label(),
             plain_predicted: clear::class(&plain),
             max_logit_error: clear::largest_error(&inference.logits, &plain),
+            allowed_error: inference.allowed_error,
             logits: inference.logits.clone(),
             seconds: inference.wall.as_secs_f64(),
         };
@@ -602,9 +607,17 @@ impl<'d> Run<'d> {
     }
 }
 
-/// What is no number is not.
-fn is_within(error: f64, allowed: f64) -> bool {
-    error <= allowed
+impl Classified {
+    /// What its error may be, by the plan's figure and by its own.
+    #[must_use]
+    pub fn allowed(&self, by_plan: f64) -> f64 {
+        self.allowed_error.unwrap_or(by_plan)
+    }
+
+    /// Whether it is as near to the clear as that. What is no number is not.
+    fn is_within(&self, by_plan: f64) -> bool {
+        self.max_logit_error <= self.allowed(by_plan)
+    }
 }
 
 impl InferReport {
@@ -627,7 +640,7 @@ impl InferReport {
         let beyond = |image: &&ImageReport| {
             let classified = image.classified();
             let allowed = self.allowed_error;
-            classified.is_some_and(|image| !is_within(image.max_logit_error, allowed))
+            classified.is_some_and(|image| !image.is_within(allowed))
         };
         self.images.iter().filter(beyond)
     }

@@ -22,7 +22,8 @@ pub struct OpenedReport {
     pub plain_accuracy: f64,
     /// Those whose label differs between the two.
     pub label_flips: usize,
-    /// What the plan says of the largest logit error; answers beyond it are refused.
+    /// What the plan says of the largest logit error; answers beyond it, or what their own
+    /// entry has, are refused.
     pub allowed_error: f64,
 }
 
@@ -41,6 +42,7 @@ impl OpenedReport {
                     predicted: clear::class(&logits),
                     plain_predicted: clear::class(&opened.plain),
                     max_logit_error: clear::largest_error(&logits, &opened.plain),
+                    allowed_error: opened.allowed_error,
                     logits,
                     seconds: opened.wall.as_secs_f64(),
                 }),
