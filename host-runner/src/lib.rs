@@ -12,6 +12,7 @@
 //! | [`engine`] | the evaluator in memory |
 //! | [`evaluator`] | the session of a board, in a thread or behind TCP |
 //! | [`mod@line`] | what a serial line makes of an inference, in virtual time |
+//! | `fleet` | evaluators behind a queue of NATS JetStream (feature `nats`) |
 //! | [`planning`] | which parameter set a network is planned under |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
@@ -40,6 +41,8 @@ pub mod engine;
 pub mod evaluator;
 pub mod fetch;
 pub mod files;
+#[cfg(feature = "nats")]
+pub mod fleet;
 pub mod held;
 pub mod image;
 pub mod interrupt;

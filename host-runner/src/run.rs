@@ -182,6 +182,9 @@ pub fn carry_out(
         let device = devices.get(service).cloned().unwrap_or_default();
         run.lose(device, format!("gave up: {error}"));
     }
+    for exchanged in services.iter().filter_map(|service| service.exchanged()) {
+        run.exchange(exchanged);
+    }
     let cpu = ProcessTime::now().as_duration();
     let report = run.report(
         samples.len(),

@@ -1,6 +1,7 @@
 //! Where samples are classified: one trait over an evaluator in memory, in batches, or
 //! at the other end of a link.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use he_core::Params;
@@ -13,6 +14,7 @@ use he_nn::plan::{LogitError, Packing, Plan, PlanError, Sums, Target, Terms, Wei
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
@@ -25,6 +27,8 @@ use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, Times, batch, latency};
 use crate::evaluator::{self, EvaluatorError};
 use crate::files::SealedKey;
+#[cfg(feature = "nats")]
+use crate::fleet::{self, FleetError};
 use crate::planning;
 use crate::receipts::{Receipt, Recorder};
 use crate::report::steps::{self, StepInfo};
@@ -56,6 +60,10 @@ pub enum ServiceError {
     /// A board nobody knows.
     #[error(transparent)]
     Board(#[from] boards::UnknownBoard),
+    /// The fleet has none.
+    #[cfg(feature = "nats")]
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// A device that failed and that nobody can open again.
     #[error("the device failed before and cannot be opened again: run again")]
     Closed,
@@ -93,6 +101,8 @@ impl ServiceError {
         match self {
             Self::Client(error) => error.is_of_link(),
             Self::Device(error) => error.is_of_link(),
+            #[cfg(feature = "nats")]
+            Self::Fleet(error) => error.is_of_link(),
             _ => false,
         }
     }
@@ -192,6 +202,11 @@ pub trait Service: Send {
         self.is_linked() && error.is_of_link()
     }
 
+    /// What went through a queue, where there is one in between.
+    fn exchanged(&self) -> Option<Exchanged> {
+        None
+    }
+
     /// Opens the device again.
     ///
     /// # Errors
@@ -199,6 +214,25 @@ pub trait Service: Send {
     fn reopen(&mut self) -> Result<(), ServiceError> {
         Ok(())
     }
+}
+
+/// What went through the queue of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Exchanged {
+    /// Items that the broker said it keeps; one whose acknowledgement was lost with the
+    /// connection is not counted.
+    pub sent: u64,
+    /// How often one was sent again, as it had vanished or was put aside.
+    pub sent_again: u64,
+    /// How often workers put one aside.
+    pub put_aside: u64,
+    /// Answers to what was answered already.
+    pub doubled: u64,
+    /// Answers to nothing that was asked for, or to another input.
+    pub stale: u64,
+    /// Results that were refused, each of which cost a key, by the worker that gave itself
+    /// as their maker.
+    pub refused_of: BTreeMap<String, u64>,
 }
 
 /// What became of a sample.
@@ -325,6 +359,25 @@ pub fn open<'m>(
             what: "batch packing on a device",
             instead: "--device inproc",
         }),
+        (Packing::Latency, Device::Nats { .. }) if trace => Err(ServiceError::Unserved {
+            what: "trace of a fleet",
+            instead: "--device inproc",
+        }),
+        #[cfg(not(feature = "nats"))]
+        (Packing::Latency, Device::Nats { .. }) => Err(ServiceError::Unserved {
+            what: "fleet in this build",
+            instead: "one with the feature `nats`",
+        }),
+        #[cfg(feature = "nats")]
+        (Packing::Latency, Device::Nats { url }) => {
+            // Masked, as somebody lies in between.
+            let plan = planning::plan(params, model, terms, Target::STREAM)?;
+            let mut client = client_of(plan, key)?;
+            hand_on(&mut client, publish, receipts)?;
+            Ok(Box::new(fleet::client::Fleet::connect(
+                url, client, audit, limits,
+            )?))
+        }
         (Packing::Latency, Device::InProcess) if !trace => {
             let plan = planning::plan(params, model, terms, Target::Host)?;
             if let Some(terms) = &publish
@@ -543,14 +596,14 @@ fn of_sample(
     }
 }
 
-fn in_memory(bytes: usize) -> Memory {
+pub(crate) fn in_memory(bytes: usize) -> Memory {
     Memory {
         static_bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         stack_peak_bytes: 0,
     }
 }
 
-fn deployment_of(plan: &Plan<'_>) -> Result<Deployment, EngineError> {
+pub(crate) fn deployment_of(plan: &Plan<'_>) -> Result<Deployment, EngineError> {
     Ok(Deployment {
         params: plan.params(),
         level: plan.input_level(),

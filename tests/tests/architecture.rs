@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 18] = [
+const DOCUMENTS: [&str; 19] = [
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "README.md",
@@ -12,6 +12,7 @@ const DOCUMENTS: [&str; 18] = [
     "docs/boards.md",
     "docs/figures.md",
     "docs/files.md",
+    "docs/fleet.md",
     "docs/libraries.md",
     "docs/networks.md",
     "docs/results.md",

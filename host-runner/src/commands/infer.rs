@@ -36,8 +36,8 @@ const SMALLEST_BATCH: u32 = 2048;
 #[derive(Debug, Args)]
 pub struct InferArguments {
     /// Where the evaluator runs: `inproc`, `qemu` (builds and starts the
-    /// firmware), `qemu:BOARD`, the path of a serial port (`PATH@BAUD`), or
-    /// `tcp:HOST:PORT`. Given several times, samples are spread over all of them, each of
+    /// firmware), `qemu:BOARD`, the path of a serial port (`PATH@BAUD`),
+    /// `tcp:HOST:PORT`, or `nats:HOST:PORT`, the workers of a fleet. Given several times, samples are spread over all of them, each of
     /// which has a key of its own; what one that fails had not finished goes to the others.
     #[arg(long = "device", default_value = "inproc", value_parser = parse_device)]
     pub devices: Vec<Device>,

@@ -12,6 +12,8 @@ pub mod devices;
 pub mod encrypt;
 pub mod evaluate;
 pub mod flash;
+#[cfg(feature = "nats")]
+pub mod fleet;
 pub mod import;
 pub mod infer;
 pub mod keygen;
@@ -25,6 +27,8 @@ pub mod show;
 #[cfg(feature = "attack")]
 pub mod timing;
 pub mod train;
+#[cfg(feature = "nats")]
+pub mod work;
 
 use std::path::{Path, PathBuf};
 
@@ -45,6 +49,8 @@ use crate::evaluator::EvaluatorError;
 use crate::files::{
     FileError, Passphrase, PassphraseError, SealedError, SealedKey, StepError, check_output,
 };
+#[cfg(feature = "nats")]
+use crate::fleet::FleetError;
 use crate::planning;
 use crate::run::RunError;
 use crate::sensor::SensorError;
@@ -95,6 +101,12 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Be an evaluator behind TCP, for `--device tcp:HOST:PORT`.
     Serve(serve::ServeArguments),
+    /// Be an evaluator in a fleet, for `--device nats:HOST:PORT`.
+    #[cfg(feature = "nats")]
+    Work(work::WorkArguments),
+    /// A fleet's workers and its queue; `fleet up` starts one on this machine.
+    #[cfg(feature = "nats")]
+    Fleet(fleet::FleetArguments),
     /// Attack the networks, in the clear and encrypted: the papers' experiments and
     /// stronger ones.
     #[cfg(feature = "attack")]
@@ -486,6 +498,24 @@ pub enum Failure {
         /// The device.
         device: String,
     },
+    /// A device that is no sensor.
+    #[error("there is no sensor at {device}: use inproc, qemu, tcp:HOST:PORT or a serial port")]
+    NoSensor {
+        /// The device.
+        device: String,
+    },
+    /// A device that a worker of a fleet does not have.
+    #[error(
+        "a worker has no {device} yet: it evaluates in its own process, so use --device inproc as often as it is to take items at a time"
+    )]
+    NoWorker {
+        /// The device.
+        device: String,
+    },
+    /// A fleet.
+    #[cfg(feature = "nats")]
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// The inference failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -664,6 +694,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Sense(arguments)) => sense::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(&arguments),
         Some(Command::Serve(arguments)) => serve::run(&arguments),
+        #[cfg(feature = "nats")]
+        Some(Command::Work(arguments)) => work::run(&arguments),
+        #[cfg(feature = "nats")]
+        Some(Command::Fleet(arguments)) => fleet::run(&arguments),
         #[cfg(feature = "attack")]
         Some(Command::Attack(arguments)) => attack::run(&arguments),
         #[cfg(feature = "attack")]
@@ -790,6 +824,15 @@ fn parse_params(name: &str) -> Result<&'static Params, String> {
 fn parse_device(name: &str) -> Result<Device, String> {
     name.parse()
         .map_err(|e: crate::device::DeviceNameError| e.to_string())
+}
+
+/// The address of a fleet's broker.
+#[cfg(feature = "nats")]
+fn nats_url(url: &str) -> Result<String, String> {
+    match crate::device::is_nats_url(url) {
+        true => Ok(url.to_owned()),
+        false => Err("an address is HOST:PORT or nats://HOST:PORT, without a user".to_owned()),
+    }
 }
 
 /// Which half of a data set.

@@ -162,6 +162,11 @@ fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Fa
         }
         Device::Tcp { address } => Box::new(stream::connect(address)?),
         Device::Serial { path, baud } => Box::new(Serial::open(path, *baud)?),
+        Device::Nats { .. } => {
+            return Err(Failure::NoSensor {
+                device: arguments.device.to_string(),
+            });
+        }
     };
     Ok(Connection::new(transport))
 }

@@ -74,7 +74,7 @@ pub fn run(arguments: &TimingArguments) -> Result<(), Failure> {
             let subjects = on_board(&arguments.name)?;
             board::measure(board, &subjects, &settings, keep)?;
         }
-        Device::Tcp { .. } | Device::Serial { .. } => {
+        Device::Tcp { .. } | Device::Serial { .. } | Device::Nats { .. } => {
             return Err(Failure::NoBench {
                 device: arguments.device.to_string(),
             });

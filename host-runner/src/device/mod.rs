@@ -60,6 +60,11 @@ pub enum Device {
         /// Host and port.
         address: String,
     },
+    /// The evaluators of a fleet, behind a NATS server.
+    Nats {
+        /// Its address, `nats://HOST:PORT` or `HOST:PORT`.
+        url: String,
+    },
     /// At the end of a serial line or a pseudo terminal.
     Serial {
         /// The port's path, or its name on Windows.
@@ -72,7 +77,7 @@ pub enum Device {
 /// A device name that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a device: use inproc, qemu, qemu:BOARD, tcp:HOST:PORT or the path of a serial port \
+    "`{0}` is not a device: use inproc, qemu, qemu:BOARD, tcp:HOST:PORT, nats:HOST:PORT or the path of a serial port \
      (with its rate as PATH@BAUD if that is not 115200)"
 )]
 pub struct DeviceNameError(String);
@@ -108,6 +113,17 @@ impl FromStr for Device {
                 false => Err(wrong()),
             };
         }
+        if let Some(url) = name.strip_prefix("nats:") {
+            // `nats://HOST:PORT` is a name, too.
+            let url = match url.starts_with("//") {
+                true => name,
+                false => url,
+            };
+            return match is_nats_url(url) {
+                true => Ok(Self::Nats { url: url.into() }),
+                false => Err(wrong()),
+            };
+        }
         if name.contains('/') || name.starts_with("COM") {
             let (path, baud) = match name.rsplit_once('@') {
                 Some((path, baud)) => (path, baud.parse().map_err(|_| wrong())?),
@@ -131,12 +147,27 @@ impl fmt::Display for Device {
             Self::InProcess => f.write_str("inproc"),
             Self::Emulator { board } => write!(f, "qemu:{board}"),
             Self::Tcp { address } => write!(f, "tcp:{address}"),
+            Self::Nats { url } => write!(f, "nats:{url}"),
             Self::Serial {
                 path,
                 baud: DEFAULT_BAUD,
             } => f.write_str(path),
             Self::Serial { path, baud } => write!(f, "{path}@{baud}"),
         }
+    }
+}
+
+/// Whether it is the address of a NATS server, `nats://HOST:PORT` or `HOST:PORT`. One with
+/// a user and a password is none: it would stand in reports and ledgers.
+#[must_use]
+pub fn is_nats_url(url: &str) -> bool {
+    let address = url.strip_prefix("nats://").unwrap_or(url);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+    match address.rsplit_once(':') {
+        Some((host, port)) => {
+            !host.is_empty() && address.chars().all(is_plain) && port.parse::<u16>().is_ok()
+        }
+        None => false,
     }
 }
 
@@ -381,6 +412,18 @@ mod tests {
                     address: "[::1]:4000".into(),
                 },
             ),
+            (
+                "nats:localhost:4222",
+                Device::Nats {
+                    url: "localhost:4222".into(),
+                },
+            ),
+            (
+                "nats://localhost:4222",
+                Device::Nats {
+                    url: "nats://localhost:4222".into(),
+                },
+            ),
             ("/dev/ttyACM0", serial("/dev/ttyACM0", 115_200)),
             ("/dev/ttyACM0@921600", serial("/dev/ttyACM0", 921_600)),
             ("COM3", serial("COM3", 115_200)),
@@ -396,6 +439,10 @@ mod tests {
             "tcp::1",
             "tcp:host",
             "tcp:h:99999",
+            "nats:",
+            "nats:host",
+            "nats://user:secret@host:4222",
+            "nats:tls://host:4222",
             "ttyACM0",
             "/dev/x@y",
             "/dev/x@0",

@@ -44,6 +44,7 @@ impl Opening<'_> {
         match device {
             Device::InProcess => return Ok((Target::STREAM, None)),
             Device::Emulator { board } => return Ok((emulated(board)?.target(), None)),
+            Device::Nats { .. } => return Ok((Target::STREAM, None)),
             Device::Tcp { .. } | Device::Serial { .. } => {}
         }
         let mut link = self.reach(device, None).open()?;
@@ -130,7 +131,8 @@ impl Reach {
             (Device::Emulator { board }, Some(image)) => {
                 Box::new(Emulator::start(board, image, (self.log)())?)
             }
-            (Device::InProcess | Device::Emulator { .. }, _) => {
+            // A fleet has no line.
+            (Device::InProcess | Device::Emulator { .. } | Device::Nats { .. }, _) => {
                 return Err(DeviceError::UnknownBoard {
                     board: self.device.to_string(),
                 });

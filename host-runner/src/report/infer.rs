@@ -13,7 +13,7 @@ use crate::client::publication::Published;
 use crate::receipts::{OfImage, Receipt};
 
 use super::text::{bytes, facts, grouped, table};
-use crate::service::{Answer, Deployment};
+use crate::service::{Answer, Deployment, Exchanged};
 
 /// The parameter set in use.
 #[derive(Clone, Debug, Serialize)]
@@ -394,6 +394,9 @@ pub struct InferReport {
     /// Devices that gave up, where samples were spread over several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost_devices: Vec<LostDevice>,
+    /// What went through the queue of a fleet, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Exchanged>,
     /// Images without an answer because the run ended early, refused ones apart.
     pub unfinished: u64,
     /// Answers that were evaluated again and found equal to the bit.
@@ -429,6 +432,7 @@ pub struct Run<'d> {
     receipts: Vec<OfImage>,
     retries: u64,
     lost: Vec<LostDevice>,
+    exchanged: Option<Exchanged>,
 }
 
 impl<'d> Run<'d> {
@@ -452,6 +456,20 @@ impl<'d> Run<'d> {
             receipts: Vec::new(),
             retries: 0,
             lost: Vec::new(),
+            exchanged: None,
+        }
+    }
+
+    /// Something went through a queue.
+    pub fn exchange(&mut self, more: Exchanged) {
+        let all = self.exchanged.get_or_insert_default();
+        all.sent += more.sent;
+        all.sent_again += more.sent_again;
+        all.put_aside += more.put_aside;
+        all.doubled += more.doubled;
+        all.stale += more.stale;
+        for (worker, count) in more.refused_of {
+            *all.refused_of.entry(worker).or_default() += count;
         }
     }
 
@@ -592,6 +610,7 @@ impl<'d> Run<'d> {
             cpu_seconds: cpu.as_secs_f64(),
             retries: self.retries,
             lost_devices: self.lost,
+            fleet: self.exchanged,
             unfinished: due.saturating_sub(self.images.len()) as u64,
             audited: self.audited,
             published: publications.map(|(allowed, spent)| PublishedReport {
@@ -699,7 +718,15 @@ impl InferReport {
                 format!("{:.3}", self.wall_seconds),
             ),
         ];
+        let of_fleet = |count: fn(&Exchanged) -> u64| self.fleet.as_ref().map_or(0, count);
         for (what, count) in [
+            (
+                "sent to the fleet again",
+                of_fleet(|fleet| fleet.sent_again),
+            ),
+            ("put aside by workers", of_fleet(|fleet| fleet.put_aside)),
+            ("answered twice", of_fleet(|fleet| fleet.doubled)),
+            ("stale answers", of_fleet(|fleet| fleet.stale)),
             ("tried again", self.retries),
             ("unfinished", self.unfinished),
         ] {
@@ -731,6 +758,11 @@ impl InferReport {
         let mut out = format!("{}\n{}", facts(&rows), self.stage_table());
         for LostDevice { device, why } in &self.lost_devices {
             out.push_str(&format!("{device} {why}\n"));
+        }
+        for (worker, count) in self.fleet.iter().flat_map(|fleet| &fleet.refused_of) {
+            out.push_str(&format!(
+                "{count} results of a worker that calls itself {worker} were refused\n"
+            ));
         }
         for (index, sentence) in self.refusals() {
             out.push_str(&format!("image {index} was refused: {sentence}\n"));

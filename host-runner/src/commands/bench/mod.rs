@@ -157,7 +157,9 @@ pub fn run(arguments: &BenchArguments) -> Result<(), Failure> {
             sensor: None,
         },
         Device::Emulator { board } => on_board(device, board)?,
-        Device::Tcp { .. } | Device::Serial { .. } => return Err(Failure::NoBench { device }),
+        Device::Tcp { .. } | Device::Serial { .. } | Device::Nats { .. } => {
+            return Err(Failure::NoBench { device });
+        }
     };
     output::present(arguments.json.as_deref(), &report, || text(&report))
 }
