@@ -22,6 +22,7 @@
 
 use crate::arith::{Modulus, prime};
 use crate::error::{Error, Result};
+use crate::ring::ntt::table_len;
 use core::ops::Range;
 
 /// Longest chain, special primes included.
@@ -94,34 +95,35 @@ impl Security {
 #[derive(Debug)]
 pub struct Prime {
     modulus: Modulus,
+    n: usize,
     forward: &'static [i32],
     inverse: &'static [i32],
     n_inv: i32,
 }
 
 impl Prime {
-    /// Ties a prime to its tables; called by the macro.
+    /// Ties a prime to its tables for `n` coefficients; called by the macro.
     ///
     /// # Panics
-    /// At compile time, if `q` is not a prime below 2^30 or the tables differ
-    /// in length.
+    /// At compile time, if `q` is not a prime below 2^30 or a table has another length
+    /// than [`table_len`](crate::ring::ntt::table_len).
     #[must_use]
     #[expect(clippy::panic, reason = "a compile-time check")]
-    pub const fn new(q: u32, forward: &'static [i32], inverse: &'static [i32]) -> Self {
+    pub const fn new(q: u32, n: usize, forward: &'static [i32], inverse: &'static [i32]) -> Self {
         let Some(modulus) = Modulus::new(q) else {
             panic!("a modulus is not an odd number below 2^30")
         };
         assert!(prime::is_prime(q), "a modulus is not prime");
         assert!(
-            forward.len() == inverse.len(),
-            "NTT tables of different lengths"
+            forward.len() == table_len(n) && inverse.len() == table_len(n),
+            "NTT tables of another length"
         );
-        let n = forward.len() as u32;
         Self {
             modulus,
+            n,
             forward,
             inverse,
-            n_inv: modulus.to_mont(modulus.inv(n)),
+            n_inv: modulus.to_mont(modulus.inv(n as u32)),
         }
     }
 
@@ -134,9 +136,11 @@ impl Prime {
     /// Ring degree.
     #[must_use]
     pub const fn n(&self) -> usize {
-        self.forward.len()
+        self.n
     }
 
+    /// See [`tables`](crate::ring::ntt::tables); behind its `n` entries there may be more,
+    /// for the kernels of hosts.
     pub(crate) const fn forward_table(&self) -> &'static [i32] {
         self.forward
     }
@@ -539,9 +543,11 @@ macro_rules! __params {
 #[macro_export]
 macro_rules! __prime {
     ($n:literal, $q:literal) => {{
-        static FORWARD: [i32; $n] = $crate::ring::ntt::forward_table::<$n>($q);
-        static INVERSE: [i32; $n] = $crate::ring::ntt::inverse_table::<$n>($q);
-        $crate::params::Prime::new($q, &FORWARD, &INVERSE)
+        use $crate::ring::ntt;
+        const LEN: usize = ntt::table_len($n);
+        static FORWARD: ntt::Entries<LEN> = ntt::forward_table::<$n, LEN>($q);
+        static INVERSE: ntt::Entries<LEN> = ntt::inverse_table::<$n, LEN>($q);
+        $crate::params::Prime::new($q, $n, &FORWARD.0, &INVERSE.0)
     }};
 }
 
@@ -778,7 +784,7 @@ parameter_set! {
 }
 
 /// All named sets, by degree, security and depth. A program that names this holds
-/// all their tables, 7 MB.
+/// all their tables: 7 MB, on x86-64 21.
 pub static SETS: [&Params; 10] = [
     &N2048_DEPTH1,
     &N4096_DEPTH3,

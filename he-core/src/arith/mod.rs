@@ -100,6 +100,31 @@ impl Modulus {
         (self.barrett, self.barrett_shift)
     }
 
+    /// `2^32 / q`, rounded down.
+    #[inline]
+    #[must_use]
+    pub const fn quotient_of_r(&self) -> u32 {
+        let (_, rounded) = self.shoup(self.r);
+        // Rounded down where the rest is positive.
+        (rounded as u32).wrapping_sub((self.r < 0) as u32)
+    }
+
+    /// `2^(30 + bits + more) / q`, rounded down, for `more` of 0 or 1.
+    #[inline]
+    #[must_use]
+    pub const fn wide_quotient(&self, more: u32) -> u32 {
+        let (q, power) = (self.q as u64, 1u64 << (self.barrett_shift + more));
+        // The bits of a power of two are those of the residues below it, and `q` is odd.
+        let mut factor = (self.barrett as u64) << more;
+        if factor * q > power {
+            factor -= 1;
+        }
+        if (factor + 1) * q <= power {
+            factor += 1;
+        }
+        factor as u32
+    }
+
     /// `R mod q`, centred: [`Self::mont`] with it leaves a value as it is.
     #[inline]
     #[must_use]
@@ -142,6 +167,18 @@ impl Modulus {
     #[must_use]
     pub const fn canon(&self, x: i32) -> u32 {
         x.wrapping_add((x >> 31) & self.q as i32) as u32
+    }
+
+    /// Of a centred factor in Montgomery form, `z = w R - k q`: the factor itself and `k`,
+    /// which is `w R / q` rounded. So `b w - floor(b k / R) q` is `b w` up to a multiple
+    /// of `q`, and for any `i32` `b` between `-q / 4` and `5 q / 4` (Shoup; Harvey, arXiv
+    /// 1205.2926).
+    #[inline(always)]
+    #[must_use]
+    pub const fn shoup(&self, z: i32) -> (i32, i32) {
+        let k = z.wrapping_mul(self.neg_inv);
+        // The low word of the sum is zero.
+        (((k as i64 * self.q as i64 + z as i64) >> 32) as i32, k)
     }
 
     /// A canonical residue as the value of least magnitude, `|x| <= q / 2`.
@@ -266,6 +303,37 @@ mod tests {
                 assert_eq!(m.canon(m.centred(a)), a);
                 assert!(m.centred(a).unsigned_abs() <= q / 2);
                 assert_eq!(m.canon(m.mont(m.to_mont(a), 1)), a);
+            }
+        }
+    }
+
+    #[test]
+    fn factors_with_their_quotients_keep_the_bounds() {
+        for q in PRIMES {
+            let m = Modulus::new(q).unwrap();
+            for &w in &samples(&m) {
+                let (plain, k) = m.shoup(m.to_mont(w));
+                // A centred form may be one more than half.
+                assert_eq!(m.canon(plain), w);
+                for b in [
+                    i32::MIN,
+                    i32::MIN + 1,
+                    -7,
+                    -1,
+                    0,
+                    1,
+                    7,
+                    i32::MAX - 1,
+                    i32::MAX,
+                ] {
+                    let quotient = (i64::from(b) * i64::from(k)) >> 32;
+                    let r = i64::from(b) * i64::from(plain) - quotient * i64::from(q);
+                    let four = 4 * r;
+                    assert!(
+                        four >= -i64::from(q) - 8 && four <= 5 * i64::from(q) + 8,
+                        "{q} {w} {b}"
+                    );
+                }
             }
         }
     }

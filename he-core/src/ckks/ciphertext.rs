@@ -95,6 +95,11 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S, 3> {
                 got: 3,
             });
         }
+        Ok(self.without_third())
+    }
+
+    /// The same of one whose third part is known to be zero.
+    pub(crate) fn without_third(self) -> (Ciphertext<S>, S) {
         let [c0, c1, c2] = self.parts;
         let two = Ciphertext {
             parts: [c0, c1],
@@ -104,7 +109,7 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> Ciphertext<S, 3> {
             scale: self.scale,
             track: self.track,
         };
-        Ok((two, c2))
+        (two, c2)
     }
 }
 

@@ -10,7 +10,27 @@ use crate::arith::{Modulus, prime};
 use crate::error::{Result, check_len};
 use crate::params::Prime;
 
+/// Parts of a table: the factors in Montgomery form, and for the kernels of hosts that
+/// multiply by [`Modulus::shoup`] the factors themselves and their quotients.
+pub(crate) const PARTS: usize = if cfg!(target_arch = "x86_64") { 3 } else { 1 };
+
+/// Entries of the table of a prime of a set.
+#[must_use]
+pub const fn table_len(n: usize) -> usize {
+    PARTS * n
+}
+
+/// Entries of a table, where a vector does not cross the lines of a cache.
+#[derive(Debug)]
+#[cfg_attr(target_arch = "x86_64", repr(align(64)))]
+pub struct Entries<const LEN: usize>(pub [i32; LEN]);
+
 /// Writes `z[k] = root^brv(k) R mod q`, centred, for a power-of-two length.
+pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
+    first_part(m, root, z.len(), z);
+}
+
+/// [`tables`] of the first `n` entries.
 ///
 /// The second half of the first `2 count` entries is the first half times one
 /// power of the root, as `brv(count + k) = brv(k) + n / (2 count)` for `k < count`.
@@ -21,8 +41,7 @@ use crate::params::Prime;
     clippy::integer_division_remainder_used,
     reason = "run by the compiler; indices are below the length"
 )]
-pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
-    let n = z.len();
+const fn first_part(m: &Modulus, root: u32, n: usize, z: &mut [i32]) {
     if n == 0 {
         return;
     }
@@ -49,16 +68,33 @@ pub const fn tables(m: &Modulus, root: u32, z: &mut [i32]) {
     }
 }
 
-/// The forward table of the prime `q`, for the statics of a parameter set.
+/// Writes the other parts of a table behind the `n` entries of the first: all
+/// [`Modulus::shoup`] of them, the factors, then the quotients.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "run by the compiler; indices are below the length"
+)]
+pub(crate) const fn other_parts(m: &Modulus, n: usize, z: &mut [i32]) {
+    let (q, inverse) = (m.value() as i64, m.neg_inv());
+    let mut k = 0;
+    while k < n && z.len() >= 3 * n {
+        // Written out, as above.
+        let quotient = z[k].wrapping_mul(inverse);
+        z[n + k] = ((quotient as i64 * q + z[k] as i64) >> 32) as i32;
+        z[2 * n + k] = quotient;
+        k += 1;
+    }
+}
+
+/// The forward table of the prime `q` for `N` coefficients, for the statics of a
+/// parameter set: `LEN` is [`table_len`].
 ///
 /// # Panics
 /// At compile time, if `q` is not an NTT modulus for `N`.
 #[must_use]
-pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
-    let mut z = [0; N];
+pub const fn forward_table<const N: usize, const LEN: usize>(q: u32) -> Entries<LEN> {
     let (m, psi) = root_of(q, N);
-    tables(&m, psi, &mut z);
-    z
+    parts_of(&m, psi, N)
 }
 
 /// The inverse table of the prime `q`.
@@ -66,11 +102,17 @@ pub const fn forward_table<const N: usize>(q: u32) -> [i32; N] {
 /// # Panics
 /// As [`forward_table`].
 #[must_use]
-pub const fn inverse_table<const N: usize>(q: u32) -> [i32; N] {
-    let mut z = [0; N];
+pub const fn inverse_table<const N: usize, const LEN: usize>(q: u32) -> Entries<LEN> {
     let (m, psi) = root_of(q, N);
-    tables(&m, m.inv(psi), &mut z);
-    z
+    parts_of(&m, m.inv(psi), N)
+}
+
+const fn parts_of<const LEN: usize>(m: &Modulus, root: u32, n: usize) -> Entries<LEN> {
+    assert!(LEN == table_len(n), "a table of another length");
+    let mut z = [0; LEN];
+    first_part(m, root, n, &mut z);
+    other_parts(m, n, &mut z);
+    Entries(z)
 }
 
 #[expect(clippy::panic, reason = "a compile-time check")]

@@ -67,6 +67,11 @@ impl Uniform {
                 self.used = 0;
             }
             let words = self.words.get(self.used..).unwrap_or_default();
+            // Whole vectors, where a kernel leaves out what is refused.
+            let (used, made) = kernel::accepted(words, out, self.q, self.reject_below);
+            self.used += used;
+            out = out.get_mut(made..).unwrap_or_default();
+            let words = words.get(used..).unwrap_or_default();
             // As many as the kernel takes in one go, then one by one up to the
             // first that is refused.
             let mut taken = kernel::residues(words, out, self.q, self.reject_below);

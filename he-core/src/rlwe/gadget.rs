@@ -52,6 +52,7 @@ pub use workspace::{Workspace, fast_workspace_words, workspace_words};
 use crate::error::{Error, Result, check_len};
 use crate::params::{Params, Prime};
 use crate::probe::{Probe, Work};
+use crate::ring::kernel::Carried;
 use crate::ring::{copy, kernel, ntt};
 use workspace::limb;
 
@@ -417,6 +418,20 @@ pub fn divide_by(
     probe.begin(work);
     let m = to.modulus();
     let factor = m.to_mont(m.inv(m.reduce(from.modulus().value() as i32)));
+    // In one pass, where there is a kernel of it.
+    if cfg!(target_arch = "x86_64") {
+        probe.begin(Work::Ntt);
+        let terms = [Carried {
+            from: *from.modulus(),
+            factor: m.r(),
+        }];
+        let (factors, z) = ([factor, -factor], to.forward_table());
+        let done = kernel::mod_down(x, (r, &terms), scratch, factors, m, z);
+        probe.begin(work);
+        if done {
+            return Ok(());
+        }
+    }
     kernel::lift(r, from.modulus(), scratch, m.r(), m);
     probe.begin(Work::Ntt);
     ntt::forward(scratch, to)?;

@@ -355,6 +355,23 @@ impl<S: AsRef<[u32]> + AsMut<[u32]>> SwitchKey<S> {
         b.zip(a).ok_or(missing)
     }
 
+    /// The half in memory of one limb, and the stream of the other.
+    pub(crate) fn half_and_stream(
+        &self,
+        params: &Params,
+        at: KeyLimb,
+    ) -> Result<(&[u32], Uniform)> {
+        let missing = Error::Key {
+            target: self.target,
+            level: self.level,
+        };
+        let place = at.index(params, self.level).ok_or(missing)?;
+        let mut limbs = self.b.as_ref().chunks_exact(params.n());
+        let b = limbs.nth(place).ok_or(missing)?;
+        let m = params.prime(at.target)?.modulus();
+        Ok((b, self.uniform(at, m)))
+    }
+
     /// Hands one limb over in chunks `(b, a)`.
     pub(crate) fn feed(
         &self,

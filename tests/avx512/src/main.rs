@@ -14,6 +14,7 @@ mod image {
 
     use he_core::ring::kernel::conformance::{MODULI, Memory, Pair, Portable};
     use he_core::ring::kernel::{Backend, small_packed_len};
+    use he_core::ring::ntt::table_len;
 
     global_asm!(include_str!("boot.s"), options(att_syntax));
 
@@ -60,7 +61,7 @@ mod image {
     }
 
     static mut LIMBS: [[u32; MAX_N]; 6] = [[0; MAX_N]; 6];
-    static mut TABLE: [i32; MAX_N] = [0; MAX_N];
+    static mut TABLE: [i32; table_len(MAX_N)] = [0; table_len(MAX_N)];
     static mut INTEGERS: [i32; 256] = [0; 256];
     static mut WIDE: [i64; 256] = [0; 256];
     static mut FLOATS: [f32; 256] = [0.0; 256];

@@ -36,7 +36,7 @@ use crate::ckks::track::{Known, Track};
 use crate::ckks::{Ciphertext, Message, Noise};
 use crate::error::{Result, check_len};
 use crate::params::Params;
-use crate::ring::{Scratch, automorphism, copy, kernel, ntt};
+use crate::ring::{Scratch, automorphism, copy, kernel};
 use crate::rlwe::Coefficient;
 use crate::rlwe::gadget::grouped::{self, Form};
 use crate::rlwe::keys::{KeySet, SwitchTarget};
@@ -263,8 +263,7 @@ impl Digits<'_> {
                     // A prime of its own: as it stands.
                     copy(limb, super::limb(own, n, at));
                 } else {
-                    grouped::carry(params, group.clone(), prepared, j, Form::Plain, limb)?;
-                    ntt::forward(limb, params.prime(j)?)?;
+                    grouped::carry_forward(params, group.clone(), prepared, j, limb)?;
                 }
             }
         }

@@ -296,8 +296,8 @@ fn split<'p>(parts: &'p mut [&mut [u32]]) -> (&'p mut [u32], &'p mut [u32], &'p 
 }
 
 /// Runs a whole switching operation with a key in memory, which may be for a
-/// higher level. It is faster with a key that keeps its uniform half and
-/// [`fast_workspace_words`]; not on a microcontroller, where a set with several
+/// higher level. It is faster with [`fast_workspace_words`] and a key that keeps its uniform
+/// half, on x86-64 any key; not on a microcontroller, where a set with several
 /// special primes is refused.
 ///
 /// # Errors
@@ -319,7 +319,9 @@ where
     key.check(params, op.target(), level)?;
     work.check_level(params, level)?;
     if IN_MEMORY {
-        let faster = key.is_expanded() && work.is_fast(params, level);
+        // Where the other half is expanded by vectors, too.
+        let is_fast = key.is_expanded() || cfg!(target_arch = "x86_64");
+        let faster = is_fast && work.is_fast(params, level);
         if params.special_limbs() > 1 || faster {
             return switch_grouped(params, op, ct, key, work);
         }
@@ -387,7 +389,7 @@ where
     K: AsRef<[u32]> + AsMut<[u32]>,
 {
     switch(params, SwitchOp::Relinearize, &mut ct, key, work)?;
-    ct.into_two_parts()
+    Ok(ct.without_third())
 }
 
 /// Rotates the slots to the left by any number of steps, to the right if it is

@@ -85,7 +85,53 @@ pub struct RadixStep<'a> {
 /// What only hosts have kernels for; here each does nothing and says so.
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
-    use super::{RadixStep, Twiddles};
+    use super::{Carried, RadixStep, Twiddles};
+    use crate::arith::Modulus;
+
+    pub(crate) fn tensor(
+        a0: &mut [u32],
+        a1: &mut [u32],
+        a2: &mut [u32],
+        b0: &[u32],
+        b1: &[u32],
+        m: &Modulus,
+    ) -> bool {
+        let _ = (a0, a1, a2, b0, b1, m);
+        false
+    }
+
+    pub(crate) fn carry_forward(
+        src: &[u32],
+        terms: &[Carried],
+        dst: &mut [u32],
+        m: &Modulus,
+        z: &[i32],
+    ) -> bool {
+        let _ = (src, terms, dst, m, z);
+        false
+    }
+
+    pub(crate) fn mod_down(
+        x: &mut [u32],
+        carried: (&[u32], &[Carried]),
+        scratch: &mut [u32],
+        factors: [i32; 2],
+        m: &Modulus,
+        z: &[i32],
+    ) -> bool {
+        let _ = (x, carried, scratch, factors, m, z);
+        false
+    }
+
+    pub(crate) fn accepted(
+        words: &[u32],
+        out: &mut [u32],
+        q: u32,
+        reject_below: u32,
+    ) -> (usize, usize) {
+        let _ = (words, out, q, reject_below);
+        (0, 0)
+    }
 
     pub(crate) fn fft_forward_f64(
         re: &mut [f64],

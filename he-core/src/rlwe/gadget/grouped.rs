@@ -40,6 +40,7 @@ use super::workspace::{Workspace, limb, workspace_limbs};
 use crate::error::{Result, check_len};
 use crate::params::{MAX_SPECIAL, Params};
 use crate::ring::kernel::{self, Carried, MAX_TERMS, SumTerm};
+use crate::ring::sample::Uniform;
 use crate::ring::{Scratch, ntt};
 use crate::rlwe::keys::SwitchKey;
 use core::ops::Range;
@@ -90,16 +91,14 @@ pub(crate) fn prepare_coefficients(
     Ok(())
 }
 
-/// Carries the `y_i` of `group`, limb after limb in `from`, over to prime `to`:
-/// words as a lift leaves them, coefficient domain.
-pub(crate) fn carry(
+/// The terms by which [`kernel::lift_sum`] carries the `y_i` of `group` over to prime
+/// `to`, and how many there are.
+fn carried(
     params: &Params,
     group: Range<usize>,
-    from: &[u32],
     to: usize,
     form: Form,
-    out: &mut [u32],
-) -> Result<()> {
+) -> Result<([Carried; MAX_SPECIAL], usize)> {
     let m = params.prime(to)?.modulus();
     let mut terms = [Carried {
         from: *m,
@@ -111,16 +110,52 @@ pub(crate) fn carry(
         *term = Carried {
             from: *params.prime(i)?.modulus(),
             factor: match form {
+                Form::Plain if count == 1 => m.r(),
                 Form::Plain => m.to_mont(cofactor),
                 Form::Reduced => m.centred(cofactor),
             },
         };
     }
+    Ok((terms, count))
+}
+
+/// Carries the `y_i` of `group`, limb after limb in `from`, over to prime `to`:
+/// words as a lift leaves them, coefficient domain.
+pub(crate) fn carry(
+    params: &Params,
+    group: Range<usize>,
+    from: &[u32],
+    to: usize,
+    form: Form,
+    out: &mut [u32],
+) -> Result<()> {
+    let m = params.prime(to)?.modulus();
+    let (terms, count) = carried(params, group, to, form)?;
     match terms.get(..count).unwrap_or_default() {
         [term] => kernel::lift(from, &term.from, out, term.factor, m),
         terms => kernel::lift_sum(from, terms, out, m),
     }
     Ok(())
+}
+
+/// The same and transformed: words of either sign that are congruent, as
+/// [`kernel::dot_two`] takes them.
+pub(crate) fn carry_forward(
+    params: &Params,
+    group: Range<usize>,
+    from: &[u32],
+    to: usize,
+    out: &mut [u32],
+) -> Result<()> {
+    let prime = params.prime(to)?;
+    let m = prime.modulus();
+    let (terms, count) = carried(params, group.clone(), to, Form::Plain)?;
+    let terms = terms.get(..count).unwrap_or_default();
+    if kernel::carry_forward(from, terms, out, m, prime.forward_table()) {
+        return Ok(());
+    }
+    carry(params, group, from, to, Form::Plain, out)?;
+    ntt::forward(out, prime)
 }
 
 /// `x = (x factor + sum of digit key) / R` modulo prime `target`: both halves, over
@@ -140,25 +175,7 @@ pub(crate) fn multiply_key<K: AsRef<[u32]> + AsMut<[u32]>>(
     check_len("digits", digits.len(), count * n)?;
     let mut rest = digits.chunks_exact(n).zip(0..);
     if !key.is_expanded() {
-        kernel::scale(x0, factor, m);
-        kernel::scale(x1, factor, m);
-        for (limb, digit) in rest {
-            let mut done = 0;
-            key.feed(params, KeyLimb { target, digit }, |b, a| {
-                let range = done..done + b.len();
-                done = range.end;
-                let parts = (
-                    x0.get_mut(range.clone()),
-                    x1.get_mut(range.clone()),
-                    limb.get(range),
-                );
-                if let (Some(x0), Some(x1), Some(limb)) = parts {
-                    kernel::mul_acc_two(x0, x1, b, a, limb, m);
-                }
-                Ok(())
-            })?;
-        }
-        return Ok(());
+        return multiply_seeded(params, target, digits, key, factor, [x0, x1]);
     }
     let mut factor = factor;
     let mut left = count;
@@ -174,6 +191,60 @@ pub(crate) fn multiply_key<K: AsRef<[u32]> + AsMut<[u32]>>(
         left -= some;
         // What is there already stays as it is.
         factor = m.r();
+    }
+    Ok(())
+}
+
+/// A digit, the half of its key that is in memory, and the stream of the other.
+type Expanding<'a> = (&'a [u32], &'a [u32], Uniform);
+
+/// [`multiply_key`] by a key whose uniform half is expanded on the way, some words of all
+/// digits at a time.
+fn multiply_seeded<K: AsRef<[u32]> + AsMut<[u32]>>(
+    params: &Params,
+    target: usize,
+    digits: &[u32],
+    key: &SwitchKey<K>,
+    factor: i32,
+    [x0, x1]: [&mut [u32]; 2],
+) -> Result<()> {
+    const CHUNK: usize = 1024;
+    let n = params.n();
+    let m = params.prime(target)?.modulus();
+    let mut factor = factor;
+    let mut first = 0;
+    let mut uniform = [[0; CHUNK]; MAX_TERMS];
+    for some in digits.chunks(MAX_TERMS * n) {
+        let mut streams: [Option<Expanding<'_>>; MAX_TERMS] = Default::default();
+        for ((stream, limb), digit) in streams.iter_mut().zip(some.chunks_exact(n)).zip(first..) {
+            let (b, uniform) = key.half_and_stream(params, KeyLimb { target, digit })?;
+            *stream = Some((limb, b, uniform));
+        }
+        let parts = x0.chunks_mut(CHUNK).zip(x1.chunks_mut(CHUNK));
+        for ((x0, x1), start) in parts.zip((0..).step_by(CHUNK)) {
+            let range = start..start + x0.len();
+            let mut terms = [SumTerm::default(); MAX_TERMS];
+            let mut count = 0;
+            for ((term, words), stream) in terms.iter_mut().zip(&mut uniform).zip(&mut streams) {
+                let (Some((limb, b, stream)), Some(words)) =
+                    (stream.as_mut(), words.get_mut(..x0.len()))
+                else {
+                    break;
+                };
+                stream.fill(words);
+                *term = SumTerm {
+                    x: limb.get(range.clone()).unwrap_or_default(),
+                    b: b.get(range.clone()).unwrap_or_default(),
+                    a: words,
+                };
+                count += 1;
+            }
+            let terms = terms.get(..count).unwrap_or_default();
+            kernel::dot_two(x0, x1, factor, terms, m);
+        }
+        // What is there already stays as it is.
+        factor = m.r();
+        first += MAX_TERMS;
     }
     Ok(())
 }
@@ -194,11 +265,17 @@ pub(crate) fn divide(
     for (i, x) in x.chunks_exact_mut(n).enumerate() {
         let to = params.prime(i)?;
         let m = to.modulus();
+        let inverse = m.to_mont(m.inv(special_product(params, m)?));
+        let factor = m.centre(m.mont(inverse, m.r2()));
+        let (terms, count) = carried(params, special(params), i, Form::Plain)?;
+        let terms = terms.get(..count).unwrap_or_default();
+        let (factors, z) = ([factor, -inverse], to.forward_table());
+        if kernel::mod_down(x, (r, terms), scratch, factors, m, z) {
+            continue;
+        }
         carry(params, special(params), r, i, Form::Reduced, scratch)?;
         ntt::forward(scratch, to)?;
-        let inverse = m.inv(special_product(params, m)?);
-        let factor = m.mont(m.to_mont(inverse), m.r2());
-        kernel::sub_scale(x, scratch, m.centre(factor), m);
+        kernel::sub_scale(x, scratch, factor, m);
     }
     Ok(())
 }
@@ -287,7 +364,6 @@ impl<'w> GroupedSwitch<'w> {
     /// Carries all digits but the target's own over to it.
     fn carry_to(&mut self, target: usize) -> Result<()> {
         let n = self.params.n();
-        let to = self.params.prime(target)?;
         for (digit, out) in self.digits.chunks_exact_mut(n).enumerate() {
             let group = self.params.digit(digit, self.level);
             if group.contains(&target) {
@@ -295,8 +371,7 @@ impl<'w> GroupedSwitch<'w> {
             }
             let from = self.source.get(group.start * n..group.end * n);
             let from = from.unwrap_or_default();
-            carry(self.params, group, from, target, Form::Plain, out)?;
-            ntt::forward(out, to)?;
+            carry_forward(self.params, group, from, target, out)?;
         }
         Ok(())
     }

@@ -18,9 +18,9 @@ pub const fn workspace_words(params: &Params, level: usize) -> usize {
     (source + 1) * params.n()
 }
 
-/// Words with which a switch by a key in memory that keeps its uniform half
-/// ([`crate::rlwe::SwitchKey::expanded`]) is faster, with the same result: all digits
-/// modulo one prime are multiplied in one pass. With several special primes there
+/// Words with which a switch by a key in memory is faster, with the same result, if the key
+/// keeps its uniform half ([`crate::rlwe::SwitchKey::expanded`]), and on x86-64 by any key:
+/// all digits modulo one prime are multiplied in one pass. With several special primes there
 /// is no other way, and these are [`workspace_words`].
 #[must_use]
 pub const fn fast_workspace_words(params: &Params, level: usize) -> usize {

@@ -193,6 +193,53 @@ impl Kernels for Definitions {
             });
         }
     }
+    fn tensor(
+        &self,
+        a0: &mut [u32],
+        a1: &mut [u32],
+        a2: &mut [u32],
+        b0: &[u32],
+        b1: &[u32],
+        m: &Modulus,
+    ) -> bool {
+        let q = u64::from(m.value());
+        for i in 0..a0.len() {
+            let [x0, x1, y0, y1] = [a0[i], a1[i], b0[i], b1[i]].map(u64::from);
+            a0[i] = times(x0, y0, q) as u32;
+            a1[i] = ((times(x0, y1, q) + times(x1, y0, q)) % q) as u32;
+            a2[i] = times(x1, y1, q) as u32;
+        }
+        true
+    }
+    fn carry_forward(
+        &self,
+        src: &[u32],
+        terms: &[Carried],
+        dst: &mut [u32],
+        m: &Modulus,
+        z: &[i32],
+    ) -> bool {
+        self.lift_sum(src, terms, dst, m);
+        self.forward(dst, m, z);
+        true
+    }
+    fn mod_down(
+        &self,
+        x: &mut [u32],
+        (src, terms): (&[u32], &[Carried]),
+        scratch: &mut [u32],
+        factors: [i32; 2],
+        m: &Modulus,
+        z: &[i32],
+    ) -> bool {
+        self.carry_forward(src, terms, scratch, m, z);
+        let q = u64::from(m.value());
+        let [f, g] = factors.map(|factor| plain(factor, m));
+        Self::each(x, |i, x| {
+            (times(x, f, q) + times(u64::from(scratch[i]), g, q)) % q
+        });
+        true
+    }
     fn small_row(&self, packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus) {
         let q = i64::from(m.value());
         Self::each(out, |i, _| {
@@ -219,6 +266,15 @@ impl Kernels for Definitions {
         let accepted = products.take_while(|p| p % (1 << 32) >= (1 << 32) % u64::from(q));
         let places = out.iter_mut().zip(accepted);
         places.map(|(x, p)| *x = (p / (1 << 32)) as u32).count()
+    }
+    fn accepted(&self, words: &[u32], out: &mut [u32], q: u32, _: u32) -> (usize, usize) {
+        let products = words.iter().map(|&w| u64::from(w) * u64::from(q));
+        let accepted = products.filter(|p| p % (1 << 32) >= (1 << 32) % u64::from(q));
+        let places = out.iter_mut().zip(accepted);
+        (
+            words.len(),
+            places.map(|(x, p)| *x = (p / (1 << 32)) as u32).count(),
+        )
     }
     fn unpack(&self, bytes: &[u8], m: &Modulus, out: &mut [u32]) -> Option<bool> {
         // The widths that there are kernels for.

@@ -39,6 +39,17 @@ macro_rules! every_kernel {
                     acc0: &mut [u32], acc1: &mut [u32], factor: i32, terms: &[SumTerm<'_>],
                     m: &Modulus
                 );
+                tensor_on tensor [a2] (
+                    a0: &mut [u32], a1: &mut [u32], a2: &mut [u32], b0: &[u32], b1: &[u32],
+                    m: &Modulus
+                ) -> bool;
+                carry_forward_on carry_forward [dst] (
+                    src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus, z: &[i32]
+                ) -> bool;
+                mod_down_on mod_down [x] (
+                    x: &mut [u32], carried: (&[u32], &[Carried]), scratch: &mut [u32],
+                    factors: [i32; 2], m: &Modulus, z: &[i32]
+                ) -> bool;
                 small_row_on small_row [out] (
                     packed: &[i16], weights: &[i8], out: &mut [u32], m: &Modulus
                 );
@@ -46,6 +57,9 @@ macro_rules! every_kernel {
                 residues_on residues [out] (
                     words: &[u32], out: &mut [u32], q: u32, reject_below: u32
                 ) -> usize;
+                accepted_on accepted [out] (
+                    words: &[u32], out: &mut [u32], q: u32, reject_below: u32
+                ) -> (usize, usize);
                 fft_inverse_on fft_inverse_f64 [im] (
                     re: &mut [f64], im: &mut [f64], twiddles: Twiddles
                 ) -> bool;

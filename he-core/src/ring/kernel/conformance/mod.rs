@@ -24,8 +24,8 @@
 //! demands every whole vector. Their reference is the caller's scalar code, so the
 //! suite imports from layers above this one.
 //!
-//! The suite leaves out [`super::Keystream`], which on a host is a library's; the
-//! program `bench` compares it with that library.
+//! The suite leaves out [`super::Keystream`], which on a host is a library's, or compared
+//! with that library by a test of its own; the program `bench` compares a board's with it.
 //!
 //! It needs neither `std` nor an allocator, so that it runs on any machine.
 
@@ -46,6 +46,7 @@ mod tests;
 pub use list::{Current, Kernels, Portable};
 
 use crate::arith::Modulus;
+use crate::ring::ntt::table_len;
 
 /// What is compared, and what with.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +62,7 @@ pub struct Pair<'k, K, R> {
 pub struct Memory<'a> {
     /// Operands and results, on trial and of the reference.
     pub limbs: [&'a mut [u32]; 6],
-    /// Twiddle factors.
+    /// Twiddle factors: [`table_len`] of the largest length.
     pub table: &'a mut [i32],
     /// Numbers to be lifted.
     pub integers: &'a mut [i32],
@@ -153,7 +154,7 @@ fn fill(x: &mut [u32], q: u32, case: u32, operand: u32) {
 
 impl<K: Kernels, R: Kernels> Pair<'_, K, R> {
     /// Compares everything for these moduli, transforms in all lengths up to that
-    /// of the memory. Returns how many comparisons that was.
+    /// of the table. Returns how many comparisons that was.
     ///
     /// # Errors
     /// The first [`Difference`].
@@ -168,7 +169,7 @@ impl<K: Kernels, R: Kernels> Pair<'_, K, R> {
             };
             let m = Modulus::new(q).ok_or(none)?;
             let mut n = 2;
-            while n <= memory.table.len() {
+            while table_len(n) <= memory.table.len() {
                 compared += self.transforms(&m, n, memory)?;
                 n <<= 1;
             }

@@ -94,6 +94,22 @@ impl<K: Kernels, R: Kernels> Pair<'_, K, R> {
             &|a, b, _, t| on!(t, sub_scale(a, b, factor, m)),
             false,
         )?;
+        // Only hosts have one.
+        if cfg!(target_arch = "x86_64") {
+            let run: Run<'_> = &|a, b, c, t| {
+                let (a0, a1) = halves_mut(a);
+                let (b0, b1) = halves_mut(b);
+                let (a2, _) = halves_mut(c);
+                let lanes = self.kernels.lanes();
+                // Whole vectors are due.
+                let due = lanes > 1 && a0.len() & (lanes - 1) == 0;
+                let done = t && self.kernels.tensor(a0, a1, a2, b0, b1, m);
+                if !(done || t && due) {
+                    self.reference.tensor(a0, a1, a2, b0, b1, m);
+                }
+            };
+            compare("tensor", run, false)?;
+        }
         // The third is written to only.
         compare("square", &|a, b, c, t| on!(t, square(a, b, c, m)), false)?;
         compare(

@@ -21,6 +21,15 @@ pub(super) trait Lanes: Copy {
 
     /// The same word everywhere.
     fn splat(x: i32) -> Self;
+    /// The word at `p` everywhere.
+    ///
+    /// # Safety
+    /// It must be readable.
+    #[inline(always)]
+    unsafe fn broadcast(p: *const i32) -> Self {
+        // SAFETY: by this function's contract.
+        Self::splat(unsafe { *p })
+    }
     /// # Safety
     /// `COUNT` words must be readable at `p`.
     unsafe fn load(p: *const u32) -> Self;
@@ -58,13 +67,28 @@ pub(super) trait Lanes: Copy {
     fn before_at_most(self, limit: Self) -> usize;
     /// The odd words in the places of the even ones (odd places: anything).
     fn odd(self) -> Self;
+    /// The same of the words in memory, which takes no place among the multiplications.
+    ///
+    /// # Safety
+    /// `COUNT` words must be readable at `p`; the processor has the instruction.
+    unsafe fn load_odd(p: *const u32) -> Self;
     /// Sum of 64-bit words.
     fn add_wide(self, other: Self) -> Self;
     /// Difference of 64-bit words.
     fn sub_wide(self, other: Self) -> Self;
     /// High words of 64-bit words: of `even` in the even places, of `odd` in
     /// the odd ones.
-    fn high(even: Self, odd: Self) -> Self;
+    ///
+    /// # Safety
+    /// The processor has the instruction.
+    unsafe fn high(even: Self, odd: Self) -> Self;
+    /// Low words of 64-bit words, likewise.
+    ///
+    /// # Safety
+    /// The processor has the instruction.
+    unsafe fn low(even: Self, odd: Self) -> Self;
+    /// Logical shift right of 64-bit words.
+    fn shift_wide(self, bits: u32) -> Self;
     /// `x + q` for negative `x`, `x - q` for others (or `x` for 0): from
     /// `-2q < x < 2q` to `-q <= x <= q`.
     fn towards_zero(self, q: Self) -> Self;
@@ -80,12 +104,38 @@ pub(super) trait Lanes: Copy {
     fn split(layer: usize, x: Self, y: Self) -> (Self, Self);
     /// Undoes [`Self::split`].
     fn unsplit(layer: usize, x: Self, y: Self) -> (Self, Self);
+    /// All of [`Self::split`]: from the order of memory to the arrangement of the last
+    /// layer.
+    #[inline(always)]
+    fn deal(mut x: Self, mut y: Self) -> (Self, Self) {
+        for layer in 0..Self::LAYERS {
+            (x, y) = Self::split(layer, x, y);
+        }
+        (x, y)
+    }
+    /// Undoes [`Self::deal`].
+    #[inline(always)]
+    fn gather(mut x: Self, mut y: Self) -> (Self, Self) {
+        for layer in (0..Self::LAYERS).rev() {
+            (x, y) = Self::unsplit(layer, x, y);
+        }
+        (x, y)
+    }
     /// The `2 << layer` factors of the blocks of a pair, each in the lanes of its
     /// block in the arrangement of `layer`.
     ///
     /// # Safety
     /// `2 << layer` words must be readable at `p`.
     unsafe fn factors(layer: usize, p: *const i32) -> Self;
+    /// [`Self::odd`] of them.
+    ///
+    /// # Safety
+    /// As [`Self::factors`], and one word more if `layer` is not the last.
+    #[inline(always)]
+    unsafe fn factors_odd(layer: usize, p: *const i32) -> Self {
+        // SAFETY: by this function's contract.
+        unsafe { Self::factors(layer, p) }.odd()
+    }
 }
 
 /// Eight words; needs AVX2.
@@ -204,6 +254,23 @@ impl Lanes for Avx2 {
         Self(op!(_mm256_srli_epi64::<32>(self.0)))
     }
 
+    // In assembler, as the compiler would load once and take a shuffle for the rest.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn load_odd(p: *const u32) -> Self {
+        let words: __m256i;
+        // SAFETY: reads what is readable by the trait's contract.
+        unsafe {
+            asm!(
+                "vmovshdup {words}, ymmword ptr [{p}]",
+                words = lateout(ymm_reg) words,
+                p = in(reg) p,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        Self(words)
+    }
+
     #[inline(always)]
     fn add_wide(self, other: Self) -> Self {
         Self(op!(_mm256_add_epi64(self.0, other.0)))
@@ -215,10 +282,26 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn high(even: Self, odd: Self) -> Self {
+    unsafe fn high(even: Self, odd: Self) -> Self {
         Self(op!(_mm256_blend_epi32::<0b1010_1010>(
             _mm256_srli_epi64::<32>(even.0),
             odd.0
+        )))
+    }
+
+    #[inline(always)]
+    unsafe fn low(even: Self, odd: Self) -> Self {
+        Self(op!(_mm256_blend_epi32::<0b1010_1010>(
+            even.0,
+            _mm256_slli_epi64::<32>(odd.0)
+        )))
+    }
+
+    #[inline(always)]
+    fn shift_wide(self, bits: u32) -> Self {
+        Self(op!(_mm256_srl_epi64(
+            self.0,
+            _mm_cvtsi32_si128(bits as i32)
         )))
     }
 
@@ -422,6 +505,23 @@ impl Lanes for Avx512 {
         Self(op!(_mm512_srli_epi64::<32>(self.0)))
     }
 
+    // In assembler, as the compiler would load once and take a shuffle for the rest.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn load_odd(p: *const u32) -> Self {
+        let words: __m512i;
+        // SAFETY: reads what is readable by the trait's contract.
+        unsafe {
+            asm!(
+                "vmovshdup {words}, zmmword ptr [{p}]",
+                words = lateout(zmm_reg) words,
+                p = in(reg) p,
+                options(pure, readonly, nostack, preserves_flags)
+            );
+        }
+        Self(words)
+    }
+
     #[inline(always)]
     fn add_wide(self, other: Self) -> Self {
         Self(op!(_mm512_add_epi64(self.0, other.0)))
@@ -432,12 +532,47 @@ impl Lanes for Avx512 {
         Self(op!(_mm512_sub_epi64(self.0, other.0)))
     }
 
+    // In assembler, as the compiler would make two shuffles of one under a mask.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn high(even: Self, odd: Self) -> Self {
+        let mut words = odd.0;
+        // SAFETY: touches nothing but its registers.
+        unsafe {
+            asm!(
+                "vmovshdup {words}{{{mask}}}, {even}",
+                words = inlateout(zmm_reg) words,
+                even = in(zmm_reg) even.0,
+                mask = in(kreg) 0b0101_0101_0101_0101u16,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        Self(words)
+    }
+
+    // As above.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn low(even: Self, odd: Self) -> Self {
+        let mut words = even.0;
+        // SAFETY: touches nothing but its registers.
+        unsafe {
+            asm!(
+                "vmovsldup {words}{{{mask}}}, {odd}",
+                words = inlateout(zmm_reg) words,
+                odd = in(zmm_reg) odd.0,
+                mask = in(kreg) 0b1010_1010_1010_1010u16,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        Self(words)
+    }
+
     #[inline(always)]
-    fn high(even: Self, odd: Self) -> Self {
-        Self(op!(_mm512_mask_blend_epi32(
-            0b1010_1010_1010_1010,
-            _mm512_srli_epi64::<32>(even.0),
-            odd.0
+    fn shift_wide(self, bits: u32) -> Self {
+        Self(op!(_mm512_srl_epi64(
+            self.0,
+            _mm_cvtsi32_si128(bits as i32)
         )))
     }
 
@@ -475,87 +610,159 @@ impl Lanes for Avx512 {
         Self(op!(_mm512_permutexvar_epi32(places.0, self.0)))
     }
 
+    // Block `i` modulo the number of blocks is in lane `i`, in every layer: so factors
+    // are loads that repeat themselves, and permutations one instruction per vector.
     #[inline(always)]
     fn split(layer: usize, x: Self, y: Self) -> (Self, Self) {
         match layer {
-            0 => Self::halves(x, y),
-            1 => op!((
-                Self(_mm512_shuffle_i64x2::<0b10_00_10_00>(x.0, y.0)),
-                Self(_mm512_shuffle_i64x2::<0b11_01_11_01>(x.0, y.0))
-            )),
-            2 => Self::pairs(x, y),
-            _ => {
-                let (x, y) = op!((_mm512_castsi512_ps(x.0), _mm512_castsi512_ps(y.0)));
-                let even = op!(_mm512_shuffle_ps::<0b10_00_10_00>(x, y));
-                let odd = op!(_mm512_shuffle_ps::<0b11_01_11_01>(x, y));
-                op!((
-                    Self(_mm512_castps_si512(even)),
-                    Self(_mm512_castps_si512(odd))
-                ))
-            }
+            0 => Self::chosen(x, y, [&const { split(0, 0) }, &const { split(0, 1) }]),
+            1 => Self::chosen(x, y, [&const { split(1, 0) }, &const { split(1, 1) }]),
+            2 => Self::chosen(x, y, [&const { split(2, 0) }, &const { split(2, 1) }]),
+            _ => Self::chosen(x, y, [&const { split(3, 0) }, &const { split(3, 1) }]),
         }
     }
 
     #[inline(always)]
     fn unsplit(layer: usize, x: Self, y: Self) -> (Self, Self) {
         match layer {
-            0 => Self::halves(x, y),
-            1 => {
-                let low = op!(_mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11));
-                let high = op!(_mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15));
-                op!((
-                    Self(_mm512_permutex2var_epi64(x.0, low, y.0)),
-                    Self(_mm512_permutex2var_epi64(x.0, high, y.0))
-                ))
-            }
-            2 => Self::pairs(x, y),
-            _ => op!((
-                Self(_mm512_unpacklo_epi32(x.0, y.0)),
-                Self(_mm512_unpackhi_epi32(x.0, y.0))
-            )),
+            0 => Self::chosen(x, y, [&const { unsplit(0, 0) }, &const { unsplit(0, 1) }]),
+            1 => Self::chosen(x, y, [&const { unsplit(1, 0) }, &const { unsplit(1, 1) }]),
+            2 => Self::chosen(x, y, [&const { unsplit(2, 0) }, &const { unsplit(2, 1) }]),
+            _ => Self::chosen(x, y, [&const { unsplit(3, 0) }, &const { unsplit(3, 1) }]),
         }
     }
 
     #[inline(always)]
+    fn deal(x: Self, y: Self) -> (Self, Self) {
+        // Blocks of the last layer are two words.
+        Self::chosen(x, y, [&const { deal(0) }, &const { deal(1) }])
+    }
+
+    #[inline(always)]
+    fn gather(x: Self, y: Self) -> (Self, Self) {
+        Self::chosen(x, y, [&const { gather(0) }, &const { gather(8) }])
+    }
+
+    #[inline(always)]
     unsafe fn factors(layer: usize, p: *const i32) -> Self {
-        let (factors, lanes) = match layer {
-            0 => op!((
-                _mm512_castsi128_si512(_mm_loadl_epi64(p.cast())),
-                _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
-            )),
-            1 => op!((
-                _mm512_castsi128_si512(_mm_loadu_si128(p.cast())),
-                _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 1, 1, 1, 1, 3, 3, 3, 3)
-            )),
-            2 => op!((
-                _mm512_castsi256_si512(_mm256_loadu_si256(p.cast())),
-                _mm512_setr_epi32(0, 0, 1, 1, 4, 4, 5, 5, 2, 2, 3, 3, 6, 6, 7, 7)
-            )),
-            _ => op!((
-                _mm512_loadu_si512(p.cast()),
-                _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15)
-            )),
-        };
-        Self(op!(_mm512_permutexvar_epi32(lanes, factors)))
+        Self(match layer {
+            0 => op!(_mm512_set1_epi64(p.cast::<i64>().read_unaligned())),
+            1 => op!(_mm512_broadcast_i32x4(_mm_loadu_si128(p.cast()))),
+            2 => op!(_mm512_broadcast_i64x4(_mm256_loadu_si256(p.cast()))),
+            _ => op!(_mm512_loadu_si512(p.cast())),
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn factors_odd(layer: usize, p: *const i32) -> Self {
+        Self(match layer {
+            0 => op!(_mm512_set1_epi32(*p.add(1))),
+            1 => op!(_mm512_broadcast_i32x4(_mm_loadu_si128(p.add(1).cast()))),
+            2 => op!(_mm512_broadcast_i64x4(_mm256_loadu_si256(p.add(1).cast()))),
+            // SAFETY: by the trait's contract.
+            _ => return unsafe { Self::load_odd(p.cast()) },
+        })
     }
 }
 
 impl Avx512 {
-    /// `[x0..8 y0..8]` and `[x8..16 y8..16]`; its own inverse.
+    /// Two vectors of words of a pair, by their places in it.
     #[inline(always)]
-    fn halves(x: Self, y: Self) -> (Self, Self) {
-        op!((
-            Self(_mm512_shuffle_i64x2::<0b01_00_01_00>(x.0, y.0)),
-            Self(_mm512_shuffle_i64x2::<0b11_10_11_10>(x.0, y.0))
-        ))
+    fn chosen(x: Self, y: Self, places: [&[i32; 16]; 2]) -> (Self, Self) {
+        let [first, second] = places.map(|places| {
+            op!(_mm512_permutex2var_epi32(
+                x.0,
+                _mm512_loadu_si512(places.as_ptr().cast()),
+                y.0
+            ))
+        });
+        (Self(first), Self(second))
+    }
+}
+
+/// Places of a vector that [`Lanes::split`] makes: the first or the second, `which`.
+/// Lane `i` gets word `i >> (layer + 1)` of half `which` of block `i mod (2 << layer)`.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+const fn split(layer: usize, which: usize) -> [i32; 16] {
+    let mut places = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let (block, word) = (i & ((2 << layer) - 1), i >> (layer + 1));
+        // Of the layer before, that block is one half of block `block >> 1`.
+        let word = word + which * (8 >> layer);
+        places[i] = ((block & 1) * 16 + (word << layer) + (block >> 1)) as i32;
+        i += 1;
+    }
+    places
+}
+
+/// The same of [`Lanes::unsplit`].
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+const fn unsplit(layer: usize, which: usize) -> [i32; 16] {
+    let mut places = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let (block, word) = (i & ((1 << layer) - 1), i >> layer);
+        let (block, half) = (2 * block + which, 8 >> layer);
+        let second = word >= half;
+        let word = if second { word - half } else { word };
+        places[i] = (16 * second as usize + (word << (layer + 1)) + block) as i32;
+        i += 1;
+    }
+    places
+}
+
+/// Every other word of a pair, from the one numbered `first` on.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+const fn deal(first: usize) -> [i32; 16] {
+    let mut places = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        places[i] = (2 * i + first) as i32;
+        i += 1;
+    }
+    places
+}
+
+/// Words of two vectors by turns, from the one numbered `first` on.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+const fn gather(first: usize) -> [i32; 16] {
+    let mut places = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        places[i] = ((i & 1) * 16 + first + (i >> 1)) as i32;
+        i += 1;
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_pair(x: [i32; 32], places: [[i32; 16]; 2]) -> [i32; 32] {
+        core::array::from_fn(|i| x[places[i / 16][i % 16] as usize])
     }
 
-    /// The same within quarters, pairs of words; its own inverse.
-    #[inline(always)]
-    fn pairs(x: Self, y: Self) -> (Self, Self) {
-        op!((
-            Self(_mm512_unpacklo_epi64(x.0, y.0)),
-            Self(_mm512_unpackhi_epi64(x.0, y.0))
-        ))
+    #[test]
+    fn arrangements_have_their_blocks_in_turn_and_go_back() {
+        let words: [i32; 32] = core::array::from_fn(|i| i as i32);
+        let mut pair = words;
+        for layer in 0..4 {
+            let before = pair;
+            pair = of_pair(pair, [split(layer, 0), split(layer, 1)]);
+            // Inputs of a butterfly stand `8 >> layer` apart in a block.
+            for i in 0..16 {
+                let block = i & ((2 << layer) - 1);
+                assert_eq!(pair[i] as usize / (16 >> layer), block);
+                assert_eq!(pair[i] + (8 >> layer), pair[i + 16]);
+            }
+            assert_eq!(
+                of_pair(pair, [unsplit(layer, 0), unsplit(layer, 1)]),
+                before
+            );
+        }
+        assert_eq!(of_pair(words, [deal(0), deal(1)]), pair);
+        assert_eq!(of_pair(pair, [gather(0), gather(8)]), words);
     }
 }

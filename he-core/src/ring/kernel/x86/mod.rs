@@ -5,8 +5,12 @@
 //! 2^32 differs by the modulus. What has no vector form here is `portable`'s.
 //!
 //! On a Zen 3 core at 4096 points an AVX2 transform takes 7 microseconds, `portable` about
-//! 60. The AVX-512 kernels passed the suite on an emulated processor and have not been timed.
+//! 60; on a Sapphire Rapids core at 3 GHz an AVX-512 transform takes 4.8, 13 instructions
+//! of two ports per butterfly of 16 words. There, products, sums and comparisons take
+//! either port, shifts one of them and shuffles the other, and odd words that are loaded
+//! twice take neither.
 
+mod chacha;
 mod doubles;
 mod lanes;
 mod pairs;
@@ -21,6 +25,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use lanes::{Avx2, Avx512};
 
 pub use super::portable::*;
+pub use chacha::Keystream;
 
 cpufeatures::new!(avx2, "avx2");
 cpufeatures::new!(avx512, "avx512f");
@@ -219,6 +224,36 @@ kernel_or!(
 );
 
 kernel_or!(
+    /// In place `(a0, a1, _) -> (a0 b0, a0 b1 + a1 b0, a1 b1)` of canonical residues: the
+    /// product of ciphertexts of two parts; whether it was done, which it is for whole vectors.
+    pub(crate) tensor, tensor_on,
+    vector::tensor(
+        a0: &mut [u32], a1: &mut [u32], a2: &mut [u32], b0: &[u32], b1: &[u32], m: &Modulus
+    ) -> bool,
+    false
+);
+kernel_or!(
+    /// Base extension ([`sums::lift_sum`]) and forward transform in one: words of either sign that
+    /// are congruent to the residues, for [`dot_two`]; whether it was done, which it is
+    /// for whole vectors and tables that have all parts, modulo `q <= MAX_UNREDUCED`.
+    pub(crate) carry_forward, carry_forward_on,
+    vector::carry_forward(
+        src: &[u32], terms: &[Carried], dst: &mut [u32], m: &Modulus, z: &[i32]
+    ) -> bool,
+    false
+);
+kernel_or!(
+    /// `x = (x f + NTT(y) g) / R` with `[f, g] = factors`, centred, and `y` as in
+    /// [`sums::lift_sum`] of what is `carried`: division by a prime. Whether it was done, as for
+    /// [`carry_forward`].
+    pub(crate) mod_down, mod_down_on,
+    vector::mod_down(
+        x: &mut [u32], carried: (&[u32], &[Carried]), scratch: &mut [u32], factors: [i32; 2],
+        m: &Modulus, z: &[i32]
+    ) -> bool,
+    false
+);
+kernel_or!(
     /// The automorphism `g` of a limb in the NTT domain; whether it was done.
     pub(crate) permute, permute_on,
     vector::permute(src: &[u32], dst: &mut [u32], g: u32, half: u32) -> bool, false
@@ -230,6 +265,33 @@ kernel_or!(
     vector::residues(words: &[u32], out: &mut [u32], q: u32, reject_below: u32) -> usize,
     portable::residues(words, out, q, reject_below)
 );
+
+/// The residues of words in order, those that are refused left out: how many words were
+/// used, and how many residues that made.
+pub(crate) fn accepted(
+    words: &[u32],
+    out: &mut [u32],
+    q: u32,
+    reject_below: u32,
+) -> (usize, usize) {
+    accepted_on(Backend::current(), words, out, q, reject_below)
+}
+
+/// See [`accepted`]; on a given backend.
+pub(crate) fn accepted_on(
+    backend: Backend,
+    words: &[u32],
+    out: &mut [u32],
+    q: u32,
+    reject_below: u32,
+) -> (usize, usize) {
+    match backend.0 {
+        // SAFETY: a backend exists only where its instructions do.
+        Kind::Avx512 => unsafe { chacha::accepted(words, out, q, reject_below) },
+        // Without an instruction that leaves words out, [`residues`] is as good.
+        Kind::Avx2 | Kind::Portable => (0, 0),
+    }
+}
 
 #[cfg(test)]
 mod tests {
