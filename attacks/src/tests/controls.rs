@@ -56,6 +56,7 @@ controls! {
     flooding_wrong,
     forger,
     bit_flips,
+    power,
 }
 
 fn name(test: &str) -> String {

@@ -552,6 +552,7 @@ fn power(found: &Found) -> Overview {
                 encryptions it takes until all words of a run are found (a mean over the runs \
                 that find them), by signal-to-noise ratio of a sample; whether a whole limb is \
                 the key; and the same against a key under masks, where nothing may be found.",
+        says: String::new(),
         columns: &[
             "set",
             "key",
