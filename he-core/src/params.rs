@@ -106,7 +106,7 @@ impl Prime {
     ///
     /// # Panics
     /// At compile time, if `q` is not a prime below 2^30 or a table has another length
-    /// than [`table_len`](crate::ring::ntt::table_len).
+    /// than [`table_len`].
     #[must_use]
     #[expect(clippy::panic, reason = "a compile-time check")]
     pub const fn new(q: u32, n: usize, forward: &'static [i32], inverse: &'static [i32]) -> Self {

@@ -695,7 +695,7 @@ mod tests {
         assert!(matches!(read(&path), Err(ReceiptError::Empty(_))));
         // The same answer for two requests.
         for (at, of_image) in all.iter().enumerate() {
-            let again = lines(&[&all[..], &[of_image.clone()]].concat()).unwrap();
+            let again = lines(&[&all[..], std::slice::from_ref(of_image)].concat()).unwrap();
             fs::write(&path, again).unwrap();
             let refusal = read(&path).unwrap_err();
             let ReceiptError::Replayed { line, first, .. } = refusal else {

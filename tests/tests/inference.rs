@@ -533,6 +533,10 @@ mod on_boards {
     /// the image is built in.
     const MERGED: f64 = 0.04;
 
+    /// With the link: how much of a frame has come when the board looks differs from run to
+    /// run, and by what else the host does.
+    const LINKED: f64 = 0.05;
+
     /// The same where another compiler than the table's made the image.
     const OTHER_COMPILER: f64 = 0.15;
 
@@ -608,14 +612,14 @@ mod on_boards {
             };
             let parts = |figures: &Self| {
                 [
-                    figures.instructions as f64,
-                    figures.with_link as f64,
-                    figures.ram_static.into(),
-                    figures.stack.into(),
+                    (figures.instructions as f64, tolerance),
+                    (figures.with_link as f64, tolerance.max(LINKED)),
+                    (figures.ram_static.into(), tolerance),
+                    (figures.stack.into(), tolerance),
                 ]
             };
             // Where it takes less, the table is behind.
-            for (was, is) in parts(then).into_iter().zip(parts(self)) {
+            for ((was, tolerance), (is, _)) in parts(then).into_iter().zip(parts(self)) {
                 assert!(
                     (is / was - 1.0).abs() <= tolerance,
                     "{key:?}: {then:?} has become {self:?}: if that is meant, write the table anew \

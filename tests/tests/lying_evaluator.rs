@@ -420,8 +420,7 @@ fn what_was_changed_in_a_receipt_of_a_batch_is_named() {
     };
     let of_set = keep(&planning::batch_plan(Some(&N4096_DEPTH3), model).unwrap());
     let (mut row, mut scratch) = (vec![0.0; 64], vec![0.0; 64]);
-    let inputs = (plan.input_level() + 1, plan.input_scale().log2() as i32);
-    let of_level = BatchPlan::of_inputs(&N8192_DEPTH5, model, inputs, &mut row, &mut scratch);
+    let of_level = BatchPlan::wide(&N8192_DEPTH5, model, &mut row, &mut scratch);
     let of_level = keep(&of_level.unwrap());
     let first = batch.receipts.clone();
     batch.again();

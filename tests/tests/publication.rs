@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use he_core::ckks::publish::{Allowance, Budget, HonestEvaluator};
 use he_nn::bundled;
-use he_nn::clear;
+use he_nn::clear::{self, SampleError};
 use he_nn::model::{Input, Model, Sample};
 use he_nn::plan::{Packing, Target, WeightMode};
 use host_runner::budget::{BudgetError, FileBudget};
@@ -170,8 +170,8 @@ fn values_of_a_batch_are_as_exact_as_is_said_and_cost_one_publication() {
     ));
 }
 
-/// A logit beyond what was planned for would wrap around with the noise on it: that one
-/// sample is refused before anything is encrypted, with its figure, which is the
+/// The noise relies on values of twice those of training: a sample with a larger one
+/// is refused before anything is encrypted, with its figure, which is the
 /// client's, and the others of its batch are published.
 #[test]
 fn values_beyond_the_room_beside_the_noise_are_not_published() {
@@ -189,11 +189,12 @@ fn values_beyond_the_room_beside_the_noise_are_not_published() {
     let of = (2, "inproc".to_owned(), "pima-logreg".to_owned());
     let report = run.report(of.0, of.1, of.2, nothing, service.publications());
     let refusal = answers[1].as_ref().unwrap_err();
-    let ClientError::Room { logit, room } = refusal.error else {
+    let ClientError::Sample(SampleError::Range(beyond)) = refusal.error else {
         panic!("{refusal}");
     };
-    assert!(logit.abs() > room, "{refusal}");
-    assert!(refusal.to_string().contains(&format!("{logit:.1}")));
+    assert!(beyond.value.abs() > beyond.limit, "{refusal}");
+    let value = format!("{:.1}", beyond.value);
+    assert!(refusal.to_string().contains(&value), "{refusal}");
     assert_eq!(report.images[1].refused(), Some(&*refusal.to_string()));
     // Others have the first sample's values, and nothing of the second.
     let published = report.published.unwrap();

@@ -27,7 +27,7 @@
 //! By the labels that the target gives without noise: through noise images are misread
 //! without an attack, and how many stands beside it. So no search stops at an answer that
 //! looks like success. The baseline is the same search led by answers that tell nothing, as
-//! stripes of `±eps` mislead more often than random pixels do. At [`BEYOND`] margins a mean
+//! stripes of `±eps` mislead more often than random pixels do. At `BEYOND` margins a mean
 //! of 20 still has noise of 22 margins, so that there the search by answers must come to no
 //! more than its baseline. What stops Square is not thereby a defence: others may search
 //! better under noise, and noise that stops it leaves the reader little.

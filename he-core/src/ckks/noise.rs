@@ -16,7 +16,7 @@
 //!
 //! On one event alone: no slot of what honest parties drew is larger than it is but
 //! with a probability of [`FAILURE`]. That is the secret, the errors of the keys and of
-//! the encryptions and the ternary polynomials of public-key encryption, [`POLYNOMIALS`]
+//! the encryptions and the ternary polynomials of public-key encryption, `POLYNOMIALS`
 //! of them in all the life of a key. All else is taken at its worst: how a circuit
 //! depends on ciphertexts and keys, the digits of a key switch, the remainders of a
 //! division. So a bound holds for circuits that are chosen by whoever sees the keys and
@@ -31,7 +31,7 @@
 //! `E exp(a e_j) <= exp(v a^2 / 2)` with `v` their variance: a difference of coins
 //! as `cosh a <= exp(a^2 / 2)`, a ternary one term by term of both series. So
 //! `P(x > r) <= exp(-r^2 / (v N))`. A magnitude is at most the largest of the parts in
-//! [`DIRECTIONS`] directions, over the cosine of half the angle between two. The
+//! `DIRECTIONS` directions, over the cosine of half the angle between two. The
 //! sum of these probabilities over directions, slots and polynomials is [`FAILURE`] for
 //! `r^2 = v N ln 2 (64 + 30 + 4 + log2(N / 2))`: nine standard deviations, where all
 //! coefficients at their largest are `42 sqrt(N / 4096)` of an error and

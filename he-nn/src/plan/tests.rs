@@ -761,11 +761,6 @@ fn a_wide_plan_keeps_its_scale_and_limits_values() {
     let narrow = BatchPlan::new(&N8192_DEPTH6, model, &mut row, &mut scratch).unwrap();
     let wide = BatchPlan::wide(&N8192_DEPTH6, model, &mut row, &mut scratch).unwrap();
     let (few, many) = (wide.logit_error(), narrow.logit_error());
-    println!(
-        "{few:?} at 2^{}, level {}, {many:?}",
-        wide.output_scale().log2(),
-        wide.output_level()
-    );
     assert!(few.worst_case < 2f64.powi(-35) * many.worst_case);
     assert!(wide.output_scale() > 2f64.powi(90));
     for view in model.layers() {

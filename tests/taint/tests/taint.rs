@@ -117,7 +117,7 @@ fn without_valgrind_nothing_passes() {
 /// `chunks_exact`, wherever it comes to lie. Where a compiler inlines otherwise a
 /// row moves, and has to be looked at again.
 #[cfg(target_arch = "x86_64")]
-const DIVISIONS: [(&str, usize, &str); 16] = [
+const DIVISIONS: [(&str, usize, &str); 17] = [
     ("PublicKey<S>::generate", 2, "words of a key by N"),
     ("PublicKey<S>::multiply", 2, "words of a key by N"),
     ("keys::switching_key", 2, "words of a key by N"),
@@ -138,6 +138,7 @@ const DIVISIONS: [(&str, usize, &str); 16] = [
         "slots by the length of a block",
     ),
     ("publish::plan", 8, "bounds and scales, roots included"),
+    ("Noise::error", 3, "N and a variance, roots included"),
 ];
 
 /// What valgrind does not see is divisions, which take their time by their
