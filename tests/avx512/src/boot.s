@@ -82,6 +82,8 @@ long:
     movq $__bss_size, %rcx
     xorl %eax, %eax
     rep stosb
+    movq $load_tables, %rax
+    call *%rax
     movq $start, %rax
     call *%rax
 
@@ -99,3 +101,51 @@ packet:
 
 .org 510
     .word 0xaa55
+
+# Reads the tables from the first disk, a sector at a time, by the ports of its controller.
+.section .text.load_tables, "ax"
+.code64
+load_tables:
+    movq $__rodata, %rdi
+    movl $__rodata_sector, %r8d
+    movl $__rodata_sectors, %r9d
+next_sector:
+    movw $0x1f7, %dx
+ready:
+    inb %dx, %al
+    testb $0x80, %al
+    jnz ready
+    # The first drive, by the number of a sector.
+    movl %r8d, %eax
+    shrl $24, %eax
+    orb $0xe0, %al
+    movw $0x1f6, %dx
+    outb %al, %dx
+    movw $0x1f2, %dx
+    movb $1, %al
+    outb %al, %dx
+    movl %r8d, %eax
+    movw $0x1f3, %dx
+    outb %al, %dx
+    shrl $8, %eax
+    movw $0x1f4, %dx
+    outb %al, %dx
+    shrl $8, %eax
+    movw $0x1f5, %dx
+    outb %al, %dx
+    movw $0x1f7, %dx
+    movb $0x20, %al
+    outb %al, %dx
+data:
+    inb %dx, %al
+    testb $0x80, %al
+    jnz data
+    testb $8, %al
+    jz data
+    movw $0x1f0, %dx
+    movl $256, %ecx
+    rep insw
+    incl %r8d
+    decl %r9d
+    jnz next_sector
+    ret
