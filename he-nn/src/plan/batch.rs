@@ -38,9 +38,11 @@ const WIDE_SCALES_LOG2: [i32; 2] = [60, 54];
 /// of 118 bits, the most that is drawn, far above that of a result.
 const WIDE_KEPT_LOG2: (i32, usize) = (90, 4);
 
-/// What values of a plan by [`BatchPlan::wide`] may be, times the largest of training, or
-/// times 1 where that is less.
-pub(super) const WIDE_RANGE: f64 = 2.0;
+/// What results of a layer may be in a plan by [`BatchPlan::wide`]: twice the largest of
+/// training, or 2 where that is less. Its bound relies on it, and samples are held to it.
+pub(super) fn wide_limit(layer: Layer<'_>) -> f64 {
+    2.0 * libm::fmax(f64::from(layer.range()), 1.0)
+}
 
 /// Passes of sums of small integers' products that take as long as one of a product.
 const INTEGER_PRODUCTS_PER_PASS: usize = 12;
@@ -81,7 +83,7 @@ pub struct BatchPlan<'m> {
     level: usize,
     /// Of the inputs.
     scale_log2: i32,
-    /// No value is above [`WIDE_RANGE`] times those of training.
+    /// No value is above [`wide_limit`].
     is_limited: bool,
     steps: heapless::Vec<BatchStep, { super::MAX_STEPS }>,
     error: LogitError,
@@ -349,7 +351,7 @@ impl<'m> BatchPlan<'m> {
                 }
             }
             if is_limited {
-                state.limit(WIDE_RANGE * value);
+                state.limit(wide_limit(layer));
             }
             let _ = steps.push(BatchStep {
                 layer: index,
@@ -400,7 +402,7 @@ impl<'m> BatchPlan<'m> {
         &self.steps
     }
 
-    /// Whether no value may be above [`WIDE_RANGE`] times those of training.
+    /// Whether no value may be above [`wide_limit`].
     pub(super) const fn is_limited(&self) -> bool {
         self.is_limited
     }

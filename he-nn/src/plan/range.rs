@@ -6,7 +6,7 @@
 //! is enough that all slots do. Where the client adds up lanes, they are the result, and
 //! their sum has no limit.
 
-use super::batch::{BatchPlan, WIDE_RANGE};
+use super::batch::{BatchPlan, wide_limit};
 use super::{ENCODED_LOG2, Form, LinearMap, Plan, Step};
 use he_core::params::Params;
 
@@ -233,7 +233,7 @@ impl BatchPlan<'_> {
         let own = room(params, end, step.output);
         // What the bound of the error relies on.
         let trained = if self.is_limited() {
-            WIDE_RANGE * libm::fmax(f64::from(view.layer.range()), 1.0)
+            wide_limit(view.layer)
         } else {
             f64::INFINITY
         };

@@ -4,8 +4,9 @@
 //! Labels may be of anybody's answers. Values may be of an honest evaluator's alone, as
 //! those of a crafted result are the key: here of the engine in this process, which the
 //! holder of the key runs, and of batches, whose results have room for the noise, behind
-//! squares too, but not behind other polynomials. In latency packing they end at level 0, modulo one prime, or as lanes modulo two, where the
-//! noise has none. A label is that of sums of lanes, which are not published.
+//! squares too, but not behind other polynomials. In latency packing they end at level 0,
+//! modulo one prime, or as lanes modulo two, where the noise has none. A label is that of
+//! sums of lanes, which are not published.
 
 use std::ops::Range;
 use std::path::PathBuf;
