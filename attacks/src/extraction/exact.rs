@@ -4,7 +4,8 @@
 //! and `g` lie in the span of the `h` rows of `W`. So the attack reads `f(0)` and
 //! `f(±r e_i)`, polarises random directions `u` for the vectors `A u` (as many at once
 //! as there are logits), finds the span in their singular values, and polarises inside
-//! it. For 784 inputs, 10 logits and `h` = 32 these are 1569 + 5 * 785 + 528 = 6022
+//! it. A large drop between singular values ends the search, or a smaller one that stays
+//! where it is with the next direction, as noise makes it. For 784 inputs, 10 logits and `h` = 32 these are 1569 + 5 * 785 + 528 = 6022
 //! queries. The architecture need not be known: `h` is read off the singular values,
 //! and that there is one square off a third difference, which quadratic forms have not.
 //!
@@ -32,8 +33,11 @@ pub const ACCESS: Grants = Grants::of(&[Access::Scores]);
 /// Queries of one request.
 const BATCH: usize = 4096;
 
-/// A drop between singular values that ends the span.
+/// A drop between singular values that ends the span at once.
 const DROP: f64 = 50.0;
+
+/// One that ends it where it stays at its place with the next direction.
+const DROP_THAT_STAYS: f64 = 10.0;
 
 /// Vectors beyond the span that must show the drop.
 const SPARE: usize = 5;
@@ -230,6 +234,7 @@ fn extract(oracle: &mut Oracle<'_, '_>, seed: u64) -> Result<Ended, AttackError>
 
     // A u by polarisation, until the span no longer grows.
     let mut columns: Vec<DVector<f64>> = Vec::new();
+    let mut before = None;
     let (basis, found) = loop {
         let mut u: Vec<f64> = (0..inputs).map(|_| random::normal(&mut rng)).collect();
         let norm = u.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -252,10 +257,13 @@ fn extract(oracle: &mut Oracle<'_, '_>, seed: u64) -> Result<Ended, AttackError>
         }
         let (vectors, values) = left_singular(&DMatrix::from_columns(&columns));
         let (rank, ratio) = drop_of(&values);
-        let whole = ratio >= DROP && rank + SPARE <= columns.len();
-        if whole || columns.len() >= inputs.min(MOST_COLUMNS) {
+        let spare = rank + SPARE <= columns.len();
+        let here = (spare && ratio >= DROP_THAT_STAYS).then_some(rank);
+        let ends = (spare && ratio >= DROP) || (here.is_some() && here == before);
+        if ends || columns.len() >= inputs.min(MOST_COLUMNS) {
             break (vectors.columns(0, rank).into_owned(), ratio);
         }
+        before = here;
     };
 
     // Polarisation inside the span.

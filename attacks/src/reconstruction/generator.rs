@@ -165,7 +165,7 @@ impl Attack for InverseGenerator {
             }
             let method = Method {
                 epochs: case.run.by_scale(10, 30),
-                batch: 32,
+                batch: case.run.by_scale(64, 32),
                 pairs: Pairs::Own,
             };
             let seed = case.run.seed;
