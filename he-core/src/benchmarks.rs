@@ -326,6 +326,8 @@ impl<'a> Operations<'a> {
     ///
     /// # Errors
     /// Those of the operation.
+    // A function of its own in every program: what counts instructions looks for its name.
+    #[inline(never)]
     pub fn run(&mut self, operation: Operation) -> Result<()> {
         let (params, n) = (self.params, self.params.n());
         let level = params.max_level();

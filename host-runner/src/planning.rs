@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use he_core::Params;
-use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, Security};
+use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, SETS, Security};
 use he_core::ring::ntt;
 use he_nn::model::Model;
 use he_nn::plan::batch::BatchPlan;
@@ -106,9 +106,11 @@ pub static DEFAULT_SET: &Params = &N4096_DEPTH3;
 
 /// A set that nobody has made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no parameter set {name}: use one of {}", STREAM_SETS.map(set_name).join(", "))]
+#[error("there is no parameter set {name}: use one of {known}")]
 pub struct UnknownSet {
     name: String,
+    /// Names that there are.
+    known: String,
 }
 
 /// The name of a set on the command line, such as `n4096-depth3`.
@@ -122,8 +124,29 @@ pub fn set_name(params: &Params) -> String {
 /// # Errors
 /// [`UnknownSet`].
 pub fn set(name: &str) -> Result<&'static Params, UnknownSet> {
-    let found = STREAM_SETS.into_iter().find(|set| set_name(set) == name);
-    found.ok_or_else(|| UnknownSet { name: name.into() })
+    named(name, &STREAM_SETS)
+}
+
+/// Looks any set up by that name: one of he-core's, or of [`HOST_SETS`].
+///
+/// # Errors
+/// [`UnknownSet`].
+pub fn any_set(name: &str) -> Result<&'static Params, UnknownSet> {
+    let own = HOST_SETS.into_iter();
+    let own = own.filter(|set| SETS.iter().all(|other| other.name() != set.name()));
+    named(name, &SETS.into_iter().chain(own).collect::<Vec<_>>())
+}
+
+fn named(name: &str, sets: &[&'static Params]) -> Result<&'static Params, UnknownSet> {
+    let found = sets.iter().find(|set| set_name(set) == name);
+    found.copied().ok_or_else(|| UnknownSet {
+        name: name.into(),
+        known: sets
+            .iter()
+            .map(|set| set_name(set))
+            .collect::<Vec<_>>()
+            .join(", "),
+    })
 }
 
 /// The set of a fingerprint, of all that networks are planned under.

@@ -346,6 +346,109 @@ fn counts() -> String {
     table(&["operation, N = 4096, four limbs", "instructions"], &rows)
 }
 
+/// Operations of he-core on a host, counted by `host_counts.rs`.
+const OPERATIONS: &str = "tests/figures/operations-avx2.csv";
+
+/// Slope of a line through points, by least squares.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let products: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+    products / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+}
+
+/// How operations grow with the degree, of the same four limbs, and with the limbs, of the
+/// same degree, where a digit is one prime; exponents beside those of what is computed.
+fn growth() -> String {
+    let lines = lines_of(OPERATIONS);
+    let count = |set: &str, operation: &str| -> f64 {
+        let line = lines
+            .iter()
+            .find(|line| line[0] == set && line[3] == operation);
+        line.unwrap_or_else(|| panic!("{OPERATIONS} has no {operation} of {set}"))[4]
+            .parse()
+            .unwrap()
+    };
+    // A transform of N coefficients has N / 2 log2(N) butterflies.
+    let doubled = (2.0f64 * 13.0 / 12.0).log2();
+    let sets = [
+        "n8192-depth3-256",
+        "n8192-depth5-192",
+        "n8192-depth5",
+        "n8192-depth6",
+    ];
+    let limbs = |set: &str| -> f64 {
+        let line = lines.iter().find(|line| line[0] == set && line[3] == "add");
+        line.unwrap()[2].parse().unwrap()
+    };
+    // A key switch transforms each of L digits modulo L + 1 primes.
+    let switches: Vec<(f64, f64)> = sets
+        .iter()
+        .map(|set| (limbs(set).ln(), (limbs(set) * (limbs(set) + 1.0)).ln()))
+        .collect();
+    let squared = slope(&switches);
+    let none = || "-".to_owned();
+    let rows: Vec<Vec<String>> = [
+        ("ntt_forward", doubled, None),
+        ("ntt_inverse", doubled, None),
+        ("encode", doubled, Some(1.0)),
+        ("encrypt_secret", doubled, Some(1.0)),
+        ("decrypt", doubled, Some(1.0)),
+        ("add", 1.0, Some(1.0)),
+        ("multiply_plain", 1.0, Some(1.0)),
+        ("multiply_ct", 1.0, Some(1.0)),
+        ("rescale", doubled, Some(1.0)),
+        ("relinearize", doubled, Some(squared)),
+        ("rotate", doubled, Some(squared)),
+        ("keygen_rotation", doubled, Some(squared)),
+    ]
+    .into_iter()
+    .map(|(operation, in_degree, in_limbs)| {
+        let of = |set| count(set, operation);
+        let degree = (of("n8192-depth3-256") / of("n4096-depth3")).log2();
+        let points = sets.map(|set| (limbs(set).ln(), of(set).ln()));
+        vec![
+            operation.to_owned(),
+            grouped(of("n4096-depth3") as usize),
+            grouped(of("n8192-depth3-256") as usize),
+            format!("{degree:.2}"),
+            format!("{in_degree:.2}"),
+            in_limbs.map_or_else(none, |_| format!("{:.2}", slope(&points))),
+            in_limbs.map_or_else(none, |limbs| format!("{limbs:.2}")),
+        ]
+    })
+    .collect();
+    table(
+        &[
+            "operation",
+            "N = 4096, 4 limbs",
+            "N = 8192, 4 limbs",
+            "exponent of N",
+            "expected",
+            "exponent of limbs, 4 to 7",
+            "expected",
+        ],
+        &rows,
+    )
+}
+
+/// Inferences on a host, counted by `host_counts.rs`.
+fn host_inferences() -> String {
+    let rows: Vec<Vec<String>> = lines_of("tests/figures/inferences-avx2.csv")
+        .into_iter()
+        .map(|line| {
+            let million = line[2].parse::<f64>().unwrap() / 1e6;
+            vec![
+                format!("`{}`", line[0]),
+                line[1].clone(),
+                format!("{million:.1}"),
+            ]
+        })
+        .collect();
+    table(&["network", "weights", "million instructions"], &rows)
+}
+
 /// Every network on a host.
 fn networks() -> String {
     let mut rows = Vec::new();
@@ -558,7 +661,7 @@ fn results() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 14] = [
+const TABLES: [(&str, &str, Make); 16] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
@@ -567,6 +670,8 @@ const TABLES: [(&str, &str, Make); 14] = [
     ("docs/boards.md", "lines", lines),
     ("docs/boards.md", "sensor", sensor),
     ("docs/figures.md", "counts", counts),
+    ("docs/figures.md", "growth", growth),
+    ("docs/figures.md", "host inferences", host_inferences),
     ("docs/networks.md", "accuracy", accuracy),
     ("docs/networks.md", "networks", networks),
     ("docs/networks.md", "batches", batches),

@@ -498,6 +498,14 @@ pub enum Failure {
         /// The device.
         device: String,
     },
+    /// A choice that only this machine leaves.
+    #[error(
+        "{device} runs the operations of its image's set, counted once: --params and --runs are for inproc"
+    )]
+    BenchOfHost {
+        /// The device.
+        device: String,
+    },
     /// A device that is no sensor.
     #[error("there is no sensor at {device}: use inproc, qemu, tcp:HOST:PORT or a serial port")]
     NoSensor {

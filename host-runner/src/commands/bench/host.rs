@@ -12,11 +12,11 @@ use super::Row;
 const RUNS: usize = 15;
 const TIME: Duration = Duration::from_millis(200);
 
-/// Medians of all operations under a set.
+/// Medians of all operations under a set: of so many runs, or of as many as take 0.2 s.
 ///
 /// # Errors
 /// Those of he-core; none is expected.
-pub fn measure(params: &'static Params) -> Result<Vec<Row>, he_core::Error> {
+pub fn measure(params: &'static Params, runs: Option<usize>) -> Result<Vec<Row>, he_core::Error> {
     let n = params.n();
     let mut words = vec![0; Memory::words(params)];
     let (mut integers, mut floats, mut doubles) = (vec![0; 4 * n], vec![0.0; 2 * n], vec![0.0; n]);
@@ -31,7 +31,11 @@ pub fn measure(params: &'static Params) -> Result<Vec<Row>, he_core::Error> {
     for operation in Operation::ALL {
         let mut times = Vec::new();
         let mut total = Duration::ZERO;
-        while times.len() <= RUNS || total < TIME {
+        let goes_on = |done: usize, total| match runs {
+            Some(runs) => done <= runs,
+            None => done <= RUNS || total < TIME,
+        };
+        while goes_on(times.len(), total) {
             operations.prepare(operation)?;
             let start = Instant::now();
             operations.run(operation)?;
