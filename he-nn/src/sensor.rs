@@ -259,6 +259,9 @@ pub trait Platform {
     /// Whether whoever is at the other end of the link stands for the entropy
     /// source and the sensing hardware: only where both are emulated.
     fn host_supplies(&self) -> bool;
+    /// A seed of the machine's own entropy source; none where it has no such source, or one
+    /// that finds itself broken.
+    fn entropy(&mut self) -> Option<[u8; ENTROPY_BYTES]>;
 }
 
 /// The generator after `entropy` has come: the first is its seed; later ones
@@ -377,7 +380,7 @@ impl<'a, const MASKED: bool> Sensor<'a, MASKED> {
         let answer = match request {
             Request::Hello { version } => self.greet(version, platform, reply),
             Request::Entropy { bytes } => self.stir(bytes, platform, reply),
-            Request::NewKey => self.new_key(reply),
+            Request::NewKey => self.new_key(platform, reply),
             Request::Values { offset, bytes } => self.measure(offset, bytes, platform, reply),
             Request::Encrypt { level, scale_bits } => {
                 let done = self.encrypt(level, f64::from_bits(scale_bits), platform, reply);
@@ -434,7 +437,15 @@ impl<'a, const MASKED: bool> Sensor<'a, MASKED> {
         Ok(())
     }
 
-    fn new_key(&mut self, reply: &mut impl FnMut(Reply<'_>)) -> Result<(), Refusal> {
+    fn new_key<P: Platform>(
+        &mut self,
+        platform: &mut P,
+        reply: &mut impl FnMut(Reply<'_>),
+    ) -> Result<(), Refusal> {
+        if let Some(mut seed) = platform.entropy() {
+            self.rng = Some(absorb(self.rng.take(), seed));
+            seed.zeroize();
+        }
         let rng = self.rng.as_mut().ok_or(Refusal::NoEntropy)?;
         let held = self.key.take().ok_or(Refusal::Internal)?;
         self.key = Some(if MASKED {
@@ -651,6 +662,7 @@ mod tests {
     struct Board {
         now: u64,
         supplied: bool,
+        own: Option<[u8; ENTROPY_BYTES]>,
     }
 
     impl Platform for Board {
@@ -670,11 +682,15 @@ mod tests {
         fn host_supplies(&self) -> bool {
             self.supplied
         }
+        fn entropy(&mut self) -> Option<[u8; ENTROPY_BYTES]> {
+            self.own
+        }
     }
 
     const SUPPLIED: Board = Board {
         now: 0,
         supplied: true,
+        own: None,
     };
 
     #[derive(Debug, PartialEq)]
@@ -963,6 +979,7 @@ mod tests {
             let mut board = Board {
                 now: 0,
                 supplied: false,
+                own: None,
             };
             let (refusals, _) = ask(&mut sensor, &mut board, request);
             assert_eq!(refusals, [Refusal::NotSupplied]);
@@ -979,6 +996,31 @@ mod tests {
             }
         );
         assert!(Sensor::new(&SET, &mut [0; 100]).is_err());
+    }
+
+    #[test]
+    fn a_board_with_a_source_draws_from_it_what_it_would_draw_from_a_host() {
+        let sealed_by = |own: Option<[u8; ENTROPY_BYTES]>| {
+            let mut arena = arena();
+            let mut sensor = Sensor::new(&SET, &mut arena).unwrap();
+            match own {
+                Some(_) => {
+                    let (refusals, _) =
+                        ask(&mut sensor, &mut Board { own, ..SUPPLIED }, Request::NewKey);
+                    assert_eq!(refusals, []);
+                }
+                None => {
+                    assert_eq!(refused(&mut sensor, Request::NewKey), Refusal::NoEntropy);
+                    accepted(&mut sensor, entropy(1));
+                    accepted(&mut sensor, Request::NewKey);
+                }
+            }
+            accepted(&mut sensor, values(0, &[0.5]));
+            accepted(&mut sensor, ENCRYPT).unwrap()
+        };
+        let of_host = sealed_by(None);
+        assert_eq!(sealed_by(Some([1; ENTROPY_BYTES])), of_host);
+        assert_ne!(sealed_by(Some([2; ENTROPY_BYTES])), of_host);
     }
 
     #[test]

@@ -467,6 +467,9 @@ impl Platform for Host {
     fn host_supplies(&self) -> bool {
         true
     }
+    fn entropy(&mut self) -> Option<[u8; ENTROPY_BYTES]> {
+        None
+    }
 }
 
 /// Starts a sensor in a thread, its key under masks or open, and gives the other end of its

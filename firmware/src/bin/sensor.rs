@@ -29,9 +29,10 @@ mod device {
     use he_nn::sensor::arena_words;
     #[cfg(feature = "masked-key")]
     use he_nn::sensor::masked_arena_words as arena_words;
-    use he_nn::sensor::{Platform, Reply, Request};
+    use he_nn::sensor::{ENTROPY_BYTES, Platform, Reply, Request};
 
     use crate::board;
+    use crate::entropy;
     use crate::restart::restart;
     use crate::serve::{self, Program};
     use crate::start::start;
@@ -62,9 +63,13 @@ mod device {
         }
 
         fn host_supplies(&self) -> bool {
-            // Only an emulator counts instructions. A real board's entropy must
-            // not come from whoever is at the other end of its line.
-            matches!(board::TIME_UNIT, TimeUnit::Instructions)
+            // A real board's entropy must not come from whoever is at the other end of
+            // its line.
+            board::is_emulated()
+        }
+
+        fn entropy(&mut self) -> Option<[u8; ENTROPY_BYTES]> {
+            entropy::draw()
         }
     }
 
@@ -113,6 +118,9 @@ mod protocol {
     /// One request is answered before the next is sent.
     pub(crate) const WINDOW: u32 = he_nn::link::MAX_FRAME as u32;
 }
+#[cfg(target_os = "none")]
+#[path = "../entropy.rs"]
+mod entropy;
 #[cfg(target_os = "none")]
 #[path = "../fault.rs"]
 mod fault;

@@ -5,7 +5,7 @@
 //! SysTick and its DMA controller's few interrupts, so requests are carried out
 //! with interrupts on.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 #[cfg(not(board = "pico2"))]
 use core::task::Poll;
 
@@ -29,9 +29,6 @@ pub(crate) const TRACE_SPANS: usize = if cfg!(board = "nrf52840-dk") {
     2048
 };
 
-/// What debug probes and USB bridges with a serial port manage.
-pub(super) const LINK_BAUD: u32 = 921_600;
-
 /// What may arrive while a request is carried out: a full window.
 pub(super) const DMA_BYTES: usize = 8192;
 
@@ -49,6 +46,9 @@ const _: () = assert!(BUFFER_BYTES <= FREE_BYTES);
 pub(super) const RING_BYTES: usize = 512;
 
 static RECEIVED: Ring<RING_BYTES> = Ring::new();
+
+/// The port can send. Until then a report of a fault would wait for it without end.
+static LINK_SENDS: AtomicBool = AtomicBool::new(false);
 
 /// The cycle counter's last reading, and how often it has wrapped.
 static LAST: AtomicU32 = AtomicU32::new(0);
@@ -112,6 +112,11 @@ pub(crate) fn log(bytes: &[u8]) {
     }
 }
 
+/// Real hardware: nobody stands for what it senses.
+pub(crate) fn is_emulated() -> bool {
+    false
+}
+
 /// Carries out `work`; see [`super`].
 pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
     work()
@@ -124,9 +129,15 @@ pub(crate) trait Link {
 }
 
 /// A board with its link; each board's file says how it is started.
-pub(crate) struct Board<L>(pub(super) L);
+pub(crate) struct Board<L>(L);
 
 impl<L: Link> Board<L> {
+    /// A board whose port is ready.
+    pub(super) fn with(link: L) -> Self {
+        LINK_SENDS.store(true, Ordering::Relaxed);
+        Self(link)
+    }
+
     /// Copies what has arrived to the start of `space`, as far as it reaches and lies in
     /// one piece.
     pub(crate) fn peek<'s>(&mut self, space: &'s mut [u8]) -> &'s [u8] {
@@ -147,16 +158,21 @@ impl<L: Link> Board<L> {
     pub(crate) fn wait(&self) {}
 }
 
-/// What a driver's read gives at once. The frame that lost bytes is refused by its
-/// checksum.
+/// Whether the port can send.
+pub(super) fn link_sends() -> bool {
+    LINK_SENDS.load(Ordering::Relaxed)
+}
+
+/// What a driver gives at once; nothing where bytes were lost, as the frame that lost them is
+/// refused by its checksum.
 #[cfg(not(board = "pico2"))]
-pub(super) fn read_now<E>(read: impl Future<Output = Result<usize, E>>) -> usize {
+pub(super) fn now_of<T, E>(read: impl Future<Output = Result<T, E>>) -> Option<T> {
     match embassy_futures::poll_once(read) {
-        Poll::Ready(Ok(count)) => count,
+        Poll::Ready(Ok(found)) => Some(found),
         Poll::Ready(Err(_)) => {
             defmt::warn!("the serial port lost bytes");
-            0
+            None
         }
-        Poll::Pending => 0,
+        Poll::Pending => None,
     }
 }

@@ -1,4 +1,5 @@
-//! ST's Nucleo-H743ZI: STM32H743, a Cortex-M7 at 480 MHz.
+//! ST's NUCLEO-H743ZI2: STM32H743 of revision V, a Cortex-M7 at 480 MHz. The first
+//! NUCLEO-H743ZI has revision Y, which stays at 400 MHz.
 //!
 //! | port | is |
 //! |---|---|
@@ -7,8 +8,8 @@
 //! | RTT | the log |
 //! | DWT | the clock, in cycles |
 //!
-//! Registers and clocks from ST's reference manual RM0433, pins from the board's
-//! user manual UM1974. The stack lies in the DTCM. Data caches are on; SRAM4,
+//! Registers and clocks from ST's reference manual RM0433, limits of clocks from the data
+//! sheet DS12110, pins from the board's user manual UM2407. The stack lies in the DTCM. Data caches are on; SRAM4,
 //! which DMA writes, is kept out of them.
 
 use core::mem::MaybeUninit;
@@ -25,7 +26,7 @@ use embassy_stm32::usart::{self, RingBufferedUartRx, Uart, UartTx};
 use embassy_stm32::{Config, bind_interrupts, dma};
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
+pub(crate) use super::hardware::{TIME_UNIT, is_emulated, log, now, undisturbed};
 use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].
@@ -37,7 +38,10 @@ pub(crate) const fn outside_bytes() -> u32 {
     hardware::DMA_BYTES as u32
 }
 
-/// Where that is.
+/// What debug probes and USB bridges with a serial port manage.
+const LINK_BAUD: u32 = 921_600;
+
+/// Where the DMA buffer is.
 const SRAM4: u32 = 0x3800_0000;
 
 #[unsafe(link_section = ".sram4")]
@@ -58,7 +62,7 @@ pub(crate) struct Link {
 
 impl hardware::Link for Link {
     fn take(&mut self, space: &mut [u8]) -> usize {
-        hardware::read_now(self.receives.read(space))
+        hardware::now_of(self.receives.read(space)).unwrap_or_default()
     }
 }
 
@@ -75,11 +79,15 @@ impl Board {
         uncached(&mut core.MPU);
         core.SCB.enable_icache();
         core.SCB.enable_dcache(&mut core.CPUID);
-        let board = embassy_stm32::init(clocks());
+        let is_fast = pac::DBGMCU.idc().read().rev_id() >= FAST_REVISION;
+        if !is_fast {
+            defmt::warn!("this chip's revision stays at 400 MHz, where reports take 480");
+        }
+        let board = embassy_stm32::init(clocks(is_fast));
         hardware::start_clock(core.DCB, core.DWT, core.SYST);
 
         let mut config = usart::Config::default();
-        config.baudrate = hardware::LINK_BAUD;
+        config.baudrate = LINK_BAUD;
         let uart = Uart::new(
             board.USART3,
             board.PD9,
@@ -103,16 +111,19 @@ impl Board {
         };
         let mut link = receives.into_ring_buffered(buffer);
         link.start_uart();
-        Self(Link {
+        Self::with(Link {
             receives: link,
             _sends: sends,
         })
     }
 }
 
-/// 480 MHz from the internal oscillator: no solder bridge decides whether the
+/// `REV_ID` of the first revision that may run at 480 MHz; Y, the one before, has 0x1003.
+const FAST_REVISION: u16 = 0x2000;
+
+/// 480 or 400 MHz from the internal oscillator: no solder bridge decides whether the
 /// board starts, and its 1 % is enough for a serial port.
-fn clocks() -> Config {
+fn clocks(is_fast: bool) -> Config {
     let mut config = Config::default();
     let rcc = &mut config.rcc;
     rcc.hsi = Some(HSIPrescaler::DIV1);
@@ -121,7 +132,11 @@ fn clocks() -> Config {
     rcc.pll1 = Some(Pll {
         source: PllSource::HSI,
         prediv: PllPreDiv::DIV4,
-        mul: PllMul::MUL60,
+        mul: if is_fast {
+            PllMul::MUL60
+        } else {
+            PllMul::MUL50
+        },
         fracn: None,
         divp: Some(PllDiv::DIV2),
         divq: None,
@@ -133,7 +148,11 @@ fn clocks() -> Config {
     rcc.apb2_pre = APBPrescaler::DIV2;
     rcc.apb3_pre = APBPrescaler::DIV2;
     rcc.apb4_pre = APBPrescaler::DIV2;
-    rcc.voltage_scale = VoltageScale::Scale0;
+    rcc.voltage_scale = if is_fast {
+        VoltageScale::Scale0
+    } else {
+        VoltageScale::Scale1
+    };
     config
 }
 
@@ -155,6 +174,9 @@ fn uncached(mpu: &mut MPU) {
 
 /// Sends on the link. By registers, as a fault handler may be the caller.
 pub(crate) fn send(bytes: &[u8]) {
+    if !hardware::link_sends() {
+        return;
+    }
     for &byte in bytes {
         while !pac::USART3.isr().read().txe() {}
         pac::USART3.tdr().write(|w| w.set_dr(byte.into()));
@@ -163,5 +185,5 @@ pub(crate) fn send(bytes: &[u8]) {
 
 /// Waits until the link has sent what it was given.
 pub(crate) fn flush() {
-    while !pac::USART3.isr().read().tc() {}
+    while hardware::link_sends() && !pac::USART3.isr().read().tc() {}
 }

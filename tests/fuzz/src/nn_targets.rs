@@ -406,6 +406,9 @@ impl sensor::Platform for Machine {
     fn host_supplies(&self) -> bool {
         true
     }
+    fn entropy(&mut self) -> Option<[u8; sensor::ENTROPY_BYTES]> {
+        None
+    }
 }
 
 /// The evaluator against any requests, traced.
