@@ -675,7 +675,11 @@ mod tests {
 
     const fn added_by_evaluator(weights: WeightMode) -> Terms {
         let sums = Sums::Evaluator;
-        Terms { weights, sums }
+        Terms {
+            weights,
+            sums,
+            inputs: None,
+        }
     }
 
     /// A convolution, and a dense layer behind a square, as often as `middle` says.

@@ -6,7 +6,7 @@
 //! The line carries ten bits per byte, each way independent of the other, and holds every
 //! byte for its latency. The evaluator takes frames one after the other while the next ones
 //! come in, and acknowledges each by a blocking write, as boards do. Its computing is the
-//! plan's estimate, at one instruction per cycle.
+//! plan's estimate, at the board's instructions per cycle.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,6 +68,13 @@ pub fn lines_of(board: &Board) -> impl Iterator<Item = Line> {
 }
 
 impl Line {
+    /// A line of a rate.
+    #[must_use]
+    pub fn of(baud: u32) -> Self {
+        let known = LINES.into_iter().find(|line| line.baud == baud);
+        known.unwrap_or(Self::serial("the line", baud))
+    }
+
     const fn serial(name: &'static str, baud: u32) -> Self {
         Self {
             name,

@@ -56,6 +56,7 @@ fn with_features(
         model: None,
         params: reference.plan.params(),
         features,
+        inputs: None,
     };
     let image = firmware_build::build(&options).unwrap();
     let board = start(board, &image, Box::new(|_| ())).unwrap();
@@ -198,7 +199,11 @@ fn a_board_adds_up_lanes_where_the_client_must_not_see_them() {
     let case = Case::bundled("mnist-mlp64");
     let of = |sums| {
         let weights = WeightMode::Plain;
-        let terms = Terms { weights, sums };
+        let terms = Terms {
+            weights,
+            sums,
+            inputs: None,
+        };
         suite::run(&case, terms, Device::Board(board), 2).unwrap()
     };
     let figures = [Sums::Client, Sums::Evaluator].map(|sums| {

@@ -384,7 +384,11 @@ fn the_chosen_plan_computes_the_network() {
     for file in &files {
         for weights in [WeightMode::Plain, WeightMode::Encrypted] {
             for sums in [Sums::Client, Sums::Evaluator] {
-                let terms = Terms { weights, sums };
+                let terms = Terms {
+                    weights,
+                    sums,
+                    inputs: None,
+                };
                 assert_right(&plan(&N8192_DEPTH6, file, terms).unwrap());
             }
         }
@@ -402,7 +406,16 @@ fn lanes_are_added_by_whom_the_terms_name() {
     .file();
     let of = |sums| {
         let weights = WeightMode::Plain;
-        plan(&N8192_DEPTH6, &file, Terms { weights, sums }).unwrap()
+        plan(
+            &N8192_DEPTH6,
+            &file,
+            Terms {
+                weights,
+                sums,
+                inputs: None,
+            },
+        )
+        .unwrap()
     };
     let (client, evaluator) = (of(Sums::Client), of(Sums::Evaluator));
     assert_eq!((client.lanes(), evaluator.lanes()), (64, 1));
@@ -616,7 +629,16 @@ fn what_no_plan_evaluates_is_refused_with_its_figures() {
         let file = net.file();
         // Of lanes a bias of that size would be refused first.
         let (weights, sums) = (WeightMode::Plain, Sums::Evaluator);
-        plan(params, &file, Terms { weights, sums }).unwrap_err()
+        plan(
+            params,
+            &file,
+            Terms {
+                weights,
+                sums,
+                inputs: None,
+            },
+        )
+        .unwrap_err()
     };
     let parts = [Part::Dense(4), Part::Relu, Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));
