@@ -50,7 +50,7 @@ impl<'m> Exchanged<'m> {
         let arena_bytes = size_of::<u32>() * (plan.arena_words() + plan.owed_words());
         let kept = KeptKeys::of(&plan, board.key_bytes(arena_bytes));
         Ok(Self {
-            first: Exchange::of(&plan, &[])?,
+            first: Exchange::first(&plan, &kept.targets)?,
             later: Exchange::of(&plan, &kept.targets)?,
             plan,
         })
@@ -166,4 +166,67 @@ pub struct Chosen<'m> {
     pub plan: Plan<'m>,
     /// Seconds of a later image.
     pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use he_nn::plan::WeightMode;
+    use he_nn::{boards, bundled};
+
+    use super::*;
+
+    fn model() -> Model<'static> {
+        Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap()
+    }
+
+    fn chosen(board: &str, baud: u32, held: Option<u32>) -> usize {
+        let (board, terms) = (boards::find(board).unwrap(), WeightMode::Plain.into());
+        let chosen = fastest(None, model(), terms, board, Line::of(baud), held).unwrap();
+        let inputs = chosen.plan.ciphertexts();
+        // What the firmware is built by gives the same plan.
+        let again = planning::plan(None, model(), chosen.terms, board.target()).unwrap();
+        assert_eq!(again.ciphertexts(), inputs);
+        inputs
+    }
+
+    #[test]
+    fn a_slow_line_takes_one_input_and_a_fast_one_all() {
+        assert_eq!(chosen("mps2-an386", 115_200, None), 1);
+        assert_eq!(chosen("mps2-an386", 3_000_000, None), 13);
+        // A line that takes no time leaves the least work.
+        assert_eq!(chosen("mps2-an386", u32::MAX, None), 13);
+        // No room for another ciphertext, and keys that go up with every image.
+        assert_eq!(chosen("mps2-an386-256k", 115_200, None), 13);
+        assert_eq!(chosen("pico2", 115_200, None), 13);
+    }
+
+    #[test]
+    fn what_a_board_has_already_is_taken() {
+        let board = boards::find("mps2-an386").unwrap();
+        let of = |inputs| {
+            let terms = Terms::from(WeightMode::Plain).with_inputs(inputs);
+            let plan = planning::plan(None, model(), terms, board.target()).unwrap();
+            Program::of(&plan).unwrap().fingerprint()
+        };
+        assert_eq!(chosen("mps2-an386", 115_200, Some(of(None))), 13);
+        assert_eq!(chosen("mps2-an386", 3_000_000, Some(of(Some(1)))), 1);
+        assert_eq!(chosen("mps2-an386", 115_200, Some(7)), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_its_size() {
+        let board = boards::find("mps2-an386-256k").unwrap();
+        let all = alternatives(None, model(), WeightMode::Plain.into(), board).unwrap();
+        let counts: Vec<usize> = all.iter().map(|one| one.inputs).collect();
+        assert_eq!(counts, [13, 1]);
+        assert!(all[0].outcome.is_ok());
+        let available = board.arena_bytes();
+        match all[1].outcome.as_ref().map(|_| ()) {
+            Err(&PlanError::Memory {
+                needed,
+                available: there,
+            }) => assert_eq!((needed, there), (344_064, available)),
+            other => panic!("{other:?}"),
+        }
+    }
 }

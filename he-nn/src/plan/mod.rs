@@ -1059,9 +1059,6 @@ impl<'m> Plan<'m> {
             };
             headroom = libm::fmin(headroom, left);
         }
-        if self.is_masked() {
-            state.mask(self.lanes());
-        }
         Ok((state.logit_error(self.output_scale()), headroom))
     }
 
@@ -1388,7 +1385,10 @@ impl Plan<'_> {
             let half: usize = (0..=level).map(limb).sum();
             let streams = Streams::of(task.op, encrypted);
             if streams.input {
-                payload.inputs += half + SEED_BYTES;
+                payload.inputs += SEED_BYTES;
+            }
+            if streams.input && !streams.seed_alone {
+                payload.inputs += half;
             }
             if streams.factor {
                 payload.factors += half + SEED_BYTES;
@@ -1407,6 +1407,8 @@ pub(crate) struct Streams {
     pub(crate) input: bool,
     pub(crate) factor: bool,
     pub(crate) key: bool,
+    /// Its input has no chunks.
+    pub(crate) seed_alone: bool,
 }
 
 impl Streams {
@@ -1425,6 +1427,7 @@ impl Streams {
             input,
             factor,
             key: op.key().is_some(),
+            seed_alone: matches!(op, Op::Mask),
         }
     }
 

@@ -395,6 +395,78 @@ fn the_chosen_plan_computes_the_network() {
     }
 }
 
+/// A sample is sent as often as its first layer has blocks, or once, for rotations by one
+/// key; either way the network is computed, and errors stay within what labels bear.
+#[test]
+fn a_sample_is_sent_as_often_as_the_terms_say() {
+    let params = &N4096_DEPTH3;
+    let model = Model::parse(crate::bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let len = Plan::buffer_len(&model);
+    let of = |inputs, arena_bytes| {
+        let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
+        let target = match Target::STREAM {
+            Target::Stream {
+                prices,
+                weight_bytes,
+                owes,
+                ..
+            } => Target::Stream {
+                prices,
+                arena_bytes,
+                weight_bytes,
+                owes,
+            },
+            Target::Host => Target::Host,
+        };
+        let terms = Terms::from(WeightMode::Plain).with_inputs(inputs);
+        Plan::new(params, model, terms, target, &mut row, &mut scratch)
+    };
+    let counts: Vec<usize> = Plan::input_counts(params, &model).unwrap().collect();
+    assert_eq!(counts, [13, 1]);
+    let usual = of(None, usize::MAX).unwrap();
+    assert_eq!(usual.ciphertexts(), 13);
+    let switches = |plan: &Plan<'_>| {
+        let (mut targets, mut uses) = (Vec::new(), 0);
+        plan.keys(|target, _| {
+            uses += 1;
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        });
+        (uses, targets.len())
+    };
+    for count in counts {
+        let plan = of(Some(count), usize::MAX).unwrap();
+        assert_eq!(plan.ciphertexts(), count);
+        let payload = plan.payload().inputs / (count + 1);
+        assert!(payload < usual.payload().inputs / 13);
+        assert!(plan.logit_error().six_sigma < 2.0 * usual.logit_error().six_sigma);
+        assert_right(&plan);
+    }
+    let once = of(Some(1), usize::MAX).unwrap();
+    let ((before, keys), (uses, of_once)) = (switches(&usual), switches(&once));
+    // Of 16 diagonals 15 are reached by rotations, all by the same key.
+    assert_eq!((uses - before, of_once - keys), (15, 1));
+    assert!(once.logit_error().six_sigma > usual.logit_error().six_sigma);
+    assert!(once.total_cost() > usual.total_cost());
+    // One more ciphertext is kept.
+    let words = once.arena_words() - usual.arena_words();
+    assert_eq!(words, 2 * 4 * params.n());
+    let needed = size_of::<u32>() * once.arena_words();
+    let short = of(Some(1), needed - 1).unwrap_err();
+    let available = needed - 1;
+    assert_eq!(short, PlanError::Memory { needed, available });
+    assert!(of(Some(1), needed).is_ok() && of(None, needed - 1).is_ok());
+    let other = of(Some(5), usize::MAX).unwrap_err();
+    assert_eq!(
+        other,
+        PlanError::Inputs {
+            layer: 0,
+            inputs: 5
+        }
+    );
+}
+
 /// Lanes that the client adds up take no key of level 1, and what comes back is not
 /// rescaled; otherwise the plan is the same.
 #[test]
