@@ -21,6 +21,7 @@ fn main() {
     println!("cargo:rerun-if-env-changed=HE_EDGE_BOARD");
     println!("cargo:rerun-if-env-changed=HE_EDGE_MODEL");
     println!("cargo:rerun-if-env-changed=HE_EDGE_PARAMS");
+    println!("cargo:rerun-if-env-changed=HE_EDGE_INPUTS");
     println!("cargo:rustc-check-cfg=cfg(params, values(any()))");
     println!("cargo:rustc-check-cfg=cfg(board, values(any()))");
     // On a host there is nothing to link and no model to hold.
@@ -94,6 +95,10 @@ fn main() {
             true => Sums::Evaluator,
             false => Sums::Client,
         },
+        inputs: env::var("HE_EDGE_INPUTS").ok().map(|most| {
+            let number = most.parse().ok();
+            number.unwrap_or_else(|| panic!("HE_EDGE_INPUTS is a number, and not {most}"))
+        }),
     };
     match program(&board, set, &model, terms) {
         Ok(Built {

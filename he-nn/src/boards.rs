@@ -11,6 +11,9 @@ pub struct Board {
     pub core: &'static str,
     /// Cycles of it per second; of an emulated one, those of the board.
     pub core_hz: u32,
+    /// Instructions per hundred of these cycles; of an emulated one a hundred, as the emulator
+    /// counts instructions alone. No hardware has confirmed the others.
+    pub instructions_per_100: u32,
     /// Bytes of frames that it takes before the first is acknowledged: its firmware's
     /// window, which a test compares.
     pub window: u32,
@@ -48,6 +51,12 @@ pub struct Board {
 }
 
 impl Board {
+    /// How fast it computes.
+    #[must_use]
+    pub fn instructions_per_second(&self) -> f64 {
+        f64::from(self.core_hz) * f64::from(self.instructions_per_100) / 100.0
+    }
+
     /// Room for an arena.
     #[must_use]
     pub const fn arena_bytes(&self) -> usize {
@@ -111,6 +120,7 @@ const MPS2_AN386: Board = Board {
     name: "mps2-an386",
     core: "Cortex-M4F",
     core_hz: 25_000_000,
+    instructions_per_100: 100,
     window: WINDOW,
     bauds: ANY_BAUD,
     target: ARMV7E_M_TARGET,
@@ -166,6 +176,7 @@ pub const BOARDS: &[Board] = &[
         name: "nrf52840-dk",
         core: "Cortex-M4F",
         core_hz: 64_000_000,
+        instructions_per_100: 75,
         window: 4096 - 128,
         // The fastest that UARTE knows; what it calls 921,600 is 941,176.
         bauds: &[115_200, 1_000_000],
@@ -183,6 +194,7 @@ pub const BOARDS: &[Board] = &[
         name: "nucleo-h743zi",
         core: "Cortex-M7",
         core_hz: 480_000_000,
+        instructions_per_100: 90,
         window: WINDOW,
         // USART3 has 120 MHz: at most a sixteenth of that.
         bauds: &[115_200, 921_600, 1_000_000, 3_000_000],
@@ -202,6 +214,7 @@ pub const BOARDS: &[Board] = &[
         name: "pico2",
         core: "Cortex-M33",
         core_hz: 150_000_000,
+        instructions_per_100: 75,
         window: WINDOW,
         // UART0 has 150 MHz: at most a sixteenth of that.
         bauds: &[115_200, 921_600, 1_000_000, 3_000_000],

@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 9.
+//! The messages between client and evaluator, protocol version 10.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -10,8 +10,9 @@
 //! width: a line stays busy as long as the window holds what goes over it between a
 //! chunk and its acknowledgement.
 //!
-//! [`Reply::Ready`] names the keys that the evaluator keeps ([`crate::kept`]); in the place
-//! of one of these the client sends [`Request::Kept`].
+//! [`Reply::Ready`] names the keys that the evaluator keeps ([`crate::kept`]), and
+//! [`Reply::Stored`] one that it keeps since; in the place of one of these the client sends
+//! [`Request::Kept`].
 
 use he_core::probe::Work;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::kept::{KEY_ID_BYTES, KeyId};
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 9;
+pub const PROTOCOL_VERSION: u16 = 10;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -83,8 +84,8 @@ pub enum Request<'a> {
         trace: bool,
     },
     /// The seed of the uniform half of the item group that follows: sent
-    /// before the first limb of each input ciphertext, factor and key.
-    /// Acknowledged like data.
+    /// before the first limb of each input ciphertext, factor and key. The last input, a
+    /// mask, is nothing but its seed. Acknowledged like data.
     Seed {
         /// 32 public bytes.
         seed: [u8; SEED_BYTES],
@@ -103,7 +104,7 @@ pub enum Request<'a> {
     /// Stands for the seed and all chunks of a key that the evaluator keeps: it takes it
     /// from there. Acknowledged like data, once.
     Kept {
-        /// One of those that [`Reply::Ready`] named.
+        /// One of those that [`Reply::Ready`] or [`Reply::Stored`] named.
         key: KeyId,
     },
     /// Drops a running inference; answered by [`Reply::Aborted`].
@@ -333,6 +334,12 @@ pub enum Reply<'a> {
     Refused(Refusal),
     /// The evaluator failed and restarts.
     Fault(Fault<'a>),
+    /// In the place of [`Reply::Ack`] for the last chunk of a key: it is kept from now on, so
+    /// that [`Request::Kept`] stands for its next use in the same inference, too.
+    Stored {
+        /// The key.
+        key: KeyId,
+    },
 }
 
 /// What an evaluator can be doing.

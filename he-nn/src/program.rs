@@ -352,7 +352,12 @@ impl<B: AsRef<[u8]>> Program<B> {
                     && register.is_none_or(|register| register < head.registers)
             })
         };
-        head.steps.iter().all(of_step) && (0..self.len()).all(|index| of_task(self.task(index)))
+        // Nothing follows a mask.
+        let before = 0..self.len().saturating_sub(1);
+        let is_mask = |task: Task| task.op == Op::Mask;
+        head.steps.iter().all(of_step)
+            && (0..self.len()).all(|index| of_task(self.task(index)))
+            && !before.filter_map(|index| self.task(index)).any(is_mask)
     }
 
     /// Parameter set.
@@ -675,7 +680,11 @@ mod tests {
 
     const fn added_by_evaluator(weights: WeightMode) -> Terms {
         let sums = Sums::Evaluator;
-        Terms { weights, sums }
+        Terms {
+            weights,
+            sums,
+            inputs: None,
+        }
     }
 
     /// A convolution, and a dense layer behind a square, as often as `middle` says.

@@ -141,6 +141,7 @@ impl Cursor {
             Place::FactorChunk
         };
         match self.place {
+            Place::Seed if streams.seed_alone => self.next_task(program, streams),
             Place::Seed if streams.factor => self.place = Place::FactorSeed,
             Place::Seed | Place::FactorSeed => self.place = chunk,
             // The factor's chunk of the same coefficients.
@@ -159,6 +160,14 @@ impl Cursor {
             self.task += 1;
             self.settle(program);
         }
+    }
+
+    fn next_task<B: AsRef<[u8]>>(&mut self, program: &Program<B>, streams: Streams) {
+        self.inputs += usize::from(streams.input);
+        self.factors += usize::from(streams.factor);
+        self.keys += usize::from(streams.key);
+        self.task += 1;
+        self.settle(program);
     }
 
     fn next_chunk<B: AsRef<[u8]>>(&mut self, program: &Program<B>, task: Task, streams: Streams) {
@@ -182,10 +191,6 @@ impl Cursor {
             self.limb = next;
             return;
         }
-        self.inputs += usize::from(streams.input);
-        self.factors += usize::from(streams.factor);
-        self.keys += usize::from(streams.key);
-        self.task += 1;
-        self.settle(program);
+        self.next_task(program, streams);
     }
 }

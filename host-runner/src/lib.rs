@@ -14,6 +14,7 @@
 //! | [`mod@line`] | what a serial line makes of an inference, in virtual time |
 //! | `fleet` | evaluators behind a queue of NATS JetStream (feature `nats`) |
 //! | [`planning`] | which parameter set a network is planned under |
+//! | [`choice`] | which of a network's plans on a board answers first |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
 //! | `timing` | whether time depends on secrets (feature `attack`) |
@@ -32,6 +33,7 @@
 #[cfg(feature = "attack")]
 pub mod attacked;
 pub mod budget;
+pub mod choice;
 pub mod client;
 pub mod commands;
 pub mod device;

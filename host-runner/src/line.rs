@@ -6,7 +6,7 @@
 //! The line carries ten bits per byte, each way independent of the other, and holds every
 //! byte for its latency. The evaluator takes frames one after the other while the next ones
 //! come in, and acknowledges each by a blocking write, as boards do. Its computing is the
-//! plan's estimate, at one instruction per cycle.
+//! plan's estimate, at the board's instructions per cycle.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -68,6 +68,13 @@ pub fn lines_of(board: &Board) -> impl Iterator<Item = Line> {
 }
 
 impl Line {
+    /// A line of a rate.
+    #[must_use]
+    pub fn of(baud: u32) -> Self {
+        let known = LINES.into_iter().find(|line| line.baud == baud);
+        known.unwrap_or(Self::serial("the line", baud))
+    }
+
     const fn serial(name: &'static str, baud: u32) -> Self {
         Self {
             name,
@@ -90,6 +97,10 @@ pub struct Frame {
     pub bytes: usize,
     /// Instructions.
     pub work: u64,
+    /// Bytes of its acknowledgement.
+    pub answer: usize,
+    /// Whether it is sent when all before it are acknowledged.
+    pub waits: bool,
 }
 
 /// All that goes over the link for one image.
@@ -99,8 +110,6 @@ pub struct Exchange {
     opening: [(usize, usize); 2],
     /// The upload.
     frames: Vec<Frame>,
-    /// Bytes of an acknowledgement.
-    acknowledgement: usize,
     /// Bytes of the result and its end.
     result: usize,
 }
@@ -137,13 +146,31 @@ fn filler() -> [u8; MAX_FRAME] {
 }
 
 impl Exchange {
-    /// Of a plan for a stream. The evaluator keeps the keys of the targets in `kept`.
+    /// Of a plan for a stream. The evaluator keeps the keys of the targets in `kept`, since
+    /// an image before.
     ///
     /// # Errors
     /// [`EngineError`] where the plan has no program.
     pub fn of(plan: &Plan<'_>, kept: &[SwitchTarget]) -> Result<Self, EngineError> {
+        Self::with(plan, kept, &[])
+    }
+
+    /// Of the first image: the evaluator keeps the keys of the targets in `stored` once they
+    /// have come whole.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn first(plan: &Plan<'_>, stored: &[SwitchTarget]) -> Result<Self, EngineError> {
+        Self::with(plan, &[], stored)
+    }
+
+    fn with(
+        plan: &Plan<'_>,
+        kept: &[SwitchTarget],
+        stored: &[SwitchTarget],
+    ) -> Result<Self, EngineError> {
         let program = Program::of(plan)?;
-        let frames = uploads(plan, &program, kept)?;
+        let frames = uploads(plan, &program, kept, stored)?;
         let held = vec![[0xA5; KEY_ID_BYTES]; kept.len()];
         let filler = filler();
         let chunks = 2 * plan.params().n() / CHUNK_COEFFS;
@@ -198,7 +225,6 @@ impl Exchange {
                 (size(&begin), size(&ready)),
             ],
             frames,
-            acknowledgement: size(&Reply::Ack),
             result: result + size(&done),
         })
     }
@@ -214,7 +240,8 @@ impl Exchange {
     #[must_use]
     pub fn down(&self) -> usize {
         let opening: usize = self.opening.iter().map(|(_, down)| down).sum();
-        opening + self.frames.len() * self.acknowledgement + self.result
+        let answers: usize = self.frames.iter().map(|frame| frame.answer).sum();
+        opening + answers + self.result
     }
 
     /// The frames of the upload.
@@ -240,7 +267,7 @@ impl Exchange {
         let mut waiting = 0;
         let mut carried = 0.0;
         for frame in &self.frames {
-            while !in_flight.has_room(frame.bytes) {
+            while (frame.waits && !in_flight.is_empty()) || !in_flight.has_room(frame.bytes) {
                 let Some(heard) = acknowledgements.pop_front() else {
                     break;
                 };
@@ -260,7 +287,7 @@ impl Exchange {
                 arrived.push_back((begin, frame.bytes));
             }
             waiting = waiting.max(arrived.iter().map(|(_, bytes)| bytes).sum());
-            evaluator = begin + frame.work as f64 / per_second + line.takes(self.acknowledgement);
+            evaluator = begin + frame.work as f64 / per_second + line.takes(frame.answer);
             acknowledgements.push_back(evaluator + latency);
         }
         carried += line.takes(self.result);
@@ -309,11 +336,13 @@ impl Placed {
     }
 }
 
-/// The upload of one image.
+/// The upload of one image: the keys in `kept` are kept already, those in `stored` once they
+/// have come whole.
 fn uploads(
     plan: &Plan<'_>,
     program: &Program<Vec<u8>>,
     kept: &[SwitchTarget],
+    stored: &[SwitchTarget],
 ) -> Result<Vec<Frame>, EngineError> {
     let params = plan.params();
     let filler = filler();
@@ -335,27 +364,47 @@ fn uploads(
         seed: [0xA5; SEED_BYTES],
     };
     let seed = size(&seed);
+    let answer = size(&Reply::Ack);
+    let key = KeyId([0xA5; KEY_ID_BYTES]);
+    let (mut kept, mut sent) = (kept.to_vec(), Vec::new());
+    // As the client: what was sent and is due again may have been kept.
+    let mut keeps = true;
+    let mut waits = false;
     let mut cursor = Cursor::start(program);
     while let Some(upload) = cursor.upload(program) {
         let at = cursor.task();
         placed.settle(at);
         let task = program.task(at);
         let (bytes, work) = match upload {
-            Upload::KeySeed(key) => match targets.get(key).copied().flatten() {
+            Upload::KeySeed(index) => match targets.get(index).copied().flatten() {
                 Some(target) if kept.contains(&target) => {
                     let level = task.map_or(0, |task| usize::from(task.level));
-                    let stored = KeyShape::new(params, level, false).size().bytes;
+                    // It is known of after a wait.
+                    let is_new = sent.iter().position(|&of| of == target);
+                    is_new.map(|at| sent.swap_remove(at));
+                    let bytes = KeyShape::new(params, level, false).size().bytes;
                     cursor.pass_key(program);
-                    let request = Request::Kept {
-                        key: KeyId([0xA5; KEY_ID_BYTES]),
-                    };
                     placed.frames.push(Frame {
-                        bytes: size(&request),
-                        work: (CHECK * stored) as u64,
+                        bytes: size(&Request::Kept { key }),
+                        work: (CHECK * bytes) as u64,
+                        answer,
+                        waits: is_new.is_some(),
                     });
                     continue;
                 }
-                _ => (seed, 0),
+                Some(target) => {
+                    if sent.contains(&target) {
+                        waits = core::mem::take(&mut keeps);
+                    } else {
+                        sent.push(target);
+                    }
+                    let widest = program.widest_use(target).map(|(widest, _)| widest);
+                    if widest == Some(index) && stored.contains(&target) {
+                        kept.push(target);
+                    }
+                    (seed, 0)
+                }
+                None => (seed, 0),
             },
             Upload::InputSeed(_) => {
                 let encodes = task.is_some_and(|task| {
@@ -390,7 +439,24 @@ fn uploads(
             }
         };
         cursor.advance(program);
-        placed.frames.push(Frame { bytes, work });
+        let is_last = match upload {
+            Upload::Chunk(Item::Key { key, .. }, _) => !matches!(
+                cursor.upload(program),
+                Some(Upload::Chunk(Item::Key { key: next, .. }, _)) if next == key
+            ),
+            _ => false,
+        };
+        let target = task.and_then(|task| task.op.key());
+        let is_stored = is_last && target.is_some_and(|target| kept.contains(&target));
+        placed.frames.push(Frame {
+            bytes,
+            work,
+            answer: match is_stored {
+                true => size(&Reply::Stored { key }),
+                false => answer,
+            },
+            waits: core::mem::take(&mut waits),
+        });
     }
     placed.settle(placed.costs.len());
     Ok(placed.frames)

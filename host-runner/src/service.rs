@@ -16,19 +16,21 @@ use he_nn::progress::Progress;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::choice;
 use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
     self, BatchClient, Bytes, Client, ClientError, Compared, HandedOn, Inference, expected_of,
     range_of,
 };
 use crate::device::firmware_build::FirmwareError;
-use crate::device::{Connection, Device, DeviceError, Opening, Transport};
+use crate::device::{Begun, Connection, Device, DeviceError, Opening, Transport};
 use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, Times, batch, latency};
 use crate::evaluator::{self, EvaluatorError};
 use crate::files::SealedKey;
 #[cfg(feature = "nats")]
 use crate::fleet::{self, FleetError};
+use crate::line::Line;
 use crate::planning;
 use crate::receipts::{Receipt, Recorder};
 use crate::report::steps::{self, StepInfo};
@@ -264,8 +266,10 @@ pub struct Request<'a> {
     pub device: &'a Device,
     /// The parameter set; one that serves if left out.
     pub params: Option<&'static Params>,
-    /// How weights are held, and who adds up lanes.
+    /// How weights are held, who adds up lanes, and how many inputs there are.
     pub terms: Terms,
+    /// Whether the inputs are as many as answer first.
+    pub by_time: bool,
     /// How values are laid out.
     pub packing: Packing,
     /// Whether inferences are traced.
@@ -293,6 +297,12 @@ pub struct Limits {
     pub deadline: Option<Duration>,
 }
 
+/// Without a board there are no instructions per second.
+const NO_TIMES: ServiceError = ServiceError::Unserved {
+    what: "choice by time where no known board evaluates",
+    instead: "--inputs N",
+};
+
 /// Opens a service for a network.
 ///
 /// # Errors
@@ -304,7 +314,8 @@ pub fn open<'m>(
     let Request {
         device,
         params,
-        terms,
+        mut terms,
+        by_time,
         packing,
         trace,
         audit,
@@ -319,6 +330,13 @@ pub fn open<'m>(
         .as_ref()
         .is_some_and(|terms| terms.form == Form::Values);
     match (packing, device) {
+        _ if by_time && !matches!(device, Device::Emulator { .. } | Device::Serial { .. }) => {
+            Err(NO_TIMES)
+        }
+        (Packing::Batch, _) if by_time || terms.inputs.is_some() => Err(ServiceError::Unserved {
+            what: "number of input ciphertexts in batches, which have one per value",
+            instead: "--packing latency",
+        }),
         // A liar's values would be the key, whatever else is checked.
         (_, device) if of_values && (trace || !matches!(device, Device::InProcess)) => {
             Err(ServiceError::Unserved {
@@ -404,8 +422,27 @@ pub fn open<'m>(
         }
         (Packing::Latency, _) => {
             let line_rate = opening.line_rate;
-            let (target, link) = opening.begin(device)?;
-            let plan = planning::plan(params, model, terms, target)?;
+            let Begun {
+                target,
+                board,
+                plan: held,
+                link,
+            } = opening.begin(device)?;
+            let plan = match board.filter(|_| by_time) {
+                Some(board) => {
+                    // An emulator that is held to no rate has a line that takes no time.
+                    let baud = match device {
+                        Device::Serial { baud, .. } => *baud,
+                        _ => line_rate.unwrap_or(u32::MAX),
+                    };
+                    let line = Line::of(baud);
+                    let chosen = choice::fastest(params, model, terms, board, line, held)?;
+                    terms = chosen.terms;
+                    chosen.plan
+                }
+                None if by_time => return Err(NO_TIMES),
+                None => planning::plan(params, model, terms, target)?,
+            };
             let image = match link {
                 Some(_) => None,
                 None => Some(opening.build(device, plan.params(), terms, trace)?),

@@ -16,7 +16,7 @@ use he_nn::kept::Nothing;
 use he_nn::message::{Held, Memory, Reply, TimeUnit};
 use he_nn::model::{Model, Shape};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
-use he_nn::plan::{Plan, WeightMode};
+use he_nn::plan::{Plan, Terms, WeightMode};
 use he_nn::program::Program;
 use he_nn::session::{Encrypted, Platform};
 use he_nn::{boards, bundled};
@@ -94,9 +94,22 @@ impl Reference {
     /// If that is broken.
     #[must_use]
     pub fn new() -> Self {
+        Self::on(WeightMode::Plain)
+    }
+
+    /// As [`Self::new`], with so many input ciphertexts.
+    ///
+    /// # Panics
+    /// If there is no such plan.
+    #[must_use]
+    pub fn of_inputs(inputs: usize) -> Self {
+        Self::on(Terms::from(WeightMode::Plain).with_inputs(Some(inputs)))
+    }
+
+    fn on(terms: impl Into<Terms>) -> Self {
         let model = Model::parse(Self::file()).unwrap();
         let target = boards::find(boards::DEFAULT_BOARD).unwrap().target();
-        let plan = planning::plan(Some(DEFAULT_SET), model, WeightMode::Plain, target).unwrap();
+        let plan = planning::plan(Some(DEFAULT_SET), model, terms, target).unwrap();
         let digits = bundled::digits().unwrap().images;
         Self {
             model,

@@ -302,6 +302,7 @@ pub fn run(
                         &["encrypted-weights", "evaluator-sums"]
                     }
                 },
+                inputs: terms.inputs,
             })
             .unwrap();
             compiler = Some(Image::read(&image).unwrap().compiler);

@@ -18,6 +18,7 @@ fn build(program: &str, features: &[&str]) -> PathBuf {
         model: None,
         params: DEFAULT_SET,
         features,
+        inputs: None,
     };
     firmware_build::build_program(&options, program).unwrap()
 }

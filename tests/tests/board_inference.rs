@@ -13,6 +13,7 @@ use host_runner::client::Inference;
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::log::LogSink;
+use host_runner::device::shaped::Shaped;
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError, Transport};
 use host_runner::report::plan::BoardUse;
 
@@ -56,6 +57,7 @@ fn with_features(
         model: None,
         params: reference.plan.params(),
         features,
+        inputs: None,
     };
     let image = firmware_build::build(&options).unwrap();
     let board = start(board, &image, Box::new(|_| ())).unwrap();
@@ -140,6 +142,89 @@ fn finds_its_keys(usage: &BoardUse, hosts: &[Inference], board: &[Inference]) {
     );
 }
 
+/// What the plan for slow lines takes; `HE_EDGE_UPDATE_COUNTS=1` writes it anew.
+const SLOW_LINE: &str = "../firmware/benches/slow-line.csv";
+
+/// One input ciphertext goes up, and the board makes the others by rotations, all by one
+/// key, which goes up once. Over a line of 115,200 baud the answer is there in time.
+#[test]
+#[expect(clippy::print_stdout, reason = "figures of the run")]
+fn a_board_makes_the_inputs_that_are_not_sent() {
+    const BAUD: u32 = 115_200;
+    const MOST_BYTES: u64 = 60_000;
+    const MOST_SECONDS: f64 = 10.0;
+    const HEADER: &str = "bytes up first,bytes up later,bytes down,instructions,with link";
+    /// Replies of a link and interrupts vary with what else a host does.
+    const TOLERANCES: [f64; 5] = [0.005, 0.005, 0.005, 0.02, 0.05];
+
+    let reference = Reference::of_inputs(1);
+    let hosts = in_process(&reference, 3);
+    let image = firmware_build::build(&Options {
+        board: DEFAULT_BOARD,
+        model: None,
+        params: reference.plan.params(),
+        features: &[],
+        inputs: Some(1),
+    });
+    let board = Emulator::start(DEFAULT_BOARD, &image.unwrap(), Box::new(|_| ())).unwrap();
+    let mut client = reference.client(7);
+    let mut link = Connection::new(board);
+    let digits = &reference.digits[3..];
+    let mut infer = |index: usize| client.infer(&mut link, &digits[index], &mut ()).unwrap();
+    let (first, later) = (infer(0), infer(1));
+    // The line is slow from here on: the keys are there.
+    let mut link = Connection::new(Shaped::new(link.into_transport(), BAUD));
+    let slow = client.infer(&mut link, &digits[2], &mut ()).unwrap();
+    for (index, (host, board)) in hosts.iter().zip([&first, &later, &slow]).enumerate() {
+        reference.check(&digits[index], board);
+        assert_eq!(bits(&host.logits), bits(&board.logits), "{index}");
+    }
+
+    let usage = BoardUse::new(&reference.plan, boards::find(DEFAULT_BOARD).unwrap()).unwrap();
+    let ratio = usage.instructions_estimate as f64 / first.total().unwrap() as f64;
+    assert!((0.9..1.1).contains(&ratio), "estimate over count: {ratio}");
+    assert_eq!(usage.alternatives.len(), 2);
+    let planned = usage.alternatives[1].figures.as_ref().unwrap();
+    for (planned, bytes) in [
+        (planned.upload_bytes_first, first.bytes.up),
+        (planned.upload_bytes_later, later.bytes.up),
+        (planned.download_bytes, later.bytes.down),
+    ] {
+        let ratio = bytes as f64 / planned as f64;
+        assert!(
+            (0.995..1.005).contains(&ratio),
+            "{bytes} where {planned} are planned"
+        );
+    }
+
+    let measured = [
+        first.bytes.up,
+        later.bytes.up,
+        later.bytes.down,
+        later.total().unwrap(),
+        later.busy.unwrap(),
+    ];
+    let seconds = slow.wall.as_secs_f64();
+    println!("{HEADER}: {measured:?}; {seconds:.2} s at {BAUD} baud");
+    assert!(slow.bytes.up <= MOST_BYTES, "{:?}", slow.bytes);
+    assert!(seconds <= MOST_SECONDS, "{seconds}");
+    if std::env::var_os("HE_EDGE_UPDATE_COUNTS").is_some() {
+        let row = measured.map(|count| count.to_string()).join(",");
+        std::fs::write(SLOW_LINE, format!("{HEADER}\n{row}\n")).unwrap();
+    }
+    let table = std::fs::read_to_string(SLOW_LINE).unwrap();
+    let (header, row) = table.trim_end().split_once('\n').unwrap();
+    assert_eq!(header, HEADER);
+    let committed = row.split(',').map(|count| count.parse::<f64>().unwrap());
+    for ((committed, measured), tolerance) in committed.zip(measured).zip(TOLERANCES) {
+        let ratio = measured as f64 / committed;
+        assert!(
+            (ratio - 1.0).abs() <= tolerance,
+            "{measured} where {committed} is committed"
+        );
+    }
+}
+
 /// The same with the external memory as a flash.
 #[test]
 fn a_board_with_flash_finds_its_keys() {
@@ -198,7 +283,11 @@ fn a_board_adds_up_lanes_where_the_client_must_not_see_them() {
     let case = Case::bundled("mnist-mlp64");
     let of = |sums| {
         let weights = WeightMode::Plain;
-        let terms = Terms { weights, sums };
+        let terms = Terms {
+            weights,
+            sums,
+            inputs: None,
+        };
         suite::run(&case, terms, Device::Board(board), 2).unwrap()
     };
     let figures = [Sums::Client, Sums::Evaluator].map(|sums| {

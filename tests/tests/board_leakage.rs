@@ -99,6 +99,7 @@ fn board_executes_the_same_over_all_secrets() {
         model: None,
         params: DEFAULT_SET,
         features: &["bench"],
+        inputs: None,
     };
     let image = build_program(&options, "timing").unwrap();
     for subject in SUBJECTS {

@@ -49,6 +49,7 @@ impl Board {
             model: None,
             params: DEFAULT_SET,
             features,
+            inputs: None,
         };
         let image = firmware_build::build(&options).unwrap();
         let log = Arc::<Mutex<Vec<LogLine>>>::default();

@@ -139,6 +139,7 @@ impl Stepped {
             model: None,
             params: DEFAULT_SET,
             features,
+            inputs: None,
         };
         let image = build_program(&options, SENSOR).unwrap();
         let range = addresses(&image);

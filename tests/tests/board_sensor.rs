@@ -92,6 +92,7 @@ impl Board {
             model: None,
             params: DEFAULT_SET,
             features,
+            inputs: None,
         };
         let image = firmware_build::build_program(&options, PROGRAM).unwrap();
         let log = Arc::<Mutex<Vec<LogLine>>>::default();

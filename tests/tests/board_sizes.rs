@@ -75,6 +75,7 @@ fn every_board_has_an_image_of_its_size() {
                 model: None,
                 params: DEFAULT_SET,
                 features: &[],
+                inputs: None,
             };
             let path = firmware_build::build(&options).unwrap();
             let image = Image::read(&path).unwrap();

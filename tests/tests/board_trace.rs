@@ -21,6 +21,7 @@ fn infer(reference: &Reference, features: &[&str], traced: bool) -> Result<Infer
         model: None,
         params: reference.plan.params(),
         features,
+        inputs: None,
     };
     let image = firmware_build::build(&options).unwrap();
     let board = Emulator::start(DEFAULT_BOARD, &image, Box::new(|_| ())).unwrap();

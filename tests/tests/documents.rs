@@ -253,6 +253,50 @@ fn plans() -> String {
     )
 }
 
+/// What was counted of the plan for slow lines.
+const SLOW_LINE: &str = "firmware/benches/slow-line.csv";
+
+/// Plans of the reference network that differ in how much the client sends.
+fn inputs() -> String {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let board = boards::find("mps2-an386").unwrap();
+    let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+    let alternatives = report.board.unwrap().alternatives;
+    let millions = |count: f64| format!("{:.0}", count / 1e6);
+    let mut header = vec![
+        "inputs",
+        "up, first image",
+        "up, later",
+        "down",
+        "million instructions",
+    ];
+    header.push("error of a logit");
+    header.extend(LINES.iter().map(|line| line.name));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for alternative in &alternatives {
+        let figures = alternative.figures.as_ref().unwrap();
+        let mut row = vec![
+            alternative.inputs.to_string(),
+            bytes(figures.upload_bytes_first as u64),
+            bytes(figures.upload_bytes_later as u64),
+            bytes(figures.download_bytes as u64),
+            millions(figures.instructions_estimate as f64),
+            format!("{:.4}", figures.logit_error_six_sigma),
+        ];
+        let seconds = figures.lines.iter().map(|line| line.seconds_later);
+        row.extend(seconds.map(|seconds| format!("{seconds:.1} s")));
+        rows.push(row);
+    }
+    let counted = &lines_of(SLOW_LINE)[0];
+    let count = |column: usize| counted[column].parse::<u64>().unwrap();
+    let mut row = vec!["1, counted".to_owned()];
+    row.extend([0, 1, 2].map(|column| bytes(count(column))));
+    row.push(millions(count(3) as f64));
+    row.resize(header.len(), "-".to_owned());
+    rows.push(row);
+    table(&header, &rows)
+}
+
 /// What an image of the reference network takes on lines, by board.
 fn lines() -> String {
     let (name, line) = ("mnist-mlp64", |line: &LineReport| {
@@ -661,13 +705,14 @@ fn results() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 16] = [
+const TABLES: [(&str, &str, Make); 17] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
     ("docs/boards.md", "memory", memory),
     ("docs/boards.md", "plans", plans),
     ("docs/boards.md", "lines", lines),
+    ("docs/boards.md", "inputs", inputs),
     ("docs/boards.md", "sensor", sensor),
     ("docs/figures.md", "counts", counts),
     ("docs/figures.md", "growth", growth),

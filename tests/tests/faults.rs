@@ -220,6 +220,7 @@ mod emulated {
             model: file.as_deref(),
             params: plan.params(),
             features: &[],
+            inputs: None,
         };
         let image = firmware_build::build(&options).unwrap();
         let open = move || Emulator::start(BOARD, &image, Box::new(|_| ()));

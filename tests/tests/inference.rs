@@ -212,7 +212,14 @@ fn an_engine_with_the_program_of_a_board_gives_the_words_of_its_session() {
         let mut programs: Vec<u32> = Vec::new();
         let mut target = Target::STREAM;
         let sums = Sums::Evaluator;
-        if let Ok(plan) = case.plan(Terms { weights, sums }, target) {
+        if let Ok(plan) = case.plan(
+            Terms {
+                weights,
+                sums,
+                inputs: None,
+            },
+            target,
+        ) {
             let (engine, session) = twin::both(&plan, &case.samples(1)[0]);
             assert!(engine == session, "{}, summed", case.name);
         }
@@ -314,7 +321,17 @@ fn every_form_gives_the_logits_of_the_clear_network() {
             let answered = run(&case, weights, Device::Engine, 1).unwrap();
             assert!(answered.six_sigma < 0.05, "{parts:?}: {answered:?}");
             let sums = Sums::Evaluator;
-            let summed = run(&case, Terms { weights, sums }, Device::Engine, 1).unwrap();
+            let summed = run(
+                &case,
+                Terms {
+                    weights,
+                    sums,
+                    inputs: None,
+                },
+                Device::Engine,
+                1,
+            )
+            .unwrap();
             assert!(summed.six_sigma < 0.05, "{parts:?}: {summed:?}");
             let plan = case.plan(weights, Target::Host).unwrap();
             for (index, form) in forms(&plan).into_iter().enumerate() {

@@ -48,6 +48,7 @@ fn open(name: &str, device: &str) -> Box<dyn Service> {
         device: &device.parse::<Device>().unwrap(),
         params: None,
         terms: WeightMode::Plain.into(),
+        by_time: false,
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,

@@ -41,6 +41,7 @@ fn open(
         device: &Device::InProcess,
         params: None,
         terms: WeightMode::Plain.into(),
+        by_time: false,
         packing,
         trace: false,
         audit: 0.0,

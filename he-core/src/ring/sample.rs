@@ -103,6 +103,9 @@ pub enum Domain {
     PublicKey,
     /// The switching key of a Galois element, or of 0 for relinearisation.
     SwitchingKey(u32),
+    /// The first half of a mask of a result, which is no object of the wire format either;
+    /// the second is that of a ciphertext.
+    ResultMask,
     /// A mask of a secret key, which is no object of the wire format: its seed is secret.
     KeyMask,
 }
@@ -117,6 +120,7 @@ pub const fn stream(domain: Domain, digit: usize, limb: usize) -> u64 {
         Domain::Ciphertext => (2, 0),
         Domain::PublicKey => (4, 0),
         Domain::SwitchingKey(element) => (5, element),
+        Domain::ResultMask => (254, 0),
         Domain::KeyMask => (255, 0),
     };
     (kind << 56) | ((element as u64) << 16) | ((digit as u64) << 8) | limb as u64
@@ -180,10 +184,10 @@ mod tests {
     #[test]
     fn no_two_limbs_have_one_stream() {
         let kinds = [0, 1, 5, 255, 0x7fff, u32::MAX].map(Domain::SwitchingKey);
-        let domains =
-            kinds
-                .into_iter()
-                .chain([Domain::Ciphertext, Domain::PublicKey, Domain::KeyMask]);
+        let domains = kinds
+            .into_iter()
+            .chain([Domain::Ciphertext, Domain::PublicKey])
+            .chain([Domain::ResultMask, Domain::KeyMask]);
         let mut numbers = std::collections::BTreeSet::new();
         let mut count = 0;
         for domain in domains {

@@ -439,11 +439,6 @@ impl State {
         self.noise = self.noise.times(unit, unit).plus(Noise::division(params));
     }
 
-    /// The mask is a fresh encryption, of as many lanes as the client adds up.
-    pub(super) fn mask(&mut self, lanes: usize) {
-        self.noise = self.noise.plus(of_lanes(self.fresh, lanes));
-    }
-
     pub(super) fn logit_error(&self, scale: f64) -> LogitError {
         LogitError {
             worst_case: (self.noise.bound + self.encoding) / scale,

@@ -137,6 +137,13 @@ pub enum PlanError {
         /// Bytes there are.
         available: usize,
     },
+    /// A number of input ciphertexts that no form of the first layer takes.
+    Inputs {
+        /// The layer.
+        layer: usize,
+        /// How many.
+        inputs: usize,
+    },
     /// Memory that the caller gave is too short.
     Buffer {
         /// Numbers needed.
@@ -237,6 +244,10 @@ impl fmt::Display for PlanError {
             Self::Memory { needed, available } => write!(
                 f,
                 "the arena takes {needed} bytes and the board has {available} for it; take a board with more memory"
+            ),
+            Self::Inputs { layer, inputs } => write!(
+                f,
+                "layer {layer} is not evaluated on {inputs} input ciphertexts; take a number that `plan --board` lists"
             ),
             Self::Buffer { needed, got } => write!(
                 f,

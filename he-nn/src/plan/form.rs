@@ -113,6 +113,15 @@ impl Form {
         }
     }
 
+    /// Input ciphertexts of a first layer under a set with so many slots.
+    #[must_use]
+    pub const fn inputs(self, slots: usize) -> usize {
+        match self {
+            Self::Blocks { .. } => self.products(slots),
+            Self::Diagonals { .. } | Self::Rows { .. } => 1,
+        }
+    }
+
     /// Diagonals that are multiplied, 0 for other forms.
     #[must_use]
     pub const fn diagonals(self) -> usize {

@@ -176,14 +176,27 @@ pub struct Terms {
     pub weights: WeightMode,
     /// Who adds up the lanes of the last layer's results.
     pub sums: Sums,
+    /// Input ciphertexts of a sample, one of [`Plan::input_counts`]; `None` for as many as
+    /// the target takes the least work with. What is not sent the evaluator makes by
+    /// rotations.
+    pub inputs: Option<usize>,
 }
 
-/// The client adds up lanes.
+impl Terms {
+    /// With so many input ciphertexts; `None` leaves them to the work.
+    #[must_use]
+    pub const fn with_inputs(self, inputs: Option<usize>) -> Self {
+        Self { inputs, ..self }
+    }
+}
+
+/// The client adds up lanes, and the work decides how many inputs there are.
 impl From<WeightMode> for Terms {
     fn from(weights: WeightMode) -> Self {
         Self {
             weights,
             sums: Sums::default(),
+            inputs: None,
         }
     }
 }
@@ -513,6 +526,25 @@ impl<'m> Plan<'m> {
         (arena_bytes / size_of::<u32>()).saturating_sub(fixed) / (2 * part)
     }
 
+    /// How many input ciphertexts plans of `model` can have under `params`, from the most
+    /// down: as many as the first layer has products where the client repeats its inputs, or
+    /// one.
+    ///
+    /// # Errors
+    /// [`PlanError`] for a network with an activation that is no polynomial.
+    pub fn input_counts(
+        params: &Params,
+        model: &Model<'_>,
+    ) -> Result<impl Iterator<Item = usize> + use<>, PlanError> {
+        let parts = parts(model)?;
+        let blocks = match parts.first() {
+            Some(Part::Linear(map)) => blocks_of(map).inputs(params.slots()),
+            _ => 1,
+        };
+        let more = (blocks > 1).then_some(blocks);
+        Ok(more.into_iter().chain(core::iter::once(1)))
+    }
+
     /// Chooses forms and levels.
     fn lay_out(
         &mut self,
@@ -594,10 +626,18 @@ impl<'m> Plan<'m> {
             return Err(wide);
         }
         let mut best: Option<(usize, Form)> = None;
+        let wanted = self.terms.inputs.filter(|_| first);
+        // Registers of the form that takes the fewest of those that there is no memory for.
+        let mut lacking: Option<usize> = None;
         let mut consider = |form: Form| {
             if (!allowed.operands && form.switches_operands(first))
-                || order::registers(form) > allowed.registers
+                || wanted.is_some_and(|wanted| form.inputs(slots) != wanted)
             {
+                return;
+            }
+            let registers = order::registers(form);
+            if registers > allowed.registers {
+                lacking = Some(lacking.map_or(registers, |least| least.min(registers)));
                 return;
             }
             let cost = self.cost(form, level, first);
@@ -606,10 +646,7 @@ impl<'m> Plan<'m> {
             }
         };
         if first {
-            consider(Form::Blocks {
-                lanes: rows,
-                pairs: map.taps().count().div_ceil(2),
-            });
+            consider(blocks_of(map));
         }
         if last && !first && map.outputs() <= slots >> period.trailing_zeros() {
             consider(Form::Rows {
@@ -635,11 +672,12 @@ impl<'m> Plan<'m> {
                 powers_of_two(of(1).diagonals()).for_each(|baby| consider(of(baby)));
             }
         }
-        // Where memory for one register is all that is missing, say so.
-        match best {
-            Some((_, form)) => Ok(form),
-            None if allowed.registers == 0 => Err(self.memory_error(1, level)),
-            None => Err(wide),
+        // Where memory for registers is all that is missing, say so.
+        match (best, lacking, wanted) {
+            (Some((_, form)), _, _) => Ok(form),
+            (None, Some(registers), _) => Err(self.memory_error(registers, level)),
+            (None, None, Some(inputs)) => Err(PlanError::Inputs { layer, inputs }),
+            (None, None, None) => Err(wide),
         }
     }
 
@@ -1021,9 +1059,6 @@ impl<'m> Plan<'m> {
             };
             headroom = libm::fmin(headroom, left);
         }
-        if self.is_masked() {
-            state.mask(self.lanes());
-        }
         Ok((state.logit_error(self.output_scale()), headroom))
     }
 
@@ -1096,6 +1131,12 @@ impl<'m> Plan<'m> {
     #[must_use]
     pub const fn model(&self) -> &Model<'m> {
         &self.model
+    }
+
+    /// The terms that it was made by.
+    #[must_use]
+    pub const fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// How weights are held.
@@ -1175,10 +1216,7 @@ impl<'m> Plan<'m> {
     #[must_use]
     pub fn ciphertexts(&self) -> usize {
         match self.steps.first() {
-            Some(Step::Linear {
-                form: form @ Form::Blocks { .. },
-                ..
-            }) => form.products(self.params.slots()),
+            Some(Step::Linear { form, .. }) => form.inputs(self.params.slots()),
             _ => 1,
         }
     }
@@ -1347,7 +1385,10 @@ impl Plan<'_> {
             let half: usize = (0..=level).map(limb).sum();
             let streams = Streams::of(task.op, encrypted);
             if streams.input {
-                payload.inputs += half + SEED_BYTES;
+                payload.inputs += SEED_BYTES;
+            }
+            if streams.input && !streams.seed_alone {
+                payload.inputs += half;
             }
             if streams.factor {
                 payload.factors += half + SEED_BYTES;
@@ -1366,6 +1407,8 @@ pub(crate) struct Streams {
     pub(crate) input: bool,
     pub(crate) factor: bool,
     pub(crate) key: bool,
+    /// Its input has no chunks.
+    pub(crate) seed_alone: bool,
 }
 
 impl Streams {
@@ -1384,6 +1427,7 @@ impl Streams {
             input,
             factor,
             key: op.key().is_some(),
+            seed_alone: matches!(op, Op::Mask),
         }
     }
 
@@ -1441,6 +1485,14 @@ fn check_single(layer: usize, value: f64, scale: f64) -> Result<(), PlanError> {
         value,
         scale_log2: libm::log2(scale),
     })
+}
+
+/// The form of a first layer whose inputs the client repeats.
+fn blocks_of(map: &LinearMap<'_>) -> Form {
+    Form::Blocks {
+        lanes: map.outputs().next_power_of_two().max(2),
+        pairs: map.taps().count().div_ceil(2),
+    }
 }
 
 /// 1, 2, 4 up to `most`.

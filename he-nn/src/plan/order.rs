@@ -60,8 +60,8 @@ pub enum Op {
     Load(u8),
     /// It is multiplied by the imaginary unit and a register is added.
     Pair(u8),
-    /// The last input is added, which the client takes off the result again: see
-    /// [`Plan::is_masked`].
+    /// The last input is added, a mask, which the client takes off the result again: see
+    /// [`Plan::is_masked`]. Both of its halves are expanded from its seed.
     Mask,
 }
 
@@ -217,9 +217,10 @@ impl Plan<'_> {
         }
     }
 
-    /// Whether a random mask, encrypted anew for each sample, is added to the result:
-    /// it binds an answer to its request, as another request's answer less this mask is
-    /// noise, which is refused. In memory nothing lies between client and evaluator that
+    /// Whether a mask, a ciphertext with uniform halves, drawn anew for each sample, is added
+    /// to the result: it binds an answer to its request, as another request's answer less
+    /// this mask is noise, which is refused. Nothing has to be hidden by it, so what goes up
+    /// is the seed of both halves. In memory nothing lies between client and evaluator that
     /// could answer with another result. An evaluator that carries the mask over to what
     /// it makes up is not caught by it, but by evaluating again.
     #[must_use]

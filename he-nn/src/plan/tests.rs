@@ -384,11 +384,87 @@ fn the_chosen_plan_computes_the_network() {
     for file in &files {
         for weights in [WeightMode::Plain, WeightMode::Encrypted] {
             for sums in [Sums::Client, Sums::Evaluator] {
-                let terms = Terms { weights, sums };
+                let terms = Terms {
+                    weights,
+                    sums,
+                    inputs: None,
+                };
                 assert_right(&plan(&N8192_DEPTH6, file, terms).unwrap());
             }
         }
     }
+}
+
+/// A sample is sent as often as its first layer has blocks, or once, for rotations by one
+/// key; either way the network is computed, and errors stay within what labels bear.
+#[test]
+fn a_sample_is_sent_as_often_as_the_terms_say() {
+    let params = &N4096_DEPTH3;
+    let model = Model::parse(crate::bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let len = Plan::buffer_len(&model);
+    let of = |inputs, arena_bytes| {
+        let (mut row, mut scratch) = (vec![0.0; len], vec![0.0; len]);
+        let target = match Target::STREAM {
+            Target::Stream {
+                prices,
+                weight_bytes,
+                owes,
+                ..
+            } => Target::Stream {
+                prices,
+                arena_bytes,
+                weight_bytes,
+                owes,
+            },
+            Target::Host => Target::Host,
+        };
+        let terms = Terms::from(WeightMode::Plain).with_inputs(inputs);
+        Plan::new(params, model, terms, target, &mut row, &mut scratch)
+    };
+    let counts: Vec<usize> = Plan::input_counts(params, &model).unwrap().collect();
+    assert_eq!(counts, [13, 1]);
+    let usual = of(None, usize::MAX).unwrap();
+    assert_eq!(usual.ciphertexts(), 13);
+    let switches = |plan: &Plan<'_>| {
+        let (mut targets, mut uses) = (Vec::new(), 0);
+        plan.keys(|target, _| {
+            uses += 1;
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        });
+        (uses, targets.len())
+    };
+    for count in counts {
+        let plan = of(Some(count), usize::MAX).unwrap();
+        assert_eq!(plan.ciphertexts(), count);
+        let payload = plan.payload().inputs / (count + 1);
+        assert!(payload < usual.payload().inputs / 13);
+        assert!(plan.logit_error().six_sigma < 2.0 * usual.logit_error().six_sigma);
+        assert_right(&plan);
+    }
+    let once = of(Some(1), usize::MAX).unwrap();
+    let ((before, keys), (uses, of_once)) = (switches(&usual), switches(&once));
+    // Of 16 diagonals 15 are reached by rotations, all by the same key.
+    assert_eq!((uses - before, of_once - keys), (15, 1));
+    assert!(once.logit_error().six_sigma > usual.logit_error().six_sigma);
+    assert!(once.total_cost() > usual.total_cost());
+    // One more ciphertext is kept.
+    let words = once.arena_words() - usual.arena_words();
+    assert_eq!(words, 2 * 4 * params.n());
+    let needed = size_of::<u32>() * once.arena_words();
+    let short = of(Some(1), needed - 1).unwrap_err();
+    let available = needed - 1;
+    assert_eq!(short, PlanError::Memory { needed, available });
+    assert!(of(Some(1), needed).is_ok() && of(None, needed - 1).is_ok());
+    let other = of(Some(5), usize::MAX).unwrap_err();
+    assert_eq!(
+        other,
+        PlanError::Inputs {
+            layer: 0,
+            inputs: 5
+        }
+    );
 }
 
 /// Lanes that the client adds up take no key of level 1, and what comes back is not
@@ -402,7 +478,16 @@ fn lanes_are_added_by_whom_the_terms_name() {
     .file();
     let of = |sums| {
         let weights = WeightMode::Plain;
-        plan(&N8192_DEPTH6, &file, Terms { weights, sums }).unwrap()
+        plan(
+            &N8192_DEPTH6,
+            &file,
+            Terms {
+                weights,
+                sums,
+                inputs: None,
+            },
+        )
+        .unwrap()
     };
     let (client, evaluator) = (of(Sums::Client), of(Sums::Evaluator));
     assert_eq!((client.lanes(), evaluator.lanes()), (64, 1));
@@ -616,7 +701,16 @@ fn what_no_plan_evaluates_is_refused_with_its_figures() {
         let file = net.file();
         // Of lanes a bias of that size would be refused first.
         let (weights, sums) = (WeightMode::Plain, Sums::Evaluator);
-        plan(params, &file, Terms { weights, sums }).unwrap_err()
+        plan(
+            params,
+            &file,
+            Terms {
+                weights,
+                sums,
+                inputs: None,
+            },
+        )
+        .unwrap_err()
     };
     let parts = [Part::Dense(4), Part::Relu, Part::Dense(2)];
     let e = refused(&N8192_DEPTH5, &network(image(3), &parts));

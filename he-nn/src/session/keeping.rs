@@ -113,18 +113,18 @@ where
         Ok(())
     }
 
-    /// A chunk was taken: of a key that is kept, it is kept too.
+    /// A chunk was taken: of a key that is kept, it is kept too. The key, if it is complete.
     pub(super) fn keep_chunk<P: Platform>(
         &mut self,
         item: Item,
         bytes: &[u8],
         platform: &mut P,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<KeyId>, Refusal> {
         let Item::Key { key, .. } = item else {
-            return Ok(());
+            return Ok(None);
         };
         if !K::ON || self.keeping.streaming.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         self.trace.watch(platform).mark(SpanKind::Keep);
         let keeping = &mut self.keeping;
@@ -147,9 +147,10 @@ where
             !matches!(due, Some(Upload::Chunk(Item::Key { key: next, .. }, _)) if next == key);
         if is_over && let Some(hash) = keeping.streaming.take() {
             // A key that could not be kept is streamed again the next time.
-            let _ = keeping.store.commit(&hash.id());
+            let id = hash.id();
+            return Ok(keeping.store.commit(&id).then_some(id));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Takes a whole key from the store; whether it was the last that was waited for. Apart,

@@ -320,10 +320,13 @@ where
                 self.name_held(reply)?;
             }
             Request::Seed { seed } => {
-                self.take_seed(&seed, platform)?;
+                let ended = self.take_seed(&seed, platform)?;
                 self.keep_from(&seed, platform)?;
                 self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
+                if ended {
+                    self.send_result(platform, reply)?;
+                }
             }
             Request::Data {
                 item,
@@ -331,9 +334,13 @@ where
                 bytes,
             } => {
                 let ended = self.take_chunk(item, offset, bytes, platform)?;
-                self.keep_chunk(item, bytes, platform)?;
+                let stored = self.keep_chunk(item, bytes, platform)?;
                 self.trace.watch(platform).mark(SpanKind::Send);
-                reply(Reply::Ack);
+                // Apart: a reply that is chosen would be copied, a kilobyte per chunk.
+                match stored {
+                    Some(key) => reply(Reply::Stored { key }),
+                    None => reply(Reply::Ack),
+                }
                 if ended {
                     self.send_result(platform, reply)?;
                 }
@@ -423,14 +430,14 @@ where
         self.proceed(0, platform)
     }
 
-    /// Takes a seed. Apart, as this and the next are called from two places and hold most of
-    /// the code.
+    /// Takes a seed; whether it was the last that was waited for, as that of a mask is. Apart,
+    /// as this and the next are called from two places and hold most of the code.
     #[inline(never)]
     fn take_seed<P: Platform>(
         &mut self,
         seed: &[u8; SEED_BYTES],
         platform: &mut P,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         let start = platform.now();
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         let (task, upload) = run.cursor.due(self.program).ok_or(Refusal::NotExpected)?;
@@ -438,7 +445,9 @@ where
         match upload {
             Upload::InputSeed(_) => {
                 *first = *seed;
-                if W::PLAIN
+                if task.op == Op::Mask {
+                    self.add_mask(seed, platform)?;
+                } else if W::PLAIN
                     && !W::PREPARED
                     && let Op::Product { index, .. } = task.op
                 {
@@ -459,6 +468,32 @@ where
         let run = self.run.as_mut().ok_or(Refusal::NotExpected)?;
         run.cursor.advance(self.program);
         run.account(task.step, platform.now().saturating_sub(start));
+        // A mask is what a program ends with.
+        Ok(run.cursor.task() >= self.program.len())
+    }
+
+    /// Adds a mask to the result: both halves are expanded.
+    fn add_mask<P: Platform>(
+        &mut self,
+        seed: &[u8; SEED_BYTES],
+        platform: &mut P,
+    ) -> Result<(), Refusal> {
+        let params = self.program.params();
+        let (ct, _) = self.accumulator.two()?;
+        let [words, _] = self.chunk.as_deref_mut().ok_or(Refusal::Model)?;
+        let (c0, c1) = ct.halves_mut();
+        self.trace.watch(platform).mark(SpanKind::Expand);
+        let halves = [(c0, Domain::ResultMask), (c1, Domain::Ciphertext)];
+        for (half, domain) in halves {
+            for (limb, half) in half.chunks_exact_mut(params.n()).enumerate() {
+                let modulus = params.prime(limb).map_err(internal)?.modulus();
+                let mut uniform = Uniform::new(seed, stream(domain, 0, limb), modulus);
+                for half in half.chunks_exact_mut(CHUNK_COEFFS) {
+                    uniform.fill(words);
+                    kernel::add(half, words, modulus);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -635,7 +670,7 @@ where
                 }
                 Ok(())
             }
-            // These wait for a stream.
+            // These wait for a stream or a seed.
             Op::Receive
             | Op::Product {
                 operand: Operand::Input,
@@ -924,10 +959,6 @@ where
             Op::Receive => {
                 c0.copy_from_slice(sent);
                 c1.copy_from_slice(expanded);
-            }
-            Op::Mask => {
-                kernel::add(c0, sent, modulus);
-                kernel::add(c1, expanded, modulus);
             }
             Op::Product { .. } if W::PLAIN => {
                 let (_, encoded) = two_limbs(self.work, params.n())?;

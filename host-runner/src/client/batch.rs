@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::publication::{
     Form, Handed, PublicationError, PublicationTerms, Published, Publisher, expected,
 };
-use super::{ClientError, IN_MEMORY, Keys, values_of};
+use super::{ClientError, IN_MEMORY, Keys, Mask, failed, values_of};
 use crate::engine::{batch, objects};
 use crate::files::{SealedError, SealedKey};
 use crate::planning;
@@ -414,21 +414,19 @@ impl<'m> BatchClient<'m> {
         Ok(bytes)
     }
 
-    /// Encrypted masks of the results of a batch, one object per result, and what undoes
-    /// them: for an evaluator that is not this process, so that its results answer this
+    /// Masks of the results of a batch, one object per result, and what is kept of them: for an evaluator that is not this process, so that its results answer this
     /// batch and no other.
     ///
     /// # Errors
     /// [`ClientError::Operation`].
-    pub(crate) fn masks(&mut self) -> Result<(Vec<u8>, Zeroizing<Vec<u32>>), ClientError> {
+    pub(crate) fn masks(&mut self) -> Result<(Vec<u8>, Vec<Mask>), ClientError> {
         let (level, scale) = (self.plan.output_level(), self.plan.output_scale());
         let (params, outputs) = (self.plan.params(), self.plan.model().outputs());
-        let words = outputs * (level + 1) * params.n();
-        let (mut bytes, mut masks) = (Vec::new(), Zeroizing::new(Vec::with_capacity(words)));
+        let (mut bytes, mut masks) = (Vec::new(), Vec::with_capacity(outputs));
         for _ in 0..outputs {
             let (fresh, mask) = self.keys.mask(level, scale)?;
             fresh.write(params, &mut bytes)?;
-            masks.extend_from_slice(&mask);
+            masks.push(mask);
         }
         Ok((bytes, masks))
     }
@@ -440,11 +438,10 @@ impl<'m> BatchClient<'m> {
     pub(crate) fn decrypt_masked(
         &self,
         bytes: &[u8],
-        masks: &[u32],
+        masks: &[Mask],
         samples: usize,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
         let params = self.plan.params();
-        let words = (self.plan.output_level() + 1) * params.n();
         self.decrypt_by(bytes, samples, |output, object, level, scale| {
             let limbs = || vec![0; (level + 1) * params.n()];
             let read = wire::read_ciphertext(params, object, [limbs(), limbs()]);
@@ -453,9 +450,12 @@ impl<'m> BatchClient<'m> {
                 source,
             })?;
             let found = ct.scale();
-            let [mut c0, c1] = ct.into_parts();
-            let mask = masks.get(output * words..(output + 1) * words);
-            self.keys.unmask(&mut c0, mask.unwrap_or_default())?;
+            let [mut c0, mut c1] = ct.into_parts();
+            // Without its mask it is noise.
+            if let Some(mask) = masks.get(output) {
+                mask.take_off(params, level, [&mut c0, &mut c1])
+                    .map_err(failed("decryption"))?;
+            }
             let halves = (c0, c1);
             let slots = (0..samples).map(|slot| slot..slot + 1);
             self.keys

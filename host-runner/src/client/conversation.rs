@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use he_core::Params;
 use he_core::wire;
-use he_nn::kept::{KEY_ID_BYTES, KeyId};
-use he_nn::message::{
-    CHUNK_COEFFS, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, Stages, TimeUnit,
-};
+use he_nn::kept::KeyId;
+use he_nn::message::{CHUNK_COEFFS, Memory, PROTOCOL_VERSION, Reply, Request, Stages, TimeUnit};
 use he_nn::progress::Progress;
 use he_nn::trace::Span;
 
@@ -42,11 +40,26 @@ pub(super) trait Uploads<E> {
     /// What the evaluator keeps, before the first message; the bytes that are to be sent.
     fn held(&mut self, keys: &HashSet<KeyId>) -> u64;
 
+    /// The evaluator keeps a key since it has come whole.
+    fn stored(&mut self, key: KeyId);
+
+    /// Whether the next message depends on what is answered to those before.
+    fn waits(&self) -> bool;
+
     /// The evaluator gave no result.
     fn failed(&mut self, error: &ClientError);
 
-    /// The next message, and whether it is part of a switching key.
-    fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E>;
+    /// The next message.
+    fn next(&mut self) -> Result<Option<Sending<'_>>, E>;
+}
+
+/// What a client sends next.
+pub(super) struct Sending<'a> {
+    pub(super) request: Request<'a>,
+    /// Whether it is part of a switching key, or stands for one.
+    pub(super) is_key: bool,
+    /// Of the bytes that were to be sent at first, those that are done with.
+    pub(super) counted: u64,
 }
 
 /// What both sides must agree on, what the result must be, and the conversation up
@@ -93,26 +106,41 @@ impl Agreement {
         progress.start(uploads.held(&held));
         let mut keys_up = 0;
         let mut window = Window::new(window);
-        while let Some((request, is_key)) = uploads.next()? {
+        let mut stored = Vec::new();
+        let acknowledge = |link: &mut Connection<T>, window: &mut Window, stored: &mut Vec<_>| {
+            let answer = clock.receive(link, |reply| match reply {
+                Reply::Ack => Ok(None),
+                Reply::Stored { key } => Ok(Some(key)),
+                other => Err(out_of_turn(&device, "an acknowledgement", &other)),
+            });
+            stored.extend(answer.flatten()?);
+            window.acknowledged();
+            Ok::<_, ClientError>(())
+        };
+        loop {
+            while uploads.waits() && !window.is_empty() {
+                acknowledge(link, &mut window, &mut stored)
+                    .inspect_err(|error| uploads.failed(error))?;
+            }
+            stored.drain(..).for_each(|key| uploads.stored(key));
+            let Some(Sending {
+                request,
+                is_key,
+                counted,
+            }) = uploads.next()?
+            else {
+                break;
+            };
             let frame = link.prepare(&request)?;
             while !window.has_room(frame) {
-                let acknowledged = clock.receive(link, |reply| match reply {
-                    Reply::Ack => Ok(()),
-                    other => Err(out_of_turn(&device, "an acknowledgement", &other)),
-                });
-                if let Err(error) = acknowledged.flatten() {
+                if let Err(error) = acknowledge(link, &mut window, &mut stored) {
                     uploads.failed(&error);
                     return Err(error.into());
                 }
-                window.acknowledged();
             }
             link.send_prepared()?;
             window.sent(frame);
-            progress.advance(match request {
-                Request::Data { bytes, .. } => bytes.len() as u64,
-                Request::Kept { .. } => KEY_ID_BYTES as u64,
-                _ => SEED_BYTES as u64,
-            });
+            progress.advance(counted);
             if is_key {
                 keys_up += frame as u64;
             }
@@ -229,7 +257,7 @@ impl Agreement {
         let expected = (self.level + 1) * params.n();
         loop {
             let event = clock.receive(link, |reply| match reply {
-                Reply::Ack if window.acknowledged() => Ok(None),
+                Reply::Ack | Reply::Stored { .. } if window.acknowledged() => Ok(None),
                 Reply::Result {
                     part,
                     limb,

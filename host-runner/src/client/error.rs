@@ -404,7 +404,7 @@ pub(super) fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_
         },
         Reply::Hello(_) => turn(device_name, expected, "a greeting"),
         Reply::Ready { .. } => turn(device_name, expected, "readiness"),
-        Reply::Ack => turn(device_name, expected, "an acknowledgement"),
+        Reply::Ack | Reply::Stored { .. } => turn(device_name, expected, "an acknowledgement"),
         Reply::Result { .. } => turn(device_name, expected, "a part of a result"),
         Reply::Done { .. } => turn(device_name, expected, "an end"),
         Reply::Aborted => turn(device_name, expected, "an abort"),

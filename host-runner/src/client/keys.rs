@@ -8,6 +8,7 @@ use he_core::ckks::Ciphertext;
 use he_core::ckks::decrypt::{Decrypted, decrypt};
 use he_core::ckks::encode::encode_complex;
 use he_core::ring::kernel;
+use he_core::ring::sample::{Domain, Uniform, stream};
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{self, KeySeed, SecretKey, SwitchKey, SwitchTarget};
 use he_core::wire::{self, Object};
@@ -123,47 +124,22 @@ impl Keys {
         Ok(bytes)
     }
 
-    /// An encrypted mask, uniform residues modulo every prime of a level in the NTT
-    /// domain, and what undoes it when it is added: their negatives, limb by limb.
+    /// A mask of a result, of its level and scale: both halves are uniform and expanded from
+    /// a seed that nothing else has.
     ///
     /// # Errors
     /// [`ClientError::Operation`].
-    pub(super) fn mask(
-        &mut self,
-        level: usize,
-        scale: f64,
-    ) -> Result<(Fresh, Zeroizing<Vec<u32>>), ClientError> {
-        let params = self.params;
-        let n = params.n();
-        let mut fresh = self.encrypt(&[], &[], level, scale)?;
-        let mut mask = Zeroizing::new(vec![0; fresh.c0.len()]);
-        let limbs = fresh.c0.chunks_exact_mut(n).zip(mask.chunks_exact_mut(n));
-        for (i, (c0, mask)) in limbs.enumerate() {
-            let modulus = params.prime(i).map_err(failed("encryption"))?.modulus();
-            // By rejection, from the generator of secrets.
-            let bits = modulus.bits();
-            let mut uniform = || loop {
-                let x = self.rng.next_u32() >> (32 - bits);
-                if x < modulus.value() {
-                    return x;
-                }
-            };
-            mask.fill_with(&mut uniform);
-            kernel::add(c0, mask, modulus);
-            for x in mask {
-                // Without a branch: 0 stays.
-                *x = (modulus.value() - *x) * u32::from(*x != 0);
-            }
-        }
+    pub(super) fn mask(&mut self, level: usize, scale: f64) -> Result<(Fresh, Mask), ClientError> {
+        let mut seed = [0; SEED_BYTES];
+        self.rng.fill_bytes(&mut seed);
+        let mask = Mask(seed);
+        let c0 = mask.half(self.params, Domain::ResultMask, level);
+        let fresh = Fresh {
+            seed,
+            scale: scale.to_bits(),
+            c0: c0.map_err(failed("encryption"))?,
+        };
         Ok((fresh, mask))
-    }
-
-    /// Takes a mask off, by adding what undoes it.
-    ///
-    /// # Errors
-    /// [`ClientError::Operation`] where there are more limbs than primes.
-    pub(super) fn unmask(&self, c0: &mut [u32], mask: &[u32]) -> Result<(), ClientError> {
-        unmask(self.params, c0, mask).map_err(failed("decryption"))
     }
 
     /// Encrypts slots at a level and scale.
@@ -333,17 +309,62 @@ impl Keys {
     }
 }
 
-/// Takes a mask off, by adding what undoes it.
-///
-/// # Errors
-/// [`he_core::Error::Level`] where there are more limbs than primes.
-pub(crate) fn unmask(params: &Params, c0: &mut [u32], mask: &[u32]) -> he_core::Result<()> {
-    let n = params.n();
-    let limbs = c0.chunks_exact_mut(n).zip(mask.chunks_exact(n));
-    for (i, (c0, mask)) in limbs.enumerate() {
-        kernel::add(c0, mask, params.prime(i)?.modulus());
+/// A mask of a result: a ciphertext of uniform halves, by the seed that both are expanded
+/// from. The evaluator adds it, and the client takes it off. What it decrypts to is uniform,
+/// so that a result with another request's mask, or without one, is noise. It is not secret:
+/// whoever evaluates has the seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mask([u8; SEED_BYTES]);
+
+impl Mask {
+    /// Bytes that it is kept in.
+    pub(crate) const BYTES: usize = SEED_BYTES;
+
+    /// As [`Self::bytes`] gave it.
+    pub(crate) const fn new(seed: [u8; SEED_BYTES]) -> Self {
+        Self(seed)
     }
-    Ok(())
+
+    /// What it is kept in.
+    pub(crate) const fn bytes(self) -> [u8; SEED_BYTES] {
+        self.0
+    }
+
+    /// A half of it in the NTT domain.
+    fn half(self, params: &Params, domain: Domain, level: usize) -> he_core::Result<Vec<u32>> {
+        let mut words = vec![0; (level + 1) * params.n()];
+        for (limb, words) in words.chunks_exact_mut(params.n()).enumerate() {
+            let modulus = params.prime(limb)?.modulus();
+            Uniform::new(&self.0, stream(domain, 0, limb), modulus).fill(words);
+        }
+        Ok(words)
+    }
+
+    /// Takes it off a result of a level.
+    ///
+    /// # Errors
+    /// [`he_core::Error::Level`] where the set has no such level.
+    pub(crate) fn take_off(
+        self,
+        params: &Params,
+        level: usize,
+        halves: [&mut [u32]; 2],
+    ) -> he_core::Result<()> {
+        let domains = [Domain::ResultMask, Domain::Ciphertext];
+        for (half, domain) in halves.into_iter().zip(domains) {
+            let mut mask = self.half(params, domain, level)?;
+            let limbs = half.chunks_exact_mut(params.n());
+            let limbs = limbs.zip(mask.chunks_exact_mut(params.n()));
+            for (limb, (half, mask)) in limbs.enumerate() {
+                let modulus = params.prime(limb)?.modulus();
+                for x in mask.iter_mut().filter(|x| **x != 0) {
+                    *x = modulus.value() - *x;
+                }
+                kernel::add(half, mask, modulus);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Appends a switching key as an object of [`he_core::wire`].

@@ -29,7 +29,7 @@ use he_core::rlwe::{KeyLimb, SwitchKey};
 use he_core::wire::{self, Object};
 use he_nn::clear;
 use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape};
-use he_nn::message::{Item, Memory, Request, Stage, TimeUnit};
+use he_nn::message::{Item, Memory, Request, SEED_BYTES, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::{Op, Plan, Step, Task};
 use he_nn::program::Program;
@@ -43,7 +43,7 @@ pub use conversation::{PATIENCE, Trace};
 pub(crate) use error::failed;
 pub(crate) use error::printable;
 pub use error::{ClientError, RefusalSentence};
-pub(crate) use keys::unmask;
+pub(crate) use keys::Mask;
 pub use keys::{Fresh, Keys};
 pub use packed::PackedCiphertext;
 pub use window::Window;
@@ -53,7 +53,7 @@ use crate::engine::latency::wanted_keys;
 use crate::engine::object_bytes;
 use crate::files::{SealedError, SealedKey};
 use crate::receipts::{Receipt, Recorder};
-use conversation::{Agreement, EncryptedResult, Uploads};
+use conversation::{Agreement, EncryptedResult, Sending, Uploads};
 use packed::{PackedKey, chunk_of};
 use publication::{
     Form, Handed, PublicationError, PublicationTerms, Published, Publisher, is_within,
@@ -197,8 +197,7 @@ struct Streamed {
 /// The ciphertexts of one sample, and what is taken off its result.
 pub struct Encrypted {
     ciphertexts: Vec<Fresh>,
-    /// What undoes the mask when it is added.
-    mask: Option<Zeroizing<Vec<u32>>>,
+    mask: Option<Mask>,
 }
 
 impl std::fmt::Debug for Encrypted {
@@ -210,18 +209,17 @@ impl std::fmt::Debug for Encrypted {
 }
 
 impl Encrypted {
-    /// What was kept of a request for its result: the mask ([`Self::into_mask`]).
-    pub(crate) fn awaited(mask: Vec<u32>) -> Self {
+    /// What was kept of a request for its result: the mask ([`Self::mask`]).
+    pub(crate) const fn awaited(mask: Option<Mask>) -> Self {
         Self {
             ciphertexts: Vec::new(),
-            mask: Some(Zeroizing::new(mask)),
+            mask,
         }
     }
 
-    /// What undoes the mask of the result when it is added: N residues per limb, a secret
-    /// towards the evaluator. Nothing where the plan has no mask.
-    pub(crate) fn into_mask(self) -> Zeroizing<Vec<u32>> {
-        self.mask.unwrap_or_default()
+    /// The mask of the result; nothing where the plan has none.
+    pub(crate) const fn mask(&self) -> Option<Mask> {
+        self.mask
     }
 
     /// For an evaluator in memory: one object of [`he_core::wire`] after the other.
@@ -627,7 +625,7 @@ impl<'m> Client<'m> {
         let ct = self.noted(read)?;
         let scale = ct.scale();
         let [c0, c1] = ct.into_parts();
-        self.open(request.mask.as_deref(), (c0, c1), scale, IN_MEMORY)
+        self.open(request.mask, (c0, c1), scale, IN_MEMORY)
     }
 
     /// As [`Self::decrypt`], whatever became of the values: what an attacker's client
@@ -644,15 +642,16 @@ impl<'m> Client<'m> {
     /// Takes the mask off a result and decrypts it.
     fn open(
         &mut self,
-        mask: Option<&Vec<u32>>,
-        (mut c0, c1): (Vec<u32>, Vec<u32>),
+        mask: Option<Mask>,
+        (mut c0, mut c1): (Vec<u32>, Vec<u32>),
         found: f64,
         device: &str,
     ) -> Result<Vec<f64>, ClientError> {
-        if let Some(mask) = mask {
-            self.keys.unmask(&mut c0, mask)?;
-        }
         let (place, slots) = (self.place(), self.output_slots());
+        if let Some(mask) = mask {
+            mask.take_off(self.plan.params(), place.0, [&mut c0, &mut c1])
+                .map_err(failed("decryption"))?;
+        }
         let answer = self
             .keys
             .decrypt_words((c0, c1), found, place, slots, device);
@@ -721,7 +720,7 @@ impl<'m> Client<'m> {
         let device = link.transport().name();
         let result = self.object(&halves, scale, &device)?;
         self.record(request, &result)?;
-        let logits = self.open(request.mask.as_deref(), halves, scale, &device)?;
+        let logits = self.open(request.mask, halves, scale, &device)?;
         let inference = Inference {
             logits,
             ..inference
@@ -754,7 +753,7 @@ impl<'m> Client<'m> {
         };
         let (halves, scale, inference) = self.converse(link, seal, progress)?;
         let device = link.transport().name();
-        let logits = self.open(Some(&mask), halves, scale, &device)?;
+        let logits = self.open(Some(mask), halves, scale, &device)?;
         Ok(Inference {
             logits,
             ..inference
@@ -788,6 +787,8 @@ impl<'m> Client<'m> {
             input: Vec::new(),
             streamed: &streamed,
             held: HashSet::new(),
+            sent: HashSet::new(),
+            keeps: true,
             client: self,
             seal,
         };
@@ -837,9 +838,10 @@ fn unmasked(
 ) -> Result<Ciphertext<Vec<u32>>, ClientError> {
     let ct = keys.read(result, level)?;
     let scale = ct.scale();
-    let [mut c0, c1] = ct.into_parts();
-    if let Some(mask) = &request.mask {
-        keys.unmask(&mut c0, mask)?;
+    let [mut c0, mut c1] = ct.into_parts();
+    if let Some(mask) = request.mask {
+        mask.take_off(params, level, [&mut c0, &mut c1])
+            .map_err(failed("publication"))?;
     }
     Ciphertext::new(params, level, scale, c0, c1).map_err(failed("publication"))
 }
@@ -873,6 +875,10 @@ struct UploadOfSample<'c, 'm, F> {
     input: Vec<Vec<u8>>,
     /// Ids of keys that the evaluator keeps.
     held: HashSet<KeyId>,
+    /// Of those that were sent in this inference.
+    sent: HashSet<KeyId>,
+    /// The evaluator may keep what it is sent: no key was due again that it did not keep.
+    keeps: bool,
 }
 
 impl<F> UploadOfSample<'_, '_, F> {
@@ -888,15 +894,22 @@ impl<F> UploadOfSample<'_, '_, F> {
         self.held.contains(&id).then_some(id)
     }
 
+    /// Bytes of the key of use `index` where it is not kept.
+    fn key_bytes(&self, index: usize) -> usize {
+        let task = self.client.program.key_uses().nth(index);
+        let level = task.map_or(0, |task| task.level.into());
+        let shape = KeyShape::new(self.client.plan.params(), level, false);
+        shape.size().bytes
+    }
+
     /// Bytes of what is sent, without framing.
     fn total(&self) -> u64 {
         let payload = self.client.plan.payload();
         let mut keys = 0;
-        for (index, task) in self.client.program.key_uses().enumerate() {
-            let shape = KeyShape::new(self.client.plan.params(), task.level.into(), false);
+        for index in 0..self.client.program.key_uses().count() {
             keys += match self.kept(index) {
                 Some(_) => KEY_ID_BYTES,
-                None => shape.size().bytes,
+                None => self.key_bytes(index),
             };
         }
         (payload.inputs + payload.factors + keys) as u64
@@ -933,11 +946,26 @@ where
         self.total()
     }
 
+    fn stored(&mut self, key: KeyId) {
+        if !self.client.distrusts_kept {
+            self.held.insert(key);
+        }
+    }
+
+    fn waits(&self) -> bool {
+        let Some(Upload::KeySeed(index)) = self.cursor.upload(&self.client.program) else {
+            return false;
+        };
+        let is_sent = |key: &PackedKey| self.sent.contains(&key.id);
+        let may_keep = self.keeps && !self.client.distrusts_kept;
+        may_keep && self.key_use(index).is_some_and(is_sent) && self.kept(index).is_none()
+    }
+
     fn failed(&mut self, error: &ClientError) {
         self.client.distrusts_kept |= error.is_of_kept_key();
     }
 
-    fn next(&mut self) -> Result<Option<(Request<'_>, bool)>, E> {
+    fn next(&mut self) -> Result<Option<Sending<'_>>, E> {
         let Some(upload) = self.cursor.upload(&self.client.program) else {
             return Ok(None);
         };
@@ -945,10 +973,19 @@ where
             && let Some(key) = self.kept(index)
         {
             self.cursor.pass_key(&self.client.program);
-            return Ok(Some((Request::Kept { key }, true)));
+            // One that is kept since was counted as a whole.
+            let counted = match self.sent.contains(&key) {
+                true => self.key_bytes(index),
+                false => KEY_ID_BYTES,
+            };
+            return Ok(Some(Sending {
+                request: Request::Kept { key },
+                is_key: true,
+                counted: counted as u64,
+            }));
         }
         self.cursor.advance(&self.client.program);
-        Ok(Some(match upload {
+        let (request, is_key) = match upload {
             Upload::InputSeed(index) => {
                 let sealed = (self.seal)(self.client, index)?;
                 self.input = sealed.limbs;
@@ -960,8 +997,9 @@ where
                 (Request::Seed { seed }, false)
             }
             Upload::KeySeed(key) => {
-                let seed = self.key_use(key).map(|key| key.seed);
-                let seed = seed.unwrap_or_default();
+                let of_use = self.key_use(key).map(|key| (key.seed, key.id));
+                let (seed, id) = of_use.unwrap_or_default();
+                self.keeps &= self.sent.insert(id);
                 (Request::Seed { seed }, true)
             }
             Upload::Chunk(item, offset) => {
@@ -969,6 +1007,15 @@ where
                 let is_key = matches!(item, Item::Key { .. });
                 (chunk_of(params, item, self.limb(item), offset), is_key)
             }
+        };
+        let counted = match request {
+            Request::Data { bytes, .. } => bytes.len(),
+            _ => SEED_BYTES,
+        };
+        Ok(Some(Sending {
+            request,
+            is_key,
+            counted: counted as u64,
         }))
     }
 }

@@ -31,6 +31,12 @@ impl Window {
         self.frames.is_empty() || self.used + frame <= self.limit
     }
 
+    /// Whether all frames are acknowledged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// A frame was sent.
     pub fn sent(&mut self, frame: usize) {
         self.frames.push_back(frame);

@@ -54,6 +54,7 @@ fn flash(board: &boards::Board, chip: &str, arguments: &FlashArguments) -> Resul
         model: built_from.as_deref(),
         params: plan.params(),
         features: &[],
+        inputs: None,
     })?;
     let running = probe.flash(chip, &image)?;
     if arguments.no_log {

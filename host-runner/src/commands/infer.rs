@@ -411,6 +411,7 @@ impl InferArguments {
                 device,
                 params: self.params,
                 terms: self.terms.into(),
+                by_time: self.terms.is_by_time(),
                 packing: self.packing,
                 trace: self.trace.is_some(),
                 audit: self.audit,

@@ -163,11 +163,53 @@ pub struct TermsArguments {
     /// rotations, which take it time and keys. A client sees what each result sums.
     #[arg(long, default_value = "client", value_parser = summing())]
     pub sums: Sums,
+    /// Input ciphertexts of a sample, or `auto` for as many as answer first on the board and
+    /// its line; as many as take the evaluator the least work if left out. Fewer are less to
+    /// send, and the evaluator makes the others by rotations. `plan --board` lists them.
+    #[arg(long, value_name = "N|auto", value_parser = inputs)]
+    pub inputs: Option<Inputs>,
+}
+
+/// How many input ciphertexts a sample has, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// As many as answer first.
+    Auto,
+    /// So many.
+    Exactly(usize),
+}
+
+fn inputs(text: &str) -> Result<Inputs, String> {
+    match (text, text.parse()) {
+        ("auto", _) => Ok(Inputs::Auto),
+        (_, Ok(count @ 1..)) => Ok(Inputs::Exactly(count)),
+        _ => Err("input ciphertexts are a number above 0, or auto".to_owned()),
+    }
+}
+
+impl TermsArguments {
+    /// Whether the inputs are those that answer first.
+    fn is_by_time(&self) -> bool {
+        self.inputs == Some(Inputs::Auto)
+    }
 }
 
 impl From<TermsArguments> for Terms {
-    fn from(TermsArguments { weights, sums }: TermsArguments) -> Self {
-        Self { weights, sums }
+    fn from(
+        TermsArguments {
+            weights,
+            sums,
+            inputs,
+        }: TermsArguments,
+    ) -> Self {
+        Self {
+            weights,
+            sums,
+            inputs: match inputs {
+                Some(Inputs::Exactly(count)) => Some(count),
+                Some(Inputs::Auto) | None => None,
+            },
+        }
     }
 }
 

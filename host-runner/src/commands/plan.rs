@@ -9,6 +9,8 @@ use he_nn::plan::{Packing, PlanError, Sums, Target, WeightMode};
 
 use super::output;
 use super::{Failure, ModelFile, TermsArguments, packings, parse_params};
+use crate::choice;
+use crate::line::Line;
 use crate::planning;
 use crate::report::plan::PlanReport;
 
@@ -27,6 +29,9 @@ pub struct PlanArguments {
     /// Weights and sums.
     #[command(flatten)]
     pub terms: TermsArguments,
+    /// The rate of the board's line, in bits per second, by which `--inputs auto` chooses.
+    #[arg(long, value_name = "BAUD", requires = "board", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1200..))]
+    pub line_rate: Option<u32>,
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
@@ -46,6 +51,18 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let name = file.name().to_owned();
     let planned = |source: PlanError| file.failed()(source.into());
     let report = match (arguments.packing, board) {
+        (Packing::Latency, _) if arguments.terms.is_by_time() => {
+            let (Some(board), Some(baud)) = (board, arguments.line_rate) else {
+                return Err(Failure::Unplanned {
+                    what: "choice by time without a board and its line",
+                    instead: "--board and --line-rate, or --inputs N",
+                });
+            };
+            let (terms, line) = (arguments.terms.into(), Line::of(baud));
+            let chosen = choice::fastest(arguments.params, model, terms, board, line, None);
+            let chosen = chosen.map_err(|source| file.failed()(source.into()))?;
+            PlanReport::of(name, &chosen.plan, Some(board))?
+        }
         (Packing::Latency, _) => {
             let target = board.map_or(Target::Host, boards::Board::target);
             let plan = planning::plan(arguments.params, model, arguments.terms, target);

@@ -144,6 +144,7 @@ fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Fa
                 } else {
                     &[]
                 },
+                inputs: None,
             };
             let mut bar = Bar::default();
             bar.note("building the firmware");

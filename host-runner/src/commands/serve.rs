@@ -56,6 +56,12 @@ there yet)";
 pub fn run(arguments: &ServeArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
+    if arguments.terms.is_by_time() {
+        return Err(Failure::Unplanned {
+            what: "choice by time without a board",
+            instead: "--inputs N, as its clients have it",
+        });
+    }
     let plan = planning::plan(arguments.params, model, arguments.terms, Target::STREAM);
     let plan = plan.map_err(|source| file.failed()(source.into()))?;
     let program = Program::of(&plan).map_err(|source| file.failed()(source.into()))?;

@@ -32,6 +32,8 @@ pub struct Options<'a> {
     pub params: &'a Params,
     /// Cargo features of the firmware.
     pub features: &'a [&'a str],
+    /// Most input ciphertexts of its plan ([`he_nn::plan::Terms::inputs`]).
+    pub inputs: Option<usize>,
 }
 
 /// Why there is no image. One sentence that says what to do.
@@ -168,6 +170,10 @@ pub fn build_program(options: &Options<'_>, program: &str) -> Result<PathBuf, Fi
         Some(model) => command.env("HE_EDGE_MODEL", model),
         None => command.env_remove("HE_EDGE_MODEL"),
     };
+    match options.inputs {
+        Some(inputs) => command.env("HE_EDGE_INPUTS", inputs.to_string()),
+        None => command.env_remove("HE_EDGE_INPUTS"),
+    };
     let features: Vec<_> = board
         .feature
         .iter()
@@ -243,6 +249,9 @@ fn image_name(options: &Options<'_>, program: &str) -> String {
     }
     for feature in options.features {
         name = format!("{name}-{feature}");
+    }
+    if let Some(inputs) = options.inputs {
+        name = format!("{name}-inputs-{inputs}");
     }
     name + ".elf"
 }
@@ -466,6 +475,7 @@ mod tests {
             model: None,
             params: PARAMS,
             features: &[],
+            inputs: None,
         };
         let model = Some(Path::new("/m/net.hemodel"));
         assert_eq!(image_name(&plain, EVALUATOR), "b-default.elf");
@@ -474,8 +484,12 @@ mod tests {
             model,
             params: PARAMS,
             features: &["fault-injection"],
+            inputs: Some(1),
         };
-        assert_eq!(image_name(&other, EVALUATOR), "b-net-fault-injection.elf");
+        assert_eq!(
+            image_name(&other, EVALUATOR),
+            "b-net-fault-injection-inputs-1.elf"
+        );
     }
 
     #[test]
@@ -486,6 +500,7 @@ mod tests {
             model,
             params: PARAMS,
             features: &[],
+            inputs: None,
         })
         .unwrap_err();
         assert!(

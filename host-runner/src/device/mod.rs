@@ -39,7 +39,7 @@ use he_nn::link::LinkError;
 pub use connection::{Connection, Direction, Traffic};
 pub use duplex::{Duplex, duplex};
 pub use he_nn::boards::DEFAULT_BOARD;
-pub use opening::{Link, Opening, Reach};
+pub use opening::{Begun, Link, Opening, Reach};
 pub use server::serve;
 
 /// Rate of a serial port where none is given.

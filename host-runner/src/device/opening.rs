@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use he_core::Params;
-use he_nn::boards;
+use he_nn::boards::{self, Board};
 use he_nn::plan::{Sums, Target, Terms, WeightMode};
 use he_nn::progress::Progress;
 
@@ -32,6 +32,19 @@ pub struct Opening<'a> {
     pub progress: &'a mut dyn Progress,
 }
 
+/// What is known of a device before a plan is made for it.
+#[derive(Debug)]
+pub struct Begun {
+    /// What a plan is made for.
+    pub target: Target,
+    /// The board, where there is one that is known.
+    pub board: Option<&'static Board>,
+    /// Fingerprint of the plan that it holds already.
+    pub plan: Option<u32>,
+    /// The link to one that runs already.
+    pub link: Option<Link>,
+}
+
 /// A link to an evaluator.
 pub type Link = Connection<Box<dyn Transport>>;
 
@@ -40,23 +53,43 @@ impl Opening<'_> {
     ///
     /// # Errors
     /// [`ServiceError`].
-    pub fn begin(&self, device: &Device) -> Result<(Target, Option<Link>), ServiceError> {
+    pub fn begin(&self, device: &Device) -> Result<Begun, ServiceError> {
+        let unknown = Begun {
+            target: Target::STREAM,
+            board: None,
+            plan: None,
+            link: None,
+        };
         match device {
-            Device::InProcess => return Ok((Target::STREAM, None)),
-            Device::Emulator { board } => return Ok((emulated(board)?.target(), None)),
-            Device::Nats { .. } => return Ok((Target::STREAM, None)),
+            Device::InProcess | Device::Nats { .. } => return Ok(unknown),
+            Device::Emulator { board } => {
+                let board = emulated(board)?;
+                return Ok(Begun {
+                    target: board.target(),
+                    board: Some(board),
+                    ..unknown
+                });
+            }
             Device::Tcp { .. } | Device::Serial { .. } => {}
         }
         let mut link = self.reach(device, None).open()?;
         if !matches!(device, Device::Serial { .. }) {
-            return Ok((Target::STREAM, Some(link)));
+            return Ok(Begun {
+                link: Some(link),
+                ..unknown
+            });
         }
         // A board is planned for by its memory; what it does not say is found later.
-        let board = link.hello(GREETING, |card| {
-            card.map_or_else(|_| String::new(), |card| printable(card.board))
+        let card = link.hello(GREETING, |card| {
+            card.map(|card| (printable(card.board), card.plan)).ok()
         })?;
-        let target = boards::find(&board).map_or(Target::STREAM, boards::Board::target);
-        Ok((target, Some(link)))
+        let board = card.as_ref().and_then(|(name, _)| boards::find(name).ok());
+        Ok(Begun {
+            target: board.map_or(Target::STREAM, Board::target),
+            board,
+            plan: card.map(|(_, plan)| plan),
+            link: Some(link),
+        })
     }
 
     /// How a device is reached, an emulated one with an image in it.
@@ -102,6 +135,7 @@ impl Opening<'_> {
             model: self.model.as_deref(),
             params,
             features: &features,
+            inputs: terms.inputs,
         };
         self.progress.note("building the firmware");
         let image = firmware_build::build(&options)?;
@@ -149,7 +183,7 @@ impl Reach {
 ///
 /// # Errors
 /// [`ServiceError::Board`], [`ServiceError::Device`].
-pub fn emulated(board: &str) -> Result<&'static boards::Board, ServiceError> {
+pub fn emulated(board: &str) -> Result<&'static Board, ServiceError> {
     let known = boards::find(board)?;
     match known.machine {
         Some(_) => Ok(known),

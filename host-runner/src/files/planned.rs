@@ -14,10 +14,9 @@ use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{LogitError, Packing, Plan, Target, WeightMode};
 use he_nn::program::Program;
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use super::heads::Deployed;
-use crate::client::{BatchClient, Client, ClientError, Encrypted, Keys};
+use crate::client::{BatchClient, Client, ClientError, Encrypted, Keys, Mask};
 use crate::engine::batch::BatchEngine;
 use crate::engine::{Engine, EngineError, ciphertext_bytes, failed, objects, read_fresh, refused};
 use crate::planning;
@@ -130,7 +129,7 @@ impl<'m> Planned<'m> {
     }
 
     /// Results of a unit, and their level.
-    fn results(&self) -> (usize, usize) {
+    pub(super) fn results(&self) -> (usize, usize) {
         match &self.plan {
             AnyPlan::Latency(plan, _) => (1, plan.output_level()),
             AnyPlan::Batch(plan) => (plan.model().outputs(), plan.output_level()),
@@ -143,10 +142,10 @@ impl<'m> Planned<'m> {
         Ok(results * ciphertext_bytes(self.params(), level)?)
     }
 
-    /// Words of the masks of a unit.
-    pub(super) fn mask_words(&self) -> usize {
-        let (results, level) = self.results();
-        results * (level + 1) * self.params().n()
+    /// Bytes that the masks of a unit are kept in.
+    pub(super) fn mask_bytes(&self) -> usize {
+        let (results, _) = self.results();
+        results * Mask::BYTES
     }
 
     /// The client's side, with its keys.
@@ -204,16 +203,16 @@ impl Sender<'_> {
         }
     }
 
-    /// A unit, and what undoes the masks of its results.
+    /// A unit, and the masks of its results.
     pub(super) fn encrypt(
         &mut self,
         samples: &[Sample<'_>],
-    ) -> Result<(Vec<u8>, Zeroizing<Vec<u32>>), ClientError> {
+    ) -> Result<(Vec<u8>, Vec<Mask>), ClientError> {
         match (self, samples) {
             (Self::Latency(client), &[sample]) => {
                 let request = client.encrypt(sample)?;
                 let bytes = request.bytes(client.plan().params())?;
-                Ok((bytes, request.into_mask()))
+                Ok((bytes, request.mask().into_iter().collect()))
             }
             (Self::Latency(_), _) => Err(ClientError::Count {
                 what: "samples",
@@ -233,12 +232,12 @@ impl Sender<'_> {
     pub(super) fn decrypt(
         &mut self,
         bytes: &[u8],
-        masks: &[u32],
+        masks: &[Mask],
         samples: usize,
     ) -> Result<Vec<Vec<f64>>, ClientError> {
         match self {
             Self::Latency(client) => {
-                let awaited = Encrypted::awaited(masks.to_vec());
+                let awaited = Encrypted::awaited(masks.first().copied());
                 Ok(vec![client.decrypt(&awaited, bytes)?])
             }
             Self::Batch(client) => client.decrypt_masked(bytes, masks, samples),

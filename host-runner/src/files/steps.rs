@@ -46,7 +46,7 @@ use super::{
     Cost, Deployed, FileError, KeysHead, Kind, Passphrase, Problem, RequestHead, SealedError,
     SealedKey, start,
 };
-use crate::client::{ClientError, unmask};
+use crate::client::{ClientError, Mask};
 use crate::engine::EngineError;
 use crate::report::text::hex;
 use crate::service::ServiceError;
@@ -279,8 +279,8 @@ struct Note {
     /// SHA-256 of the result that it was answered with.
     answered: Option<[u8; DIGEST]>,
     samples: Vec<Noted>,
-    /// What undoes the masks of its results.
-    masks: Zeroizing<Vec<u8>>,
+    /// The masks of its results.
+    masks: Vec<Mask>,
 }
 
 /// Bytes of SHA-256.
@@ -293,7 +293,7 @@ impl Note {
     fn length(planned: &Planned<'_>, samples: usize, values: usize) -> Option<usize> {
         let sample = 8 + 1 + 8 * planned.model().outputs() + values;
         let units = samples.div_ceil(planned.unit());
-        let masks = units.checked_mul(4 * planned.mask_words());
+        let masks = units.checked_mul(planned.mask_bytes());
         match (samples.checked_mul(sample), masks) {
             (Some(samples), Some(masks)) => (1 + DIGEST + masks).checked_add(samples),
             _ => None,
@@ -317,7 +317,9 @@ impl Note {
                 values.write(&mut bytes);
             }
         }
-        bytes.extend_from_slice(&self.masks);
+        for mask in &self.masks {
+            bytes.extend_from_slice(&mask.bytes());
+        }
         bytes
     }
 
@@ -355,7 +357,7 @@ impl Note {
                 .chunks_exact(size)
                 .map(noted)
                 .collect::<Option<_>>()?,
-            masks: Zeroizing::new(masks.to_vec()),
+            masks: masks.as_chunks().0.iter().copied().map(Mask::new).collect(),
         })
     }
 }
@@ -396,14 +398,12 @@ pub fn encrypt(
     }
     let units = fit.chunks(planned.unit());
     let mut body = Vec::new();
-    let mut masks = Zeroizing::new(Vec::with_capacity(4 * planned.mask_words() * units.len()));
+    let mut masks = Vec::new();
     progress.start(units.len() as u64);
     for unit in units {
         let (bytes, of_unit) = sender.encrypt(unit)?;
         body.extend_from_slice(&bytes);
-        for word in of_unit.iter() {
-            masks.extend_from_slice(&word.to_le_bytes());
-        }
+        masks.extend_from_slice(&of_unit);
         progress.advance(1);
     }
     progress.finish();
@@ -598,8 +598,8 @@ struct Answer {
     noted: Vec<Noted>,
     /// Objects of [`wire`].
     objects: Vec<u8>,
-    /// What undoes their masks when it is added.
-    masks: Zeroizing<Vec<u32>>,
+    /// Their masks.
+    masks: Vec<Mask>,
 }
 
 /// Checks a result's file against the plan, the key and the note of its request, which is
@@ -648,16 +648,14 @@ fn answers(
         }
     }
     let objects = file.body().chunks_exact(size);
-    let masks = note.masks.chunks_exact(4 * planned.mask_words());
+    let masks = note.masks.chunks_exact(planned.results().0);
     let noted = &mut note.samples;
     let each = objects.zip(masks).map(|(objects, masks)| {
-        let (words, _) = masks.as_chunks();
-        let words = words.iter().map(|&word| u32::from_le_bytes(word));
         let count = noted.len().min(planned.unit());
         Answer {
             noted: noted.drain(..count).collect(),
             objects: objects.to_vec(),
-            masks: Zeroizing::new(words.collect()),
+            masks: masks.to_vec(),
         }
     });
     Ok(each.collect())
@@ -853,8 +851,10 @@ fn label_of(
     let limbs = || vec![0; (level + 1) * params.n()];
     let ct = wire::read_ciphertext(params, &answer.objects, [limbs(), limbs()])?;
     let found = ct.scale();
-    let [mut c0, c1] = ct.into_parts();
-    unmask(params, &mut c0, &answer.masks)?;
+    let [mut c0, mut c1] = ct.into_parts();
+    if let Some(mask) = answer.masks.first() {
+        mask.take_off(params, level, [&mut c0, &mut c1])?;
+    }
     let ct = Ciphertext::new(params, level, found, c0, c1)?;
     let (secret, noise_key) = (key.secret()?, key.noise_key());
     let (mut scratch, mut values) = (limbs(), vec![0.0; params.n()]);

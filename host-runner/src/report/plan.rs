@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::infer::ParamsReport;
 use super::steps::{self, StepInfo};
-use super::text::{bytes, facts, grouped, table};
+use super::text::{bytes, facts, grouped, table, wide_table};
+use crate::choice::{self, Alternative, Exchanged};
 use crate::engine::{self, EngineError, batch, latency};
-use crate::line::{self, Exchange, Line};
+use crate::line::{self, Line};
 use crate::planning;
 
 /// What `plan --json` writes.
@@ -99,10 +100,65 @@ pub struct BoardUse {
     pub instructions_estimate: u64,
     /// What an image takes on lines of several rates, those that its link can have.
     pub lines: Vec<LineReport>,
+    /// The plans that differ in how much the client sends, this one among them.
+    pub alternatives: Vec<AlternativeReport>,
 }
 
-/// What an image takes on a line, computing included, which is estimated at an instruction
-/// per cycle.
+/// A plan among those of a network for a board, which differ in how much the client sends.
+#[derive(Clone, Debug, Serialize)]
+pub struct AlternativeReport {
+    /// Input ciphertexts.
+    pub inputs: usize,
+    /// Whether it is the plan that is reported.
+    pub chosen: bool,
+    /// Why the board has no such plan; nothing where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What it comes to.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<AlternativeFigures>,
+}
+
+/// What a plan comes to.
+#[derive(Clone, Debug, Serialize)]
+pub struct AlternativeFigures {
+    /// Bytes that go up with the first image, framed.
+    pub upload_bytes_first: usize,
+    /// And with later ones.
+    pub upload_bytes_later: usize,
+    /// Bytes that come down with each, acknowledgements included.
+    pub download_bytes: usize,
+    /// Estimated instructions on the board, link excluded.
+    pub instructions_estimate: u64,
+    /// Six standard deviations of the logit error.
+    pub logit_error_six_sigma: f64,
+    /// What an image takes on lines of several rates.
+    pub lines: Vec<LineReport>,
+}
+
+impl AlternativeReport {
+    fn of(alternative: &Alternative<'_>, chosen: usize, board: &Board) -> Self {
+        let figures = |exchanged: &Exchanged<'_>| AlternativeFigures {
+            upload_bytes_first: exchanged.first.up(),
+            upload_bytes_later: exchanged.later.up(),
+            download_bytes: exchanged.later.down(),
+            instructions_estimate: exchanged.plan.total_cost() as u64,
+            logit_error_six_sigma: exchanged.plan.logit_error().six_sigma,
+            lines: line::lines_of(board)
+                .map(|line| LineReport::of(exchanged, line, board))
+                .collect(),
+        };
+        Self {
+            inputs: alternative.inputs,
+            chosen: alternative.inputs == chosen,
+            refused: alternative.outcome.as_ref().err().map(ToString::to_string),
+            figures: alternative.outcome.as_ref().ok().map(figures),
+        }
+    }
+}
+
+/// What an image takes on a line, computing included, which is estimated at the board's
+/// instructions per cycle.
 #[derive(Clone, Debug, Serialize)]
 pub struct LineReport {
     /// The line.
@@ -121,9 +177,8 @@ pub struct LineReport {
 
 impl LineReport {
     /// The first image and later ones over a line to a board.
-    fn of([first, later]: [&Exchange; 2], line: Line, board: &Board) -> Self {
-        let pass = |exchange: &Exchange| exchange.over(line, board.window, board.core_hz.into());
-        let (first, later) = (pass(first), pass(later));
+    fn of(exchanged: &Exchanged<'_>, line: Line, board: &Board) -> Self {
+        let [first, later] = exchanged.over(line, board);
         Self {
             line: line.name,
             baud: line.baud,
@@ -136,15 +191,15 @@ impl LineReport {
 }
 
 /// The keys that a board keeps, in the order of their first use as far as there is room.
-struct KeptKeys {
-    targets: Vec<SwitchTarget>,
+pub(crate) struct KeptKeys {
+    pub(crate) targets: Vec<SwitchTarget>,
     memory_bytes: usize,
     /// What later images send of keys: names of those that are kept, and the others.
     upload_bytes: usize,
 }
 
 impl KeptKeys {
-    fn of(plan: &Plan<'_>, room: usize) -> Self {
+    pub(crate) fn of(plan: &Plan<'_>, room: usize) -> Self {
         let mut uses = Vec::new();
         plan.keys(|target, level| uses.push((target, level)));
         let page = kept::page_bytes(room, MemoryFlash::SECTOR_BYTES, kept::BOARD_PAGES);
@@ -198,6 +253,11 @@ impl BoardUse {
     /// # Errors
     /// [`EngineError`] where the plan has no program.
     pub fn new(plan: &Plan<'_>, board: &Board) -> Result<Self, EngineError> {
+        let terms = plan.terms();
+        let (params, model) = (plan.params(), *plan.model());
+        let others = choice::alternatives(Some(params), model, terms.with_inputs(None), board)?;
+        let others = others.iter();
+        let alternatives = others.map(|one| AlternativeReport::of(one, plan.ciphertexts(), board));
         let words = |words: usize| words * size_of::<u32>();
         let arena = [
             ("ciphertext", words(plan.accumulator_words())),
@@ -216,9 +276,9 @@ impl BoardUse {
         ];
         let payload = plan.payload();
         let kept = KeptKeys::of(plan, board.key_bytes(arena_bytes));
-        let (first, later) = (Exchange::of(plan, &[])?, Exchange::of(plan, &kept.targets)?);
+        let exchanged = Exchanged::new(plan.clone(), board)?;
         let lines = line::lines_of(board);
-        let lines = lines.map(|line| LineReport::of([&first, &later], line, board));
+        let lines = lines.map(|line| LineReport::of(&exchanged, line, board));
         Ok(Self {
             board: board.name,
             core: board.core,
@@ -236,6 +296,7 @@ impl BoardUse {
             transforms: plan.transforms(),
             instructions_estimate: plan.total_cost() as u64,
             lines: lines.collect(),
+            alternatives: alternatives.collect(),
         })
     }
 
@@ -275,6 +336,64 @@ impl BoardUse {
             "line busy",
         ];
         table(header, &rows)
+    }
+
+    /// Later images are what is compared, and the fastest on each line is marked.
+    fn alternative_table(&self) -> String {
+        let millions = |n: u64| format!("{:.0}", n as f64 / 1e6);
+        let fastest = |index: usize| {
+            let of = |one: &AlternativeReport| {
+                let line = one.figures.as_ref()?.lines.get(index)?;
+                Some(line.seconds_later)
+            };
+            let all = self.alternatives.iter().filter_map(of);
+            all.fold(f64::INFINITY, f64::min)
+        };
+        let row = |one: &AlternativeReport| {
+            let mut row = vec![match one.chosen {
+                true => format!("{} (this plan)", one.inputs),
+                false => one.inputs.to_string(),
+            }];
+            match &one.figures {
+                Some(figures) => {
+                    row.extend([
+                        bytes(figures.upload_bytes_first as u64),
+                        bytes(figures.upload_bytes_later as u64),
+                        bytes(figures.download_bytes as u64),
+                        millions(figures.instructions_estimate),
+                    ]);
+                    row.extend(figures.lines.iter().enumerate().map(|(index, line)| {
+                        let mark = match line.seconds_later <= fastest(index) {
+                            true => " *",
+                            false => "",
+                        };
+                        seconds(line.seconds_later) + mark
+                    }));
+                }
+                None => {
+                    row.push("does not fit".to_owned());
+                    row.resize(5 + self.lines.len(), "-".to_owned());
+                }
+            }
+            row
+        };
+        let rows: Vec<Vec<String>> = self.alternatives.iter().map(row).collect();
+        let mut header = vec![
+            "inputs",
+            "up, first image",
+            "up, later",
+            "down",
+            "million instructions",
+        ];
+        header.extend(self.lines.iter().map(|line| line.line));
+        let mut out = wide_table(&header, &rows);
+        out.push_str("\nSeconds are of later images; * answers first on a line.\n");
+        for one in &self.alternatives {
+            if let Some(refused) = &one.refused {
+                out.push_str(&format!("{} inputs: {refused}\n", one.inputs));
+            }
+        }
+        out
     }
 
     fn memory_table(&self) -> String {
@@ -448,6 +567,10 @@ impl PlanReport {
             out.push_str(&board.memory_table());
             out.push('\n');
             out.push_str(&board.line_table());
+            if board.alternatives.len() > 1 {
+                out.push('\n');
+                out.push_str(&board.alternative_table());
+            }
         }
         out
     }

@@ -22,11 +22,17 @@ pub fn facts(rows: &[(&str, String)]) -> String {
 /// A table with a header; all columns but the first are aligned right.
 #[must_use]
 pub fn table<const C: usize>(header: [&str; C], rows: &[[String; C]]) -> String {
+    wide_table(&header, rows)
+}
+
+/// The same of as many columns as the header has.
+#[must_use]
+pub fn wide_table<R: AsRef<[String]>>(header: &[&str], rows: &[R]) -> String {
     let mut table = Table::new();
     let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
     table.load_style(style).set_header(header);
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.as_ref());
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -73,6 +73,7 @@ pub fn measure(
         model: None,
         params: PARAMS,
         features: &["bench"],
+        inputs: None,
     };
     let image = firmware_build::build_program(&options, "timing")?;
     for &subject in subjects {

@@ -46,6 +46,7 @@ pub fn run(board: &str) -> Result<Report, Failure> {
         model: None,
         params: PARAMS,
         features: &["bench"],
+        inputs: None,
     };
     let image = firmware_build::build_program(&options, "bench")?;
     let said = emulator::run_to_end(board, &image)?;

@@ -207,6 +207,7 @@ fn on_board(device: String, board: &str) -> Result<BenchReport, Failure> {
         model: None,
         params: PARAMS,
         features: &[],
+        inputs: None,
     };
     let image = Image::read(&firmware_build::build(&options)?)?.sizes;
     let inference = infer_once(&device, board)?;
@@ -236,6 +237,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         },
         params: None,
         terms: WeightMode::Plain.into(),
+        by_time: false,
         packing: Packing::Latency,
         trace: false,
         audit: 0.0,
