@@ -4,7 +4,7 @@ use crate::model::{Layer, Model, ModelError, Sample};
 
 use crate::network::Network;
 use crate::plan::batch::BatchPlan;
-use crate::plan::{self, OutOfRange, Plan};
+use crate::plan::{self, LogitError, OutOfRange, Plan, Step, Taps};
 
 /// The logits of a sample.
 ///
@@ -79,19 +79,19 @@ pub fn checked_in_batch<'s>(
     )
 }
 
-/// Standard deviations of the error of a logit in a batch, by where it comes from.
+/// Standard deviations of the error of a sample's logit, by where it comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ErrorInBatch {
+pub struct OwnError {
     /// From the errors of the encryption, which are Gaussian.
     pub of_inputs: f64,
-    /// From roundings, which stand before the secret key. In a slot all of them are
-    /// multiplied by the key's value there, whose square is exponentially distributed over
-    /// the slots: so this part has the distribution of Laplace, however many ciphertexts
-    /// are summed.
+    /// From all that is added on the way, above all roundings, which stand before the secret
+    /// key. In a slot all of them are multiplied by the key's value there, whose square is
+    /// exponentially distributed over the slots: so this part has the distribution of
+    /// Laplace, however many ciphertexts are summed, and a lighter one where slots are summed.
     pub of_roundings: f64,
 }
 
-impl ErrorInBatch {
+impl OwnError {
     /// Of both, as a complex error: real parts have `1 / sqrt(2)` of it.
     #[must_use]
     pub fn sigma(&self) -> f64 {
@@ -105,82 +105,237 @@ impl ErrorInBatch {
     pub fn limit(&self) -> f64 {
         6.0 * self.of_inputs + 12.0 * self.of_roundings
     }
+
+    /// Allows an error: by the plan's figure, and where it is more than that by this limit,
+    /// as the sample may be an unusual one, or its slots. What is no number allows nothing.
+    fn allows(self, usual: LogitError) -> f64 {
+        let own = self.limit();
+        match own.is_finite() {
+            true => own.max(usual.six_sigma),
+            false => usual.six_sigma,
+        }
+    }
 }
 
-/// The error of a sample's logits in a batch, of the logit that has the largest: to first
-/// order, of what is drawn independently for each ciphertext, with what the network makes
-/// of it at the sample's own values.
+/// What a network does between two roundings, for the errors of what it takes.
+enum Passed<'p> {
+    /// The polynomial with these coefficients, in each value.
+    Polynomial(Vec<f64>),
+    /// A linear map: writes the weights of an output to zeros.
+    Map(Box<Row<'p>>),
+}
+
+/// Writes a row of weights.
+type Row<'p> = dyn Fn(usize, &mut [f64]) + 'p;
+
+/// A part of a network that adds an error to each of its results.
+struct Stage<'p> {
+    /// What it takes.
+    values: Vec<f64>,
+    passed: Passed<'p>,
+    /// Deviations of what it adds; where there is no bound nothing, which allows less.
+    added: Vec<f64>,
+}
+
+/// The error of the logit that has the largest: to first order, of what is drawn
+/// independently for each ciphertext, with what the network makes of it at the sample's own
+/// values. `input` is the deviation of an input.
+///
+/// A value that lies in several slots has an error in each. Where `is_copied`, what comes of
+/// it is taken at the larger of two: as if all were the same, and as if each result had a
+/// copy of its own.
+///
+/// This takes as many passes backwards through the network as it has logits.
+fn own_error(stages: &[Stage<'_>], outputs: usize, input: f64, is_copied: bool) -> OwnError {
+    let error_of = |logit: usize| {
+        // Of each value: how the logit depends on it, and the sum of the squares of how it
+        // does by each copy.
+        let mut slopes = vec![0.0; outputs];
+        slopes[logit] = 1.0;
+        let mut copies: Vec<f64> = slopes.clone();
+        let larger = |(slope, copies): (&f64, &f64)| copies.max(slope * slope);
+        let mut variance = 0.0;
+        for stage in stages.iter().rev() {
+            let each = slopes.iter().zip(&copies).map(larger).zip(&stage.added);
+            variance += each
+                .map(|(square, added)| square * added * added)
+                .sum::<f64>();
+            match &stage.passed {
+                Passed::Polynomial(coefficients) => {
+                    for ((slope, copies), value) in
+                        slopes.iter_mut().zip(&mut copies).zip(&stage.values)
+                    {
+                        let by = derivative(coefficients, *value);
+                        *slope *= by;
+                        *copies *= by * by;
+                    }
+                }
+                Passed::Map(row_of) => {
+                    let mut before = vec![0.0; stage.values.len()];
+                    let (mut of_copies, mut row) = (before.clone(), before.clone());
+                    for (output, of_output) in slopes.iter().zip(&copies).enumerate() {
+                        let (slope, square) = (of_output.0, larger(of_output));
+                        if square == 0.0 {
+                            continue;
+                        }
+                        row.fill(0.0);
+                        row_of(output, &mut row);
+                        for ((before, of_copies), weight) in
+                            before.iter_mut().zip(&mut of_copies).zip(&row)
+                        {
+                            *before += slope * weight;
+                            if is_copied {
+                                *of_copies += square * weight * weight;
+                            }
+                        }
+                    }
+                    (slopes, copies) = (before, of_copies);
+                }
+            }
+        }
+        let inputs = slopes.iter().zip(&copies).map(larger).sum::<f64>();
+        OwnError {
+            of_inputs: input * inputs.sqrt(),
+            of_roundings: variance.sqrt(),
+        }
+    };
+    let errors = (0..outputs).map(error_of);
+    let largest = errors.max_by(|a, b| a.limit().total_cmp(&b.limit()));
+    largest.unwrap_or_default()
+}
+
+/// What each layer takes, and the logits.
+fn values_of(model: &Model<'_>, sample: Sample<'_>) -> Result<Vec<Vec<f64>>, ModelError> {
+    let mut first = vec![0.0; model.inputs()];
+    model.input_values(sample, &mut first)?;
+    let mut values = vec![first];
+    let mut workspace = vec![0.0; model.workspace_len()];
+    model.plain_layers(sample, &mut workspace, |_, results| {
+        values.push(results.to_vec());
+    })?;
+    Ok(values)
+}
+
+/// The error of a sample's logits in a batch, of the logit that has the largest.
 ///
 /// What a plan says instead is of a usual sample, by the largest weights of each layer, with
 /// values spread over the range of training and errors of a layer's results that do not
-/// depend on each other. This takes as many passes backwards through the network as it has
-/// logits.
+/// depend on each other.
 ///
 /// # Errors
 /// [`ModelError`] where the sample does not fit the network.
 pub fn error_in_batch<'s>(
     plan: &BatchPlan<'_>,
     sample: impl Into<Sample<'s>>,
-) -> Result<ErrorInBatch, ModelError> {
-    let (model, sample) = (plan.model(), sample.into());
-    let mut first = vec![0.0; model.inputs()];
-    model.input_values(sample, &mut first)?;
-    // What each layer takes.
-    let mut values = vec![first];
-    let mut workspace = vec![0.0; model.workspace_len()];
-    model.plain_layers(sample, &mut workspace, |_, results| {
-        values.push(results.to_vec());
-    })?;
-    // What it adds to each of its results: where there is no bound, nothing, which allows
-    // less.
-    let steps = model.layers().zip(plan.steps()).zip(&values);
-    let layers: Vec<_> = steps
+) -> Result<OwnError, ModelError> {
+    let model = plan.model();
+    let values = values_of(model, sample.into())?;
+    let steps = model.layers().zip(plan.steps()).zip(values);
+    let stages: Vec<_> = steps
         .map(|((view, step), values)| {
             let of = |value| {
                 let added = step.added_sigma(plan.params(), view.layer, value);
                 added.unwrap_or(0.0)
             };
-            let added: Vec<f64> = match view.layer.linear() {
-                Some(_) => vec![of(0.0); view.output.values()],
-                None => values.iter().map(|&value| of(value)).collect(),
+            let (added, passed) = match view.layer {
+                Layer::Polynomial { coefficients, .. } => (
+                    values.iter().map(|&value| of(value)).collect(),
+                    Passed::Polynomial(coefficients.iter().map(f64::from).collect()),
+                ),
+                _ => {
+                    let row = move |output, row: &mut [f64]| {
+                        plan::add_row(&view, output, 1.0, row);
+                    };
+                    (
+                        vec![of(0.0); view.output.values()],
+                        Passed::Map(Box::new(row)),
+                    )
+                }
             };
-            (view, values, added)
+            Stage {
+                values,
+                passed,
+                added,
+            }
         })
         .collect();
-    let error_of = |logit: usize| {
-        let mut slopes = vec![0.0; model.outputs()];
-        slopes[logit] = 1.0;
-        let mut variance = 0.0;
-        for (view, values, added) in layers.iter().rev() {
-            let each = slopes.iter().zip(added);
-            variance += each
-                .map(|(slope, added)| (slope * added).powi(2))
-                .sum::<f64>();
-            if let Layer::Polynomial { coefficients, .. } = view.layer {
-                let coefficients: Vec<f64> = coefficients.iter().map(f64::from).collect();
-                for (slope, value) in slopes.iter_mut().zip(*values) {
-                    *slope *= derivative(&coefficients, *value);
+    let input = plan.input_sigma();
+    Ok(own_error(&stages, model.outputs(), input, false))
+}
+
+/// The same of a sample by itself, whose values lie in several slots each.
+///
+/// # Errors
+/// [`ModelError`] where the sample does not fit the network.
+pub fn error_alone<'s>(
+    plan: &Plan<'_>,
+    sample: impl Into<Sample<'s>>,
+) -> Result<OwnError, ModelError> {
+    let model = plan.model();
+    let mut values = values_of(model, sample.into())?;
+    let stages: Vec<_> = (0..)
+        .zip(plan.steps())
+        .map(|(index, step)| {
+            let at = match step {
+                Step::Linear { map, .. } => map.layers().0,
+                Step::Square { layer, .. } | Step::Polynomial { layer, .. } => *layer,
+            };
+            let values = std::mem::take(&mut values[at]);
+            let (added, passed) = match step {
+                Step::Linear { map, .. } => {
+                    let mut row = vec![0.0; map.inputs()];
+                    let mut scratch = vec![0.0; map.scratch_len()];
+                    let root = largest_root(&map.taps(), map.outputs(), &values);
+                    let added = plan.layer_sigma(index, root, &mut row, &mut scratch);
+                    let row = |output, row: &mut [f64]| {
+                        let mut scratch = vec![0.0; map.scratch_len()];
+                        // Both are as long as that.
+                        let _ = map.row(output, row, &mut scratch);
+                    };
+                    (
+                        vec![added.unwrap_or(0.0); map.outputs()],
+                        Passed::Map(Box::new(row)),
+                    )
                 }
-                continue;
-            }
-            let mut before = vec![0.0; view.input.values()];
-            for (output, &slope) in slopes.iter().enumerate() {
-                if slope != 0.0 {
-                    plan::add_row(view, output, slope, &mut before);
+                Step::Square { .. } | Step::Polynomial { .. } => {
+                    let of = |&value| plan.activation_sigma(index, value).unwrap_or(0.0);
+                    let coefficients = match step {
+                        Step::Polynomial { coefficients, .. } => coefficients.to_vec(),
+                        _ => vec![0.0, 0.0, 1.0],
+                    };
+                    (
+                        values.iter().map(of).collect(),
+                        Passed::Polynomial(coefficients),
+                    )
                 }
+            };
+            Stage {
+                values,
+                passed,
+                added,
             }
-            slopes = before;
-        }
-        let of_inputs = plan.input_sigma();
-        let inputs = slopes.iter().map(|slope| (slope * of_inputs).powi(2));
-        ErrorInBatch {
-            of_inputs: inputs.sum::<f64>().sqrt(),
-            of_roundings: variance.sqrt(),
-        }
+        })
+        .collect();
+    Ok(own_error(
+        &stages,
+        model.outputs(),
+        plan.input_sigma(),
+        true,
+    ))
+}
+
+/// The largest root, over the outputs, of the sum of the squares of what an output takes.
+fn largest_root(taps: &Taps, outputs: usize, values: &[f64]) -> f64 {
+    let square = |output: usize| {
+        let taken = (0..taps.count()).filter_map(|tap| taps.source(tap, output));
+        taken.map(|at| values[at] * values[at]).sum::<f64>()
     };
-    let errors = (0..model.outputs()).map(error_of);
-    let largest = errors.max_by(|a, b| a.limit().total_cmp(&b.limit()));
-    Ok(largest.unwrap_or_default())
+    let outputs = match taps {
+        // All take the same.
+        Taps::Dense { .. } => outputs.min(1),
+        Taps::Window { .. } => outputs,
+    };
+    largest((0..outputs).map(square)).sqrt()
 }
 
 /// Of a polynomial, at a value.
@@ -201,15 +356,26 @@ pub fn allowed_in_batch<'s>(
     error: f64,
 ) -> Result<f64, ModelError> {
     let usual = plan.logit_error();
-    if usual.allows(error) {
-        return Ok(usual.six_sigma);
+    match usual.allows(error) {
+        true => Ok(usual.six_sigma),
+        false => Ok(error_in_batch(plan, sample)?.allows(usual)),
     }
-    let own = error_in_batch(plan, sample)?.limit();
-    // What has no bound is not allowed everything.
-    Ok(match own.is_finite() {
-        true => own.max(usual.six_sigma),
-        false => usual.six_sigma,
-    })
+}
+
+/// The same of a sample by itself, by [`error_alone`].
+///
+/// # Errors
+/// As [`error_alone`].
+pub fn allowed_alone<'s>(
+    plan: &Plan<'_>,
+    sample: impl Into<Sample<'s>>,
+    error: f64,
+) -> Result<f64, ModelError> {
+    let usual = plan.logit_error();
+    match usual.allows(error) {
+        true => Ok(usual.six_sigma),
+        false => Ok(error_alone(plan, sample)?.allows(usual)),
+    }
 }
 
 /// Evaluates a sample and shows `each` the values that a step takes and gives; it says

@@ -344,6 +344,11 @@ pub fn open<'m>(
                 instead: "--publish labels, or --device inproc without --trace",
             })
         }
+        // Client and evaluator are one: it would compare itself with itself.
+        (_, Device::InProcess) if audit > 0.0 && !trace => Err(ServiceError::Unserved {
+            what: "audit of what this process evaluates itself",
+            instead: "another --device, or --receipts, which `he-edge audit` evaluates again",
+        }),
         (Packing::Batch, _) if trace => Err(ServiceError::Unserved {
             what: "trace of batches",
             instead: "--packing latency",
@@ -580,10 +585,12 @@ impl<'m> InMemory<'m> {
         self.client.record(&request, &result)?;
         let logits = self.client.decrypt(&request, &result)?;
         let wall = start.elapsed();
-        let published = self.client.publish(&request, &result, (sample, &logits))?;
+        let compared = self.client.compared(sample, logits)?;
+        let published = self.client.publish(&request, &result, &compared)?;
         let keys_up = std::mem::take(&mut self.keys);
         Ok(Inference {
-            logits,
+            allowed_error: compared.unusual(self.deployment.logit_error),
+            logits: compared.logits,
             bytes: Bytes {
                 up: input.len() as u64 + keys_up,
                 down: result.len() as u64,
@@ -598,7 +605,6 @@ impl<'m> InMemory<'m> {
             wall,
             cpu: Some(times.cpu),
             audited: false,
-            allowed_error: None,
             handed_on: HandedOn {
                 published,
                 receipt: None,
@@ -817,13 +823,14 @@ impl Batches<'_> {
         let stages = stages(&times, count);
         let mut answers = Vec::with_capacity(batch.len());
         let each = logits.into_iter().zip(published).zip(receipts);
-        let usual = self.deployment.logit_error.six_sigma;
+        let usual = self.deployment.logit_error;
         for (index, ((compared, published), receipt)) in (0..).zip(each) {
             let keys_up = std::mem::take(&mut self.keys);
             // What does not divide evenly belongs to the first.
             let share =
                 |bytes: usize| bytes as u64 / count + u64::from(index < bytes as u64 % count);
             answers.push(Ok(Inference {
+                allowed_error: compared.unusual(usual),
                 logits: compared.logits,
                 bytes: Bytes {
                     up: share(input.len()) + keys_up,
@@ -839,7 +846,6 @@ impl Batches<'_> {
                 wall,
                 cpu: Some(times.cpu / count as u32),
                 audited: false,
-                allowed_error: (compared.allowed > usual).then_some(compared.allowed),
                 handed_on: HandedOn { published, receipt },
             }));
         }
@@ -1024,7 +1030,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             return Err(ServiceError::Closed);
         };
         let request = self.client.encrypt(sample)?;
-        let (inference, result) = self.client.infer_encrypted(link, &request, progress)?;
+        let (mut inference, result) = self.client.infer_encrypted(link, &request, progress)?;
         // Chosen after the answer has come.
         let mut chosen = [0; 8];
         getrandom::fill(&mut chosen).map_err(ClientError::Random)?;
@@ -1041,18 +1047,21 @@ impl<'m, T: Transport> Remote<'m, T> {
                 return Ok(self.client.noted(Err(ClientError::Audit { device }))?);
             }
         }
-        let answer = (sample, &inference.logits[..]);
-        let published = self.client.publish(&request, &result, answer)?;
+        let logits = std::mem::take(&mut inference.logits);
+        let compared = self.client.compared(sample, logits)?;
+        let published = self.client.publish(&request, &result, &compared)?;
         // That a label is missing is seen, too, by whoever made the result; and a key that
         // outlives the process is not used for one who adds something to honest results.
         let is_beyond = match &published {
-            None => self.client.is_sealed() && self.client.is_beyond(answer)?,
+            None => self.client.is_sealed() && !compared.is_within(),
             Some(published) => matches!(published, Err(PublicationError::Beyond)),
         };
         if !is_audited && is_beyond {
             self.client.spend()?;
         }
         Ok(Inference {
+            allowed_error: compared.unusual(self.deployment.logit_error),
+            logits: compared.logits,
             audited: is_audited,
             handed_on: HandedOn {
                 published,

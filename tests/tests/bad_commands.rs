@@ -201,6 +201,12 @@ const CASES: &[Case] = &[
         &["infer", "--packing", "batch", "--trace", "t.json"],
         "--packing latency",
     ),
+    // One process would compare itself with itself.
+    (&["infer", "--audit", "0.5"], "--receipts"),
+    (
+        &["infer", "--packing", "batch", "--audit", "1"],
+        "--receipts",
+    ),
     (
         &["plan", "--packing", "batch", "--board", "pico2"],
         "no --board",

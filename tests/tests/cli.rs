@@ -268,7 +268,6 @@ fn a_run_goes_on_where_it_stopped() {
         ("model", &["--model", "mnist-cnn"][..]),
         ("packing", &["--packing", "batch"]),
         ("weights", &["--weights", "encrypted"]),
-        ("audit", &["--audit", "0.5"]),
     ] {
         let other = [&["infer", "--count", "1", "--resume", &ledger], other].concat();
         let sentence = fails(1, &other);

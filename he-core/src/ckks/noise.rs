@@ -415,6 +415,28 @@ mod tests {
         );
     }
 
+    /// In single precision a coefficient may be off by one more, or by `2^-18` of its
+    /// magnitude where that is more.
+    #[test]
+    fn single_precision_rounds_by_a_share_of_the_magnitude() {
+        let plain = (64.0 / 12.0f64).sqrt();
+        for (magnitude, unit) in [(1.0, 1.0), (262_144.0, 1.0), (1_048_576.0, 4.0)] {
+            let rounded = Noise::rounding_f32(&N64, magnitude);
+            check(rounded, 32.0 + 64.0 * unit, plain);
+        }
+    }
+
+    /// Of complex Gaussian values the mean of fourth powers is twice the squared mean of
+    /// squares, and none is above the square of the largest.
+    #[test]
+    fn a_square_has_the_mean_of_fourth_powers() {
+        let of = |bound, rms| Message { bound, rms }.square();
+        let square = of(10.0, 2.0);
+        assert_eq!(square.bound, 100.0);
+        assert!((square.rms - 32f64.sqrt()).abs() < 1e-12, "{square:?}");
+        assert_eq!(of(2.0, 2.0), Message::within(4.0));
+    }
+
     /// `E exp(a x) <= exp(v a^2 / 2)` for what the samplers draw, from their
     /// distributions: the one property of them that bounds rely on.
     #[test]

@@ -790,7 +790,7 @@ mod tests {
                 &mut slots,
             )
             .map(|p| {
-                assert!(p.fill() < 0.01);
+                assert!(p.fill() > 0.0 && p.fill() < 0.01);
                 ([p.values(), p.imaginary()].concat(), p.precision_bits())
             });
             // Erased, or never touched.
@@ -820,6 +820,74 @@ mod tests {
         let mut difference: Vec<f64> = published.iter().zip(exact).map(|(a, b)| a - b).collect();
         encode_in_place(&mut difference, SCALE).unwrap();
         difference
+    }
+
+    /// A sum of uniform numbers of so many bits, centred.
+    #[test]
+    fn a_flood_says_what_it_draws() {
+        for wanted in [2.5, 3.0, 100.0, 1e6, 1e30] {
+            let flood = Flood::new(wanted);
+            let (terms, size) = (f64::from(flood.terms), f64::from(flood.width).exp2());
+            let sigma = (terms * (size * size - 1.0) / 12.0).sqrt();
+            assert!((flood.sigma() / sigma - 1.0).abs() < 1e-12, "{wanted}");
+            assert!(
+                (1.0 - 1e-12..1.0625).contains(&(sigma / wanted)),
+                "{wanted}"
+            );
+            assert_eq!(flood.bound(), terms * size / 2.0, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn candidates_are_slots_that_there_are() {
+        let slots = N64.slots();
+        let of = |candidate: Range<usize>| check_candidates(&N64, &[0..1, candidate]);
+        let wrong = |expected, got| {
+            Err(Error::Length {
+                what: "label",
+                expected,
+                got,
+            })
+        };
+        assert_eq!(of(0..slots), Ok(()));
+        assert_eq!(of(slots - 1..slots), Ok(()));
+        assert_eq!(of(0..slots + 1), wrong(slots, slots + 1));
+        assert_eq!(of(3..3), wrong(1, 0));
+        assert_eq!(check_candidates(&N64, &[]), wrong(1, 0));
+    }
+
+    /// The message, the largest error and the noise must lie within half the modulus, of all
+    /// primes of the level; what reaches the limit does not lie below it.
+    #[test]
+    fn there_is_room_up_to_half_the_modulus() {
+        let allowance = Allowance {
+            queries: 4,
+            statistical_bits: 8,
+        };
+        let of = |level: usize, message: f64| {
+            let noise = Noise {
+                bound: 1024.0,
+                sigma: 1.0,
+            };
+            let expected = Expected {
+                level,
+                scale: 1024.0,
+                noise,
+                magnitude: message / 1024.0,
+                precision_bits: -1000.0,
+            };
+            precision(&N64, &expected, &allowance)
+        };
+        let flood = Flood::new(allowance.sigma(1024.0 + 0.5 * 8.0));
+        let mut room = 0.5;
+        for level in 0..=1 {
+            room *= f64::from(N64.prime(level).unwrap().modulus().value());
+            let left = room - flood.bound() - 1024.0;
+            assert!(of(level, left * (1.0 - 1e-9)).is_ok(), "{level}");
+            let refused = of(level, left * (1.0 + 1e-9));
+            assert!(matches!(refused, Err(Error::Headroom { .. })), "{level}");
+        }
+        assert!(below(1.0, 1.5) && !below(1.0, 1.0) && !below(f64::NAN, 1.0));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::ring::automorphism::{conjugation, rotation};
 use crate::ring::sample::SEED_LEN;
 use crate::rlwe::keys::{switching_key, switching_key_words};
 use crate::rlwe::{
-    self, CompactKey, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget, encrypt_public,
+    self, CompactKey, MaskedKey, PublicKey, PublicScratch, SecretKey, SwitchKey, SwitchTarget,
+    encrypt_public,
 };
 use chacha20::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -380,6 +381,21 @@ fn a_hostile_answer_is_refused_before_decryption() {
     assert_eq!(format!("{:?}", t.key), "SecretKey(..)");
 }
 
+#[cfg(feature = "insecure-test-sets")]
+#[test]
+fn a_decryption_without_a_guard_is_the_polynomial_that_is_decoded() {
+    let mut t = Bench::new(10);
+    let v = t.values();
+    let ct = t.encrypt(&v, 0);
+    let (mut out, mut slots) = (vec![7; N], vec![7.0; N]);
+    let (c0, c1) = ct.halves();
+    rlwe::declassify_decryption(&P, &t.key, [c0, c1], &mut out).unwrap();
+    super::decrypt::decode(&P, &out, SCALE, &mut slots).unwrap();
+    for (slot, value) in slots.iter().zip(&v) {
+        assert!((slot - value).abs() < 0.01);
+    }
+}
+
 /// What a result and a key leave in the memory that their caller lent them.
 #[test]
 fn results_and_keys_are_erased_in_the_callers_memory() {
@@ -397,11 +413,23 @@ fn results_and_keys_are_erased_in_the_callers_memory() {
     let key = SecretKey::generate(&P, &mut words[..], &mut t.rng).unwrap();
     let limb = key.limb(&P, 0).unwrap();
     assert!(limb.iter().filter(|&&x| x == 0).count() < 10);
+    assert_eq!(
+        key.limb(&P, P.limbs()).unwrap_err(),
+        Error::Level {
+            operation: "secret key",
+            expected: P.limbs(),
+            got: P.limbs()
+        }
+    );
     drop(key);
     assert!(words.iter().all(|&x| x == 0));
 
     let mut bytes = vec![0; CompactKey::<Vec<u8>>::bytes(&P)];
     let key = CompactKey::generate(&P, &mut bytes[..], &mut t.rng).unwrap();
+    let mut words = vec![0; MaskedKey::<Vec<u32>>::words(&P)];
+    let masked = MaskedKey::new(&P, &key, &mut words[..], &mut t.rng).unwrap();
+    drop(masked);
+    assert!(words.iter().all(|&x| x == 0));
     drop(key);
     assert!(bytes.iter().all(|&x| x == 0));
 }
@@ -451,10 +479,22 @@ fn keys_are_consumed_in_any_chunks() {
                 crate::ring::sample::stream(op.target().domain(), at.digit, at.target),
                 m,
             );
+            let mut left = N;
             for b in b.chunks(chunk) {
+                // More than what is left of the limb changes nothing.
+                let more = vec![1; left + 1];
+                assert_eq!(
+                    run.absorb(&P, &mut ct, &mut work, &more, &more),
+                    Err(Error::Length {
+                        what: "key chunk",
+                        expected: left,
+                        got: left + 1
+                    })
+                );
                 let mut a = vec![0; b.len()];
                 u.fill(&mut a);
                 run.absorb(&P, &mut ct, &mut work, b, &a).unwrap();
+                left -= b.len();
             }
         }
         assert_eq!(run.due(), Some(Due::Division));

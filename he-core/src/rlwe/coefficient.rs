@@ -169,5 +169,9 @@ mod tests {
             assert_eq!(x.room() >= 0, fits, "{x}");
         }
         assert_eq!((LIMIT - 21).plus(21), LIMIT);
+        // Of which the root mean square of a plaintext's slots is estimated.
+        for x in [0, 3, -(1 << 40), LIMIT] {
+            assert_eq!(Coefficient::to_f64(x), x as f64);
+        }
     }
 }

@@ -104,12 +104,6 @@ impl KeySwitch {
         })
     }
 
-    /// Level of the polynomial that is switched.
-    #[must_use]
-    pub const fn level(&self) -> usize {
-        self.level
-    }
-
     /// What comes next; `None` when the result is complete.
     #[must_use]
     pub const fn due(&self) -> Option<Due> {

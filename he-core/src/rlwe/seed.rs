@@ -107,6 +107,22 @@ mod tests {
         assert_eq!(format!("{again:?}"), "KeySeed(..)");
     }
 
+    /// Both streams are added, so that each hides the other.
+    #[test]
+    fn what_encrypts_is_the_sum_of_the_key_s_and_of_fresh_bytes() {
+        let (seed, fresh) = (KeySeed::new([1; 32]), [3; 32]);
+        let mut of_fresh = ChaCha20Rng::from_seed(fresh);
+        of_fresh.set_stream(Purpose::Encryption as u64);
+        let of_key = first(seed.stream(Purpose::Encryption));
+        let sum: Vec<u8> = of_key
+            .iter()
+            .zip(first(of_fresh))
+            .map(|(a, b)| a ^ b)
+            .collect();
+        let expected = ChaCha20Rng::from_seed(sum.try_into().unwrap());
+        assert_eq!(first(seed.encryption_rng(&fresh)), first(expected));
+    }
+
     /// A key that is derived again and encrypts again: with fresh bytes the difference
     /// of two ciphertexts is noise.
     #[test]

@@ -222,6 +222,36 @@ mod tests {
     use crate::testing::random;
 
     #[test]
+    fn a_half_has_as_many_limbs_as_the_set_and_no_more() {
+        use crate::testing::N64;
+        let (n, limbs) = (N64.n(), N64.max_level() + 1);
+        let half: Vec<u32> = (0..limbs)
+            .flat_map(|i| random(n, N64.prime(i).unwrap().modulus().value(), i as u64))
+            .collect();
+        let mut bytes = vec![0; half_len(&N64, N64.max_level()).unwrap()];
+        pack_half(&N64, &half, &mut bytes).unwrap();
+        let mut back = vec![7; half.len()];
+        unpack_half(&N64, &bytes, &mut back).unwrap();
+        assert_eq!(back, half);
+        let refused = |operation| {
+            Err(Error::Level {
+                operation,
+                expected: N64.max_level(),
+                got: limbs,
+            })
+        };
+        let mut longer = vec![0; half.len() + n];
+        assert_eq!(pack_half(&N64, &longer, &mut bytes), refused("packing"));
+        assert_eq!(unpack_half(&N64, &bytes, &mut longer), refused("unpacking"));
+        for words in [0, n - 1, n + 1] {
+            assert!(
+                pack_half(&N64, &half[..words], &mut bytes).is_err(),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
     fn every_width_is_packed_as_specified() {
         for bits in 2..=30u32 {
             let q = (1 << bits) - 1;
@@ -245,6 +275,11 @@ mod tests {
             let mut back = vec![7; 32];
             unpack(&bytes, &m, &mut back).unwrap();
             assert_eq!(back, src, "{bits} bits");
+            back.fill(7);
+            assert!(unpack_any(&bytes, bits, q, &mut back), "{bits} bits");
+            assert_eq!(back, src, "{bits} bits, of any width");
+            // Nothing but q.
+            assert!(!unpack_any(&vec![0xFF; bytes.len()], bits, q, &mut back));
             // q itself, the one value of this width that is not a residue.
             for index in [0, 5, 31] {
                 let mut bytes = bytes.clone();

@@ -287,6 +287,11 @@ fn storage_of_the_wrong_length_is_refused() {
         read_public_key(&P, &objects.public, vec![0; words + N]).unwrap_err(),
         length("public key", words, words + N)
     );
+    // Of another set.
+    let key = read_public_key(&P, &objects.public, vec![0; words]).unwrap();
+    let mut out = vec![0; Kind::PublicKey.object_len(&N16, N16.max_level()).unwrap()];
+    let foreign = write_public_key(&N16, &key, &mut out).unwrap_err();
+    assert!(matches!(foreign, Error::Params { .. }), "{foreign}");
     let words = switching_key_words(&P, 1);
     assert_eq!(
         read_switch_key(&P, &objects.relinearization, vec![0; words - 1]).unwrap_err(),

@@ -6,11 +6,13 @@
 //! mean over such values, as a layer sums many of them: a single value at the end of its range has a
 //! larger error, three times that of the mean for a square, more for a steep polynomial.
 //! What a sample that has such values may differ by is found with the sample at hand
-//! (`clear::error_in_batch`).
+//! (`clear::error_alone`, `clear::error_in_batch`).
 
 use super::WeightMode;
 use super::order::{Op, Operand};
-use super::{BIAS_SHIFT, Form, HEADROOM_BITS, LinearMap, LinearScales, LogitError, PlanError};
+use super::{
+    BIAS_SHIFT, Form, HEADROOM_BITS, LinearMap, LinearScales, LogitError, Plan, PlanError, Step,
+};
 use crate::model::Input;
 use core::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use he_core::ckks::evaluator::polynomial_bound;
@@ -236,6 +238,21 @@ impl State {
         }
     }
 
+    /// Without any error, of values with this root mean square: what tasks leave is what they
+    /// add.
+    fn exact(rms: f64) -> Self {
+        Self {
+            noise: Noise::ZERO,
+            value: Message { bound: 0.0, rms },
+            fresh: Noise::ZERO,
+            unrotated: Noise::ZERO,
+            saved: Noise::ZERO,
+            products: None,
+            encoding: 0.0,
+            is_independent: false,
+        }
+    }
+
     /// Of a batch: fresh inputs, one value of all samples in each.
     pub(super) fn batch(params: &Params, input: Input<'_>, scale: f64) -> Self {
         let rounding = Noise::rounding(params).bound;
@@ -444,6 +461,82 @@ impl State {
             worst_case: (self.noise.bound + self.encoding) / scale,
             of_encryption: self.noise.bound / scale,
             six_sigma: 6.0 * self.noise.sigma / scale,
+        }
+    }
+}
+
+/// What is added to the error of one sample, of which the values are known. Deviations are
+/// of complex errors, of which a real part has `1 / sqrt(2)`.
+impl Plan<'_> {
+    /// Of an input, as it is encrypted.
+    #[must_use]
+    pub fn input_sigma(&self) -> f64 {
+        Noise::fresh(self.params()).sigma / self.input_scale()
+    }
+
+    /// Of a result of a step with weights, by the step itself: by weights and biases as they
+    /// are encoded or encrypted, switches and the rescaling. `root` is the root of the sum of
+    /// the squares of what a result takes.
+    ///
+    /// # Errors
+    /// [`PlanError::Buffer`], as [`Norms::of`] has it; 0 for another step.
+    pub fn layer_sigma(
+        &self,
+        index: usize,
+        root: f64,
+        row: &mut [f64],
+        scratch: &mut [f64],
+    ) -> Result<f64, PlanError> {
+        let Some(Step::Linear {
+            map, form, scales, ..
+        }) = self.steps().get(index)
+        else {
+            return Ok(0.0);
+        };
+        let figures = self.figures(map, *form, *scales, Norms::of(map, row, scratch)?);
+        let mut state = State::exact(root / libm::sqrt(figures.terms()));
+        self.tasks_of(index, |task| {
+            state.task(self.params(), task.op, task.level.into(), &figures);
+        });
+        // Behind complex slots a fold counts the real part alone.
+        let parts = if form.is_complex() { SQRT_2 } else { 1.0 };
+        Ok(parts * state.noise.sigma / scales.output)
+    }
+
+    /// Of a result of an activation, by the activation itself, where it takes `value`; 0 for
+    /// another step.
+    ///
+    /// # Errors
+    /// As [`polynomial_bound`]; those of a level that the set has not.
+    pub fn activation_sigma(&self, index: usize, value: f64) -> he_core::Result<f64> {
+        let params = self.params();
+        match self.steps().get(index) {
+            Some(Step::Square { level, output, .. }) => {
+                let mut state = State::exact(0.0);
+                state.noise = Noise::key_switch(params, *level)?;
+                state.divide(params, *level);
+                Ok(state.noise.sigma / output)
+            }
+            Some(Step::Polynomial {
+                coefficients,
+                level,
+                input,
+                output,
+                ..
+            }) => {
+                let value = libm::fabs(value);
+                let bound = polynomial_bound(
+                    params,
+                    coefficients,
+                    *level,
+                    *input,
+                    *output,
+                    value,
+                    Noise::ZERO,
+                )?;
+                Ok(bound.noise.sigma / output)
+            }
+            Some(Step::Linear { .. }) | None => Ok(0.0),
         }
     }
 }

@@ -123,7 +123,7 @@ pub struct LogitError {
     /// whoever knows the values can compute. Told apart in batches.
     pub of_encryption: f64,
     /// Six standard deviations of independent errors, for values like those of
-    /// training.
+    /// training; of one sample `clear::error_alone`, in a batch `clear::error_in_batch`.
     pub six_sigma: f64,
 }
 
@@ -1005,14 +1005,7 @@ impl<'m> Plan<'m> {
                     let (layer, _) = map.layers();
                     let value = self.largest(index, norms);
                     let left = self.headroom(layer, step.level(), scales.sums(), value)?;
-                    let figures = LayerFigures {
-                        form: *form,
-                        scales: *scales,
-                        norms,
-                        range: libm::fmax(map.range(), 1.0),
-                        weights: self.terms.weights,
-                        single: self.target.is_stream(),
-                    };
+                    let figures = self.figures(map, *form, *scales, norms);
                     self.tasks_of(index, |task| {
                         state.task(self.params, task.op, task.level.into(), &figures);
                     });
@@ -1060,6 +1053,24 @@ impl<'m> Plan<'m> {
             headroom = libm::fmin(headroom, left);
         }
         Ok((state.logit_error(self.output_scale()), headroom))
+    }
+
+    /// What the errors of a layer's tasks depend on.
+    fn figures(
+        &self,
+        map: &LinearMap<'_>,
+        form: Form,
+        scales: LinearScales,
+        norms: Norms,
+    ) -> LayerFigures {
+        LayerFigures {
+            form,
+            scales,
+            norms,
+            range: libm::fmax(map.range(), 1.0),
+            weights: self.terms.weights,
+            single: self.target.is_stream(),
+        }
     }
 
     /// The largest value in training of what a layer with weights leaves: of its results, or

@@ -14,32 +14,11 @@ use zeroize::Zeroizing;
 use super::publication::{
     Form, Handed, PublicationError, PublicationTerms, Published, Publisher, expected,
 };
-use super::{ClientError, IN_MEMORY, Keys, Mask, failed, values_of};
+use super::{ClientError, Compared, IN_MEMORY, Keys, Mask, failed, values_of};
 use crate::engine::{batch, objects};
 use crate::files::{SealedError, SealedKey};
 use crate::planning;
 use crate::receipts::{Receipt, Recorder};
-
-/// The logits of a sample that were decrypted, beside those in the clear.
-#[derive(Clone)]
-pub struct Compared {
-    /// As they were decrypted.
-    pub logits: Vec<f64>,
-    /// In the clear.
-    pub plain: Vec<f64>,
-    /// How far they may be apart: by the plan, or where that is said of usual samples and
-    /// they are further apart, by what is said of this one.
-    pub allowed: f64,
-}
-
-impl Compared {
-    /// Whether they are as near as that.
-    #[must_use]
-    pub fn is_within(&self) -> bool {
-        // What is no number is not.
-        clear::largest_error(&self.logits, &self.plain) <= self.allowed
-    }
-}
 
 /// Ciphertexts that are held beside their bytes: 25 MB of six limbs at N = 8192.
 const ENCRYPTED_AT_A_TIME: usize = 64;

@@ -31,13 +31,13 @@ use he_nn::clear;
 use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape};
 use he_nn::message::{Item, Memory, Request, SEED_BYTES, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
-use he_nn::plan::{Op, Plan, Step, Task};
+use he_nn::plan::{LogitError, Op, Plan, Step, Task};
 use he_nn::program::Program;
 use he_nn::progress::Progress;
 use he_nn::schedule::{Cursor, Upload};
 use zeroize::Zeroizing;
 
-pub use batch::{BatchClient, Compared};
+pub use batch::BatchClient;
 pub(crate) use batch::{expected_of, range_of};
 pub use conversation::{PATIENCE, Trace};
 pub(crate) use error::failed;
@@ -55,9 +55,7 @@ use crate::files::{SealedError, SealedKey};
 use crate::receipts::{Receipt, Recorder};
 use conversation::{Agreement, EncryptedResult, Sending, Uploads};
 use packed::{PackedKey, chunk_of};
-use publication::{
-    Form, Handed, PublicationError, PublicationTerms, Published, Publisher, is_within,
-};
+use publication::{Form, Handed, PublicationError, PublicationTerms, Published, Publisher};
 
 /// What an evaluator in this process is called in sentences.
 const IN_MEMORY: &str = "the evaluator";
@@ -117,10 +115,37 @@ pub struct Inference {
     /// The result was compared with an evaluation of the client's own.
     pub audited: bool,
     /// How far the logits may be from those in the clear, where that is more than the plan
-    /// says: of an unusual sample in a batch.
+    /// says: of an unusual sample, or one with unusual roundings.
     pub allowed_error: Option<f64>,
     /// What others may have of it.
     pub handed_on: HandedOn,
+}
+
+/// The logits of a sample that were decrypted, beside those in the clear.
+#[derive(Clone)]
+pub struct Compared {
+    /// As they were decrypted.
+    pub logits: Vec<f64>,
+    /// In the clear.
+    pub plain: Vec<f64>,
+    /// How far they may be apart: by the plan, or where that is said of usual samples and
+    /// they are further apart, by what is said of this one.
+    pub allowed: f64,
+}
+
+impl Compared {
+    /// Whether they are as near as that.
+    #[must_use]
+    pub fn is_within(&self) -> bool {
+        // What is no number is not.
+        clear::largest_error(&self.logits, &self.plain) <= self.allowed
+    }
+
+    /// How far they may be apart, where that is more than the plan's `usual` figure.
+    #[must_use]
+    pub fn unusual(&self, usual: LogitError) -> Option<f64> {
+        (self.allowed > usual.six_sigma).then_some(self.allowed)
+    }
 }
 
 /// What others than the holder of the key may have of an answer.
@@ -329,35 +354,36 @@ impl<'m> Client<'m> {
         self.publisher.as_ref().is_some_and(Publisher::has_retired)
     }
 
-    /// Whether decrypted logits of a sample are further from those in the clear than the plan
-    /// says.
+    /// The decrypted logits of a sample beside those in the clear.
     ///
     /// # Errors
     /// [`ClientError::Sample`] for one of another size.
-    pub(crate) fn is_beyond(
-        &self,
-        (sample, logits): (Sample<'_>, &[f64]),
-    ) -> Result<bool, ClientError> {
-        let clear = Zeroizing::new(clear::logits(self.plan.model(), sample)?);
-        Ok(!is_within(logits, &clear, self.plan.logit_error()))
+    pub fn compared(&self, sample: Sample<'_>, logits: Vec<f64>) -> Result<Compared, ClientError> {
+        let plain = clear::logits(self.plan.model(), sample)?;
+        let error = clear::largest_error(&logits, &plain);
+        Ok(Compared {
+            allowed: clear::allowed_alone(&self.plan, sample, error)?,
+            logits,
+            plain,
+        })
     }
 
     /// Publishes an answer's label, if that was asked for. `result` is one that was
-    /// decrypted to `logits`, as an object of [`he_core::wire`]; a label that is known to
-    /// be wrong is neither published nor counted.
+    /// decrypted to the logits of `answer` ([`Self::compared`]), as an object of
+    /// [`he_core::wire`]; a label that is known to be wrong is neither published nor counted.
     ///
     /// # Errors
-    /// [`ClientError::Operation`]; [`ClientError::Sample`] for one of another size.
+    /// [`ClientError::Operation`].
     pub fn publish(
         &mut self,
         request: &Encrypted,
         result: &[u8],
-        answer: (Sample<'_>, &[f64]),
+        answer: &Compared,
     ) -> Result<Handed, ClientError> {
         if self.publications().is_none() {
             return Ok(None);
         }
-        if self.is_beyond(answer)? {
+        if !answer.is_within() {
             return Ok(Some(Err(PublicationError::Beyond)));
         }
         let (params, place) = (self.plan.params(), self.place());

@@ -17,7 +17,6 @@ use he_core::ckks::publish::{
     precision, publish_label, publish_values,
 };
 use he_core::ckks::{Ciphertext, Noise};
-use he_nn::clear;
 use he_nn::plan::LogitError;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -310,11 +309,6 @@ impl Publisher {
         )?;
         Ok((published.values().to_vec(), published.precision_bits()))
     }
-}
-
-/// Whether decrypted logits are those in the clear, as far as the plan says.
-pub(crate) fn is_within(decrypted: &[f64], plain: &[f64], error: LogitError) -> bool {
-    error.allows(clear::largest_error(decrypted, plain))
 }
 
 /// What the holder of the key knows of a result at a level and scale, from its plan.

@@ -72,7 +72,7 @@ pub struct InferArguments {
     #[arg(long, value_name = "FILE", value_parser = trace_path)]
     pub trace: Option<PathBuf>,
     /// Share of a device's answers that are evaluated again here and compared to the
-    /// bit, from 0 to 1. In process, where batches are, nothing is in between.
+    /// bit, from 0 to 1. In process there is none, but by `he-edge audit` from receipts.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 0.0, value_parser = share)]
     pub audit: f64,
     /// A sealed key, as `keygen` makes it, of which the parameter set is taken: it and what it

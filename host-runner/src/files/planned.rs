@@ -105,18 +105,21 @@ impl<'m> Planned<'m> {
         }
     }
 
-    /// How far a sample's logits may be from those in the clear, where they are by `error`:
-    /// of one in a batch, by its own values (`clear::allowed_in_batch`).
+    /// How far a sample's logits may be from those in the clear, where they are by `error`
+    /// (`clear::allowed_alone`, `clear::allowed_in_batch`).
     pub(super) fn allowed(
         &self,
         sample: Option<Sample<'_>>,
         error: f64,
     ) -> Result<f64, SampleError> {
         match (&self.plan, sample) {
+            (AnyPlan::Latency(plan, _), Some(sample)) => {
+                Ok(clear::allowed_alone(plan, sample, error)?)
+            }
             (AnyPlan::Batch(plan), Some(sample)) => {
                 Ok(clear::allowed_in_batch(plan, sample, error)?)
             }
-            _ => Ok(self.logit_error().six_sigma),
+            (_, None) => Ok(self.logit_error().six_sigma),
         }
     }
 

@@ -215,7 +215,7 @@ struct Noted {
     label: u8,
     /// Its logits in the clear.
     logits: Zeroizing<Vec<f64>>,
-    /// Of one in a batch its pixels or features, unless an earlier version made the note.
+    /// Its pixels or features, unless an earlier version made the note.
     values: Option<Values>,
 }
 
@@ -240,12 +240,12 @@ impl Values {
         }
     }
 
-    /// Bytes of each in a note: none where a plan needs none.
+    /// Bytes of each in a note.
     fn length(planned: &Planned<'_>) -> usize {
-        match (&planned.plan, planned.model().input()) {
-            (AnyPlan::Latency(..), _) => 0,
-            (AnyPlan::Batch(plan), Input::Image(_)) => plan.model().inputs(),
-            (AnyPlan::Batch(plan), Input::Features { .. }) => 4 * plan.model().inputs(),
+        let model = planned.model();
+        match model.input() {
+            Input::Image(_) => model.inputs(),
+            Input::Features { .. } => 4 * model.inputs(),
         }
     }
 
@@ -325,7 +325,7 @@ impl Note {
 
     /// The note of so many samples that has these bytes.
     fn parse(planned: &Planned<'_>, samples: usize, bytes: &[u8]) -> Option<Self> {
-        // Earlier versions kept no sample.
+        // Earlier versions kept no sample, or none but those of batches.
         let mut known = [Values::length(planned), 0].into_iter();
         let of_values =
             known.find(|&values| Self::length(planned, samples, values) == Some(bytes.len()))?;
@@ -387,7 +387,7 @@ pub fn encrypt(
                     index,
                     label,
                     logits: Zeroizing::new(logits),
-                    values: (Values::length(planned) > 0).then(|| Values::of(sample)),
+                    values: Some(Values::of(sample)),
                 });
             }
             Err(error) => refused.push(RefusedSample {

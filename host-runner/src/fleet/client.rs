@@ -505,11 +505,11 @@ impl<'m> Fleet<'m> {
                 return Ok(self.client.noted(Err(ClientError::Audit { device }))?);
             }
         }
-        let answer = (item.sample, &logits[..]);
-        let published = self.client.publish(request, result, answer)?;
+        let compared = self.client.compared(item.sample, logits)?;
+        let published = self.client.publish(request, result, &compared)?;
         // As over a link.
         let is_beyond = match &published {
-            None => self.client.is_sealed() && self.client.is_beyond(answer)?,
+            None => self.client.is_sealed() && !compared.is_within(),
             Some(published) => matches!(published, Err(PublicationError::Beyond)),
         };
         if !is_audited && is_beyond {
@@ -517,7 +517,8 @@ impl<'m> Fleet<'m> {
         }
         let keys_up = std::mem::take(&mut self.keys_up);
         Ok(Inference {
-            logits,
+            allowed_error: compared.unusual(self.deployment.logit_error),
+            logits: compared.logits,
             bytes: Bytes {
                 up: item.head.input_bytes + keys_up,
                 down: 0,
@@ -532,7 +533,6 @@ impl<'m> Fleet<'m> {
             wall: item.began.elapsed(),
             cpu: None,
             audited: is_audited,
-            allowed_error: None,
             handed_on: HandedOn {
                 published,
                 receipt: None,

@@ -105,8 +105,8 @@ pub struct Classified {
     pub plain_predicted: usize,
     /// Largest difference between decrypted and clear logits.
     pub max_logit_error: f64,
-    /// What it may be, where that is more than the plan's `allowed_error`: of an unusual
-    /// sample in a batch.
+    /// What it may be, where it is more than the plan's `allowed_error`: of this very
+    /// sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_error: Option<f64>,
     /// Decrypted logits.

@@ -180,7 +180,13 @@ proptest! {
         let mut keys = lab.keys(targets);
         if expanded {
             let words = switching_key_words(&P, TOP);
-            let with = |key: SwitchKey<_>| key.expanded(&P, vec![0; words]).unwrap();
+            let with = |key: SwitchKey<_>| {
+                assert!(!key.is_expanded());
+                let key = key.expanded(&P, vec![0; words]).unwrap();
+                // What is slower with the same bits has no other test.
+                assert!(key.is_expanded());
+                key
+            };
             keys = keys.into_iter().map(with).collect();
         }
         let keys = KeySet::new(&keys);

@@ -182,3 +182,19 @@ pub fn rescale_owing(
     *debt.bound = 0;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The remainder of a division is at most half of the prime, rounded up, and what was
+    /// owed is doubled.
+    #[test]
+    fn a_debt_lasts_below_its_limit_and_is_paid_at_it() {
+        assert_eq!(Debt::bound_behind(0, 262_147), 131_074);
+        assert_eq!(Debt::bound_behind(131_074, 262_147), 393_222);
+        assert_eq!(Debt::bound_behind((MOST - 4) / 2, 5), MOST - 1);
+        assert_eq!(Debt::bound_behind((MOST - 4) / 2, 7), 0);
+        assert_eq!(Debt::bound_behind(u32::MAX, u32::MAX), 0);
+    }
+}

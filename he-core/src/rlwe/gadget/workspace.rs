@@ -141,6 +141,29 @@ mod tests {
             }
         }
         // One prime per digit: more is faster, less is enough.
-        assert!(fast_workspace_words(&P, 3) > workspace_words(&P, 3));
+        let (fast, enough) = (fast_workspace_words(&P, 3), workspace_words(&P, 3));
+        assert!(fast > enough);
+        for (words, is_fast) in [(enough, false), (fast - 1, false), (fast, true)] {
+            let mut words = vec![0; words];
+            let work = Workspace::new(&P, 3, &mut words).unwrap();
+            assert_eq!(work.is_fast(&P, 3), is_fast);
+        }
+    }
+
+    #[test]
+    fn a_limb_that_is_not_there_is_refused_with_how_many_there_are() {
+        let n = P.n();
+        let mut words = vec![0; workspace_words(&P, 1)];
+        let limbs = words.len() / n - 1;
+        let mut work = Workspace::new(&P, 1, &mut words).unwrap();
+        assert!(work.source_and_spare(limbs - 1).is_ok());
+        assert_eq!(
+            work.source_and_spare(limbs).map(|_| ()),
+            Err(Error::Level {
+                operation: "limb",
+                expected: limbs,
+                got: limbs
+            })
+        );
     }
 }
