@@ -5,6 +5,8 @@ use he_nn::link::{self, FrameReader, MAX_DECODED, MAX_FRAME};
 use he_nn::message::Memory;
 use serde::{Deserialize, Serialize};
 
+use zeroize::Zeroize;
+
 use crate::board::{self, Board};
 use crate::restart::restart;
 use crate::{log, stack};
@@ -25,6 +27,9 @@ pub(crate) trait Program {
 
     /// Answers a damaged frame of so many bytes.
     fn refuse_frame(&mut self, received: u32, reply: &mut impl for<'r> FnMut(Self::Reply<'r>));
+
+    /// Whether requests hold secrets, which are erased once they are carried out.
+    const RECEIVES_SECRETS: bool = false;
 
     /// Whether it is asked for the time that went by without a byte.
     const MEASURES_WAITING: bool = false;
@@ -75,9 +80,11 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         }
         let mut rest = piece;
         let event = reader.read(&mut rest);
+        let taken = piece.len().saturating_sub(rest.len());
+        let is_frame = event.is_some();
         // The frame is in the reader, so its space is free before the request is carried
         // out.
-        board.free(piece.len().saturating_sub(rest.len()));
+        board.free(taken);
         match event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>())) {
             Some(Ok(request)) => board::undisturbed(|| program.handle(request, &mut reply)),
             Some(Err(error)) => {
@@ -85,6 +92,10 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
                 program.refuse_frame(error.received(), &mut reply);
             }
             None => {}
+        }
+        if P::RECEIVES_SECRETS && is_frame {
+            reader.erase();
+            space.zeroize();
         }
     }
 }

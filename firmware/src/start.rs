@@ -11,14 +11,9 @@ pub(crate) fn start<P: Program>(role: &str, program: impl FnOnce() -> P) -> ! {
     stack::guard();
     let mut board = Board::start();
     defmt::info!(
-        "{=str} started as {=str}{=str}: {=u32} bytes of static memory, a window of {=u32} bytes, built by rustc {=str}",
+        "{=str} started as {=str}: {=u32} bytes of static memory, a window of {=u32} bytes, built by rustc {=str}",
         board::NAME,
         role,
-        if board::is_emulated() {
-            " in an emulator"
-        } else {
-            ""
-        },
         stack::static_bytes(),
         WINDOW,
         env!("HE_EDGE_COMPILER")

@@ -38,6 +38,7 @@ use core::ops::{Index, IndexMut};
 use crc::{CRC_32_ISO_HDLC, Crc};
 use postcard::ser_flavors::{Cobs, Flavor, crc::CrcModifier};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use crate::message::MAX_CHUNK_BYTES;
 
@@ -360,6 +361,12 @@ impl<const N: usize> FrameReader<N> {
     pub const fn reset(&mut self) {
         self.progress = Progress::NONE;
         self.given_out = false;
+    }
+
+    /// Overwrites what it holds, and forgets it.
+    pub fn erase(&mut self) {
+        self.buffer.zeroize();
+        self.reset();
     }
 
     /// True while bytes of an unfinished frame are held.
@@ -718,6 +725,19 @@ mod tests {
                 Err(LinkError::Encoding { received })
             );
         }
+    }
+
+    #[test]
+    fn what_is_erased_is_gone_and_the_next_frame_is_read() {
+        let mut out = [0; MAX_FRAME];
+        let frame = encode(&0x1234_5678_u32, &mut out).unwrap();
+        let mut reader = FrameReader::<MAX_DECODED>::new();
+        assert!(reader.read(&mut &*frame).unwrap().is_ok());
+        assert!(reader.buffer.iter().any(|&byte| byte != 0));
+        reader.erase();
+        assert!(reader.buffer.iter().all(|&byte| byte == 0));
+        let again = reader.read(&mut &*frame).unwrap().unwrap();
+        assert_eq!(again.decode::<u32>(), Ok(0x1234_5678));
     }
 
     #[test]

@@ -585,7 +585,7 @@ impl<'m> InMemory<'m> {
         self.client.record(&request, &result)?;
         let logits = self.client.decrypt(&request, &result)?;
         let wall = start.elapsed();
-        let compared = self.client.compared(sample, logits)?;
+        let compared = self.client.compared(&request, sample, logits)?;
         let published = self.client.publish(&request, &result, &compared)?;
         let keys_up = std::mem::take(&mut self.keys);
         Ok(Inference {
@@ -1048,7 +1048,7 @@ impl<'m, T: Transport> Remote<'m, T> {
             }
         }
         let logits = std::mem::take(&mut inference.logits);
-        let compared = self.client.compared(sample, logits)?;
+        let compared = self.client.compared(&request, sample, logits)?;
         let published = self.client.publish(&request, &result, &compared)?;
         // That a label is missing is seen, too, by whoever made the result; and a key that
         // outlives the process is not used for one who adds something to honest results.

@@ -192,7 +192,7 @@ fn no_fault_of_a_link_costs_a_result() {
     let storm = Storm {
         through: "TCP",
         inferences,
-        one_in: 60,
+        one_in: 30,
         faults,
         patience: PATIENCE,
     };

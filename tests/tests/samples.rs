@@ -562,7 +562,9 @@ fn the_errors_of_a_sample_have_the_deviation_stated_of_it() {
 /// each other, so it may be more than is found.
 #[test]
 fn the_errors_of_a_sample_by_itself_are_within_those_stated_of_it() {
-    const DRAWS: usize = 200;
+    // A slot's roundings are multiplied by the key's value there: by many keys, each of which
+    // makes some draws.
+    const DRAWS: usize = 5;
     for (name, file) in [
         ("table", imported(&[8, 16, 3], InputKind::Features)),
         (
@@ -591,13 +593,16 @@ fn the_errors_of_a_sample_by_itself_are_within_those_stated_of_it() {
             let sample = drawn.sample();
             let own = clear::error_alone(&plan, sample).unwrap();
             let plain = clear::logits(&model, sample).unwrap();
-            let mut service = InMemory::new(plan.clone()).unwrap();
+            let keys = if plan.params().n() > 4096 { 10 } else { 40 };
             let (mut squares, mut largest) = (vec![0.0; plain.len()], 0.0);
-            for answer in service.infer(&[sample; DRAWS], &mut ()).unwrap() {
-                let logits = answer.unwrap().logits;
-                for ((sum, a), b) in squares.iter_mut().zip(&logits).zip(&plain) {
-                    *sum += (a - b).powi(2) / DRAWS as f64;
-                    largest = f64::max(largest, (a - b).abs());
+            for _ in 0..keys {
+                let mut service = InMemory::new(plan.clone()).unwrap();
+                for answer in service.infer(&[sample; DRAWS], &mut ()).unwrap() {
+                    let logits = answer.unwrap().logits;
+                    for ((sum, a), b) in squares.iter_mut().zip(&logits).zip(&plain) {
+                        *sum += (a - b).powi(2) / (keys * DRAWS) as f64;
+                        largest = f64::max(largest, (a - b).abs());
+                    }
                 }
             }
             let worst: f64 = squares.iter().copied().fold(0.0, f64::max);

@@ -11,7 +11,7 @@ use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
 use he_nn::session::{EMPTY_CHUNK, Session};
-use he_nn::trace::{Off, Place, Ring, SpanKind, Tracer};
+use he_nn::trace::{Off, Place, Ring, Span, SpanKind, Tracer};
 use host_runner::client::Inference;
 use host_runner::device::Connection;
 use host_runner::evaluator;
@@ -91,7 +91,10 @@ fn belongs_to_one_span(case: &Case, plan: &Plan<'_>) {
     // One expansion per chunk.
     let chunks = plan.params().n() / CHUNK_COEFFS;
     let mut expanded: BTreeMap<String, usize> = BTreeMap::new();
-    for span in spans.iter().filter(|s| s.kind == SpanKind::Expand) {
+    let is_of_item = |span: &&Span| matches!(span.place, Place::Item(_));
+    let expands = spans.iter().filter(|s| s.kind == SpanKind::Expand);
+    // The mask comes as its seed, apart from the items.
+    for span in expands.filter(is_of_item) {
         *expanded.entry(format!("{:?}", span.place)).or_default() += usize::from(span.count);
     }
     let items = spans.iter().filter(|s| matches!(s.place, Place::Item(_)));

@@ -401,26 +401,30 @@ fn by_labels_below_the_limit(
     })
 }
 
-/// A request of the client with a mask, as a model of what is sent over a link: uniform
-/// residues, encrypted, that the evaluator adds to the result.
-fn masked(set: &Params, holder: &mut Holder, scale: f64) -> Result<(Ct, Vec<u32>)> {
-    let n = set.n();
+/// A mask, as a model of what is sent over a link: uniform halves, that the evaluator adds to
+/// the result.
+fn mask(set: &Params, holder: &mut Holder, scale: f64) -> Result<Ct> {
     let m = set.prime(0)?.modulus();
-    let zero = holder.encrypt(&vec![0; n], 0, scale)?;
-    let word = |holder: &mut Holder| (holder.rng.next_u64() % u64::from(m.value())) as u32;
-    let mask: Vec<u32> = (0..n).map(|_| word(holder)).collect();
-    let (c0, c1) = zero.into_storage();
-    let c0 = c0.iter().zip(&mask).map(|(&c, &x)| m.add(c, x)).collect();
-    Ok((Ciphertext::new(set, 0, scale, c0, c1)?, mask))
+    let mut half = || {
+        let words = (0..set.n()).map(|_| holder.rng.next_u64() % u64::from(m.value()));
+        words.map(|word| word as u32).collect()
+    };
+    let halves: [Vec<u32>; 2] = [half(), half()];
+    let [c0, c1] = halves;
+    Ciphertext::new(set, 0, scale, c0, c1)
 }
 
 /// What the client takes the mask off of.
-fn unmasked(set: &Params, ct: Ct, mask: &[u32]) -> Result<Ct> {
+fn unmasked(set: &Params, ct: Ct, mask: &Ct) -> Result<Ct> {
     let m = set.prime(0)?.modulus();
     let scale = ct.scale();
     let (c0, c1) = ct.into_storage();
-    let c0 = c0.iter().zip(mask).map(|(&c, &x)| m.sub(c, x)).collect();
-    Ciphertext::new(set, 0, scale, c0, c1)
+    let [m0, m1] = mask.parts();
+    let off = |half: Vec<u32>, of: &[u32]| {
+        let words = half.iter().zip(of);
+        words.map(|(&c, &x)| m.sub(c, x)).collect::<Vec<u32>>()
+    };
+    Ciphertext::new(set, 0, scale, off(c0, m0), off(c1, m1))
 }
 
 /// Answers of other requests, and results of other inputs with the mask carried over.
@@ -436,17 +440,16 @@ fn by_replays(case: &mut SchemeCase<'_, '_>) -> std::result::Result<(), AttackEr
                 let values = holder.values();
                 let message = holder.encode(&values, scale)?;
                 let ct = holder.encrypt(&message, 0, scale)?;
-                let (mask_ct, mask) = masked(set, &mut holder, scale)?;
-                Ok::<_, Error>((ct, mask_ct, mask))
+                Ok::<_, Error>((ct, mask(set, &mut holder, scale)?))
             };
-            let (first, first_mask, _) = request()?;
-            let (_, second_mask, mask) = request()?;
+            let (first, first_mask) = request()?;
+            let (_, second_mask) = request()?;
             old += usize::from(OldRule.accepts(&holder, &first)? == Some(true));
             let answer = |mask_of: &Ct| -> Result<Ct> {
                 let [c0, c1] = first.parts().map(<[u32]>::to_vec);
                 let mut ct = Ciphertext::new(set, 0, scale, c0, c1)?;
                 add(set, &mut ct, mask_of)?;
-                unmasked(set, ct, &mask)
+                unmasked(set, ct, &second_mask)
             };
             let accepted = |mask_of: &Ct| -> Result<bool> {
                 let mut count = Count::new(BUDGET.0, BUDGET.1)?;

@@ -63,9 +63,9 @@ mod device {
         }
 
         fn host_supplies(&self) -> bool {
-            // A real board's entropy must not come from whoever is at the other end of
-            // its line.
-            board::is_emulated()
+            // Only an emulator counts instructions. A real board's entropy must
+            // not come from whoever is at the other end of its line.
+            matches!(board::TIME_UNIT, TimeUnit::Instructions)
         }
 
         fn entropy(&mut self) -> Option<[u8; ENTROPY_BYTES]> {
@@ -76,6 +76,8 @@ mod device {
     impl Program for Sensor<'_> {
         type Request<'a> = Request<'a>;
         type Reply<'a> = Reply<'a>;
+
+        const RECEIVES_SECRETS: bool = true;
 
         fn handle(&mut self, request: Request<'_>, reply: &mut impl for<'r> FnMut(Reply<'r>)) {
             Sensor::handle(self, request, &mut Device, reply);

@@ -112,11 +112,6 @@ pub(crate) fn log(bytes: &[u8]) {
     }
 }
 
-/// Real hardware: nobody stands for what it senses.
-pub(crate) fn is_emulated() -> bool {
-    false
-}
-
 /// Carries out `work`; see [`super`].
 pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
     work()

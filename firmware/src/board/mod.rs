@@ -15,7 +15,6 @@
 //! | `Board::wait()` | sleeps until there may be more |
 //! | `send(bytes)`, `flush()` | blocking, also from a fault handler |
 //! | `log(bytes)` | blocking, to the log port |
-//! | `is_emulated()` | whether an emulator's host is at the other end |
 //! | `outside_bytes()` | static memory outside the RAM region |
 //! | `undisturbed(work)` | does the work with nothing else running, see below |
 //! | `now()` | time since start in `TIME_UNIT`, also with interrupts off |

@@ -142,12 +142,6 @@ pub(crate) fn log(bytes: &[u8]) {
     LOG.send(bytes);
 }
 
-/// Whether an emulator's host has set the mailbox up; nobody else writes into the PSRAM. The
-/// FPGA board has none, and whoever is at the end of its line stands for nothing.
-pub(crate) fn is_emulated() -> bool {
-    MAILBOX.load(Ordering::Relaxed)
-}
-
 /// Carries out `work` without any interrupt; see [`super`].
 pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
     cortex_m::interrupt::free(|_| work())
@@ -157,7 +151,7 @@ pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
 /// the mailbox, if there is one. That counts as static memory, although a board
 /// without an emulator's host has none.
 pub(crate) fn outside_bytes() -> u32 {
-    let mailbox = if is_emulated() {
+    let mailbox = if MAILBOX.load(Ordering::Relaxed) {
         mailbox::BYTES as u32
     } else {
         0

@@ -21,7 +21,7 @@ use embassy_nrf::{bind_interrupts, pac};
 use firmware::newest::Newest;
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, is_emulated, log, now, undisturbed};
+pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
 use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].

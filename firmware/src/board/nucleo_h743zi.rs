@@ -26,7 +26,7 @@ use embassy_stm32::usart::{self, RingBufferedUartRx, Uart, UartTx};
 use embassy_stm32::{Config, bind_interrupts, dma};
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, is_emulated, log, now, undisturbed};
+pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
 use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].

@@ -20,7 +20,7 @@ use embassy_rp::peripherals::DMA_CH0;
 use embassy_rp::uart::{self, Blocking, Uart};
 
 use super::hardware;
-pub(crate) use super::hardware::{TIME_UNIT, is_emulated, log, now, undisturbed};
+pub(crate) use super::hardware::{TIME_UNIT, log, now, undisturbed};
 use crate::restart::restart;
 
 /// See [`hardware::TRACE_SPANS`].

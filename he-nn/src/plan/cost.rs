@@ -251,7 +251,9 @@ impl Tally {
         let streamed = n * limbs * prices.coefficient;
         let encode = if self.prepared { 0 } else { n * prices.encode };
         let rest = match op {
-            Op::Receive | Op::Mask => streamed,
+            Op::Receive => streamed,
+            // Two halves, expanded.
+            Op::Mask => 2 * streamed,
             Op::Product { operand, .. } => {
                 let operand = match operand {
                     Operand::Input => streamed,

@@ -223,6 +223,8 @@ struct Streamed {
 pub struct Encrypted {
     ciphertexts: Vec<Fresh>,
     mask: Option<Mask>,
+    /// What the sample gives in the clear; empty where that is to be computed.
+    plain: Zeroizing<Vec<f64>>,
 }
 
 impl std::fmt::Debug for Encrypted {
@@ -235,10 +237,11 @@ impl std::fmt::Debug for Encrypted {
 
 impl Encrypted {
     /// What was kept of a request for its result: the mask ([`Self::mask`]).
-    pub(crate) const fn awaited(mask: Option<Mask>) -> Self {
+    pub(crate) fn awaited(mask: Option<Mask>) -> Self {
         Self {
             ciphertexts: Vec::new(),
             mask,
+            plain: Zeroizing::default(),
         }
     }
 
@@ -354,12 +357,20 @@ impl<'m> Client<'m> {
         self.publisher.as_ref().is_some_and(Publisher::has_retired)
     }
 
-    /// The decrypted logits of a sample beside those in the clear.
+    /// The decrypted logits of a sample, which `request` has, beside those in the clear.
     ///
     /// # Errors
     /// [`ClientError::Sample`] for one of another size.
-    pub fn compared(&self, sample: Sample<'_>, logits: Vec<f64>) -> Result<Compared, ClientError> {
-        let plain = clear::logits(self.plan.model(), sample)?;
+    pub fn compared(
+        &self,
+        request: &Encrypted,
+        sample: Sample<'_>,
+        logits: Vec<f64>,
+    ) -> Result<Compared, ClientError> {
+        let plain = match request.plain.is_empty() {
+            true => clear::logits(self.plan.model(), sample)?,
+            false => request.plain.to_vec(),
+        };
         let error = clear::largest_error(&logits, &plain);
         Ok(Compared {
             allowed: clear::allowed_alone(&self.plan, sample, error)?,
@@ -607,8 +618,14 @@ impl<'m> Client<'m> {
     /// [`ClientError::Operation`]; [`ClientError::Sample`] for one of another size, or
     /// whose values would wrap around; [`ClientError::Spent`].
     pub fn encrypt<'s>(&mut self, sample: impl Into<Sample<'s>>) -> Result<Encrypted, ClientError> {
-        let values = self.values_of(sample.into())?;
-        self.encrypt_values(&values)
+        let sample = sample.into();
+        if self.spent {
+            return Err(ClientError::Spent);
+        }
+        let plain = Zeroizing::new(clear::checked(&self.plan, sample)?);
+        let values = values_of(self.plan.model(), sample)?;
+        let request = self.encrypt_values(&values)?;
+        Ok(Encrypted { plain, ..request })
     }
 
     /// Encrypts any numbers as the values that the first layer takes, without the
@@ -630,7 +647,11 @@ impl<'m> Client<'m> {
             }
             false => None,
         };
-        Ok(Encrypted { ciphertexts, mask })
+        Ok(Encrypted {
+            ciphertexts,
+            mask,
+            plain: Zeroizing::default(),
+        })
     }
 
     /// Input ciphertext `index`.
@@ -682,16 +703,6 @@ impl<'m> Client<'m> {
             .keys
             .decrypt_words((c0, c1), found, place, slots, device);
         self.noted(answer)
-    }
-
-    /// A sample as the first layer sees it, if the key may be used and the plan has
-    /// room for it.
-    fn values_of(&self, sample: Sample<'_>) -> Result<Zeroizing<Vec<f64>>, ClientError> {
-        if self.spent {
-            return Err(ClientError::Spent);
-        }
-        clear::checked(&self.plan, sample)?;
-        values_of(self.plan.model(), sample)
     }
 
     /// The slots that add up to each logit.

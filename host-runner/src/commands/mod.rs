@@ -469,9 +469,9 @@ pub enum Failure {
         /// Of how many.
         of: usize,
     },
-    /// Logits further from those in the clear than the plan says.
+    /// Logits further from those in the clear than they may be.
     #[error(
-        "the logits of {count} samples differ from those in the clear by more than the plan says, those of sample {index} by {error:.4}, where it is {allowed:.4}: the evaluator may have changed them, or the sample is unlike the training data"
+        "the logits of {count} samples differ from those in the clear by more than they may, those of sample {index} by {error:.4}, where {allowed:.4} is the most: the evaluator may have changed them, or the sample is unlike the training data"
     )]
     BeyondPlan {
         /// How many.

@@ -241,7 +241,7 @@ pub enum Problem {
     Model(he_nn::model::ModelError),
     /// A note that does not open.
     #[error(
-        "does not open with this key, or does not hold what its head says: it is another key's, or was changed"
+        "does not open with this key, or does not hold what its head says: it is another key's, of an earlier version, or was changed"
     )]
     Note,
     /// It is there already.

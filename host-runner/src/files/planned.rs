@@ -107,19 +107,10 @@ impl<'m> Planned<'m> {
 
     /// How far a sample's logits may be from those in the clear, where they are by `error`
     /// (`clear::allowed_alone`, `clear::allowed_in_batch`).
-    pub(super) fn allowed(
-        &self,
-        sample: Option<Sample<'_>>,
-        error: f64,
-    ) -> Result<f64, SampleError> {
-        match (&self.plan, sample) {
-            (AnyPlan::Latency(plan, _), Some(sample)) => {
-                Ok(clear::allowed_alone(plan, sample, error)?)
-            }
-            (AnyPlan::Batch(plan), Some(sample)) => {
-                Ok(clear::allowed_in_batch(plan, sample, error)?)
-            }
-            (_, None) => Ok(self.logit_error().six_sigma),
+    pub(super) fn allowed(&self, sample: Sample<'_>, error: f64) -> Result<f64, SampleError> {
+        match &self.plan {
+            AnyPlan::Latency(plan, _) => Ok(clear::allowed_alone(plan, sample, error)?),
+            AnyPlan::Batch(plan) => Ok(clear::allowed_in_batch(plan, sample, error)?),
         }
     }
 

@@ -14,7 +14,7 @@
 //! file says of itself is not believed: it only finds the note.
 //!
 //! A refused result retires the key, also for the next process, and so does one whose
-//! logits are further from those in the clear than the plan says: an evaluator that adds
+//! logits are further from those in the clear than they may be: an evaluator that adds
 //! `(c0, c1)` to an honest result asks by that about the key, as by a wrap. And a request
 //! takes one result: the first that is decrypted, or a label of which is published, is
 //! marked in the note beforehand, durably, and every other is refused. The same one may be
@@ -216,7 +216,7 @@ struct Noted {
     /// Its logits in the clear.
     logits: Zeroizing<Vec<f64>>,
     /// Its pixels or features, unless an earlier version made the note.
-    values: Option<Values>,
+    values: Values,
 }
 
 /// A sample that a note holds.
@@ -313,9 +313,7 @@ impl Note {
             for logit in sample.logits.iter() {
                 bytes.extend_from_slice(&logit.to_le_bytes());
             }
-            if let Some(values) = &sample.values {
-                values.write(&mut bytes);
-            }
+            sample.values.write(&mut bytes);
         }
         for mask in &self.masks {
             bytes.extend_from_slice(&mask.bytes());
@@ -325,10 +323,10 @@ impl Note {
 
     /// The note of so many samples that has these bytes.
     fn parse(planned: &Planned<'_>, samples: usize, bytes: &[u8]) -> Option<Self> {
-        // Earlier versions kept no sample, or none but those of batches.
-        let mut known = [Values::length(planned), 0].into_iter();
-        let of_values =
-            known.find(|&values| Self::length(planned, samples, values) == Some(bytes.len()))?;
+        let of_values = Values::length(planned);
+        if Self::length(planned, samples, of_values) != Some(bytes.len()) {
+            return None;
+        }
         let (&is_answered, bytes) = bytes.split_first()?;
         let (digest, bytes) = bytes.split_first_chunk()?;
         let answered = match is_answered {
@@ -348,7 +346,7 @@ impl Note {
                 index: usize::try_from(u64::from_le_bytes(*index)).ok()?,
                 label,
                 logits: Zeroizing::new(logits.iter().map(|&x| f64::from_le_bytes(x)).collect()),
-                values: Values::read(planned, values),
+                values: Values::read(planned, values)?,
             })
         };
         Some(Self {
@@ -387,7 +385,7 @@ pub fn encrypt(
                     index,
                     label,
                     logits: Zeroizing::new(logits),
-                    values: Some(Values::of(sample)),
+                    values: Values::of(sample),
                 });
             }
             Err(error) => refused.push(RefusedSample {
@@ -672,7 +670,7 @@ pub struct Opened {
     pub plain: Zeroizing<Vec<f64>>,
     /// The decrypted logits, or why there are none.
     pub logits: Result<Vec<f64>, String>,
-    /// How far they may be from the others, where that is more than the plan says.
+    /// How far they may be from the others, where that is more than the plan's figure of usual samples.
     pub allowed_error: Option<f64>,
     /// What its decryption took.
     pub wall: Duration,
@@ -686,12 +684,12 @@ enum Unaccepted {
     Client(#[from] ClientError),
     /// It is not what the sample gives.
     #[error(
-        "its logits differ from those in the clear by {error:.4}, and by the plan by at most {allowed:.4}: the evaluator changed them, and as acceptance is an answer to it, the key is retired; make a new one"
+        "its logits differ from those in the clear by {error:.4}, which may be {allowed:.4}: the evaluator changed them, and as acceptance is an answer to it, the key is retired; make a new one"
     )]
     BeyondPlan {
         /// By how much.
         error: f64,
-        /// What the plan says.
+        /// What it may be, of usual samples or of this one.
         allowed: f64,
     },
 }
@@ -706,7 +704,7 @@ impl Unaccepted {
 }
 
 /// Logits, and how far they may be from those in the clear, where that is more than the
-/// plan says.
+/// plan's figure of usual samples.
 type Accepted = (Vec<f64>, Option<f64>);
 
 /// The logits of a unit, if they are as near to those in the clear as the plan says: one
@@ -721,7 +719,7 @@ fn accepted(
     let each = logits.into_iter().zip(&unit.noted);
     let accepted = each.map(|(found, noted)| {
         let error = largest_error(&found, &noted.logits);
-        let sample = noted.values.as_ref().map(Values::sample);
+        let sample = noted.values.sample();
         let allowed = planned.allowed(sample, error).map_err(ClientError::from)?;
         // What is no number is not.
         match error <= allowed {
@@ -733,7 +731,7 @@ fn accepted(
 }
 
 /// Decrypts a result. Where one is refused, or is further from what its sample gives in the
-/// clear than the plan says, the key is retired, durably, before anybody hears of it, and
+/// clear than it may be, the key is retired, durably, before anybody hears of it, and
 /// the samples after it have no answer.
 ///
 /// # Errors

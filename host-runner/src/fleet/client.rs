@@ -505,7 +505,7 @@ impl<'m> Fleet<'m> {
                 return Ok(self.client.noted(Err(ClientError::Audit { device }))?);
             }
         }
-        let compared = self.client.compared(item.sample, logits)?;
+        let compared = self.client.compared(request, item.sample, logits)?;
         let published = self.client.publish(request, result, &compared)?;
         // As over a link.
         let is_beyond = match &published {

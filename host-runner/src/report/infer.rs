@@ -653,7 +653,7 @@ impl InferReport {
         images.filter_map(|image| Some((image.index, image.refused()?)))
     }
 
-    /// Images whose logits differ from those in the clear by more than the plan says, or
+    /// Images whose logits differ from those in the clear by more than they may, or
     /// are no numbers.
     pub fn beyond_plan(&self) -> impl Iterator<Item = &ImageReport> {
         let beyond = |image: &&ImageReport| {
@@ -662,6 +662,14 @@ impl InferReport {
             classified.is_some_and(|image| !image.is_within(allowed))
         };
         self.images.iter().filter(beyond)
+    }
+
+    /// How many images have an error beyond the plan's figure of usual ones.
+    fn judged_by_themselves(&self) -> u64 {
+        let classified = self.images.iter().filter_map(ImageReport::classified);
+        classified
+            .filter(|image| image.allowed_error.is_some())
+            .count() as u64
     }
 
     /// For people.
@@ -727,6 +735,10 @@ impl InferReport {
             ("put aside by workers", of_fleet(|fleet| fleet.put_aside)),
             ("answered twice", of_fleet(|fleet| fleet.doubled)),
             ("stale answers", of_fleet(|fleet| fleet.stale)),
+            (
+                "errors judged by the sample's own limit",
+                self.judged_by_themselves(),
+            ),
             ("tried again", self.retries),
             ("unfinished", self.unfinished),
         ] {

@@ -401,7 +401,7 @@ fn alone(tree: &Tree, mutant: &Mutant) -> Result<Outcome> {
             };
             executables.retain(|executable| !done.contains(executable));
             for test in &tree.tests(&executables)? {
-                match tree.run(test, None, 3 * GRACE)? {
+                match tree.run(test, None, 10 * test.took + 3 * GRACE)? {
                     Some(true) => {}
                     Some(false) => return Ok(Outcome::Noticed),
                     None => return Ok(Outcome::TimedOut),
