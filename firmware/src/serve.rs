@@ -80,11 +80,9 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         }
         let mut rest = piece;
         let event = reader.read(&mut rest);
-        let taken = piece.len().saturating_sub(rest.len());
-        let is_frame = event.is_some();
         // The frame is in the reader, so its space is free before the request is carried
         // out.
-        board.free(taken);
+        board.free(piece.len().saturating_sub(rest.len()));
         match event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>())) {
             Some(Ok(request)) => board::undisturbed(|| program.handle(request, &mut reply)),
             Some(Err(error)) => {
@@ -93,8 +91,8 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
             }
             None => {}
         }
-        if P::RECEIVES_SECRETS && is_frame {
-            reader.erase();
+        if P::RECEIVES_SECRETS {
+            reader.erase_given_out();
             space.zeroize();
         }
     }

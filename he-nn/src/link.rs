@@ -363,10 +363,12 @@ impl<const N: usize> FrameReader<N> {
         self.given_out = false;
     }
 
-    /// Overwrites what it holds, and forgets it.
-    pub fn erase(&mut self) {
-        self.buffer.zeroize();
-        self.reset();
+    /// Overwrites the frame that it gave out last, if none has begun since.
+    pub fn erase_given_out(&mut self) {
+        if self.given_out {
+            self.buffer.zeroize();
+            self.reset();
+        }
     }
 
     /// True while bytes of an unfinished frame are held.
@@ -734,7 +736,7 @@ mod tests {
         let mut reader = FrameReader::<MAX_DECODED>::new();
         assert!(reader.read(&mut &*frame).unwrap().is_ok());
         assert!(reader.buffer.iter().any(|&byte| byte != 0));
-        reader.erase();
+        reader.erase_given_out();
         assert!(reader.buffer.iter().all(|&byte| byte == 0));
         let again = reader.read(&mut &*frame).unwrap().unwrap();
         assert_eq!(again.decode::<u32>(), Ok(0x1234_5678));

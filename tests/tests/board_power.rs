@@ -101,6 +101,7 @@ impl Drop for Stepped {
 /// Registers out of a log, call by call.
 fn read(log: impl BufRead, mut call: impl FnMut(Vec<State>)) {
     let (mut state, mut states) = (State::default(), Vec::<State>::new());
+    let mut last = None;
     for line in log.lines() {
         let Ok(line) = line else { return };
         for word in line.split(' ') {
@@ -114,8 +115,8 @@ fn read(log: impl BufRead, mut call: impl FnMut(Vec<State>)) {
                 continue;
             }
             // An instruction that QEMU begins, breaks off for its own sake and begins
-            // again. None of these jumps to itself.
-            if states.last().is_some_and(|last| last[15] == state[15]) {
+            // again, which may be the last of a call. None of these jumps to itself.
+            if last.replace(state[15]) == Some(state[15]) {
                 continue;
             }
             states.push(state);

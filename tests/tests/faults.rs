@@ -186,13 +186,13 @@ fn drive_through<T: Transport + 'static>(
 #[test]
 fn no_fault_of_a_link_costs_a_result() {
     let (inferences, faults) = match is_long() {
-        true => (1000, 10_000),
-        false => (24, 150),
+        true => (2000, 10_000),
+        false => (24, 100),
     };
     let storm = Storm {
         through: "TCP",
         inferences,
-        one_in: 30,
+        one_in: 60,
         faults,
         patience: PATIENCE,
     };

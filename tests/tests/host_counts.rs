@@ -114,6 +114,7 @@ fn compare(name: &str, header: &str, measured: &BTreeMap<String, u64>, all: bool
 }
 
 /// Whether there is a table for this machine.
+#[expect(clippy::print_stderr, reason = "what a run did not compare")]
 fn has_table() -> bool {
     let has = std::arch::is_x86_feature_detected!("avx2");
     if !has {

@@ -7,7 +7,7 @@ use he_edge_tests::{NoClock, READY, Reference};
 use he_nn::bundled;
 use he_nn::message::{CHUNK_COEFFS, Refusal, Reply, Request, TimeUnit};
 use he_nn::model::Model;
-use he_nn::plan::{Plan, Target, WeightMode};
+use he_nn::plan::{Op, Plan, Target, WeightMode};
 use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
 use he_nn::session::{EMPTY_CHUNK, Session};
@@ -41,7 +41,7 @@ fn places(program: &Program<Vec<u8>>) -> BTreeSet<String> {
         cursor.advance(program);
     }
     for (index, task) in program.tasks().enumerate() {
-        if !waiting.contains(&index) {
+        if !waiting.contains(&index) || task.op == Op::Mask {
             places.insert(format!("{:?}", Place::Step(task.step)));
         }
     }
@@ -91,10 +91,12 @@ fn belongs_to_one_span(case: &Case, plan: &Plan<'_>) {
     // One expansion per chunk.
     let chunks = plan.params().n() / CHUNK_COEFFS;
     let mut expanded: BTreeMap<String, usize> = BTreeMap::new();
-    let is_of_item = |span: &&Span| matches!(span.place, Place::Item(_));
     let expands = spans.iter().filter(|s| s.kind == SpanKind::Expand);
     // The mask comes as its seed, apart from the items.
-    for span in expands.filter(is_of_item) {
+    let (of_items, others) =
+        expands.partition::<Vec<&Span>, _>(|span| matches!(span.place, Place::Item(_)));
+    assert_eq!(others.len(), usize::from(plan.is_masked()), "{}", case.name);
+    for span in of_items {
         *expanded.entry(format!("{:?}", span.place)).or_default() += usize::from(span.count);
     }
     let items = spans.iter().filter(|s| matches!(s.place, Place::Item(_)));

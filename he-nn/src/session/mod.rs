@@ -446,7 +446,7 @@ where
             Upload::InputSeed(_) => {
                 *first = *seed;
                 if task.op == Op::Mask {
-                    self.add_mask(seed, platform)?;
+                    self.add_mask(task.step, seed, platform)?;
                 } else if W::PLAIN
                     && !W::PREPARED
                     && let Op::Product { index, .. } = task.op
@@ -475,6 +475,7 @@ where
     /// Adds a mask to the result: both halves are expanded.
     fn add_mask<P: Platform>(
         &mut self,
+        step: u8,
         seed: &[u8; SEED_BYTES],
         platform: &mut P,
     ) -> Result<(), Refusal> {
@@ -482,7 +483,8 @@ where
         let (ct, _) = self.accumulator.two()?;
         let [words, _] = self.chunk.as_deref_mut().ok_or(Refusal::Model)?;
         let (c0, c1) = ct.halves_mut();
-        self.trace.watch(platform).mark(SpanKind::Expand);
+        self.trace
+            .group(Place::Step(step), SpanKind::Expand, platform);
         let halves = [(c0, Domain::ResultMask), (c1, Domain::Ciphertext)];
         for (half, domain) in halves {
             for (limb, half) in half.chunks_exact_mut(params.n()).enumerate() {
