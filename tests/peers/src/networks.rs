@@ -1,7 +1,6 @@
 //! Networks beside TenSEAL: the same weights and the same image, what the
 //! evaluator does with it, on one thread, layer by layer.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,8 +9,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use he_nn::data::table::{FEATURES, Table as Rows};
 use he_nn::model::{Layer, LayerView, Model, Shape};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
-use he_nn::plan::{Op, Plan, Step, Target, WeightMode};
-use he_nn::program::Program;
+use he_nn::plan::{Plan, Step, Target, WeightMode};
 use he_nn::{bundled, clear};
 use host_runner::client::Client;
 use host_runner::encrypted_training::{EPOCHS, Mode, train_by};
@@ -21,11 +19,8 @@ use host_runner::report::steps;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::chains::CHAINS;
 use crate::clock;
-use crate::peer::{Operation, Peer};
 use crate::python::Worker;
-use crate::seal::Seal;
 
 /// Side of an image of MNIST.
 const SIDE: usize = 28;
@@ -152,50 +147,6 @@ struct Side {
     bytes: Sizes,
 }
 
-/// What the evaluator of a network does, operation by operation on SEAL, each at the highest
-/// level of a chain of the same N that may be too short for the network: neither forms nor
-/// levels that a program for SEAL would take, but the same work.
-#[derive(Serialize)]
-struct OnSeal {
-    chain: &'static str,
-    /// How often each is done, and its median in microseconds.
-    operations: Vec<(Operation, usize, f64)>,
-}
-
-impl OnSeal {
-    fn ms(&self) -> f64 {
-        let operations = self.operations.iter();
-        operations
-            .map(|&(_, count, us)| count as f64 * us)
-            .sum::<f64>()
-            / 1e3
-    }
-}
-
-/// How often an evaluator with weights in plain does each operation; none where SEAL has no
-/// counterpart.
-fn operations(program: &Program<Vec<u8>>) -> Option<BTreeMap<Operation, usize>> {
-    let mut counts = BTreeMap::new();
-    for task in program.tasks() {
-        let operations: &[Operation] = match task.op {
-            Op::Clear { .. } | Op::Receive | Op::Save(_) | Op::Load(_) => &[],
-            Op::Product { .. } => &[Operation::MultiplyPlain, Operation::Add],
-            Op::Bias | Op::Mask => &[Operation::Add],
-            Op::Rotate(_) => &[Operation::Rotate],
-            Op::RotateAdd(_) => &[Operation::Rotate, Operation::Add],
-            // By the imaginary unit.
-            Op::Pair(_) => &[Operation::MultiplyPlain, Operation::Add],
-            Op::Square => &[Operation::Square, Operation::Relinearize],
-            Op::Rescale => &[Operation::Rescale],
-            Op::Polynomial | Op::Relinearize => return None,
-        };
-        for &operation in operations {
-            *counts.entry(operation).or_default() += 1;
-        }
-    }
-    Some(counts)
-}
-
 /// A network on both sides.
 #[derive(Serialize)]
 pub struct NetworkReport {
@@ -206,7 +157,6 @@ pub struct NetworkReport {
     our_n: usize,
     tenseal_n: usize,
     tenseal: Option<Side>,
-    on_seal: Option<OnSeal>,
     stages: Vec<Row>,
 }
 
@@ -464,12 +414,6 @@ fn network(
     let (keys, weights) = (client.switching_keys()?, client.weights()?);
     let program = client.program().clone();
     let memory = latency::memory(&program);
-    let chain_of_seal = CHAINS.iter().find(|chain| chain.params.n() == params.n());
-    let mut seal = match (chain_of_seal, operations(&program), case.weights) {
-        (Some(chain), Some(counts), WeightMode::Plain) => Some((chain, Seal::new(chain)?, counts)),
-        _ => None,
-    };
-    let mut of_seal: BTreeMap<Operation, Vec<Duration>> = BTreeMap::new();
     let mut engine = Engine::new(program, Some(&model), &keys, &weights)?;
     let input = client.encrypt(&image[..])?;
     let mut ours = Side {
@@ -530,14 +474,6 @@ fn network(
                 times.push(stages(measured));
             }
         }
-        if let Some((_, seal, counts)) = &mut seal {
-            for &operation in counts.keys() {
-                let measured = seal
-                    .time(operation, runs)?
-                    .context("SEAL has all of these")?;
-                of_seal.entry(operation).or_default().extend(measured);
-            }
-        }
         if let Some((worker, side)) = &mut tenseal {
             let ran: Ran = worker.ask(&json!({ "run": true }))?;
             side.max_logit_error = worst(side.max_logit_error, &ran.logits, &clear)?;
@@ -587,16 +523,6 @@ fn network(
         our_n: params.n(),
         tenseal_n: case.tenseal_n,
         tenseal: tenseal.map(|(_, side)| side),
-        on_seal: seal.map(|(chain, _, counts)| OnSeal {
-            chain: chain.name,
-            operations: counts
-                .into_iter()
-                .map(|(operation, count)| {
-                    let times = of_seal.remove(&operation).unwrap_or_default();
-                    (operation, count, median(times.into_iter()) * 1e6)
-                })
-                .collect(),
-        }),
         stages,
     })
 }
@@ -776,19 +702,6 @@ impl NetworkReport {
             }
         }
         println!("{table}");
-        if let Some(seal) = &self.on_seal {
-            let counts = seal.operations.iter().map(|(operation, count, _)| {
-                let name = serde_json::to_value(operation).unwrap_or_default();
-                format!("{count} {}", name.as_str().unwrap_or_default())
-            });
-            println!(
-                "  the same operations on SEAL 4.0, at the highest level of {}: {:.2} ms, {:.1} times ours\n    ({})",
-                seal.chain,
-                seal.ms(),
-                seal.ms() / all,
-                counts.collect::<Vec<_>>().join(", ")
-            );
-        }
         for side in std::iter::once(&self.ours).chain(&self.tenseal) {
             let bytes = &side.bytes;
             println!(
