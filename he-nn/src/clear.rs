@@ -355,11 +355,7 @@ pub fn allowed_in_batch<'s>(
     sample: impl Into<Sample<'s>>,
     error: f64,
 ) -> Result<f64, ModelError> {
-    let usual = plan.logit_error();
-    match usual.allows(error) {
-        true => Ok(usual.six_sigma),
-        false => Ok(error_in_batch(plan, sample)?.allows(usual)),
-    }
+    allowed(plan.logit_error(), error, || error_in_batch(plan, sample))
 }
 
 /// The same of a sample by itself, by [`error_alone`].
@@ -371,10 +367,18 @@ pub fn allowed_alone<'s>(
     sample: impl Into<Sample<'s>>,
     error: f64,
 ) -> Result<f64, ModelError> {
-    let usual = plan.logit_error();
+    allowed(plan.logit_error(), error, || error_alone(plan, sample))
+}
+
+/// The sample's own limit is computed only where its error needs it.
+fn allowed(
+    usual: LogitError,
+    error: f64,
+    own: impl FnOnce() -> Result<OwnError, ModelError>,
+) -> Result<f64, ModelError> {
     match usual.allows(error) {
         true => Ok(usual.six_sigma),
-        false => Ok(error_alone(plan, sample)?.allows(usual)),
+        false => Ok(own()?.allows(usual)),
     }
 }
 

@@ -381,7 +381,9 @@ fn uploads(
                     let level = task.map_or(0, |task| usize::from(task.level));
                     // It is known of after a wait.
                     let is_new = sent.iter().position(|&of| of == target);
-                    is_new.map(|at| sent.swap_remove(at));
+                    if let Some(at) = is_new {
+                        sent.swap_remove(at);
+                    }
                     let bytes = KeyShape::new(params, level, false).size().bytes;
                     cursor.pass_key(program);
                     placed.frames.push(Frame {
