@@ -344,6 +344,16 @@ fn derivative(coefficients: &[f64], value: f64) -> f64 {
     powers.fold(0.0, |sum, (power, c)| sum * value + power as f64 * c)
 }
 
+/// What the error of a sample's logits may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowed {
+    /// How far they may be from those in the clear.
+    pub error: f64,
+    /// Whether they are further off than the plan's figure, and a layer gives the sample a
+    /// value above the largest of training: what the plan says is said of others.
+    pub beyond_training: bool,
+}
+
 /// How far the logits of a sample in a batch may be from those in the clear: by the plan's
 /// figure, and where `error` is more than that, by the limit of [`error_in_batch`], as the
 /// sample may be an unusual one, or its slot.
@@ -354,8 +364,10 @@ pub fn allowed_in_batch<'s>(
     plan: &BatchPlan<'_>,
     sample: impl Into<Sample<'s>>,
     error: f64,
-) -> Result<f64, ModelError> {
-    allowed(plan.logit_error(), error, || error_in_batch(plan, sample))
+) -> Result<Allowed, ModelError> {
+    let sample = sample.into();
+    let own = || error_in_batch(plan, sample);
+    allowed((plan.model(), sample), plan.logit_error(), error, own)
 }
 
 /// The same of a sample by itself, by [`error_alone`].
@@ -366,20 +378,50 @@ pub fn allowed_alone<'s>(
     plan: &Plan<'_>,
     sample: impl Into<Sample<'s>>,
     error: f64,
-) -> Result<f64, ModelError> {
-    allowed(plan.logit_error(), error, || error_alone(plan, sample))
+) -> Result<Allowed, ModelError> {
+    let sample = sample.into();
+    let own = || error_alone(plan, sample);
+    allowed((plan.model(), sample), plan.logit_error(), error, own)
 }
 
 /// The sample's own limit is computed only where its error needs it.
 fn allowed(
+    (model, sample): (&Model<'_>, Sample<'_>),
     usual: LogitError,
     error: f64,
     own: impl FnOnce() -> Result<OwnError, ModelError>,
-) -> Result<f64, ModelError> {
-    match usual.allows(error) {
-        true => Ok(usual.six_sigma),
-        false => Ok(own()?.allows(usual)),
-    }
+) -> Result<Allowed, ModelError> {
+    Ok(match usual.allows(error) {
+        true => Allowed {
+            error: usual.six_sigma,
+            beyond_training: false,
+        },
+        false => Allowed {
+            error: own()?.allows(usual),
+            beyond_training: is_beyond_training(model, sample)?,
+        },
+    })
+}
+
+/// Whether a layer gives a sample a value above the largest of training.
+///
+/// # Errors
+/// [`ModelError`] where the sample does not fit the network.
+pub fn is_beyond_training<'s>(
+    model: &Model<'_>,
+    sample: impl Into<Sample<'s>>,
+) -> Result<bool, ModelError> {
+    // Ranges are rounded to single precision.
+    let range = |range: f32| f64::from(range) * (1.0 + f64::from(f32::EPSILON));
+    let ranges: Vec<f64> = model.layers().map(|l| range(l.layer.range())).collect();
+    let mut workspace = vec![0.0; model.workspace_len()];
+    let mut is_beyond = false;
+    model.plain_layers(sample, &mut workspace, |layer, results| {
+        let range = ranges.get(layer).copied().unwrap_or(f64::INFINITY);
+        // What is no number is.
+        is_beyond |= !results.iter().all(|x| x.abs() <= range);
+    })?;
+    Ok(is_beyond)
 }
 
 /// Evaluates a sample and shows `each` the values that a step takes and gives; it says
@@ -400,11 +442,11 @@ fn walk(
             return;
         }
         match each(layer, &inputs, results) {
-            Ok(true) => inputs = results.to_vec(),
+            Ok(true) => results.clone_into(&mut inputs),
             Ok(false) => {}
             Err(error) => failed = Some(error),
         }
-        logits = results.to_vec();
+        results.clone_into(&mut logits);
     })?;
     match failed {
         Some(error) => Err(error.into()),

@@ -310,6 +310,7 @@ mod tests {
             plain_predicted: 3,
             max_logit_error: 0.1 + 0.2,
             allowed_error: None,
+            beyond_training: false,
             logits: vec![-1.0, 1e-3, 7.25],
             seconds: 0.5,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
-use he_nn::model::{Model, ModelError, Sample};
+use he_nn::model::Sample;
 use he_nn::progress::Progress;
 
 use crate::drive::{Finished, Retries, drive};
@@ -18,8 +18,6 @@ use crate::spread::{Lost, spread};
 /// What is to be classified, and how.
 #[derive(Debug)]
 pub struct Work<'a> {
-    /// The model, for the results in the clear.
-    pub model: Model<'a>,
     /// What the report calls the model.
     pub name: &'a str,
     /// Index of the first sample.
@@ -41,14 +39,8 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Samples from the first, without a ledger.
     #[must_use]
-    pub fn of(
-        model: Model<'a>,
-        name: &'a str,
-        samples: &'a [(Sample<'a>, u8)],
-        device: &str,
-    ) -> Self {
+    pub fn of(name: &'a str, samples: &'a [(Sample<'a>, u8)], device: &str) -> Self {
         Self {
-            model,
             name,
             offset: 0,
             samples,
@@ -70,9 +62,6 @@ pub enum RunError {
     /// What is finished cannot be kept.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A sample does not fit the model.
-    #[error(transparent)]
-    Model(#[from] ModelError),
 }
 
 /// Has samples classified and reports on it.
@@ -102,7 +91,6 @@ pub fn carry_out(
     timeline: &mut Timeline,
 ) -> (InferReport, Result<(), RunError>) {
     let Work {
-        model,
         name,
         offset,
         samples,
@@ -143,10 +131,10 @@ pub fn carry_out(
             tried,
             service,
         } = finished;
-        let Some(&(index, (sample, label))) = due.get(at) else {
+        let Some(&(index, (_, label))) = due.get(at) else {
             return Ok(());
         };
-        let mut entry = Entry::of(&model, (index, sample, label), &answer, tried)?;
+        let mut entry = Entry::of((index, label), &answer, tried);
         if named.len() + unopened.len() > 1 {
             entry.device = devices.get(service).cloned();
         }

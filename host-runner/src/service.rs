@@ -589,8 +589,10 @@ impl<'m> InMemory<'m> {
         let published = self.client.publish(&request, &result, &compared)?;
         let keys_up = std::mem::take(&mut self.keys);
         Ok(Inference {
-            allowed_error: compared.unusual(self.deployment.logit_error),
+            allowed_error: compared.own_limit(self.deployment.logit_error),
+            beyond_training: compared.allowed.beyond_training,
             logits: compared.logits,
+            plain: compared.plain,
             bytes: Bytes {
                 up: input.len() as u64 + keys_up,
                 down: result.len() as u64,
@@ -830,8 +832,10 @@ impl Batches<'_> {
             let share =
                 |bytes: usize| bytes as u64 / count + u64::from(index < bytes as u64 % count);
             answers.push(Ok(Inference {
-                allowed_error: compared.unusual(usual),
+                allowed_error: compared.own_limit(usual),
+                beyond_training: compared.allowed.beyond_training,
                 logits: compared.logits,
+                plain: compared.plain,
                 bytes: Bytes {
                     up: share(input.len()) + keys_up,
                     down: share(result.len()),
@@ -1060,8 +1064,10 @@ impl<'m, T: Transport> Remote<'m, T> {
             self.client.spend()?;
         }
         Ok(Inference {
-            allowed_error: compared.unusual(self.deployment.logit_error),
+            allowed_error: compared.own_limit(self.deployment.logit_error),
+            beyond_training: compared.allowed.beyond_training,
             logits: compared.logits,
+            plain: compared.plain,
             audited: is_audited,
             handed_on: HandedOn {
                 published,

@@ -137,7 +137,8 @@ fn infer_as_json() {
             "cpu_seconds",
             "retries",
             "unfinished",
-            "audited"
+            "audited",
+            "logit_error_six_sigma"
         ])
     );
     for (field, value) in [

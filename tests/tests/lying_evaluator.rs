@@ -268,7 +268,7 @@ fn refused_answers_have_receipts_that_show_what_was_wrong() {
         let is_audit = matches!(refused.error, ClientError::Audit { .. });
         assert_eq!(is_audit, audit > 0.0, "{refused}");
         // The report has it from there.
-        let entry = Entry::of(reference.plan.model(), (0, sample, 7), &Err(refused), 0).unwrap();
+        let entry = Entry::of((0, 7), &Err(refused), 0);
         assert!(entry.answer.is_err());
         let mut auditor = Auditor::new(folder.path(), *reference.plan.model(), file);
         let verdict = auditor.audit(&entry.receipt.unwrap()).unwrap();

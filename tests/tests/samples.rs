@@ -8,9 +8,12 @@
 
 #![expect(clippy::print_stdout, reason = "the counts, for `--nocapture`")]
 
+use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
+use he_edge_tests::command::binary;
 use he_edge_tests::networks::{CUBIC, Drawn, Part, SEPTIC, features, image, network};
 use he_nn::bundled;
 use he_nn::clear;
@@ -22,10 +25,11 @@ use he_nn::import::schema::{
 use he_nn::import::{self, InputKind};
 use he_nn::model::{Input, Model, Sample};
 use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
-use he_nn::plan::{Packing, Target, WeightMode};
+use he_nn::plan::{Packing, Sums, Target, Terms, WeightMode};
 use host_runner::planning;
 use host_runner::service::{Batches, InMemory, Service};
 use prost::Message;
+use tempfile::TempDir;
 
 fn is_long() -> bool {
     std::env::var_os("HE_EDGE_LONG").is_some()
@@ -154,8 +158,109 @@ fn odd(model: &Model<'_>, count: usize, seed: u64) -> Vec<Odd> {
     }
 }
 
+/// What a search among images finds: pairs of a digit and of what it ends at, which turns a
+/// logit as far as rounds of steps along its slopes take it; and pairs of digits.
+struct Found {
+    furthest: Vec<[Vec<u8>; 2]>,
+    pairs: Vec<[Vec<u8>; 2]>,
+}
+
+impl Found {
+    /// Searches with every logit, up and down, or a few of them; nothing among rows.
+    fn of(model: &Model<'_>) -> Self {
+        let (mut furthest, mut pairs) = (Vec::new(), Vec::new());
+        if matches!(model.input(), Input::Image(_)) {
+            let digits = bundled::digits().unwrap().images;
+            let aims = (0..model.outputs()).flat_map(|logit| [(logit, 1.0), (logit, -1.0)]);
+            for (at, aim) in aims.step_by(if is_long() { 1 } else { 5 }).enumerate() {
+                let digit = digits[at % digits.len()].to_vec();
+                let end = climbed(model, &digit, aim);
+                furthest.push([digit, end]);
+            }
+            let next = digits.iter().zip(digits.iter().skip(1));
+            pairs.extend(next.map(|(a, b)| [a.to_vec(), b.to_vec()]));
+        }
+        Self { furthest, pairs }
+    }
+
+    /// Between a digit and where the search went: the last that the plan has room for, a
+    /// little before and after it, and the end. Between two digits of different classes:
+    /// both sides of where the class changes.
+    fn samples(&self, model: &Model<'_>, fits: impl Fn(Sample<'_>) -> bool) -> Vec<Odd> {
+        let between = |[from, to]: &[Vec<u8>; 2], part: f64| -> Vec<u8> {
+            let pixels = from.iter().zip(to);
+            let mixed = |(a, b): (&u8, &u8)| {
+                (f64::from(*a) + part * (f64::from(*b) - f64::from(*a))).round() as u8
+            };
+            pixels.map(mixed).collect()
+        };
+        let last = |is_before: &dyn Fn(f64) -> bool| {
+            let (mut before, mut after) = (0.0, 1.0);
+            for _ in 0..12 {
+                let middle = f64::midpoint(before, after);
+                match is_before(middle) {
+                    true => before = middle,
+                    false => after = middle,
+                }
+            }
+            (before, after)
+        };
+        let mut all = Vec::new();
+        for pair in &self.furthest {
+            let (inside, outside) = last(&|part| fits(Sample::Pixels(&between(pair, part))));
+            assert!(pair[0] != pair[1], "nothing was found");
+            let parts = [inside, 0.98 * inside, 0.9 * inside, outside, 1.0];
+            all.extend(parts.map(|part| Odd::Image(between(pair, part))));
+        }
+        let class =
+            |pixels: &[u8]| clear::class(&clear::logits(model, Sample::Pixels(pixels)).unwrap());
+        for pair in &self.pairs {
+            let first = class(&pair[0]);
+            if class(&pair[1]) != first {
+                let (before, after) = last(&|part| class(&between(pair, part)) == first);
+                all.extend([before, after].map(|part| Odd::Image(between(pair, part))));
+            }
+        }
+        all
+    }
+}
+
+/// From an image, the pixels that turn a logit furthest to where they do, as many at once as
+/// turn it further together; six rounds.
+fn climbed(model: &Model<'_>, image: &[u8], (logit, sign): (usize, f64)) -> Vec<u8> {
+    let score = |pixels: &[u8]| sign * clear::logits(model, Sample::Pixels(pixels)).unwrap()[logit];
+    let mut best = (score(image), image.to_vec());
+    for _ in 0..6 {
+        let mut pixels = best.1.clone();
+        let mut gains: Vec<(f64, usize, u8)> = Vec::new();
+        for at in 0..pixels.len() {
+            for value in [0, 255] {
+                pixels[at] = value;
+                gains.push((score(&pixels) - best.0, at, value));
+            }
+            pixels[at] = best.1[at];
+        }
+        gains.retain(|(gain, ..)| *gain > 0.0);
+        gains.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut count = gains.len();
+        while count > 0 {
+            let mut turned = best.1.clone();
+            for &(_, at, value) in &gains[..count] {
+                turned[at] = value;
+            }
+            let found = score(&turned);
+            if found > best.0 {
+                best = (found, turned);
+                break;
+            }
+            count /= 2;
+        }
+    }
+    best.1
+}
+
 /// Rows in random directions, as far out as the plan just has room for, and a little
-/// further: where the most values are near half the modulus.
+/// further: where the most values are near half the modulus. Nothing among images.
 fn edges(model: &Model<'_>, fits: impl Fn(Sample<'_>) -> bool, count: usize) -> Vec<Odd> {
     let Input::Features { means, deviations } = model.input() else {
         return Vec::new();
@@ -436,6 +541,7 @@ fn odd_samples_in_batches_are_right_or_refused() {
         let start = Instant::now();
         let fits = |sample: Sample<'_>| clear::checked_in_batch(&plan, sample).is_ok();
         let mut samples = edges(&model, fits, 300);
+        samples.extend(Found::of(&model).samples(&model, fits));
         let mut service = Batches::new(plan.clone()).unwrap();
         let (rounds, count) = match is_long() {
             // Where a batch takes moments, more of them.
@@ -563,8 +669,11 @@ fn the_errors_of_a_sample_have_the_deviation_stated_of_it() {
 #[test]
 fn the_errors_of_a_sample_by_itself_are_within_those_stated_of_it() {
     // A slot's roundings are multiplied by the key's value there: by many keys, each of which
-    // makes some draws.
-    const DRAWS: usize = 5;
+    // makes two draws. The deviation found is that of 100 or 25 independent squares at worst,
+    // of the distribution of Laplace: right to 11 % or 22 %, twice of which it may be more than
+    // is stated.
+    const DRAWS: usize = 2;
+    let digits = bundled::digits().unwrap().images;
     for (name, file) in [
         ("table", imported(&[8, 16, 3], InputKind::Features)),
         (
@@ -581,19 +690,27 @@ fn the_errors_of_a_sample_by_itself_are_within_those_stated_of_it() {
         ),
     ] {
         let model = Model::parse(&file).unwrap();
-        for (kind, weights, target) in [
-            ("plain", WeightMode::Plain, Target::Host),
-            ("encrypted", WeightMode::Encrypted, Target::Host),
-            ("streamed", WeightMode::Plain, Target::STREAM),
-        ] {
-            let Ok(plan) = planning::plan(None, model, weights, target) else {
+        for (kind, terms, target) in ways() {
+            let Ok(plan) = planning::plan(None, model, terms, target) else {
+                assert!(
+                    terms.inputs.is_some() && name != "mnist-mlp64",
+                    "{name}, {kind}"
+                );
                 continue;
             };
             let drawn = Drawn::of(&model, 3);
-            let sample = drawn.sample();
+            // Random pixels are unlike digits, and not every plan has room for them.
+            let sample = match (clear::checked(&plan, drawn.sample()), bundled::model(name)) {
+                (Ok(_), _) => drawn.sample(),
+                (Err(_), Some(_)) => Sample::Pixels(&digits[0][..]),
+                (Err(error), None) => panic!("{name}, {kind}: {error}"),
+            };
             let own = clear::error_alone(&plan, sample).unwrap();
             let plain = clear::logits(&model, sample).unwrap();
-            let keys = if plan.params().n() > 4096 { 10 } else { 40 };
+            let (keys, most) = match plan.params().n() {
+                ..=4096 => (100, 1.25),
+                _ => (25, 1.5),
+            };
             let (mut squares, mut largest) = (vec![0.0; plain.len()], 0.0);
             for _ in 0..keys {
                 let mut service = InMemory::new(plan.clone()).unwrap();
@@ -611,28 +728,39 @@ fn the_errors_of_a_sample_by_itself_are_within_those_stated_of_it() {
             println!("{name}, {kind}: {found:.3e}, stated {stated:.3e}, by the plan {of_plan:.3e}");
             assert!(largest <= own.limit(), "{name}: {largest} of {own:?}");
             let ratio = found / stated;
-            assert!((0.2..1.25).contains(&ratio), "{name}: {found} of {stated}");
+            assert!((0.2..most).contains(&ratio), "{name}: {found} of {stated}");
         }
     }
+}
+
+/// The ways in which a sample by itself is evaluated.
+fn ways() -> [(&'static str, Terms, Target); 5] {
+    let plain = Terms::from(WeightMode::Plain);
+    let sums = Sums::Evaluator;
+    [
+        ("plain", plain, Target::Host),
+        ("encrypted", WeightMode::Encrypted.into(), Target::Host),
+        ("streamed", plain, Target::STREAM),
+        ("one input", plain.with_inputs(Some(1)), Target::STREAM),
+        ("evaluator's sums", Terms { sums, ..plain }, Target::STREAM),
+    ]
 }
 
 #[test]
 fn odd_samples_one_by_one_are_right_or_refused() {
     let mut all = Tally::default();
-    for (kind, weights, target) in [
-        ("plain", WeightMode::Plain, Target::Host),
-        ("encrypted", WeightMode::Encrypted, Target::Host),
-        ("plain, streamed", WeightMode::Plain, Target::STREAM),
-    ] {
-        let mut driven = Vec::new();
-        for (name, file, quick) in files() {
-            if !quick && !is_long() {
-                continue;
-            }
-            let model = Model::parse(&file).unwrap();
+    let mut driven = ways().map(|(kind, ..)| (kind, Vec::new()));
+    for (name, file, quick) in files() {
+        if !quick && !is_long() {
+            continue;
+        }
+        let model = Model::parse(&file).unwrap();
+        let found = Found::of(&model);
+        for ((kind, terms, target), (_, driven)) in ways().into_iter().zip(&mut driven) {
             let start = Instant::now();
-            let Ok(plan) = planning::plan(None, model, weights, target) else {
-                assert!(UNPLANNED.contains(&&*name), "{name}, {kind}: no plan");
+            let Ok(plan) = planning::plan(None, model, terms, target) else {
+                let is_due = !UNPLANNED.contains(&&*name) && terms.inputs.is_none();
+                assert!(!is_due, "{name}, {kind}: no plan");
                 continue;
             };
             let count = match target {
@@ -643,18 +771,82 @@ fn odd_samples_one_by_one_are_right_or_refused() {
             let mut samples = odd(&model, count, 0);
             let fits = |sample: Sample<'_>| clear::checked(&plan, sample).is_ok();
             samples.extend(edges(&model, fits, count / 2));
+            samples.extend(found.samples(&model, fits));
             let mut service = InMemory::new(plan.clone()).unwrap();
             let tally = drive(&mut service, &model, &samples);
             tally.say(&format!("{name}, {kind}, {:.0?}", start.elapsed()));
             assert!(tally.right > 0, "{name}, {kind}");
             all.add(tally);
-            driven.push(name);
+            driven.push(name.clone());
         }
-        assert_eq!(driven, due(), "{kind}");
+    }
+    for (kind, driven) in driven {
+        match kind {
+            // Networks with rotations enough between their inputs.
+            "one input" => assert!(driven.contains(&"mnist-mlp64".to_owned()), "{driven:?}"),
+            _ => assert_eq!(driven, due(), "{kind}"),
+        }
     }
     all.say("one by one");
+    assert!(all.all() >= if is_long() { 5_000 } else { 1_500 });
     assert!(all.right > 0 && all.refused > 0, "{all:?}");
     assert_eq!((all.wrong, all.reported), (0, 0));
+}
+
+/// The command names rows beyond those of training whose results are less exact than the
+/// plan says, and does not end as if all were well.
+#[test]
+fn infer_names_rows_beyond_training() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let file = imported(&[8, 16, 3], InputKind::Features);
+    fs::write(path("model.hemodel"), &file).unwrap();
+    let model = Model::parse(&file).unwrap();
+    let plan = planning::batch_plan(None, model).unwrap();
+    let fits = |sample: Sample<'_>| clear::checked_in_batch(&plan, sample).is_ok();
+    let Input::Features { means, .. } = model.input() else {
+        panic!("no features");
+    };
+    let halfway = |edge: &Odd| match edge {
+        Odd::Row(edge) => means
+            .iter()
+            .zip(edge)
+            .map(|(m, x)| f32::midpoint(m, *x))
+            .collect(),
+        Odd::Image(_) => panic!("no row"),
+    };
+    let of_training = |seed| match Drawn::of(&model, seed) {
+        Drawn::Features(row) => row,
+        Drawn::Pixels(_) => panic!("no row"),
+    };
+    let far: Vec<Vec<f32>> = edges(&model, fits, 90)
+        .iter()
+        .step_by(3)
+        .map(halfway)
+        .collect();
+    let usual: Vec<Vec<f32>> = (0..30).map(of_training).collect();
+    for (name, rows, code) in [("usual", usual, 0), ("far", far, 1)] {
+        let table = path(&format!("{name}.csv"));
+        let mut text = "a,b,c,d,e,f,g,h,label\n".to_owned();
+        for (i, row) in rows.iter().enumerate() {
+            let row: Vec<String> = row.iter().map(f32::to_string).collect();
+            text.push_str(&format!("{},{}\n", row.join(","), i % 3));
+        }
+        fs::write(&table, text).unwrap();
+        let model = path("model.hemodel");
+        let mut command = Command::new(binary());
+        command.env("HE_EDGE_PROGRESS", "never");
+        command.args(["infer", "--model", &model, "--data", &table]);
+        command.args(["--label", "label", "--split", "train", "--count", "20"]);
+        let output = command.args(["--packing", "batch"]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let sentence = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{name}: {sentence}{said}");
+        let named = said.matches("has values beyond those of training").count();
+        assert_eq!(named > 0, code == 1, "{said}");
+        let count = format!("{named} of 20 results are less exact than the plan says");
+        assert_eq!(sentence.contains(&count), code == 1, "{sentence}");
+    }
 }
 
 /// The rows of the table, or as many that are like them.
@@ -707,7 +899,11 @@ fn every_column_at_every_missing_code_is_right_or_refused() {
                 });
                 let coded: Vec<Odd> = coded.collect();
                 let tally = drive(&mut *service, &model, &coded);
-                assert_eq!(tally.wrong, 0, "{packing:?}: column {column} at {code}");
+                assert_eq!(
+                    (tally.wrong, tally.reported),
+                    (0, 0),
+                    "{packing:?}: column {column} at {code}"
+                );
                 of_packing.add(tally);
             }
         }

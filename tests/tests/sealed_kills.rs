@@ -1,6 +1,7 @@
-//! A process that works with a sealed key is killed before every single system call from
-//! the opening of the key on: never has it published more than is counted, a key is retired
-//! once it says so, and key and note open again.
+//! A process that works with a sealed key, or with a budget in a file of its own, is killed
+//! before every single system call from the opening of the file on: never has it published
+//! more than is counted, a key is retired once it says so, and key, budget and note open
+//! again.
 //!
 //! strace counts calls per thread, and the threads of a test harness are not the first one;
 //! so this test is a program without one, whose processes work on their only thread. Which
@@ -10,10 +11,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use he_core::ckks::publish::{Allowance, Budget};
+use he_core::ckks::publish::{Allowance, Budget, KeyId};
 use he_nn::bundled;
 use he_nn::model::{Model, Sample};
 use he_nn::plan::Packing;
+use host_runner::budget::FileBudget;
 use host_runner::files::{
     self, Cost, Passphrase, Planned, PublishedOutcome, SealedError, SealedKey,
 };
@@ -80,6 +82,14 @@ fn open(path: &Path) -> Result<SealedKey, SealedError> {
     SealedKey::open(path, &passphrase())
 }
 
+/// A budget in a file of its own.
+fn budget(folder: &Path) -> PathBuf {
+    folder.join("budget.json")
+}
+
+/// The key that it is of.
+const OWNER: KeyId = KeyId([7; 16]);
+
 /// What lies in a directory beside a file and directories.
 fn beside(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path.parent().unwrap()).unwrap();
@@ -93,14 +103,19 @@ fn beside(path: &Path) -> Vec<PathBuf> {
 #[expect(clippy::print_stdout, reason = "who started it looks for it")]
 fn work(what: &str) {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
-    let mut key = open(&key(&folder)).unwrap();
     match what {
+        "spend" => {
+            let mut budget = FileBudget::open(&budget(&folder)).unwrap();
+            budget.spend(&OWNER).unwrap();
+        }
         "publish" => {
+            let mut key = open(&key(&folder)).unwrap();
             let published = files::publish_labels(&mut key, &planned(), &result(&folder));
             let outcome = published.unwrap().remove(0).outcome;
             assert!(matches!(outcome, PublishedOutcome::Label { .. }));
         }
         _ => {
+            let mut key = open(&key(&folder)).unwrap();
             let id = *key.id();
             key.retire(&id).unwrap();
         }
@@ -122,7 +137,7 @@ fn is_done(output: &Output) -> bool {
     String::from_utf8_lossy(&output.stdout).contains(DONE)
 }
 
-/// The system calls from the opening of the key on: which, and the how manieth of its name.
+/// The system calls from the opening of the key or budget on: which, and the how manieth of its name.
 fn calls(what: &str, folder: &Path) -> Vec<(String, usize)> {
     let log = folder.join("log");
     let arguments = ["-qq", "-o", log.to_str().unwrap()];
@@ -137,7 +152,7 @@ fn calls(what: &str, folder: &Path) -> Vec<(String, usize)> {
         assert!(!name.contains("clone") && !name.contains("fork"), "{line}");
         let count: &mut usize = counts.entry(name.to_owned()).or_default();
         *count += 1;
-        is_open |= line.contains("secret.key");
+        is_open |= line.contains("secret.key") || line.contains("budget.json");
         if is_open && !name.starts_with("exit") {
             calls.push((name.to_owned(), *count));
         }
@@ -239,6 +254,37 @@ fn retirements() -> usize {
     kills
 }
 
+fn counts() -> usize {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path();
+    let allowance = Allowance::new(1_000_000, 30).unwrap();
+    drop(FileBudget::create(&budget(folder), &OWNER, allowance).unwrap());
+    let calls = calls("spend", folder);
+    for name in ["flock", "fsync", "rename"] {
+        assert!(
+            calls.iter().any(|(call, _)| call.starts_with(name)),
+            "{name}: {calls:?}"
+        );
+    }
+    let count = || FileBudget::open(&budget(folder)).unwrap().spent();
+    let (mut published, mut spent) = (1, 1);
+    assert_eq!(count(), spent);
+    let (mut kills, mut both) = (0, [false; 2]);
+    for call in &calls {
+        let output = killed("spend", folder, call);
+        kills += usize::from(!output.status.success());
+        published += u32::from(is_done(&output));
+        let before = spent;
+        spent = count();
+        assert!(published <= spent, "{call:?}: {published} of {spent}");
+        assert!(spent - before <= 1, "{call:?}");
+        both[usize::from(spent > before)] = true;
+    }
+    assert!(both == [true; 2], "before the count and after it");
+    assert!(10 * kills >= 9 * calls.len(), "{kills} of {}", calls.len());
+    kills
+}
+
 #[expect(clippy::print_stdout, reason = "what a test harness says")]
 fn main() {
     if let Ok(what) = std::env::var(WORK) {
@@ -269,6 +315,8 @@ fn main() {
         println!("left out: kills before every system call, as strace does not run here");
         return;
     }
-    let (publications, retirements) = (publications(), retirements());
-    println!("{NAME}: {publications} kills of publications, {retirements} of retirements");
+    let (publications, retirements, counts) = (publications(), retirements(), counts());
+    println!(
+        "{NAME}: {publications} kills of publications, {retirements} of retirements, {counts} of counts in a file of their own"
+    );
 }

@@ -18,6 +18,8 @@ use host_runner::files::{
     self, Cost, FileError, Opened, Passphrase, Planned, Problem, PublishedOutcome, SealedError,
     SealedKey, StepError,
 };
+use host_runner::report::infer::Outcome;
+use host_runner::report::opened::OpenedReport;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -569,6 +571,57 @@ fn a_result_shifted_within_the_modulus_retires_the_key() {
         let honest = small.decrypt("result");
         let is_retired = matches!(honest, Err(StepError::Sealed(SealedError::Retired(_))));
         assert!(is_retired, "{honest:?}");
+    }
+}
+
+/// A label is an answer, too: of what is beyond it, none is given out, nor one after it.
+#[test]
+fn no_label_of_a_shifted_result_is_published() {
+    let small = Small::allowing(Packing::Latency, 9);
+    let planned = small.planned();
+    let allowed = planned.logit_error().six_sigma;
+    small.encrypt(&ROWS, "request").unwrap();
+    small.evaluate("keys", "request", "result").unwrap();
+    let mut lie = fs::read(small.path("result")).unwrap();
+    shift(&planned, &mut lie, 1, -3.0 * allowed);
+    fs::write(small.path("lie"), lie).unwrap();
+    let mut key = small.key("keys");
+    let published = files::publish_labels(&mut key, &planned, &small.path("lie")).unwrap();
+    assert_eq!(published.len(), ROWS.len());
+    for label in &published {
+        let PublishedOutcome::Refused { refused } = &label.outcome else {
+            panic!("published: {label:?}")
+        };
+        assert_one_sentence("decrypt --publish", refused);
+    }
+    assert!(key.head().retired);
+}
+
+/// Rows with values beyond those of training have larger errors, which is said.
+#[test]
+fn a_row_beyond_training_is_named() {
+    for packing in BOTH {
+        let small = Small::new(packing);
+        small.encrypt(&ROWS, "request").unwrap();
+        small.evaluate("keys", "request", "result").unwrap();
+        let opened = small.decrypt("result").unwrap();
+        assert!(opened.iter().all(|row| !row.beyond_training), "{packing:?}");
+        let mut report = OpenedReport::of(&small.planned(), opened);
+        assert_eq!(report.unusual().count(), 0);
+        let Outcome::Classified(found) = &mut report.images[1].outcome else {
+            panic!("refused")
+        };
+        found.max_logit_error = 0.5;
+        found.allowed_error = Some(0.75);
+        found.beyond_training = true;
+        assert_eq!(report.unusual().count(), 1);
+        let text = report.text();
+        assert!(
+            text.contains("sample 1 has values beyond those of training"),
+            "{text}"
+        );
+        assert!(text.contains("off by 5.0e-1"), "{text}");
+        assert!(text.contains("let expect 7.5e-1"), "{text}");
     }
 }
 

@@ -168,13 +168,13 @@ impl<'m> BatchClient<'m> {
         Ok(Compared {
             allowed: clear::allowed_in_batch(&self.plan, sample, error)?,
             logits,
-            plain,
+            plain: Zeroizing::new(plain),
         })
     }
 
     /// Publishes the labels of a result, whoever computed it, where labels are to be
-    /// published. `logits` are those of each sample ([`Self::compared`]): a label that is
-    /// known to be wrong is neither published nor counted.
+    /// published. `logits` are those of each sample ([`Self::compared`]): where they are
+    /// further off than they may be, nothing is published nor counted.
     ///
     /// # Errors
     /// As [`Self::decrypt`].

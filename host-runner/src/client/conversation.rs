@@ -9,6 +9,7 @@ use he_nn::kept::KeyId;
 use he_nn::message::{CHUNK_COEFFS, Memory, PROTOCOL_VERSION, Reply, Request, Stages, TimeUnit};
 use he_nn::progress::Progress;
 use he_nn::trace::Span;
+use zeroize::Zeroizing;
 
 use super::error::{out_of_turn, printable};
 use super::window::Window;
@@ -160,6 +161,7 @@ impl Agreement {
         };
         let inference = Inference {
             logits: Vec::new(),
+            plain: Zeroizing::default(),
             bytes: Bytes {
                 up: after.up - before.up,
                 down: after.down - before.down,
@@ -175,6 +177,7 @@ impl Agreement {
             cpu: None,
             audited: false,
             allowed_error: None,
+            beyond_training: false,
             handed_on: HandedOn::default(),
         };
         Ok((outcome, inference))

@@ -27,7 +27,7 @@ use he_core::Params;
 use he_core::ckks::Ciphertext;
 use he_core::rlwe::{KeyLimb, SwitchKey};
 use he_core::wire::{self, Object};
-use he_nn::clear;
+use he_nn::clear::{self, Allowed};
 use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape};
 use he_nn::message::{Item, Memory, Request, SEED_BYTES, Stage, TimeUnit};
 use he_nn::model::{Model, Sample};
@@ -93,6 +93,9 @@ pub struct Bytes {
 pub struct Inference {
     /// One value per class.
     pub logits: Vec<f64>,
+    /// Those of the same network in the clear, which the client has from the check before
+    /// encryption; none of what a sensor encrypted.
+    pub plain: Zeroizing<Vec<f64>>,
     /// Bytes on the link, framing included; in memory, of the objects.
     pub bytes: Bytes,
     /// The evaluator's board.
@@ -117,6 +120,9 @@ pub struct Inference {
     /// How far the logits may be from those in the clear, where that is more than the plan
     /// says: of an unusual sample, or one with unusual roundings.
     pub allowed_error: Option<f64>,
+    /// They are further off than the plan says, and the sample's values above those of
+    /// training ([`clear::Allowed`]).
+    pub beyond_training: bool,
     /// What others may have of it.
     pub handed_on: HandedOn,
 }
@@ -127,10 +133,10 @@ pub struct Compared {
     /// As they were decrypted.
     pub logits: Vec<f64>,
     /// In the clear.
-    pub plain: Vec<f64>,
+    pub plain: Zeroizing<Vec<f64>>,
     /// How far they may be apart: by the plan, or where that is said of usual samples and
     /// they are further apart, by what is said of this one.
-    pub allowed: f64,
+    pub allowed: Allowed,
 }
 
 impl Compared {
@@ -138,13 +144,14 @@ impl Compared {
     #[must_use]
     pub fn is_within(&self) -> bool {
         // What is no number is not.
-        clear::largest_error(&self.logits, &self.plain) <= self.allowed
+        clear::largest_error(&self.logits, &self.plain) <= self.allowed.error
     }
 
     /// How far they may be apart, where that is more than the plan's `usual` figure.
     #[must_use]
-    pub fn unusual(&self, usual: LogitError) -> Option<f64> {
-        (self.allowed > usual.six_sigma).then_some(self.allowed)
+    pub fn own_limit(&self, usual: LogitError) -> Option<f64> {
+        let own = self.allowed.error;
+        (own > usual.six_sigma).then_some(own)
     }
 }
 
@@ -368,8 +375,8 @@ impl<'m> Client<'m> {
         logits: Vec<f64>,
     ) -> Result<Compared, ClientError> {
         let plain = match request.plain.is_empty() {
-            true => clear::logits(self.plan.model(), sample)?,
-            false => request.plain.to_vec(),
+            true => Zeroizing::new(clear::logits(self.plan.model(), sample)?),
+            false => request.plain.clone(),
         };
         let error = clear::largest_error(&logits, &plain);
         Ok(Compared {
@@ -381,7 +388,8 @@ impl<'m> Client<'m> {
 
     /// Publishes an answer's label, if that was asked for. `result` is one that was
     /// decrypted to the logits of `answer` ([`Self::compared`]), as an object of
-    /// [`he_core::wire`]; a label that is known to be wrong is neither published nor counted.
+    /// [`he_core::wire`]; where these are further off than they may be, nothing is published
+    /// nor counted.
     ///
     /// # Errors
     /// [`ClientError::Operation`].

@@ -35,7 +35,7 @@ pub struct DecryptArguments {
 ///
 /// # Errors
 /// [`Failure`]; [`Failure::Unanswered`] where results were refused, for which the key is
-/// retired.
+/// retired, and [`Failure::Unusual`].
 pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
@@ -51,12 +51,11 @@ pub fn run(arguments: &DecryptArguments) -> Result<(), Failure> {
     let opened = files::decrypt(&mut key, &planned, &arguments.result)?;
     let report = OpenedReport::of(&planned, opened);
     output::present(arguments.json.as_deref(), &report, || report.text())?;
-    match report.refused() {
-        0 => Ok(()),
-        count => Err(Failure::Unanswered {
-            count,
-            of: report.images.len(),
-        }),
+    let of = report.images.len();
+    match (report.refused(), report.unusual().count()) {
+        (0, 0) => Ok(()),
+        (0, count) => Err(Failure::Unusual { count, of }),
+        (count, _) => Err(Failure::Unanswered { count, of }),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn run() -> Result<(), Failure> {
     let samples: Vec<_> = digits.samples().collect();
     let report = run::classify(
         &mut service,
-        Work::of(model, file.name(), &samples, "inproc"),
+        Work::of(file.name(), &samples, "inproc"),
         &mut Bar::default(),
         &mut Timeline::default(),
     )

@@ -288,7 +288,6 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     let mut bar = Bar::default();
     let mut opened = arguments.open(&file, model, &mut bar)?;
     let mut work = Work {
-        model,
         name: file.name(),
         offset,
         samples: chosen,
@@ -517,7 +516,7 @@ fn terms(
 fn verdict(report: &InferReport) -> Result<(), Failure> {
     let worst = report.beyond_plan().filter_map(|image| {
         let classified = image.classified()?;
-        let allowed = classified.allowed(report.allowed_error);
+        let allowed = classified.allowed(report.logit_error_six_sigma);
         Some((image.index, classified.max_logit_error, allowed))
     });
     // The one that is furthest beyond what it may be.
@@ -540,12 +539,11 @@ fn verdict(report: &InferReport) -> Result<(), Failure> {
             sentence: first.why.clone(),
         });
     }
-    match report.refusals().count() {
-        0 => Ok(()),
-        count => Err(Failure::Refused {
-            count,
-            of: report.images.len(),
-        }),
+    let of = report.images.len();
+    match (report.refusals().count(), report.unusual().count()) {
+        (0, 0) => Ok(()),
+        (0, count) => Err(Failure::Unusual { count, of }),
+        (count, _) => Err(Failure::Refused { count, of }),
     }
 }
 

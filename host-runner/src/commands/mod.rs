@@ -436,6 +436,17 @@ pub enum Failure {
         /// Of how many.
         of: usize,
     },
+    /// Samples with values beyond those of training, whose results are less exact than the
+    /// plan says.
+    #[error(
+        "{count} of {of} results are less exact than the plan says, of samples with values beyond those of training, as the report says of each: leave these samples out, or bring their values into the range of training"
+    )]
+    Unusual {
+        /// How many.
+        count: usize,
+        /// Of how many.
+        of: usize,
+    },
     /// Answers that were not published.
     #[error("{count} of {of} answers were not published: {sentence}")]
     Unpublished {
@@ -855,14 +866,10 @@ impl ModelFile {
 
     /// Names the model where a run of it ended early.
     pub(crate) fn failed_in_run(&self) -> impl Fn(RunError) -> Failure {
-        let (service, name) = (self.failed(), self.name.clone());
+        let service = self.failed();
         move |error| match error {
             RunError::Service(error) => service(error),
             RunError::Ledger(error) => Failure::Ledger(error),
-            RunError::Model(source) => Failure::Model {
-                name: name.clone(),
-                source,
-            },
         }
     }
 }

@@ -86,6 +86,8 @@ pub struct ClassifyReport {
     pub plain_predicted: usize,
     /// Largest difference between decrypted and clear logits.
     pub max_logit_error: f64,
+    /// What it may be, by the plan or by the image's own values; beyond it the command fails.
+    pub allowed_error: f64,
     /// Ciphertexts that the sensor made for it.
     pub ciphertexts: usize,
 }
@@ -199,7 +201,19 @@ fn pixels(digits: &[Image], first: usize) -> Vec<f32> {
 pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
     output::check(arguments.json.as_deref())?;
     let report = sense(arguments)?;
-    output::present(arguments.json.as_deref(), &report, || text(&report))
+    output::present(arguments.json.as_deref(), &report, || text(&report))?;
+    match &report.classified {
+        // What is no number is not within.
+        Some(found) if !(found.max_logit_error <= found.allowed_error) => {
+            Err(Failure::BeyondPlan {
+                count: 1,
+                index: usize::from(arguments.image),
+                error: found.max_logit_error,
+                allowed: found.allowed_error,
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Has the sensor encrypt, and checks what it sends.
@@ -232,6 +246,8 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
     if arguments.classify
         && let Some((image, &label)) = digits.images.get(first).zip(digits.labels.get(first))
     {
+        // Before anything of it is encrypted: what wraps around may look right.
+        let plain = clear::checked(&plan, &image[..]).map_err(ClientError::from)?;
         // The switching keys' randomness is not the sensor's.
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).map_err(ClientError::Random)?;
@@ -257,15 +273,14 @@ pub(super) fn sense(arguments: &SenseArguments) -> Result<SenseReport, Failure> 
         };
         let inference = client.infer_packed(&mut link, seal, &mut bar)?;
         bar.finish();
-        let plain = clear::logits(&model, image).map_err(|source| Failure::Model {
-            name: file.name().to_owned(),
-            source,
-        })?;
+        let error = clear::largest_error(&inference.logits, &plain);
+        let allowed = clear::allowed_alone(&plan, &image[..], error).map_err(ClientError::from)?;
         classified = Some(ClassifyReport {
             label,
             predicted: inference.label(),
             plain_predicted: clear::class(&plain),
-            max_logit_error: clear::largest_error(&inference.logits, &plain),
+            max_logit_error: error,
+            allowed_error: allowed.error,
             ciphertexts,
         });
     }

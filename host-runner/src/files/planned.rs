@@ -8,7 +8,7 @@ use he_core::Params;
 use he_core::ckks::Ciphertext;
 use he_core::ckks::evaluator::add;
 use he_core::wire;
-use he_nn::clear::{self, SampleError};
+use he_nn::clear::{self, Allowed, SampleError};
 use he_nn::model::{Model, Sample};
 use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{LogitError, Packing, Plan, Target, WeightMode};
@@ -107,7 +107,7 @@ impl<'m> Planned<'m> {
 
     /// How far a sample's logits may be from those in the clear, where they are by `error`
     /// (`clear::allowed_alone`, `clear::allowed_in_batch`).
-    pub(super) fn allowed(&self, sample: Sample<'_>, error: f64) -> Result<f64, SampleError> {
+    pub(super) fn allowed(&self, sample: Sample<'_>, error: f64) -> Result<Allowed, SampleError> {
         match &self.plan {
             AnyPlan::Latency(plan, _) => Ok(clear::allowed_alone(plan, sample, error)?),
             AnyPlan::Batch(plan) => Ok(clear::allowed_in_batch(plan, sample, error)?),

@@ -30,7 +30,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use he_core::ckks::Ciphertext;
 use he_core::ckks::publish::{Allowance, Budget, PublishError, publish_label};
 use he_core::wire;
-use he_nn::clear::largest_error;
+use he_nn::clear::{Allowed, largest_error};
 use he_nn::model::{Input, Sample};
 use he_nn::plan::Packing;
 use he_nn::progress::Progress;
@@ -670,8 +670,10 @@ pub struct Opened {
     pub plain: Zeroizing<Vec<f64>>,
     /// The decrypted logits, or why there are none.
     pub logits: Result<Vec<f64>, String>,
-    /// How far they may be from the others, where that is more than the plan's figure of usual samples.
+    /// How far they may be from the others, where that is more than the plan's figure.
     pub allowed_error: Option<f64>,
+    /// As [`crate::client::Inference::beyond_training`].
+    pub beyond_training: bool,
     /// What its decryption took.
     pub wall: Duration,
 }
@@ -703,9 +705,8 @@ impl Unaccepted {
     }
 }
 
-/// Logits, and how far they may be from those in the clear, where that is more than the
-/// plan's figure of usual samples.
-type Accepted = (Vec<f64>, Option<f64>);
+/// Logits, and how far they may be from those in the clear.
+type Accepted = (Vec<f64>, Allowed);
 
 /// The logits of a unit, if they are as near to those in the clear as the plan says: one
 /// that is not speaks against all.
@@ -714,7 +715,6 @@ fn accepted(
     planned: &Planned<'_>,
     unit: &Answer,
 ) -> Result<Vec<Accepted>, Unaccepted> {
-    let usual = planned.logit_error().six_sigma;
     let logits = sender.decrypt(&unit.objects, &unit.masks, unit.noted.len())?;
     let each = logits.into_iter().zip(&unit.noted);
     let accepted = each.map(|(found, noted)| {
@@ -722,9 +722,12 @@ fn accepted(
         let sample = noted.values.sample();
         let allowed = planned.allowed(sample, error).map_err(ClientError::from)?;
         // What is no number is not.
-        match error <= allowed {
-            true => Ok((found, (allowed > usual).then_some(allowed))),
-            false => Err(Unaccepted::BeyondPlan { error, allowed }),
+        match error <= allowed.error {
+            true => Ok((found, allowed)),
+            false => Err(Unaccepted::BeyondPlan {
+                error,
+                allowed: allowed.error,
+            }),
         }
     });
     accepted.collect()
@@ -742,6 +745,7 @@ pub fn decrypt(
     result: &Path,
 ) -> Result<Vec<Opened>, StepError> {
     let mut sender = planned.sender(key.keys()?)?;
+    let usual = planned.logit_error().six_sigma;
     let mut opened = Vec::new();
     for unit in answers(key, planned, result)? {
         let start = Instant::now();
@@ -766,13 +770,14 @@ pub fn decrypt(
         };
         let each = unit.noted.into_iter().zip(logits);
         opened.extend(each.map(|(mut noted, accepted)| {
-            let allowed_error = accepted.as_ref().ok().and_then(|(_, allowed)| *allowed);
+            let allowed = accepted.as_ref().ok().map(|(_, allowed)| *allowed);
             Opened {
                 index: noted.index,
                 label: noted.label,
                 plain: std::mem::take(&mut noted.logits),
                 logits: accepted.map(|(logits, _)| logits),
-                allowed_error,
+                allowed_error: allowed.map(|it| it.error).filter(|own| *own > usual),
+                beyond_training: allowed.is_some_and(|it| it.beyond_training),
                 wall,
             }
         }));
@@ -807,8 +812,9 @@ pub enum PublishedOutcome {
 }
 
 /// Classes that may be given to others than the holder of the key, whoever made the result:
-/// each is counted in the key's budget, durably, before it is decrypted. Nothing else of the
-/// result is decrypted. Of a network with one logit the class is 1 where it is positive.
+/// each is counted in the key's budget, durably, before it is given out. Logits that are
+/// further from those in the clear than they may be retire the key, as [`decrypt`] has it, and
+/// no label is given out. Of a network with one logit the class is 1 where it is positive.
 ///
 /// # Errors
 /// [`StepError`]; [`StepError::Batch`] of results of batches.
@@ -823,14 +829,28 @@ pub fn publish_labels(
     let outputs = plan.model().outputs();
     let slots: Vec<_> = (0..outputs).map(|k| plan.output_slots(k)).collect();
     let place = (plan.output_level(), plan.output_scale());
+    let mut sender = planned.sender(key.keys()?)?;
     let mut published = Vec::new();
     for answer in answers(key, planned, result)? {
         // Of one sample each.
         let index = answer.noted.first().map_or(0, |noted| noted.index);
-        let outcome = match label_of(key, &answer, place, &slots) {
-            Ok(label) => PublishedOutcome::Label { label },
-            Err(error) => PublishedOutcome::Refused {
-                refused: error.to_string(),
+        // A retired key publishes nothing, which its budget says.
+        let unaccepted = match key.head().retired {
+            true => None,
+            false => accepted(&mut sender, planned, &answer).err(),
+        };
+        if unaccepted.as_ref().is_some_and(Unaccepted::spends_key) {
+            let id = *key.id();
+            key.retire(&id)?;
+        }
+        let refused = |error: &dyn std::fmt::Display| PublishedOutcome::Refused {
+            refused: error.to_string(),
+        };
+        let outcome = match unaccepted {
+            Some(error) => refused(&error),
+            None => match label_of(key, &answer, place, &slots) {
+                Ok(label) => PublishedOutcome::Label { label },
+                Err(error) => refused(&error),
             },
         };
         published.push(PublishedLabel { index, outcome });

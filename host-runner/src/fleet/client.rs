@@ -517,8 +517,10 @@ impl<'m> Fleet<'m> {
         }
         let keys_up = std::mem::take(&mut self.keys_up);
         Ok(Inference {
-            allowed_error: compared.unusual(self.deployment.logit_error),
+            allowed_error: compared.own_limit(self.deployment.logit_error),
+            beyond_training: compared.allowed.beyond_training,
             logits: compared.logits,
+            plain: compared.plain,
             bytes: Bytes {
                 up: item.head.input_bytes + keys_up,
                 down: 0,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use he_core::Params;
 use he_nn::clear;
 use he_nn::message::{Memory, Stage, TimeUnit};
-use he_nn::model::{Model, ModelError, Sample};
 use he_nn::plan::{Packing, Sums, WeightMode};
 use serde::{Deserialize, Serialize};
 
@@ -105,10 +104,13 @@ pub struct Classified {
     pub plain_predicted: usize,
     /// Largest difference between decrypted and clear logits.
     pub max_logit_error: f64,
-    /// What it may be, where it is more than the plan's `allowed_error`: of this very
-    /// sample.
+    /// What it may be, where that is more than the plan's `logit_error_six_sigma`: of this
+    /// very sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_error: Option<f64>,
+    /// Its error is more than the plan says, and its values are beyond those of training.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beyond_training: bool,
     /// Decrypted logits.
     pub logits: Vec<f64>,
     /// Wall-clock seconds, encryption and link included; in a batch, its share.
@@ -184,19 +186,12 @@ pub struct Entry {
 
 impl Entry {
     /// A sample's answer, beside the same network in the clear.
-    ///
-    /// # Errors
-    /// [`ModelError`] where the sample does not fit the network.
-    pub fn of(
-        model: &Model<'_>,
-        (index, sample, label): (usize, Sample<'_>, u8),
-        answer: &Answer,
-        retries: u64,
-    ) -> Result<Self, ModelError> {
+    #[must_use]
+    pub fn of((index, label): (usize, u8), answer: &Answer, retries: u64) -> Self {
         let inference = match answer {
             Ok(inference) => inference,
             Err(refused) => {
-                return Ok(Self {
+                return Self {
                     index,
                     label,
                     answer: Err(refused.to_string()),
@@ -204,15 +199,15 @@ impl Entry {
                     device: None,
                     published: None,
                     receipt: refused.receipt.as_deref().cloned(),
-                });
+                };
             }
         };
-        let plain = clear::logits(model, sample)?;
         let classified = Classified {
             predicted: inference.label(),
-            plain_predicted: clear::class(&plain),
-            max_logit_error: clear::largest_error(&inference.logits, &plain),
+            plain_predicted: clear::class(&inference.plain),
+            max_logit_error: clear::largest_error(&inference.logits, &inference.plain),
             allowed_error: inference.allowed_error,
+            beyond_training: inference.beyond_training,
             logits: inference.logits.clone(),
             seconds: inference.wall.as_secs_f64(),
         };
@@ -227,7 +222,7 @@ impl Entry {
             cpu: inference.cpu,
             audited: inference.audited,
         };
-        Ok(Self {
+        Self {
             index,
             label,
             answer: Ok((classified, figures)),
@@ -239,7 +234,7 @@ impl Entry {
                 .as_ref()
                 .map(|published| published.as_ref().map_err(ToString::to_string).cloned()),
             receipt: inference.handed_on.receipt.clone(),
-        })
+        }
     }
 }
 
@@ -407,9 +402,9 @@ pub struct InferReport {
     /// Receipts, which go to a file of their own.
     #[serde(skip)]
     pub receipts: Vec<OfImage>,
-    /// What the plan says of the largest logit error.
-    #[serde(skip)]
-    pub allowed_error: f64,
+    /// Six standard deviations of the logit error, by the plan, of samples like those of
+    /// training.
+    pub logit_error_six_sigma: f64,
 }
 
 /// A run as it goes on.
@@ -620,7 +615,7 @@ impl<'d> Run<'d> {
                 unpublished: self.unpublished,
             }),
             receipts: self.receipts,
-            allowed_error: self.deployment.logit_error.six_sigma,
+            logit_error_six_sigma: self.deployment.logit_error.six_sigma,
             images: self.images,
         }
     }
@@ -637,6 +632,30 @@ impl Classified {
     fn is_within(&self, by_plan: f64) -> bool {
         self.max_logit_error <= self.allowed(by_plan)
     }
+}
+
+/// Those of `images` that are unlike the samples of training, as
+/// [`InferReport::unusual`] has it.
+pub(super) fn unusual(images: &[ImageReport]) -> impl Iterator<Item = (usize, &Classified)> {
+    let classified = images
+        .iter()
+        .filter_map(|i| Some((i.index, i.classified()?)));
+    classified.filter(|(_, found)| {
+        let own = found.allowed_error.unwrap_or_default();
+        found.beyond_training && found.max_logit_error <= own
+    })
+}
+
+/// A line about one of them.
+pub(super) fn unusual_line(index: usize, found: &Classified, by_plan: f64) -> String {
+    let label = match found.predicted == found.plain_predicted {
+        true => "its label is the one in the clear",
+        false => "its label is not the one in the clear",
+    };
+    let (error, own) = (found.max_logit_error, found.allowed(by_plan));
+    format!(
+        "sample {index} has values beyond those of training, and its logits are off by {error:.1e}: the plan says {by_plan:.1e} of others, its own values let expect {own:.1e}; {label}\n"
+    )
 }
 
 impl InferReport {
@@ -658,10 +677,16 @@ impl InferReport {
     pub fn beyond_plan(&self) -> impl Iterator<Item = &ImageReport> {
         let beyond = |image: &&ImageReport| {
             let classified = image.classified();
-            let allowed = self.allowed_error;
+            let allowed = self.logit_error_six_sigma;
             classified.is_some_and(|image| !image.is_within(allowed))
         };
         self.images.iter().filter(beyond)
+    }
+
+    /// Samples with values beyond those of training, whose logits are as near to those in the
+    /// clear as these values let expect, and further than the plan says: with their indices.
+    pub fn unusual(&self) -> impl Iterator<Item = (usize, &Classified)> {
+        unusual(&self.images)
     }
 
     /// How many images have an error beyond the plan's figure of usual ones.
@@ -778,6 +803,9 @@ impl InferReport {
         }
         for (index, sentence) in self.refusals() {
             out.push_str(&format!("image {index} was refused: {sentence}\n"));
+        }
+        for (index, found) in self.unusual() {
+            out.push_str(&unusual_line(index, found, self.logit_error_six_sigma));
         }
         if let Some(published) = &self.published {
             out.push('\n');

@@ -3,7 +3,7 @@
 use he_nn::clear;
 use serde::Serialize;
 
-use super::infer::{Classified, ImageReport, Outcome};
+use super::infer::{Classified, ImageReport, Outcome, unusual, unusual_line};
 use super::text::facts;
 use crate::files::{Opened, Planned};
 
@@ -43,6 +43,7 @@ impl OpenedReport {
                     plain_predicted: clear::class(&opened.plain),
                     max_logit_error: clear::largest_error(&logits, &opened.plain),
                     allowed_error: opened.allowed_error,
+                    beyond_training: opened.beyond_training,
                     logits,
                     seconds: opened.wall.as_secs_f64(),
                 }),
@@ -78,6 +79,13 @@ impl OpenedReport {
         refused.count()
     }
 
+    /// Samples unlike those of training, as [`InferReport::unusual`] has it.
+    ///
+    /// [`InferReport::unusual`]: super::infer::InferReport::unusual
+    pub fn unusual(&self) -> impl Iterator<Item = (usize, &Classified)> {
+        unusual(&self.images)
+    }
+
     /// For people.
     #[must_use]
     pub fn text(&self) -> String {
@@ -92,6 +100,9 @@ impl OpenedReport {
                     image.index, found.predicted, found.plain_predicted, image.label
                 ),
             });
+        }
+        for (index, found) in self.unusual() {
+            out.push_str(&unusual_line(index, found, self.allowed_error));
         }
         let percent = |x: f64| format!("{:.2} %", 100.0 * x);
         let errors = self.images.iter().filter_map(ImageReport::classified);

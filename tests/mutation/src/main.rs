@@ -5,7 +5,8 @@
 //!     he-edge-mutation LIST WORK PACKAGE FEATURES [TARGETS]
 //!
 //! LIST is what `cargo mutants --list --json` wrote, WORK a directory, empty or of an
-//! earlier run, which is continued. Outcomes are appended to `WORK/outcomes`.
+//! earlier run, which is continued if it was of the same sources. Outcomes are appended to
+//! `WORK/outcomes`.
 
 mod mutants;
 mod switched;
@@ -13,6 +14,7 @@ mod switched;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -70,11 +72,46 @@ impl Outcome {
     }
 }
 
+/// What git tracks, as paths that end in zeros.
+fn tracked() -> Result<String> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).output()?;
+    match listed.status.success() {
+        true => Ok(String::from_utf8(listed.stdout)?),
+        false => Err(String::from_utf8_lossy(&listed.stderr).into()),
+    }
+}
+
+/// Takes away what an earlier run left, if any file was another, or what was asked for: its
+/// outcomes are of sources that are no more.
+fn renew(work: &Path, asked: &[String]) -> Result<()> {
+    let mut hasher = DefaultHasher::new();
+    asked.hash(&mut hasher);
+    for path in tracked()?.split_terminator('\0') {
+        (path, fs::read(path)?).hash(&mut hasher);
+    }
+    let (digest, sources) = (hasher.finish().to_string(), work.join("sources"));
+    if fs::read_to_string(&sources).ok().as_ref() == Some(&digest) {
+        return Ok(());
+    }
+    // The trees too: a test that is no longer tracked would be built still.
+    for tree in ["plain", "switched"].map(|name| work.join(name)) {
+        if tree.exists() {
+            fs::remove_dir_all(tree)?;
+        }
+    }
+    let outcomes = work.join("outcomes");
+    if outcomes.exists() {
+        eprintln!("{} is of other sources: begun anew", outcomes.display());
+        fs::remove_file(outcomes)?;
+    }
+    fs::write(sources, digest)?;
+    Ok(())
+}
+
 impl Tree {
     /// Copies what git tracks.
     fn fill(&self) -> Result<()> {
-        let listed = Command::new("git").args(["ls-files", "-z"]).output()?;
-        for path in String::from_utf8(listed.stdout)?.split_terminator('\0') {
+        for path in tracked()?.split_terminator('\0') {
             let to = self.root.join(path);
             fs::create_dir_all(to.parent().ok_or("a file has a directory")?)?;
             let new = fs::read(path)?;
@@ -416,6 +453,7 @@ fn alone(tree: &Tree, mutant: &Mutant) -> Result<Outcome> {
 }
 
 fn main() -> Result<()> {
+    let asked: Vec<String> = std::env::args().skip(3).collect();
     let mut arguments = std::env::args().skip(1);
     let mut next = || {
         arguments
@@ -426,6 +464,7 @@ fn main() -> Result<()> {
     let mutants: Vec<Mutant> = serde_json::from_reader(File::open(list)?)?;
     fs::create_dir_all(&work)?;
     let work = fs::canonicalize(work)?;
+    renew(&work, &asked)?;
 
     let plain = Tree {
         root: work.join("plain"),

@@ -256,7 +256,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
     let mut service = service::open(model, request).map_err(file.failed())?;
     run::classify(
         &mut *service,
-        Work::of(model, file.name(), &samples, device),
+        Work::of(file.name(), &samples, device),
         &mut bar,
         &mut Timeline::default(),
     )

@@ -39,7 +39,9 @@ const THREATS: [Threat; 11] = [
     Threat {
         who: "evaluator that answers something else, and sees acceptance or labels",
         sees: "what the client does with its answers",
-        needs: "thousands of answers under one key",
+        needs: "answers under one key: 4,094 of 4,096 coefficients from 6,825 labels, or all \
+                4,096 coefficients from 6,829 answers, one at a time; several at a time from \
+                labels 2,192, or 6,496 answers",
         attacks: &["active-evaluator"],
         stops: "what wraps around is refused and retires the key; labels spend a budget",
         cost: Cost::Stated("1.44 MB, streamed once"),
@@ -63,7 +65,8 @@ const THREATS: [Threat; 11] = [
     Threat {
         who: "whoever gets published values",
         sees: "values of honest results",
-        needs: "exact values: about as many bits as the error is below them",
+        needs: "exact values: all slots of one ciphertext to 16 bits after the point, or \
+                ten slots of 1,025 inferences whose values are known",
         attacks: &["key-recovery", "flooding-wrong"],
         stops: "noise for the worst case of the error, against one budget: for batches of \
                 networks without an activation; single results leave nothing to publish, and \
@@ -134,7 +137,8 @@ const THREATS: [Threat; 11] = [
     Threat {
         who: "whoever measures a sensor's power or emissions",
         sees: "samples of every product with the key; here simulated, none was measured",
-        needs: "hundreds of encryptions under one key, by the noise",
+        needs: "tens to thousands of encryptions under one key, by the noise; for a whole limb \
+                at SNR 1, 400 encryptions",
         attacks: &["power"],
         stops: "a key under masks (the firmware's feature masked-key), against analyses of \
                 single samples; nothing here against those that combine samples, or that look \
@@ -170,8 +174,8 @@ pub fn table(found: &Found) -> Overview {
     };
     Overview {
         title: "Threat model",
-        about: "Figures of costs are those of SECURITY.md, which says what they are of, or of \
-                these records. Attacks on the scheme under an old or a wrong rule, or without \
+        about: "Figures of costs and of what attacks need are those of SECURITY.md, which says \
+                what they are of, or of these records. Attacks on the scheme under an old or a wrong rule, or without \
                 one, are counted apart.",
         says: String::new(),
         columns: &[
@@ -215,6 +219,36 @@ mod tests {
             }
         }
         assert!(stated > 3);
+    }
+
+    #[test]
+    fn what_attacks_need_is_counted_as_in_the_document() {
+        let security = security();
+        for (phrase, attack) in [
+            (
+                "4,094 of 4,096 coefficients from 6,825 labels",
+                "active-evaluator",
+            ),
+            (
+                "all 4,096 coefficients from 6,829 answers",
+                "active-evaluator",
+            ),
+            ("labels 2,192", "active-evaluator"),
+            ("6,496", "active-evaluator"),
+            ("16 bits after the point", "key-recovery"),
+            ("ten slots of 1,025 inferences", "key-recovery"),
+            ("at SNR 1, 400 encryptions", "power"),
+        ] {
+            assert!(
+                security.to_lowercase().contains(&phrase.to_lowercase()),
+                "{phrase}"
+            );
+            let of = THREATS
+                .iter()
+                .find(|t| t.attacks.contains(&attack))
+                .unwrap();
+            assert!(of.needs.contains(phrase), "{phrase}: {}", of.needs);
+        }
     }
 
     #[test]
