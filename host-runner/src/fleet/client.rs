@@ -537,6 +537,7 @@ impl<'m> Fleet<'m> {
                 published,
                 receipt: None,
             },
+            padded: None,
         })
     }
 }
