@@ -3,7 +3,7 @@
 use cortex_m_rt::entry;
 use he_nn::message::{Memory, Reply, Request, TimeUnit};
 #[cfg(feature = "padding")]
-use he_nn::padding::{Pace, Tick};
+use he_nn::padding::{self, Pace, Tick};
 use he_nn::session::Platform;
 
 use crate::board;
@@ -84,8 +84,8 @@ impl Program for Served {
     }
 
     #[cfg(feature = "padding")]
-    fn leaves_out(reply: &Reply<'_>) -> bool {
-        matches!(reply, Reply::Ack)
+    fn leaves_out(reply: &Reply<'_>, has_refused: &mut bool) -> bool {
+        padding::leaves_out(reply, has_refused)
     }
 
     #[cfg(feature = "padding")]

@@ -52,7 +52,7 @@ pub(crate) trait Program {
 
     /// Whether a reply is left out where replies wait.
     #[cfg(feature = "padding")]
-    fn leaves_out(_: &Self::Reply<'_>) -> bool {
+    fn leaves_out(_: &Self::Reply<'_>, _has_refused: &mut bool) -> bool {
         false
     }
 
@@ -86,6 +86,9 @@ struct Replies {
     /// Bytes that were sent since the tick.
     #[cfg(feature = "padding")]
     sent: usize,
+    /// A refusal waits.
+    #[cfg(feature = "padding")]
+    has_refused: bool,
 }
 
 impl Replies {
@@ -99,7 +102,7 @@ impl Replies {
 
     #[cfg(feature = "padding")]
     fn reply<P: Program>(&mut self, reply: &P::Reply<'_>) {
-        if self.mode == Mode::Keeps && P::leaves_out(reply) {
+        if self.mode == Mode::Keeps && P::leaves_out(reply, &mut self.has_refused) {
             return;
         }
         let mut frame = self.encoded(reply);
@@ -151,6 +154,24 @@ impl Replies {
     }
 }
 
+/// Has the program hear a request, or a frame that was none, and replies wait or not.
+#[cfg(feature = "padding")]
+fn hear<P: Program>(
+    program: &mut P,
+    replies: &mut Replies,
+    request: Option<&P::Request<'_>>,
+) -> Option<Tick> {
+    let (mode, tick) = program.heard(request);
+    replies.mode = mode;
+    replies.sent = 0;
+    replies.has_refused &= tick.is_none();
+    if mode == Mode::Sends && tick.is_none() {
+        // What waited was another client's.
+        replies.waiting = 0;
+    }
+    tick
+}
+
 /// Bytes that are looked at at once.
 const PIECE_BYTES: usize = 512;
 
@@ -179,6 +200,8 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         waiting: 0,
         #[cfg(feature = "padding")]
         sent: 0,
+        #[cfg(feature = "padding")]
+        has_refused: false,
     };
     // Since when nothing has come.
     let mut silent = None;
@@ -203,30 +226,25 @@ pub(crate) fn serve<P: Program>(board: &mut Board, program: &mut P) -> ! {
         // The frame is in the reader, so its space is free before the request is carried
         // out.
         board.free(piece.len().saturating_sub(rest.len()));
-        let request = event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>()));
-        #[cfg(feature = "padding")]
-        let tick = request.as_ref().and_then(|request| {
-            let (mode, tick) = program.heard(request.as_ref().ok());
-            replies.mode = mode;
-            replies.sent = 0;
-            if mode == Mode::Sends && tick.is_none() {
-                // What waited was another client's.
-                replies.waiting = 0;
+        match event.map(|event| event.and_then(|frame| frame.decode::<P::Request<'_>>())) {
+            Some(Ok(request)) => {
+                #[cfg(feature = "padding")]
+                let tick = hear(program, &mut replies, Some(&request));
+                let mut reply = |reply: P::Reply<'_>| replies.reply::<P>(&reply);
+                board::undisturbed(|| program.handle(request, &mut reply));
+                #[cfg(feature = "padding")]
+                if let Some(tick) = tick {
+                    replies.answer::<P>(tick);
+                }
             }
-            tick
-        });
-        let mut reply = |reply: P::Reply<'_>| replies.reply::<P>(&reply);
-        match request {
-            Some(Ok(request)) => board::undisturbed(|| program.handle(request, &mut reply)),
             Some(Err(error)) => {
+                #[cfg(feature = "padding")]
+                hear(program, &mut replies, None);
                 log::refused(&error);
+                let mut reply = |reply: P::Reply<'_>| replies.reply::<P>(&reply);
                 program.refuse_frame(error.received(), &mut reply);
             }
             None => {}
-        }
-        #[cfg(feature = "padding")]
-        if let Some(tick) = tick {
-            replies.answer::<P>(tick);
         }
         if P::RECEIVES_SECRETS {
             reader.erase_given_out();

@@ -83,11 +83,15 @@ impl Pace {
         self.busy = true;
         None
     }
+}
 
-    /// Whether a reply is left out.
-    #[must_use]
-    pub const fn leaves_out(&self, reply: &Reply<'_>) -> bool {
-        self.is_on && matches!(reply, Reply::Ack)
+/// Whether a reply is left out where replies wait: acknowledgements, and refusals behind
+/// the first since the tick, of which there is one per request that follows it.
+pub const fn leaves_out(reply: &Reply<'_>, has_refused: &mut bool) -> bool {
+    match reply {
+        Reply::Ack => true,
+        Reply::Refused(_) => core::mem::replace(has_refused, true),
+        _ => false,
     }
 }
 
@@ -108,6 +112,7 @@ impl Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Refusal;
 
     const TICK: Request<'_> = Request::Tick {
         fill: 100,
@@ -119,10 +124,10 @@ mod tests {
     fn a_greeting_ends_padding_unless_a_tick_is_before_it() {
         let mut pace = Pace::new();
         assert_eq!(pace.heard(Some(&HELLO)), None);
-        assert!(!pace.is_on() && !pace.leaves_out(&Reply::Ack));
+        assert!(!pace.is_on());
         assert!(pace.heard(Some(&TICK)).is_some());
         pace.heard(Some(&HELLO));
-        assert!(pace.is_on() && pace.leaves_out(&Reply::Ack) && !pace.leaves_out(&Reply::Aborted));
+        assert!(pace.is_on());
         // Whoever is cut off behind a tick leaves padding on for one greeting.
         pace.heard(Some(&HELLO));
         assert!(!pace.is_on());
@@ -131,6 +136,21 @@ mod tests {
         assert!(pace.is_on());
         pace.heard(Some(&HELLO));
         assert!(!pace.is_on());
+    }
+
+    #[test]
+    fn of_refusals_the_first_is_kept() {
+        let refused = Reply::Refused(Refusal::NotExpected);
+        let mut has_refused = false;
+        let replies = [
+            &Reply::Ack,
+            &Reply::Aborted,
+            &refused,
+            &refused,
+            &Reply::Aborted,
+        ];
+        let left_out = replies.map(|reply| leaves_out(reply, &mut has_refused));
+        assert_eq!(left_out, [true, false, false, true, false]);
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub struct Frame {
     pub answer: usize,
     /// Whether it is sent when all before it are acknowledged.
     pub waits: bool,
+    /// Whether it stands for a key that the evaluator keeps.
+    pub is_kept: bool,
 }
 
 /// All that goes over the link for one image.
@@ -287,6 +289,9 @@ impl Exchange {
             }
             used += frame.bytes;
             work += frame.work;
+            if frame.is_kept {
+                close(&mut used, &mut work);
+            }
         }
         close(&mut used, &mut work);
         let upload = cells.next_multiple_of(padding.class(cell));
@@ -449,6 +454,7 @@ fn uploads(
                         work: (CHECK * bytes) as u64,
                         answer,
                         waits: is_new.is_some(),
+                        is_kept: true,
                     });
                     continue;
                 }
@@ -516,6 +522,7 @@ fn uploads(
                 false => answer,
             },
             waits: core::mem::take(&mut waits),
+            is_kept: false,
         });
     }
     placed.settle(placed.costs.len());

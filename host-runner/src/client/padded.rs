@@ -308,9 +308,11 @@ impl Agreement {
                         is_complete = true;
                         break;
                     };
-                    next = Some((cells.link.frame(&request)?.to_vec(), is_key, counted));
+                    let is_kept = matches!(request, Request::Kept { .. });
+                    let frame = cells.link.frame(&request)?.to_vec();
+                    next = Some((frame, is_key, is_kept, counted));
                 }
-                let Some((frame, is_key, counted)) =
+                let Some((frame, is_key, is_kept, counted)) =
                     next.take_if(|(frame, ..)| cells.cell.len() + frame.len() <= size)
                 else {
                     break;
@@ -320,6 +322,10 @@ impl Agreement {
                 progress.advance(counted);
                 if is_key {
                     keys_up += frame.len() as u64;
+                }
+                // A few bytes for a whole key switch: others in the cell would make it late.
+                if is_kept {
+                    break;
                 }
             }
             cells.exchange(size, |reply| match reply {
@@ -341,7 +347,8 @@ impl Agreement {
         let result = result_bytes(self.params, self.level);
         cells.begin(padding.result_fill(result), true)?;
         cells.exchange(size, |reply| {
-            if failed.is_some() {
+            // The last cell of the upload may have ended a key.
+            if failed.is_some() || matches!(reply, Reply::Stored { .. }) {
                 return;
             }
             match self.take_result(&mut halves, reply, &device) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use he_nn::link::{self, Frame, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Reply, Request};
-use he_nn::padding::{Pace, Tick};
+use he_nn::padding::{Pace, Tick, leaves_out};
 use serde::Serialize;
 
 use super::{DeviceError, Transport};
@@ -25,17 +25,19 @@ where
     H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)),
 {
     let mut pace = Pace::new();
+    let mut has_refused = false;
     serve_frames(transport, |frame, outgoing| {
         let request = frame.and_then(|frame| frame.decode());
         if std::mem::take(&mut outgoing.has_waited) {
             pace.idle();
         }
         let tick = pace.heard(request.as_ref().ok());
+        has_refused &= tick.is_none();
         if !pace.is_on() || matches!(request, Ok(Request::Begin { .. })) {
             outgoing.kept = [const { Vec::new() }; 2];
         }
         handler(request, &mut |reply| match pace.is_on() {
-            true if pace.leaves_out(&reply) => {}
+            true if leaves_out(&reply, &mut has_refused) => {}
             true => {
                 let is_result = matches!(reply, Reply::Result { .. } | Reply::Done { .. });
                 outgoing.keep(is_result.into(), &reply);
