@@ -394,7 +394,7 @@ fn padding() -> String {
         &on_host,
         64 * 1024,
     ));
-    for (name, every) in [("mps2-an386", 500), ("nucleo-h743zi", 50)] {
+    for (name, every) in [("mps2-an386", 500), ("nucleo-h743zi", 20)] {
         let board = boards::find(name).unwrap();
         let plan = plan(board.target());
         let planned = PlannedPadding::of(&plan, board, &padding(every)).unwrap();

@@ -423,14 +423,15 @@ pub fn padding(
         let [dense, sparse, like, encrypted, first] = &mut all;
         let is_open = padding.is_none();
         let asked = |about, other| question(about, other, is_open);
-        let mut questions = vec![
-            asked("model", 3),
-            asked("encrypted weights", 4),
-            asked("first image", 5),
-        ];
+        let mut questions = vec![asked("model", 3), asked("first image", 5)];
         // What tells nothing without padding is no control.
-        if !is_open {
-            questions.extend([asked("data and answer", 1), asked("weights and keys", 2)]);
+        match is_open {
+            true => questions.push(of_sizes("encrypted weights", 4)),
+            false => questions.extend([
+                asked("encrypted weights", 4),
+                asked("data and answer", 1),
+                asked("weights and keys", 2),
+            ]),
         }
         let experiment = if is_open { "open link" } else { "padding" };
         let new = ask(
@@ -501,7 +502,7 @@ mod tests {
             seed: 1,
         };
         let lines = padding(&settings, PADDING, &mut ()).unwrap();
-        assert_eq!(lines.len(), 16);
+        assert_eq!(lines.len(), 15);
         let sizes = lines.iter().filter(|line| line.operation.contains("sizes"));
         for line in sizes {
             let expected = if line.control { 1.0 } else { 0.0 };
