@@ -2,11 +2,15 @@
 
 use cortex_m_rt::entry;
 use he_nn::message::{Memory, Reply, Request, TimeUnit};
+#[cfg(feature = "padding")]
+use he_nn::padding::{self, Pace, Tick};
 use he_nn::session::Platform;
 
 use crate::board;
 use crate::evaluator::Evaluator;
 use crate::protocol::WINDOW;
+#[cfg(feature = "padding")]
+use crate::serve::Mode;
 use crate::serve::{self, Program};
 use crate::start::start;
 
@@ -46,6 +50,8 @@ impl Platform for Device {
 struct Served {
     evaluator: Evaluator,
     device: Device,
+    #[cfg(feature = "padding")]
+    pace: Pace,
 }
 
 impl Program for Served {
@@ -62,6 +68,31 @@ impl Program for Served {
         self.evaluator.refuse_frame(received, reply);
     }
 
+    #[cfg(feature = "padding")]
+    fn heard(&mut self, request: Option<&Request<'_>>) -> (Mode, Option<Tick>) {
+        let tick = self.pace.heard(request);
+        // What waits, and a result, are sent by the tick.
+        match (tick, self.pace.is_on()) {
+            (None, true) => (Mode::Keeps, tick),
+            _ => (Mode::Sends, tick),
+        }
+    }
+
+    #[cfg(feature = "padding")]
+    fn idle(&mut self) {
+        self.pace.idle();
+    }
+
+    #[cfg(feature = "padding")]
+    fn leaves_out(reply: &Reply<'_>, has_refused: &mut bool) -> bool {
+        padding::leaves_out(reply, has_refused)
+    }
+
+    #[cfg(feature = "padding")]
+    fn tock<'a>(tick: Tick) -> Option<Reply<'a>> {
+        Some(tick.tock())
+    }
+
     const MEASURES_WAITING: bool = true;
 
     fn waited(&mut self, time: u64) {
@@ -74,5 +105,7 @@ fn main() -> ! {
     start("the evaluator", || Served {
         evaluator: Evaluator::new(),
         device: Device { waited: 0 },
+        #[cfg(feature = "padding")]
+        pace: Pace::new(),
     })
 }

@@ -15,6 +15,8 @@ pub mod link;
 pub mod mailbox;
 pub mod message;
 pub mod model;
+#[cfg(feature = "padding")]
+pub mod padding;
 pub mod plan;
 pub mod program;
 pub mod progress;

@@ -1,4 +1,4 @@
-//! The messages between client and evaluator, protocol version 10.
+//! The messages between client and evaluator, protocol version 11.
 //!
 //! The client sends [`Request`]s, the evaluator answers with [`Reply`]s. Both
 //! are postcard-encoded and framed by [`crate::link`]. The client streams the
@@ -13,6 +13,9 @@
 //! [`Reply::Ready`] names the keys that the evaluator keeps ([`crate::kept`]), and
 //! [`Reply::Stored`] one that it keeps since; in the place of one of these the client sends
 //! [`Request::Kept`].
+//!
+//! On a padded link ([`crate::padding`]) replies wait for a tick, which acknowledges what
+//! came before it.
 
 use he_core::probe::Work;
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::kept::{KEY_ID_BYTES, KeyId};
 
 /// Version of the messages and of the framing; both sides must agree exactly.
-pub const PROTOCOL_VERSION: u16 = 10;
+pub const PROTOCOL_VERSION: u16 = 11;
 
 /// Coefficients of one limb that travel in one chunk (the last chunk of a
 /// limb is never shorter: ring degrees are multiples of it).
@@ -113,6 +116,16 @@ pub enum Request<'a> {
     /// [`Reply::Span`] and one [`Reply::Traced`], or refused while one is
     /// running.
     Trace,
+    /// Begins padding, or goes on with it ([`crate::padding`]): asks for what was replied
+    /// since the last one, filled up to so many bytes and ended by [`Reply::Tock`].
+    #[cfg(feature = "padding")]
+    Tick {
+        /// Bytes of the answer.
+        fill: u32,
+        /// Whether the result is asked for, of an evaluator that has no memory to keep it
+        /// packed.
+        result: bool,
+    },
 }
 
 /// What time is counted in.
@@ -339,6 +352,12 @@ pub enum Reply<'a> {
     Stored {
         /// The key.
         key: KeyId,
+    },
+    /// Ends the answer to [`Request::Tick`].
+    #[cfg(feature = "padding")]
+    Tock {
+        /// The evaluator was still at work on what came before the tick.
+        late: bool,
     },
 }
 

@@ -156,6 +156,9 @@ impl Platform for Host {
     fn window(&self) -> u32 {
         WINDOW
     }
+    fn keeps_result(&self) -> bool {
+        true
+    }
 }
 
 /// Nanoseconds since `start`, of which 64 bits hold centuries.

@@ -330,6 +330,7 @@ mod tests {
             busy: Some(u64::MAX - 1),
             cpu: Some(Duration::from_nanos(1_234_567_890)),
             audited: true,
+            padded: None,
         }
     }
 

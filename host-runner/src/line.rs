@@ -26,7 +26,7 @@ use he_nn::program::Program;
 use he_nn::schedule::{Cursor, Upload};
 use serde::Serialize;
 
-use crate::client::Window;
+use crate::client::{Padding, Window, padded};
 use crate::engine::{EngineError, failed};
 
 /// Bits on the wire per byte: start, eight of data, stop.
@@ -101,6 +101,8 @@ pub struct Frame {
     pub answer: usize,
     /// Whether it is sent when all before it are acknowledged.
     pub waits: bool,
+    /// Whether it stands for a key that the evaluator keeps.
+    pub is_kept: bool,
 }
 
 /// All that goes over the link for one image.
@@ -123,6 +125,22 @@ pub struct Passage {
     pub share: f64,
     /// Most bytes that had arrived and were not taken yet.
     pub waiting: usize,
+}
+
+/// What an exchange comes to where it is padded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PaddedExchange {
+    /// Cells.
+    pub cells: usize,
+    /// Bytes to the evaluator.
+    pub up: usize,
+    /// Bytes from the evaluator.
+    pub down: usize,
+    /// Most instructions that a cell asks for: they must not take longer than from one cell
+    /// to the next.
+    pub most_work: u64,
+    /// From the first cell to the time of the next inference's.
+    pub seconds: f64,
 }
 
 /// Bytes of a message's frame. All that is asked for here fit.
@@ -242,6 +260,51 @@ impl Exchange {
         let opening: usize = self.opening.iter().map(|(_, down)| down).sum();
         let answers: usize = self.frames.iter().map(|frame| frame.answer).sum();
         opening + answers + self.result
+    }
+
+    /// What it comes to over a padded link to an evaluator with a window of so many bytes,
+    /// whose plan this is of.
+    #[must_use]
+    pub fn padded(&self, plan: &Plan<'_>, window: u32, padding: &Padding) -> PaddedExchange {
+        let cell = padded::cell_bytes(window);
+        let tick = size(&Request::Tick {
+            fill: padded::FILL as u32,
+            result: false,
+        });
+        // As the client fills them.
+        let mut cells = 0usize;
+        let (mut used, mut work, mut most_work) = (tick, 0, 0);
+        let mut close = |used: &mut usize, work: &mut u64| {
+            cells += 1;
+            most_work = most_work.max(std::mem::take(work));
+            *used = tick;
+        };
+        for frame in &self.frames {
+            if frame.waits {
+                // What is kept is known when the cell behind the one before is answered.
+                (0..2).for_each(|_| close(&mut used, &mut work));
+            }
+            if used + frame.bytes > cell {
+                close(&mut used, &mut work);
+            }
+            used += frame.bytes;
+            work += frame.work;
+            if frame.is_kept {
+                close(&mut used, &mut work);
+            }
+        }
+        close(&mut used, &mut work);
+        let upload = cells.next_multiple_of(padding.class(cell));
+        let result = padding.result_fill(padded::result_bytes(plan.params(), plan.output_level()));
+        let cells = padded::GREETING_CELLS + upload + 1;
+        let greeting = padded::GREETING_CELLS * padded::GREETING_CELL;
+        PaddedExchange {
+            cells,
+            up: greeting + (upload + 1) * cell,
+            down: 3 * padded::GREETING_FILL + (upload + 1) * padded::FILL + result,
+            most_work,
+            seconds: cells as f64 * padding.every.as_secs_f64(),
+        }
     }
 
     /// The frames of the upload.
@@ -391,6 +454,7 @@ fn uploads(
                         work: (CHECK * bytes) as u64,
                         answer,
                         waits: is_new.is_some(),
+                        is_kept: true,
                     });
                     continue;
                 }
@@ -458,6 +522,7 @@ fn uploads(
                 false => answer,
             },
             waits: core::mem::take(&mut waits),
+            is_kept: false,
         });
     }
     placed.settle(placed.costs.len());

@@ -19,8 +19,8 @@ use serde::Serialize;
 use crate::choice;
 use crate::client::publication::{self, Form, Handed, PublicationError, PublicationTerms};
 use crate::client::{
-    self, BatchClient, Bytes, Client, ClientError, Compared, HandedOn, Inference, expected_of,
-    range_of,
+    self, BatchClient, Bytes, Client, ClientError, Compared, HandedOn, Inference, Padding,
+    expected_of, range_of,
 };
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Begun, Connection, Device, DeviceError, Opening, Transport};
@@ -284,6 +284,8 @@ pub struct Request<'a> {
     pub receipts: Option<Recorder>,
     /// How long a device may take.
     pub limits: Limits,
+    /// What the link is padded to.
+    pub padding: Option<Padding>,
     /// How a device is opened.
     pub opening: Opening<'a>,
 }
@@ -323,6 +325,7 @@ pub fn open<'m>(
         publish,
         receipts,
         limits,
+        padding,
         mut opening,
     } = request;
     let params = key.as_ref().map(SealedKey::params).or(params);
@@ -333,6 +336,16 @@ pub fn open<'m>(
         _ if by_time && !matches!(device, Device::Emulator { .. } | Device::Serial { .. }) => {
             Err(NO_TIMES)
         }
+        (_, Device::InProcess | Device::Nats { .. }) if padding.is_some() => {
+            Err(ServiceError::Unserved {
+                what: "padding where there is no link of its own",
+                instead: "a board or tcp:HOST:PORT, or leave --pad-to out",
+            })
+        }
+        _ if padding.is_some() && trace => Err(ServiceError::Unserved {
+            what: "trace of a padded link, which would show on it",
+            instead: "--trace or --pad-to",
+        }),
         (Packing::Batch, _) if by_time || terms.inputs.is_some() => Err(ServiceError::Unserved {
             what: "number of input ciphertexts in batches, which have one per value",
             instead: "--packing latency",
@@ -450,7 +463,9 @@ pub fn open<'m>(
             };
             let image = match link {
                 Some(_) => None,
-                None => Some(opening.build(device, plan.params(), terms, trace)?),
+                None => {
+                    Some(opening.build(device, plan.params(), terms, (trace, padding.is_some()))?)
+                }
             };
             let reach = opening.reach(device, image);
             let link = match link {
@@ -470,6 +485,7 @@ pub fn open<'m>(
             let remote = Remote::with_client(client_of(plan, key)?, link, trace, audit)?;
             let mut remote = remote.reopened_by(move || Ok(reach.open()?));
             remote.limit(limits);
+            remote.pad(padding);
             Ok(Box::new(remote.handing_on(publish, receipts)?))
         }
     }
@@ -611,6 +627,7 @@ impl<'m> InMemory<'m> {
                 published,
                 receipt: None,
             },
+            padded: None,
         })
     }
 }
@@ -851,6 +868,7 @@ impl Batches<'_> {
                 cpu: Some(times.cpu / count as u32),
                 audited: false,
                 handed_on: HandedOn { published, receipt },
+                padded: None,
             }));
         }
         Ok(answers)
@@ -1015,6 +1033,11 @@ impl<'m, T: Transport> Remote<'m, T> {
         if let Some(deadline) = limits.deadline {
             self.client.set_deadline(deadline);
         }
+    }
+
+    /// From now on pads the link, or does not.
+    pub fn pad(&mut self, padding: Option<Padding>) {
+        self.client.set_padding(padding);
     }
 
     /// One sample, from its encryption to its logits.

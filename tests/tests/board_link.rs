@@ -5,17 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use he_nn::boards;
 use he_nn::link::{self, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{
     Fault, Item, MAX_CHUNK_BYTES, PROTOCOL_VERSION, Refusal, Reply, Request, TimeUnit,
 };
-use host_runner::client::Window;
+use he_nn::model::Model;
+use he_nn::plan::WeightMode;
+use he_nn::{boards, bundled};
+use host_runner::client::{Client, Padding, Window};
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::log::{LogLine, LogSink};
 use host_runner::device::{Connection, DEFAULT_BOARD, DeviceError};
-use host_runner::planning::DEFAULT_SET;
+use host_runner::line::Exchange;
+use host_runner::planning::{self, DEFAULT_SET};
 
 /// Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -308,4 +311,42 @@ fn an_image_that_is_none_is_refused() {
     let image = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let error = Emulator::start(DEFAULT_BOARD, &image, Box::new(|_| ())).unwrap_err();
     assert!(matches!(error, DeviceError::Image { .. }), "{error}");
+}
+
+/// By the firmware's feature: the first image, with keys, and later ones are the same bytes
+/// each way, and those of the plan.
+#[test]
+fn a_padded_board_answers_in_cells() {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let padding = Padding {
+        up: 5 << 19,
+        down: 1 << 16,
+        // By the emulator's speed, which is a board's only roughly: what is late is counted.
+        every: Duration::from_millis(10),
+    };
+    let board = boards::find(DEFAULT_BOARD).unwrap();
+    let plan = planning::plan(None, model, WeightMode::Plain, board.target()).unwrap();
+    let planned = Exchange::first(&plan, &[]).unwrap();
+    let planned = planned.padded(&plan, board.window, &padding);
+    let link = Connection::new(Board::start(&["padding"]).connection.into_transport());
+    let mut link = link;
+    let mut client = Client::new(plan).unwrap();
+    client.set_padding(Some(padding));
+    let digits = bundled::digits().unwrap();
+    let mut keys = Vec::new();
+    for (image, label) in digits.images.iter().zip(&digits.labels).take(2) {
+        let answer = client.infer(&mut link, image, &mut ()).unwrap();
+        assert_eq!(answer.label(), usize::from(*label));
+        assert_eq!(
+            (answer.bytes.up, answer.bytes.down),
+            (planned.up as u64, planned.down as u64)
+        );
+        assert_eq!(answer.padded.unwrap().cells, planned.cells as u64);
+        keys.push(answer.bytes.keys_up);
+    }
+    assert!(keys[1] < keys[0] / 100, "{keys:?}");
+    // And one that does not pad is answered as ever.
+    client.set_padding(None);
+    let answer = client.infer(&mut link, &digits.images[0], &mut ()).unwrap();
+    assert!(answer.padded.is_none() && answer.bytes.up < planned.up as u64 / 2);
 }

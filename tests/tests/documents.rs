@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{env, fs};
 
 use he_edge_tests::figures::{self, Table};
@@ -12,10 +13,12 @@ use he_nn::boards::{BOARDS, Board};
 use he_nn::model::{Layer, Model, Padding};
 use he_nn::plan::{PlanError, Target, WeightMode};
 use he_nn::{boards, bundled};
+use host_runner::choice::Exchanged;
+use host_runner::client::Padding as LinkPadding;
 use host_runner::line::{Exchange, LINES};
 use host_runner::planning;
 use host_runner::report::page;
-use host_runner::report::plan::{LineReport, PlanReport};
+use host_runner::report::plan::{LineReport, PlanReport, PlannedPadding};
 use host_runner::report::text::bytes;
 
 fn root() -> PathBuf {
@@ -340,6 +343,84 @@ fn lines() -> String {
     }));
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     table(&header, &rows.collect::<Vec<_>>())
+}
+
+/// What padding costs an image, on a host behind a link and on a board.
+fn padding() -> String {
+    let (name, most) = ("mnist-mlp64", "2,621,440 up, 65,536 down");
+    let padding = |every| LinkPadding {
+        up: 2_621_440,
+        down: 65_536,
+        every: Duration::from_millis(every),
+    };
+    let model = Model::parse(bundled::model(name).unwrap()).unwrap();
+    let plan = |target| planning::plan(None, model, WeightMode::Plain, target).unwrap();
+    let row = |of: &str, every: u64, least: String, open: &Exchanged<'_>, window: u32| {
+        let padding = padding(every);
+        let images =
+            [&open.first, &open.later].map(|image| image.padded(&open.plan, window, &padding));
+        // All that there is to say of it is that they are one.
+        assert_eq!(
+            (images[0].up, images[0].down),
+            (images[1].up, images[1].down),
+            "{of}"
+        );
+        let [first, later] = [&open.first, &open.later].map(|image| grouped(image.up()));
+        vec![
+            of.to_owned(),
+            format!("{first}; {later}"),
+            grouped(open.later.down()),
+            format!("{every} ms"),
+            least,
+            grouped(images[0].cells),
+            grouped(images[0].up),
+            grouped(images[0].down),
+            format!("{:.1}", images[0].seconds),
+        ]
+    };
+    let mut rows = Vec::new();
+    let plan_of_host = plan(Target::STREAM);
+    let mut keys = Vec::new();
+    plan_of_host.keys(|target, _| keys.push(target));
+    let on_host = Exchanged {
+        first: Exchange::first(&plan_of_host, &keys).unwrap(),
+        later: Exchange::of(&plan_of_host, &keys).unwrap(),
+        plan: plan_of_host,
+    };
+    rows.push(row(
+        "`serve` on a host",
+        5,
+        "-".to_owned(),
+        &on_host,
+        64 * 1024,
+    ));
+    for (name, every) in [("mps2-an386", 500), ("nucleo-h743zi", 20)] {
+        let board = boards::find(name).unwrap();
+        let plan = plan(board.target());
+        let planned = PlannedPadding::of(&plan, board, &padding(every)).unwrap();
+        assert!(
+            planned.least_every_ms < every as f64,
+            "{}",
+            planned.least_every_ms
+        );
+        let least = format!("{:.0} ms", planned.least_every_ms);
+        let of = format!("`{name}`, {} MHz", board.core_hz / 1_000_000);
+        let open = Exchanged::new(plan, board).unwrap();
+        rows.push(row(&of, every, least, &open, board.window));
+    }
+    let padded = format!("up, padded to {most}");
+    let header = [
+        "evaluator of `mnist-mlp64`",
+        "up, first image; later",
+        "down",
+        "a cell every",
+        "least that is not late",
+        "cells",
+        &padded,
+        "down, padded",
+        "seconds, padded",
+    ];
+    table(&header, &rows)
 }
 
 /// What a sensor's encryption is made of, its key open and under masks.
@@ -705,7 +786,7 @@ fn results() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 17] = [
+const TABLES: [(&str, &str, Make); 18] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
@@ -713,6 +794,7 @@ const TABLES: [(&str, &str, Make); 17] = [
     ("docs/boards.md", "plans", plans),
     ("docs/boards.md", "lines", lines),
     ("docs/boards.md", "inputs", inputs),
+    ("docs/boards.md", "padding", padding),
     ("docs/boards.md", "sensor", sensor),
     ("docs/figures.md", "counts", counts),
     ("docs/figures.md", "growth", growth),

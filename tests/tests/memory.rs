@@ -56,6 +56,7 @@ fn open(name: &str, device: &str) -> Box<dyn Service> {
         publish: None,
         receipts: None,
         limits: Limits::default(),
+        padding: None,
         opening: Opening {
             model: None,
             log: || Box::new(|_| ()),

@@ -49,6 +49,7 @@ fn open(
         publish: Some(publish),
         receipts: None,
         limits: Limits::default(),
+        padding: None,
         opening: Opening {
             model: None,
             log: || Box::new(|_| ()),

@@ -72,6 +72,12 @@ pub trait Platform {
     fn memory(&mut self) -> Memory;
     /// Bytes of frames that it can take before the first is acknowledged.
     fn window(&self) -> u32;
+    /// Whether it has memory for a result that waits for a tick ([`crate::padding`]);
+    /// otherwise the tick that asks for the result has it packed.
+    #[cfg(feature = "padding")]
+    fn keeps_result(&self) -> bool {
+        false
+    }
 }
 
 /// Where an evaluator's weights are.
@@ -179,6 +185,9 @@ pub struct Session<
     run: Option<Run>,
     trace: Trace<T>,
     keeping: Keeping<K>,
+    /// A result waits for the tick that asks for it.
+    #[cfg(feature = "padding")]
+    holds: bool,
 }
 
 impl<'a, B, W, T, const POLYNOMIALS: bool, const MERGED: bool>
@@ -239,6 +248,8 @@ where
                 waited: 0,
             },
             keeping: Keeping::new(Nothing, program),
+            #[cfg(feature = "padding")]
+            holds: false,
         })
     }
 }
@@ -267,6 +278,8 @@ where
             run: self.run,
             trace: self.trace,
             keeping: Keeping::new(store, self.program),
+            #[cfg(feature = "padding")]
+            holds: self.holds,
         }
     }
 
@@ -314,7 +327,24 @@ where
         reply: &mut impl FnMut(Reply<'_>),
     ) -> Result<(), Refusal> {
         match request {
-            Request::Hello { version } => reply(Reply::Hello(self.greet(version, platform)?)),
+            Request::Hello { version } => {
+                #[cfg(feature = "padding")]
+                {
+                    self.holds = false;
+                }
+                reply(Reply::Hello(self.greet(version, platform)?));
+            }
+            #[cfg(feature = "padding")]
+            Request::Tick { result, .. } => {
+                self.holds = !platform.keeps_result();
+                let ended = self
+                    .run
+                    .as_ref()
+                    .is_some_and(|run| run.cursor.task() >= self.program.len());
+                if result && ended {
+                    self.send_result(platform, reply)?;
+                }
+            }
             Request::Begin { plan, trace } => {
                 self.begin(plan, trace, platform)?;
                 self.name_held(reply)?;
@@ -324,7 +354,7 @@ where
                 self.keep_from(&seed, platform)?;
                 self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
-                if ended {
+                if ended && !self.holds_result() {
                     self.send_result(platform, reply)?;
                 }
             }
@@ -341,7 +371,7 @@ where
                     Some(key) => reply(Reply::Stored { key }),
                     None => reply(Reply::Ack),
                 }
-                if ended {
+                if ended && !self.holds_result() {
                     self.send_result(platform, reply)?;
                 }
             }
@@ -349,7 +379,7 @@ where
                 let ended = self.take_kept(&key, platform)?;
                 self.trace.watch(platform).mark(SpanKind::Send);
                 reply(Reply::Ack);
-                if ended {
+                if ended && !self.holds_result() {
                     self.send_result(platform, reply)?;
                 }
             }
@@ -1054,6 +1084,18 @@ where
         let (ct, _) = self.accumulator.two()?;
         evaluate_polynomial(params, ct, &coefficients, step.output, &key, powers, work)
             .map_err(internal)
+    }
+
+    /// Whether a result waits for a tick.
+    const fn holds_result(&self) -> bool {
+        #[cfg(feature = "padding")]
+        {
+            self.holds
+        }
+        #[cfg(not(feature = "padding"))]
+        {
+            false
+        }
     }
 
     /// Apart for the same reason as [`Self::absorb`].

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use he_core::Params;
 use he_core::wire;
 use he_nn::kept::KeyId;
-use he_nn::message::{CHUNK_COEFFS, Memory, PROTOCOL_VERSION, Reply, Request, Stages, TimeUnit};
+use he_nn::message::{
+    CHUNK_COEFFS, Card, Memory, PROTOCOL_VERSION, Reply, Request, Stages, TimeUnit,
+};
 use he_nn::progress::Progress;
 use he_nn::trace::Span;
 use zeroize::Zeroizing;
 
 use super::error::{out_of_turn, printable};
+use super::padded::Padding;
 use super::window::Window;
 use super::{Bytes, ClientError, HandedOn, Inference};
 use crate::device::{Connection, DeviceError, Transport};
@@ -20,7 +23,7 @@ use crate::device::{Connection, DeviceError, Transport};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long an evaluator may take to answer the first message.
-const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Most spans of a trace that are taken from an evaluator.
 const MAX_SPANS: usize = 1 << 16;
@@ -78,6 +81,8 @@ pub(super) struct Agreement {
     /// For the whole inference.
     pub deadline: Duration,
     pub tracing: bool,
+    /// What the link is padded to.
+    pub padding: Option<Padding>,
 }
 
 impl Agreement {
@@ -89,6 +94,9 @@ impl Agreement {
         uploads: &mut impl Uploads<E>,
         progress: &mut dyn Progress,
     ) -> Result<(EncryptedResult, Inference), E> {
+        if let Some(padding) = self.padding {
+            return self.run_padded(padding, link, uploads, progress);
+        }
         let start = Instant::now();
         let before = link.traffic();
         let device = link.transport().name();
@@ -179,6 +187,7 @@ impl Agreement {
             allowed_error: None,
             beyond_training: false,
             handed_on: HandedOn::default(),
+            padded: None,
         };
         Ok((outcome, inference))
     }
@@ -189,6 +198,18 @@ impl Agreement {
         link: &mut Connection<T>,
         device: &str,
     ) -> Result<(u32, String, TimeUnit), ClientError> {
+        link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
+            let card = answer.map_err(|reply| out_of_turn(device, "a greeting", &reply))?;
+            self.agree(&card, device)
+        })?
+    }
+
+    /// Compares what both sides hold; the window, the board and its unit of time.
+    pub(super) fn agree(
+        &self,
+        card: &Card<'_>,
+        device: &str,
+    ) -> Result<(u32, String, TimeUnit), ClientError> {
         let params = self.params.fingerprint();
         let disagreement = |what, theirs, ours| ClientError::Disagreement {
             device: device.to_owned(),
@@ -196,32 +217,29 @@ impl Agreement {
             theirs,
             ours,
         };
-        link.hello(self.patience.min(HELLO_PATIENCE), |answer| {
-            let card = answer.map_err(|reply| out_of_turn(device, "a greeting", &reply))?;
-            if card.version != PROTOCOL_VERSION {
-                return Err(ClientError::Version {
-                    device: device.to_owned(),
-                    theirs: card.version,
-                    ours: PROTOCOL_VERSION,
-                });
-            }
-            if card.model_crc != self.model_crc {
-                return Err(ClientError::Model {
-                    device: device.to_owned(),
-                    theirs: printable(card.model),
-                    theirs_crc: card.model_crc,
-                    ours: self.model_name.clone(),
-                    ours_crc: self.model_crc,
-                });
-            }
-            if card.params != params {
-                return Err(disagreement("the parameter set", card.params, params));
-            }
-            if card.plan != self.plan {
-                return Err(disagreement("the plan", card.plan, self.plan));
-            }
-            Ok((card.window, printable(card.board), card.unit))
-        })?
+        if card.version != PROTOCOL_VERSION {
+            return Err(ClientError::Version {
+                device: device.to_owned(),
+                theirs: card.version,
+                ours: PROTOCOL_VERSION,
+            });
+        }
+        if card.model_crc != self.model_crc {
+            return Err(ClientError::Model {
+                device: device.to_owned(),
+                theirs: printable(card.model),
+                theirs_crc: card.model_crc,
+                ours: self.model_name.clone(),
+                ours_crc: self.model_crc,
+            });
+        }
+        if card.params != params {
+            return Err(disagreement("the parameter set", card.params, params));
+        }
+        if card.plan != self.plan {
+            return Err(disagreement("the plan", card.plan, self.plan));
+        }
+        Ok((card.window, printable(card.board), card.unit))
     }
 
     /// Waits until the evaluator is ready, and says what it keeps. Greetings that come before are
@@ -253,55 +271,71 @@ impl Agreement {
         device: &str,
         mut window: Window,
     ) -> Result<(ResultHalves, Done), ClientError> {
-        let params = self.params;
-        let mut result = ResultHalves {
-            words: [const { Vec::new() }; 2],
-        };
-        let expected = (self.level + 1) * params.n();
+        let mut result = ResultHalves::default();
         loop {
             let event = clock.receive(link, |reply| match reply {
                 Reply::Ack | Reply::Stored { .. } if window.acknowledged() => Ok(None),
-                Reply::Result {
-                    part,
-                    limb,
-                    offset,
-                    bytes,
-                } => result
-                    .take(self, part, limb, offset, bytes)
-                    .map(|()| None)
-                    .map_err(|source| ClientError::Result {
-                        device: device.to_owned(),
-                        source,
-                    }),
-                Reply::Done {
-                    scale_bits,
-                    memory,
-                    stages,
-                    busy,
-                } => Ok(Some(Done {
-                    scale_bits,
-                    memory,
-                    stages,
-                    busy,
-                })),
-                other => Err(out_of_turn(device, "the result", &other)),
+                reply => self.take_result(&mut result, reply, device),
             })??;
             if let Some(done) = event {
-                for half in &result.words {
-                    if half.len() != expected {
-                        let source = he_core::Error::Length {
-                            what: "result",
-                            expected,
-                            got: half.len(),
-                        };
-                        return Err(ClientError::Result {
-                            device: device.to_owned(),
-                            source,
-                        });
-                    }
-                }
+                self.expect_whole(&result, device)?;
                 return Ok((result, done));
             }
+        }
+    }
+
+    /// Takes a part of the result, or its end.
+    pub(super) fn take_result(
+        &self,
+        result: &mut ResultHalves,
+        reply: Reply<'_>,
+        device: &str,
+    ) -> Result<Option<Done>, ClientError> {
+        match reply {
+            Reply::Result {
+                part,
+                limb,
+                offset,
+                bytes,
+            } => result
+                .take(self, part, limb, offset, bytes)
+                .map(|()| None)
+                .map_err(|source| ClientError::Result {
+                    device: device.to_owned(),
+                    source,
+                }),
+            Reply::Done {
+                scale_bits,
+                memory,
+                stages,
+                busy,
+            } => Ok(Some(Done {
+                scale_bits,
+                memory,
+                stages,
+                busy,
+            })),
+            other => Err(out_of_turn(device, "the result", &other)),
+        }
+    }
+
+    /// Both halves have the length that they are to have.
+    pub(super) fn expect_whole(
+        &self,
+        result: &ResultHalves,
+        device: &str,
+    ) -> Result<(), ClientError> {
+        let expected = (self.level + 1) * self.params.n();
+        match result.words.iter().find(|half| half.len() != expected) {
+            None => Ok(()),
+            Some(half) => Err(ClientError::Result {
+                device: device.to_owned(),
+                source: he_core::Error::Length {
+                    what: "result",
+                    expected,
+                    got: half.len(),
+                },
+            }),
         }
     }
 
@@ -334,15 +368,15 @@ impl Agreement {
 
 /// How long is waited: for one message, and for the whole inference. An evaluator that
 /// acknowledges a chunk just before patience ends would hold a client for a day.
-struct Clock {
-    patience: Duration,
-    end: Instant,
-    limit: Duration,
+pub(super) struct Clock {
+    pub(super) patience: Duration,
+    pub(super) end: Instant,
+    pub(super) limit: Duration,
 }
 
 impl Clock {
     /// Waits for one reply and hands it to `take`.
-    fn receive<T: Transport, R>(
+    pub(super) fn receive<T: Transport, R>(
         &self,
         link: &mut Connection<T>,
         take: impl FnOnce(Reply<'_>) -> R,
@@ -368,16 +402,17 @@ pub(super) struct EncryptedResult {
     pub(super) scale: f64,
 }
 
-struct Done {
-    scale_bits: u64,
-    memory: Memory,
-    stages: Stages,
-    busy: u64,
+pub(super) struct Done {
+    pub(super) scale_bits: u64,
+    pub(super) memory: Memory,
+    pub(super) stages: Stages,
+    pub(super) busy: u64,
 }
 
 /// The result as it arrives, in order.
-struct ResultHalves {
-    words: [Vec<u32>; 2],
+#[derive(Default)]
+pub(super) struct ResultHalves {
+    pub(super) words: [Vec<u32>; 2],
 }
 
 impl ResultHalves {

@@ -60,6 +60,14 @@ pub enum ClientError {
         /// The client's version.
         ours: u16,
     },
+    /// The evaluator does not pad.
+    #[error(
+        "{device} does not pad its side of the link: build its firmware with the feature `padding`, or leave --pad-to out"
+    )]
+    Unpadded {
+        /// The evaluator.
+        device: String,
+    },
     /// The evaluator refused a message.
     #[error("{device} refused: {reason}")]
     Refused {
@@ -409,6 +417,7 @@ pub(super) fn out_of_turn(device: &str, expected: &'static str, reply: &Reply<'_
         Reply::Done { .. } => turn(device_name, expected, "an end"),
         Reply::Aborted => turn(device_name, expected, "an abort"),
         Reply::Span(_) => turn(device_name, expected, "a span of a trace"),
+        Reply::Tock { .. } => turn(device_name, expected, "the end of a tick"),
         Reply::Traced { .. } => turn(device_name, expected, "the end of a trace"),
     }
 }

@@ -7,6 +7,7 @@
 //! | `batch` | [`BatchClient`]: one sample per slot |
 //! | `packed` | keys and ciphertexts as they stream |
 //! | `conversation` | one inference over a link |
+//! | `padded` | the same over a padded link ([`Padding`]) |
 //! | `window` | [`Window`]: frames in flight |
 //! | `publication` | [`publication::Publisher`]: what others may have of an answer |
 //! | `error` | [`ClientError`] |
@@ -16,6 +17,7 @@ mod conversation;
 mod error;
 mod keys;
 mod packed;
+pub(crate) mod padded;
 pub mod publication;
 mod window;
 
@@ -46,6 +48,7 @@ pub use error::{ClientError, RefusalSentence};
 pub(crate) use keys::Mask;
 pub use keys::{Fresh, Keys};
 pub use packed::PackedCiphertext;
+pub use padded::{Padded, Padding};
 pub use window::Window;
 
 use crate::device::{Connection, DEFAULT_BAUD, DeviceError, Transport};
@@ -125,6 +128,8 @@ pub struct Inference {
     pub beyond_training: bool,
     /// What others may have of it.
     pub handed_on: HandedOn,
+    /// How it was padded, where it was.
+    pub padded: Option<Padded>,
 }
 
 /// The logits of a sample that were decrypted, beside those in the clear.
@@ -212,6 +217,7 @@ pub struct Client<'m> {
     patience: Duration,
     deadline: Duration,
     tracing: bool,
+    padding: Option<Padding>,
     /// A result was refused.
     spent: bool,
     publisher: Option<Publisher>,
@@ -307,6 +313,7 @@ impl<'m> Client<'m> {
             distrusts_kept: false,
             patience: PATIENCE,
             tracing: false,
+            padding: None,
             spent: false,
             publisher: None,
             recorder: None,
@@ -477,6 +484,12 @@ impl<'m> Client<'m> {
     /// From now on has every inference traced, or not; not at first.
     pub const fn set_tracing(&mut self, tracing: bool) {
         self.tracing = tracing;
+    }
+
+    /// From now on pads every link, or none; none at first. There is no trace of an
+    /// inference that is padded.
+    pub const fn set_padding(&mut self, padding: Option<Padding>) {
+        self.padding = padding;
     }
 
     /// Draws new keys: a key is not used again once a result was refused under it, as
@@ -826,6 +839,7 @@ impl<'m> Client<'m> {
             patience: self.patience,
             deadline: self.deadline,
             tracing: self.tracing,
+            padding: self.padding,
         };
         let mut upload = UploadOfSample {
             cursor: Cursor::start(&self.program),

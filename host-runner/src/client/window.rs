@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Most bytes that are in flight, whatever an evaluator says that it takes: who sends
 /// without looking at what comes back would stop at a full line both ways.
-const MOST: u32 = 1 << 18;
+pub(super) const MOST: u32 = 1 << 18;
 
 /// Frames that are sent and not acknowledged.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use he_nn::program::Program;
 
 use super::output::{self, Bar};
 use super::{
-    DataArguments, Failure, KeyArguments, ModelFile, SplitName, TermsArguments, check_outputs,
-    packings, parse_device, parse_params,
+    DataArguments, Failure, KeyArguments, ModelFile, PaddingArguments, SplitName, TermsArguments,
+    check_outputs, packings, parse_device, parse_params,
 };
 use crate::client::publication::{Form, PublicationTerms};
 use crate::device::log::LogSink;
@@ -24,7 +24,7 @@ use crate::files::SealedKey;
 use crate::interrupt;
 use crate::ledger::{self, Ledger, RunTerms};
 use crate::receipts::{self, Recorder, Uploads};
-use crate::report::infer::InferReport;
+use crate::report::infer::{InferReport, PaddingReport};
 use crate::report::timeline::Timeline;
 use crate::run::{self, Work};
 use crate::service::{self, Deployment, Limits, Service};
@@ -119,6 +119,9 @@ pub struct InferArguments {
     /// Hold an emulated board, or a server, to the rate of a serial line, in bits per second.
     #[arg(long, value_name = "BAUD", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1200..))]
     pub line_rate: Option<u32>,
+    /// Padding.
+    #[command(flatten)]
+    pub padding: PaddingArguments,
     /// Write the result as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -310,7 +313,12 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
     let mut timeline = Timeline::default();
     let services = opened.services.iter_mut();
     let mut services: Vec<&mut dyn Service> = services.map(|service| &mut **service as _).collect();
-    let (report, ended) = run::carry_out(&mut services, &deployment, work, &mut bar, &mut timeline);
+    let (mut report, ended) =
+        run::carry_out(&mut services, &deployment, work, &mut bar, &mut timeline);
+    report.padding = arguments
+        .padding
+        .padding()
+        .map(|padding| PaddingReport::of(padding, &report.images));
     let has_retired = services.iter().any(|service| service.has_retired());
     let ended = ended.map_err(file.failed_in_run());
     if report.images.is_empty() {
@@ -325,6 +333,9 @@ pub fn run(arguments: &InferArguments) -> Result<(), Failure> {
         None => Ok(()),
     };
     let written = written.and(receipts);
+    for warning in report.padding.iter().flat_map(PaddingReport::warnings) {
+        output::say(format_args!("{warning}"));
+    }
     let presented = output::present(arguments.json.as_deref(), &report, || report.text());
     match ended {
         Ok(()) => {
@@ -432,6 +443,7 @@ impl InferArguments {
                     patience: self.patience,
                     deadline: self.deadline,
                 },
+                padding: self.padding.padding(),
                 opening: Opening {
                     model: file.built_from(),
                     log: if self.log { shown_log } else { no_log },

@@ -31,6 +31,7 @@ pub mod train;
 pub mod work;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,7 +42,7 @@ use he_nn::files;
 use he_nn::model::{Input, Model, ModelError, Sample};
 use he_nn::plan::{Packing, PlanError, Sums, Terms, WeightMode};
 
-use crate::client::ClientError;
+use crate::client::{ClientError, Padding};
 use crate::device::firmware_build::FirmwareError;
 use crate::device::{Device, DeviceError};
 use crate::engine::EngineError;
@@ -168,6 +169,45 @@ pub struct TermsArguments {
     /// send, and the evaluator makes the others by rotations. `plan --board` lists them.
     #[arg(long, value_name = "N|auto", value_parser = inputs)]
     pub inputs: Option<Inputs>,
+}
+
+/// What a link is padded to, on the command line.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PaddingArguments {
+    /// Pad the link, so that who sees numbers, sizes and times of its bytes learns no more
+    /// than these figures: bytes of an inference's upload and of its result, each rounded up
+    /// to a multiple. The bytes themselves must go through a tunnel (TLS, SSH without
+    /// compression). Needs --pad-every.
+    #[arg(long, value_name = "UP,DOWN", requires = "pad_every", allow_negative_numbers = true, value_parser = multiples)]
+    pub pad_to: Option<[u32; 2]>,
+    /// Milliseconds from one cell of a padded link to the next: longer than the evaluator
+    /// computes for any of them, or it is late, which is counted. `plan --board` says how
+    /// long that is.
+    #[arg(long, value_name = "MS", requires = "pad_to", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub pad_every: Option<u32>,
+}
+
+fn multiples(text: &str) -> Result<[u32; 2], String> {
+    let number = |text: &str| text.parse().ok().filter(|n| (1..=1 << 30).contains(n));
+    let both = text
+        .split_once(',')
+        .and_then(|(up, down)| Some([number(up)?, number(down)?]));
+    both.ok_or_else(|| {
+        "bytes of upload and result are two numbers from 1 to 1073741824, as 2097152,65536"
+            .to_owned()
+    })
+}
+
+impl PaddingArguments {
+    /// What is asked for.
+    fn padding(&self) -> Option<Padding> {
+        let ([up, down], every) = self.pad_to.zip(self.pad_every)?;
+        Some(Padding {
+            up,
+            down,
+            every: Duration::from_millis(every.into()),
+        })
+    }
 }
 
 /// How many input ciphertexts a sample has, on the command line.

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 use he_core::Params;
 use he_nn::boards;
-use he_nn::plan::{Packing, PlanError, Sums, Target, WeightMode};
+use he_nn::plan::{Packing, Plan, PlanError, Sums, Target, WeightMode};
 
 use super::output;
-use super::{Failure, ModelFile, TermsArguments, packings, parse_params};
+use super::{Failure, ModelFile, PaddingArguments, TermsArguments, packings, parse_params};
 use crate::choice;
 use crate::line::Line;
 use crate::planning;
-use crate::report::plan::PlanReport;
+use crate::report::plan::{PlanReport, PlannedPadding};
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -32,6 +32,9 @@ pub struct PlanArguments {
     /// The rate of the board's line, in bits per second, by which `--inputs auto` chooses.
     #[arg(long, value_name = "BAUD", requires = "board", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1200..))]
     pub line_rate: Option<u32>,
+    /// Padding of the link to the board.
+    #[command(flatten)]
+    pub padding: PaddingArguments,
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
@@ -50,7 +53,21 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let model = file.parse()?;
     let name = file.name().to_owned();
     let planned = |source: PlanError| file.failed()(source.into());
+    let padding = arguments.padding.padding();
+    let padded = |report: PlanReport, plan: &Plan<'_>| match (padding, board) {
+        (Some(padding), Some(board)) => Ok::<_, Failure>(PlanReport {
+            padding: Some(PlannedPadding::of(plan, board, &padding)?),
+            ..report
+        }),
+        _ => Ok(report),
+    };
     let report = match (arguments.packing, board) {
+        _ if padding.is_some() && board.is_none() => {
+            return Err(Failure::Unplanned {
+                what: "padding without a link to a board",
+                instead: "--board",
+            });
+        }
         (Packing::Latency, _) if arguments.terms.is_by_time() => {
             let (Some(board), Some(baud)) = (board, arguments.line_rate) else {
                 return Err(Failure::Unplanned {
@@ -61,12 +78,16 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             let (terms, line) = (arguments.terms.into(), Line::of(baud));
             let chosen = choice::fastest(arguments.params, model, terms, board, line, None);
             let chosen = chosen.map_err(|source| file.failed()(source.into()))?;
-            PlanReport::of(name, &chosen.plan, Some(board))?
+            padded(
+                PlanReport::of(name, &chosen.plan, Some(board))?,
+                &chosen.plan,
+            )?
         }
         (Packing::Latency, _) => {
             let target = board.map_or(Target::Host, boards::Board::target);
             let plan = planning::plan(arguments.params, model, arguments.terms, target);
-            PlanReport::of(name, &plan.map_err(planned)?, board)?
+            let plan = plan.map_err(planned)?;
+            padded(PlanReport::of(name, &plan, board)?, &plan)?
         }
         (Packing::Batch, Some(_)) => {
             return Err(Failure::Unplanned {

@@ -16,7 +16,7 @@ use crate::timing::{Settings, TimingError, board, host, observer, results};
 /// Arguments of `timing`.
 #[derive(Debug, Args)]
 pub struct TimingArguments {
-    /// `all`, `operations`, `stages`, `link`, or one operation by its name.
+    /// `all`, `operations`, `stages`, `link`, `padding`, or one operation by its name.
     pub name: String,
     /// Directory for the results, which `report` shows. What was measured there before of
     /// the same is replaced.
@@ -26,8 +26,8 @@ pub struct TimingArguments {
     /// emulated board.
     #[arg(long, default_value = "inproc", value_parser = parse_device)]
     pub device: Device,
-    /// Measurements per operation, draws on a board, inferences per kind of `stages` and
-    /// `link`; without it a quick run. There is no verdict of dudect below 10,000.
+    /// Measurements per operation, draws on a board, inferences per kind of `stages`,
+    /// `link` and `padding`; without it a quick run. There is no verdict of dudect below 10,000.
     #[arg(long, value_name = "N")]
     pub samples: Option<usize>,
     /// The smallest leak that the bounded test is planned for, in percent of an
@@ -106,7 +106,7 @@ fn here(
 ) -> Result<(), TimingError> {
     let subjects = match name {
         "all" | "operations" => Subject::CLIENT.to_vec(),
-        "stages" | "link" => Vec::new(),
+        "stages" | "link" | "padding" => Vec::new(),
         name => vec![Subject::find(name).ok_or_else(|| TimingError::Unknown {
             name: name.to_owned(),
         })?],
@@ -129,6 +129,13 @@ fn here(
     if matches!(name, "all" | "link") {
         keep(observer::link(&of_inferences, &mut bar)?)?;
     }
+    if matches!(name, "all" | "padding") {
+        keep(observer::padding(
+            &of_inferences,
+            observer::PADDING,
+            &mut bar,
+        )?)?;
+    }
     Ok(())
 }
 
@@ -136,7 +143,7 @@ fn on_board(name: &str) -> Result<Vec<Subject>, TimingError> {
     let named = || name.to_owned();
     match name {
         "all" | "operations" => Ok(board::SUBJECTS.to_vec()),
-        "stages" | "link" => Err(TimingError::NotOnBoard { name: named() }),
+        "stages" | "link" | "padding" => Err(TimingError::NotOnBoard { name: named() }),
         name => match Subject::find(name) {
             Some(subject) if board::SUBJECTS.contains(&subject) => Ok(vec![subject]),
             Some(_) => Err(TimingError::NotOnBoard { name: named() }),

@@ -52,6 +52,8 @@ pub struct Connection<T: Transport = Box<dyn Transport>> {
     prepared: usize,
     traffic: Traffic,
     recorder: Option<Recorder>,
+    /// When the next cell of a padded link is due.
+    pub(crate) next_cell: Option<Instant>,
 }
 
 impl<T: Transport> fmt::Debug for Connection<T> {
@@ -75,6 +77,7 @@ impl<T: Transport> Connection<T> {
             prepared: 0,
             traffic: Traffic::default(),
             recorder: None,
+            next_cell: None,
         }
     }
 
@@ -127,6 +130,13 @@ impl<T: Transport> Connection<T> {
             Err(source) => return Err(self.link_error(source)),
         };
         Ok(self.prepared)
+    }
+
+    /// The frame of a message, which is not sent.
+    pub(crate) fn frame(&mut self, message: &impl Serialize) -> Result<&[u8], DeviceError> {
+        let length = self.prepare(message)?;
+        self.prepared = 0;
+        Ok(self.outgoing.get(..length).unwrap_or_default())
     }
 
     /// Sends the frame that was made last, once; replies may be received in between.

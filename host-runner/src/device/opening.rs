@@ -103,7 +103,7 @@ impl Opening<'_> {
         }
     }
 
-    /// Builds the firmware for an emulated board.
+    /// Builds the firmware for an emulated board, with its tracer, and with padding.
     ///
     /// # Errors
     /// [`ServiceError`].
@@ -112,7 +112,7 @@ impl Opening<'_> {
         device: &Device,
         params: &'static Params,
         terms: Terms,
-        trace: bool,
+        (trace, padded): (bool, bool),
     ) -> Result<PathBuf, ServiceError> {
         let Device::Emulator { board } = device else {
             return Err(DeviceError::UnknownBoard {
@@ -129,6 +129,9 @@ impl Opening<'_> {
         }
         if trace {
             features.push("trace");
+        }
+        if padded {
+            features.push("padding");
         }
         let options = firmware_build::Options {
             board,

@@ -1,15 +1,21 @@
 //! The evaluator's end of a transport on a host: what the firmware's main loop
 //! is on a board.
 
+use std::time::{Duration, Instant};
+
 use he_nn::link::{self, Frame, FrameReader, LinkError, MAX_DECODED, MAX_FRAME};
 use he_nn::message::{Reply, Request};
+use he_nn::padding::{Pace, Tick, leaves_out};
 use serde::Serialize;
 
 use super::{DeviceError, Transport};
 
+/// Bytes that were asked for and took longer than this had not come yet.
+const WAITED: Duration = Duration::from_micros(20);
+
 /// Answers requests until the other end closes the connection. The handler
 /// gets every request, or what was wrong with a frame, and sends any number of
-/// replies.
+/// replies. They are padded where the client asks for that ([`he_nn::padding`]).
 ///
 /// # Errors
 /// What the transport says, except that it was closed.
@@ -18,9 +24,29 @@ where
     T: Transport + ?Sized,
     H: FnMut(Result<Request<'_>, LinkError>, &mut dyn FnMut(Reply<'_>)),
 {
+    let mut pace = Pace::new();
+    let mut has_refused = false;
     serve_frames(transport, |frame, outgoing| {
         let request = frame.and_then(|frame| frame.decode());
-        handler(request, &mut |reply| outgoing.send(&reply));
+        if std::mem::take(&mut outgoing.has_waited) {
+            pace.idle();
+        }
+        let tick = pace.heard(request.as_ref().ok());
+        has_refused &= tick.is_none();
+        if !pace.is_on() || matches!(request, Ok(Request::Begin { .. })) {
+            outgoing.kept = [const { Vec::new() }; 2];
+        }
+        handler(request, &mut |reply| match pace.is_on() {
+            true if leaves_out(&reply, &mut has_refused) => {}
+            true => {
+                let is_result = matches!(reply, Reply::Result { .. } | Reply::Done { .. });
+                outgoing.keep(is_result.into(), &reply);
+            }
+            false => outgoing.send(&reply),
+        });
+        if let Some(tick) = tick {
+            outgoing.answer(tick);
+        }
     })
 }
 
@@ -29,6 +55,11 @@ pub struct Outgoing<'t, T: Transport + ?Sized> {
     transport: &'t mut T,
     buffer: [u8; MAX_FRAME],
     failed: Option<DeviceError>,
+    /// Frames that wait for a tick, and those of a result, which wait for the one that asks
+    /// for it.
+    kept: [Vec<u8>; 2],
+    /// Bytes had to be waited for.
+    has_waited: bool,
 }
 
 impl<T: Transport + ?Sized> Outgoing<'_, T> {
@@ -44,6 +75,34 @@ impl<T: Transport + ?Sized> Outgoing<'_, T> {
                 source,
             }),
         };
+    }
+
+    /// Keeps a message for a tick.
+    fn keep(&mut self, which: usize, message: &impl Serialize) {
+        match link::encode(message, &mut self.buffer) {
+            Ok(frame) => self.kept[which].extend_from_slice(frame),
+            Err(source) => {
+                self.failed = Some(DeviceError::Link {
+                    device: self.transport.name(),
+                    source,
+                });
+            }
+        }
+    }
+
+    /// Answers a tick, in one piece: a tunnel shows pieces.
+    fn answer(&mut self, tick: Tick) {
+        let mut answer = std::mem::take(&mut self.kept[0]);
+        if tick.result {
+            answer.append(&mut self.kept[1]);
+        }
+        self.keep(0, &tick.tock());
+        let zeros = tick.zeros(answer.len() + self.kept[0].len());
+        answer.resize(answer.len() + zeros, link::DELIMITER);
+        answer.append(&mut self.kept[0]);
+        if self.failed.is_none() {
+            self.failed = self.transport.send(&answer).err();
+        }
     }
 }
 
@@ -62,9 +121,14 @@ where
         transport,
         buffer: [0; MAX_FRAME],
         failed: None,
+        kept: [const { Vec::new() }; 2],
+        has_waited: false,
     };
     loop {
-        let got = match outgoing.transport.receive(&mut incoming, None) {
+        let asked = Instant::now();
+        let received = outgoing.transport.receive(&mut incoming, None);
+        outgoing.has_waited |= asked.elapsed() > WAITED;
+        let got = match received {
             Ok(got) => got,
             Err(DeviceError::Closed { .. }) => return Ok(()),
             Err(error) => return Err(error),

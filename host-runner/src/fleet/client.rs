@@ -539,6 +539,7 @@ impl<'m> Fleet<'m> {
                 published,
                 receipt: None,
             },
+            padded: None,
         })
     }
 }

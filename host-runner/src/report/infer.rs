@@ -9,6 +9,7 @@ use he_nn::plan::{Packing, Sums, WeightMode};
 use serde::{Deserialize, Serialize};
 
 use crate::client::publication::Published;
+use crate::client::{Padded, Padding};
 use crate::receipts::{OfImage, Receipt};
 
 use super::text::{bytes, facts, grouped, table};
@@ -80,6 +81,9 @@ pub struct ImageUpload {
     pub bytes_up: u64,
     /// Of these, what switching keys took.
     pub key_bytes_up: u64,
+    /// How it was padded, where the link was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padded: Option<Padded>,
 }
 
 /// What became of an image.
@@ -158,6 +162,9 @@ pub struct Figures {
     pub cpu: Option<Duration>,
     /// Whether the answer was evaluated again.
     pub audited: bool,
+    /// How it was padded, where the link was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padded: Option<Padded>,
 }
 
 /// A finished image: what the report takes, and one line of a ledger.
@@ -221,6 +228,7 @@ impl Entry {
             busy: inference.busy,
             cpu: inference.cpu,
             audited: inference.audited,
+            padded: inference.padded,
         };
         Self {
             index,
@@ -348,6 +356,64 @@ pub struct LostDevice {
     pub why: String,
 }
 
+/// What a link was padded to.
+#[derive(Clone, Debug, Serialize)]
+pub struct PaddingReport {
+    /// Bytes of an upload are a multiple of this, in whole cells.
+    pub up: u32,
+    /// Bytes of a result are a multiple of this.
+    pub down: u32,
+    /// Milliseconds from one cell to the next.
+    pub every_ms: f64,
+    /// Images that were padded and answered.
+    pub images: u64,
+    /// Cells that were sent for them.
+    pub cells: u64,
+    /// Cells that were sent late, or answered late or with another length: an observer may
+    /// have seen how long something took.
+    pub late: u64,
+    /// Different numbers of cells per image, which an observer sees.
+    pub sizes: Vec<u64>,
+}
+
+impl PaddingReport {
+    /// Of these images.
+    #[must_use]
+    pub fn of(padding: Padding, images: &[ImageReport]) -> Self {
+        let padded = images.iter().filter_map(|image| image.upload?.padded);
+        let mut sizes: Vec<u64> = padded.clone().map(|padded| padded.cells).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        Self {
+            up: padding.up,
+            down: padding.down,
+            every_ms: 1e3 * padding.every.as_secs_f64(),
+            images: padded.clone().count() as u64,
+            cells: padded.clone().map(|padded| padded.cells).sum(),
+            late: padded.map(|padded| padded.late).sum(),
+            sizes,
+        }
+    }
+
+    /// What an observer may have seen, a sentence each.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let late = (self.late > 0).then(|| {
+            format!(
+                "{} of {} cells were late, and who watches the link may have seen how long something took: allow more with --pad-every",
+                self.late, self.cells
+            )
+        });
+        let uneven = (self.sizes.len() > 1).then(|| {
+            let sizes: Vec<String> = self.sizes.iter().map(u64::to_string).collect();
+            format!(
+                "images took {} cells, and who watches the link tells them apart: raise UP of --pad-to to the largest upload",
+                sizes.join(" or ")
+            )
+        });
+        late.into_iter().chain(uneven)
+    }
+}
+
 /// What `infer --json` writes. Figures are per image unless the name says otherwise.
 #[derive(Clone, Debug, Serialize)]
 pub struct InferReport {
@@ -392,6 +458,9 @@ pub struct InferReport {
     /// What went through the queue of a fleet, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<Exchanged>,
+    /// What the link was padded to, and what an observer may have seen all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding: Option<PaddingReport>,
     /// Images without an answer because the run ended early, refused ones apart.
     pub unfinished: u64,
     /// Answers that were evaluated again and found equal to the bit.
@@ -488,6 +557,7 @@ impl<'d> Run<'d> {
             upload: figures.as_ref().map(|figures| ImageUpload {
                 bytes_up: figures.bytes_up,
                 key_bytes_up: figures.key_bytes_up,
+                padded: figures.padded,
             }),
             outcome,
         });
@@ -606,6 +676,7 @@ impl<'d> Run<'d> {
             retries: self.retries,
             lost_devices: self.lost,
             fleet: self.exchanged,
+            padding: None,
             unfinished: due.saturating_sub(self.images.len()) as u64,
             audited: self.audited,
             published: publications.map(|(allowed, spent)| PublishedReport {
@@ -770,6 +841,17 @@ impl InferReport {
             if count > 0 {
                 rows.push((what, count.to_string()));
             }
+        }
+        if let Some(padding) = &self.padding {
+            rows.push((
+                "padded",
+                format!(
+                    "{} cells, one per {} ms, {} of them late",
+                    grouped(padding.cells),
+                    padding.every_ms,
+                    padding.late
+                ),
+            ));
         }
         if let Some(count) = e.instructions {
             rows.push(("instructions per image, link excluded", grouped(count)));

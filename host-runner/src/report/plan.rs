@@ -12,8 +12,9 @@ use super::infer::ParamsReport;
 use super::steps::{self, StepInfo};
 use super::text::{bytes, facts, grouped, table, wide_table};
 use crate::choice::{self, Alternative, Exchanged};
+use crate::client::Padding;
 use crate::engine::{self, EngineError, batch, latency};
-use crate::line::{self, Line};
+use crate::line::{self, Line, PaddedExchange};
 use crate::planning;
 
 /// What `plan --json` writes.
@@ -60,6 +61,84 @@ pub struct PlanReport {
     /// What a board takes for it.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub board: Option<BoardUse>,
+    /// What an image comes to over a padded link, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub padding: Option<PlannedPadding>,
+}
+
+/// What an image comes to over a padded link.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedPadding {
+    /// The first one.
+    pub first: PaddedImage,
+    /// Later ones.
+    pub later: PaddedImage,
+    /// Milliseconds that the board computes for the cell that takes it longest, by the plan's
+    /// estimate: with less between cells it is late.
+    pub least_every_ms: f64,
+}
+
+/// An image over a padded link.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PaddedImage {
+    /// Cells.
+    pub cells: usize,
+    /// Bytes up.
+    pub bytes_up: usize,
+    /// Bytes down.
+    pub bytes_down: usize,
+    /// Seconds to the end of its last cell.
+    pub seconds: f64,
+}
+
+impl PlannedPadding {
+    /// Of a plan that was made for the board.
+    ///
+    /// # Errors
+    /// [`EngineError`] where the plan has no program.
+    pub fn of(plan: &Plan<'_>, board: &Board, padding: &Padding) -> Result<Self, EngineError> {
+        let exchanged = Exchanged::new(plan.clone(), board)?;
+        let [first, later] = [&exchanged.first, &exchanged.later]
+            .map(|exchange| exchange.padded(plan, board.window, padding));
+        let most = first.most_work.max(later.most_work) as f64;
+        Ok(Self {
+            first: first.into(),
+            later: later.into(),
+            least_every_ms: 1e3 * most / board.instructions_per_second(),
+        })
+    }
+
+    fn facts(&self) -> [(&'static str, String); 2] {
+        let image = |image: PaddedImage| {
+            format!(
+                "{} cells, {} up, {} down, {}",
+                grouped(image.cells as u64),
+                bytes(image.bytes_up as u64),
+                bytes(image.bytes_down as u64),
+                seconds(image.seconds)
+            )
+        };
+        let images = match self.first == self.later {
+            true => image(self.first),
+            false => format!("{}; later images {}", image(self.first), image(self.later)),
+        };
+        let least = format!(
+            "{:.0} ms, about, for the board not to be late",
+            self.least_every_ms
+        );
+        [("padded", images), ("least time of a cell", least)]
+    }
+}
+
+impl From<PaddedExchange> for PaddedImage {
+    fn from(exchange: PaddedExchange) -> Self {
+        Self {
+            cells: exchange.cells,
+            bytes_up: exchange.up,
+            bytes_down: exchange.down,
+            seconds: exchange.seconds,
+        }
+    }
 }
 
 /// A part of the board's RAM.
@@ -465,6 +544,7 @@ impl PlanReport {
             memory_bytes,
             seconds_estimate: seconds,
             board: on_board,
+            padding: None,
         })
     }
 
@@ -498,6 +578,7 @@ impl PlanReport {
             memory_bytes: batch::memory(plan, 1),
             seconds_estimate: Some(seconds.map_err(engine::failed("timing"))?),
             board: None,
+            padding: None,
         })
     }
 
@@ -546,6 +627,9 @@ impl PlanReport {
         }
         if let Some(board) = &self.board {
             rows.extend(board.facts());
+        }
+        if let Some(padding) = &self.padding {
+            rows.extend(padding.facts());
         }
         let step = |s: &StepInfo| {
             let name = match s.form.as_str() {

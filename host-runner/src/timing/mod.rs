@@ -114,7 +114,7 @@ pub enum TimingError {
 }
 
 /// Groups of measurements.
-pub const EXPERIMENTS: [&str; 3] = ["operations", "stages", "link"];
+pub const EXPERIMENTS: [&str; 4] = ["operations", "stages", "link", "padding"];
 
 fn operations() -> String {
     let all = Subject::CLIENT.iter().chain(&Subject::EVALUATOR);

@@ -10,7 +10,7 @@
 //! weights are compared under the same keys.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use attacks::leakage::observer::{Features, advantage};
 use attacks::leakage::{Line, Verdict};
@@ -19,12 +19,12 @@ use he_core::ring::kernel;
 use he_nn::bundled;
 use he_nn::data::Image;
 use he_nn::model::{Layer, Model, Sample};
-use he_nn::plan::{Target, WeightMode};
+use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::progress::Progress;
 use rand_core::SeedableRng;
 
 use super::{Settings, TimingError, finite};
-use crate::client::{Client, Keys};
+use crate::client::{Client, Keys, Padding};
 use crate::device::duplex::Duplex;
 use crate::device::{Connection, Direction};
 use crate::engine::Engine;
@@ -40,6 +40,19 @@ const OTHER: &str = "mnist-cryptonets";
 /// all keys, a hundred times that.
 const IN_MEMORY: usize = 100;
 const ON_A_LINK: usize = 40;
+
+/// A model of the same ring that takes the same samples: sizes and times tell them apart,
+/// and one class of uploads holds both.
+const LIKE: &str = "fashion-cryptonets";
+
+/// What the link is padded to: the largest upload is the first of [`MODEL`], or of
+/// [`LIKE`], with all keys. An evaluator in this process is done with a cell in less than
+/// half of the time.
+pub const PADDING: Padding = Padding {
+    up: 5 << 19,
+    down: 1 << 16,
+    every: Duration::from_millis(5),
+};
 
 /// Of the keys that data and weights are compared under.
 const KEYS: [u8; 32] = [1; 32];
@@ -147,31 +160,54 @@ struct Linked<'m> {
     client: Client<'m>,
     link: Connection<Duplex>,
     seen: Arc<Mutex<Seen>>,
+    /// Every sample is the first of a link, with all keys.
+    is_first: bool,
+    /// Cells that were late, where it is padded.
+    late: u64,
 }
 
 impl<'m> Linked<'m> {
     fn new(model: Model<'m>, weights: WeightMode, seed: &[u8; 32]) -> Result<Self, TimingError> {
         let plan = planning::plan(None, model, weights, Target::STREAM);
         let plan = plan.map_err(ServiceError::from)?;
-        let end = evaluator::in_process(&plan).map_err(ServiceError::from)?;
-        let mut link = Connection::new(end);
-        let seen = Arc::<Mutex<Seen>>::default();
-        let recorder = seen.clone();
-        link.record(move |way, bytes| {
-            let mut seen = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.frames.push((way, bytes.len(), Instant::now()));
-        });
         let keys = Keys::from_seed(plan.params(), seed)?;
-        let client = Client::with_keys(plan, keys)?;
-        Ok(Self { client, link, seen })
+        let seen = Arc::<Mutex<Seen>>::default();
+        Ok(Self {
+            link: connect(&plan, &seen)?,
+            client: Client::with_keys(plan, keys)?,
+            seen,
+            is_first: false,
+            late: 0,
+        })
     }
+
+    fn padded(mut self, padding: Option<Padding>) -> Self {
+        self.client.set_padding(padding);
+        self
+    }
+}
+
+/// An evaluator in a thread, and a link to it on which everything is seen.
+fn connect(plan: &Plan<'_>, seen: &Arc<Mutex<Seen>>) -> Result<Connection<Duplex>, TimingError> {
+    let end = evaluator::in_process(plan).map_err(ServiceError::from)?;
+    let mut link = Connection::new(end);
+    let recorder = seen.clone();
+    link.record(move |way, bytes| {
+        let mut seen = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.frames.push((way, bytes.len(), Instant::now()));
+    });
+    Ok(link)
 }
 
 impl Observed for Linked<'_> {
     /// Sizes, then times.
     fn observe(&mut self, image: &Image) -> Result<Vec<Features>, TimingError> {
+        if self.is_first {
+            self.link = connect(self.client.plan(), &self.seen)?;
+        }
         let start = Instant::now();
-        self.client.infer(&mut self.link, image, &mut ())?;
+        let inference = self.client.infer(&mut self.link, image, &mut ())?;
+        self.late += inference.padded.map_or(0, |padded| padded.late);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let frames = std::mem::take(&mut seen.frames);
         let of = |way| frames.iter().filter(move |frame| frame.0 == way);
@@ -188,6 +224,11 @@ impl Observed for Linked<'_> {
             of(Direction::Up).count() as f64,
         ];
         let sizes: Features = sizes.into_iter().chain(quarters).collect();
+        // On a padded link it is the first cell that the sample's time is seen by.
+        let start = match inference.padded {
+            Some(_) => frames.first().map_or(start, |frame| frame.2),
+            None => start,
+        };
         let after = |frame: Option<&(Direction, usize, Instant)>| {
             let time = frame.map_or(0.0, |frame| frame.2.duration_since(start).as_secs_f64());
             time.max(1e-9).ln()
@@ -352,6 +393,79 @@ pub fn link(settings: &Settings, progress: &mut dyn Progress) -> Result<Vec<Line
     )
 }
 
+/// Sizes and times on a link that is padded, and on the same without padding as a control.
+///
+/// # Errors
+/// [`TimingError`].
+pub fn padding(
+    settings: &Settings,
+    padding: Padding,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Line>, TimingError> {
+    let (files, [one, two]) = (Files::new()?, digits()?);
+    let like = bundled::model(LIKE).unwrap_or_default();
+    let (plain, encrypted) = (WeightMode::Plain, WeightMode::Encrypted);
+    let mut lines = Vec::new();
+    for padding in [None, Some(padding)] {
+        // Each under keys of its own, by which an open link tells them apart too.
+        let new = |file, weights, seed: u8| {
+            let linked = Linked::new(parse(file)?, weights, &[seed; 32])?;
+            Ok::<_, TimingError>(linked.padded(padding))
+        };
+        let mut all = [
+            new(files.dense, plain, 1)?,
+            new(&files.sparse, plain, 2)?,
+            new(like, plain, 3)?,
+            new(files.dense, encrypted, 4)?,
+            new(files.dense, plain, 5)?,
+        ];
+        all[4].is_first = true;
+        let [dense, sparse, like, encrypted, first] = &mut all;
+        let is_open = padding.is_none();
+        let asked = |about, other| question(about, other, is_open);
+        let mut questions = vec![asked("model", 3), asked("first image", 5)];
+        // What tells nothing without padding is no control.
+        match is_open {
+            true => questions.push(of_sizes("encrypted weights", 4)),
+            false => questions.extend([
+                asked("encrypted weights", 4),
+                asked("data and answer", 1),
+                asked("weights and keys", 2),
+            ]),
+        }
+        let experiment = if is_open { "open link" } else { "padding" };
+        let new = ask(
+            &mut [dense, sparse, like, encrypted, first],
+            &[
+                (0, &one),
+                (0, &two),
+                (1, &one),
+                (2, &one),
+                (3, &one),
+                (4, &one),
+            ],
+            &["sizes", "times"],
+            &questions,
+            (experiment, settings.samples.unwrap_or(ON_A_LINK)),
+            &mut ChaCha8Rng::seed_from_u64(settings.seed),
+            progress,
+        )?;
+        let late: u64 = all.iter().map(|linked| linked.late).sum();
+        for mut line in new {
+            line.experiment = "padding".into();
+            line.operation = match is_open {
+                true => format!("{}, not padded", line.operation),
+                false => format!("{}, padded", line.operation),
+            };
+            if !is_open {
+                line.details.insert("late_cells".into(), late.into());
+            }
+            lines.push(line);
+        }
+    }
+    Ok(lines)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,6 +489,24 @@ mod tests {
                 true => assert_eq!((line.value, line.verdict), (1.0, Verdict::Leak), "{line:?}"),
                 false => assert!(line.verdict != Verdict::Leak, "{line:?}"),
             }
+        }
+    }
+
+    /// Sizes of whatever is evaluated are equal to the byte where the link is padded: the
+    /// classifier guesses. Times are measured by the command, on an idle machine.
+    #[test]
+    fn sizes_on_a_padded_link_tell_nothing() {
+        let settings = Settings {
+            samples: Some(4),
+            smallest_leak: 0.01,
+            seed: 1,
+        };
+        let lines = padding(&settings, PADDING, &mut ()).unwrap();
+        assert_eq!(lines.len(), 15);
+        let sizes = lines.iter().filter(|line| line.operation.contains("sizes"));
+        for line in sizes {
+            let expected = if line.control { 1.0 } else { 0.0 };
+            assert_eq!(line.value, expected, "{line:?}");
         }
     }
 

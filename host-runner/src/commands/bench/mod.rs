@@ -245,6 +245,7 @@ fn infer_once(device: &str, board: &str) -> Result<InferReport, Failure> {
         publish: None,
         receipts: None,
         limits: service::Limits::default(),
+        padding: None,
         opening: Opening {
             model: file.built_from(),
             log: infer::no_log,

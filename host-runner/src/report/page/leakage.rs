@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::number;
 
 /// An experiment: its name in the lines, its title, what it shows.
-const EXPERIMENTS: [(&str, &str, &str); 4] = [
+const EXPERIMENTS: [(&str, &str, &str); 5] = [
     (
         "host",
         "Operations on a host, fixed against random",
@@ -36,6 +36,12 @@ const EXPERIMENTS: [(&str, &str, &str); 4] = [
         "What a link tells",
         "The same for sizes and times of frames. Another model, and encrypted weights, are told \
          by their sizes.",
+    ),
+    (
+        "padding",
+        "What a padded link tells",
+        "The same over a link that is padded, where nothing must be told, with the link as it \
+         is as the control. Late cells are those whose computing may have been seen.",
     ),
 ];
 
