@@ -189,7 +189,16 @@ trait Value: Copy {
     type Sum: Copy + Into<f64>;
     const ZERO: Self::Sum;
     fn add(sum: Self::Sum, weight: i8, value: Self) -> Self::Sum;
+
+    /// Adds the products of as many weights and values as there are of both.
+    fn dot(sum: Self::Sum, weights: &[u8], values: &[Self]) -> Self::Sum {
+        let terms = weights.iter().zip(values);
+        terms.fold(sum, |sum, (w, &x)| Self::add(sum, w.cast_signed(), x))
+    }
 }
+
+/// Products that are added at once.
+const LANES: usize = 16;
 
 impl Value for u8 {
     type Sum = i32;
@@ -197,6 +206,29 @@ impl Value for u8 {
     fn add(sum: i32, weight: i8, value: Self) -> i32 {
         // Exact: see the assertion beside the limits.
         sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(value)))
+    }
+
+    /// Long rows by lanes, with products of 16 bits, which -127 to 127 times 0 to 255 fit: a
+    /// product takes 1.2 instructions on x86-64, where one of 32 bits takes 2.8.
+    fn dot(sum: i32, weights: &[u8], values: &[Self]) -> i32 {
+        let count = weights.len().min(values.len());
+        let weights = weights.get(..count).unwrap_or_default();
+        let values = values.get(..count).unwrap_or_default();
+        let (weights, last_weights) = weights.as_chunks::<LANES>();
+        let (values, last_values) = values.as_chunks::<LANES>();
+        let last = last_weights.iter().zip(last_values);
+        let sum = last.fold(sum, |sum, (w, &x)| Self::add(sum, w.cast_signed(), x));
+        if weights.is_empty() {
+            return sum;
+        }
+        let mut sums = [0i32; LANES];
+        for (weights, values) in weights.iter().zip(values) {
+            for ((sum, w), &x) in sums.iter_mut().zip(weights).zip(values) {
+                let product = i16::from(w.cast_signed()).wrapping_mul(i16::from(x));
+                *sum = sum.wrapping_add(i32::from(product));
+            }
+        }
+        sums.into_iter().fold(sum, i32::wrapping_add)
     }
 }
 
@@ -206,11 +238,6 @@ impl Value for f64 {
     fn add(sum: Self, weight: i8, value: Self) -> Self {
         sum + Self::from(weight) * value
     }
-}
-
-fn dot<T: Value>(sum: T::Sum, weights: &[u8], values: &[T]) -> T::Sum {
-    let terms = weights.iter().zip(values);
-    terms.fold(sum, |sum, (w, &x)| T::add(sum, w.cast_signed(), x))
 }
 
 /// A dense layer or a convolution of values that stand for `unit` times what
@@ -237,7 +264,7 @@ fn linear<T: Value>(
         .zip(biases.iter());
     let Layer::Conv2d { kernel, .. } = *layer else {
         for (result, (row, bias)) in results.iter_mut().zip(rows) {
-            *result = scale * dot(T::ZERO, row, values).into() + f64::from(bias);
+            *result = scale * T::dot(T::ZERO, row, values).into() + f64::from(bias);
         }
         return;
     };
@@ -261,10 +288,31 @@ fn linear<T: Value>(
                         let end = start.saturating_add(across.len);
                         let window = values.get(start..end).unwrap_or_default();
                         let weights = kernel_row.get(across.skipped..).unwrap_or_default();
-                        sum = dot(sum, weights, window);
+                        sum = T::dot(sum, weights, window);
                     }
                 }
                 *result = scale * sum.into() + f64::from(bias);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_add_what_one_by_one_does() {
+        let weight = |i: usize| (i as i64 * 89 % 255 - 127) as i8;
+        let weights: Vec<u8> = (0..100).map(|i| weight(i).cast_unsigned()).collect();
+        let values: Vec<u8> = (0..100).map(|i| (255 - i * 37 % 256) as u8).collect();
+        for (length, more) in (0..75).flat_map(|length| [(length, 0), (length, 20)]) {
+            let expected = (0..length).fold(5, |sum, i| {
+                sum + i32::from(weight(i)) * i32::from(values[i])
+            });
+            for (rows, inputs) in [(length, length + more), (length + more, length)] {
+                let (weights, values) = (&weights[..rows], &values[..inputs]);
+                assert_eq!(u8::dot(5, weights, values), expected, "{length} of {more}");
             }
         }
     }

@@ -203,16 +203,15 @@ pub fn run(arguments: &SenseArguments) -> Result<(), Failure> {
     let report = sense(arguments)?;
     output::present(arguments.json.as_deref(), &report, || text(&report))?;
     match &report.classified {
-        // What is no number is not within.
-        Some(found) if !(found.max_logit_error <= found.allowed_error) => {
-            Err(Failure::BeyondPlan {
-                count: 1,
-                index: usize::from(arguments.image),
-                error: found.max_logit_error,
-                allowed: found.allowed_error,
-            })
-        }
-        _ => Ok(()),
+        None => Ok(()),
+        Some(found) if found.max_logit_error <= found.allowed_error => Ok(()),
+        // What is no number, too.
+        Some(found) => Err(Failure::BeyondPlan {
+            count: 1,
+            index: usize::from(arguments.image),
+            error: found.max_logit_error,
+            allowed: found.allowed_error,
+        }),
     }
 }
 

@@ -45,8 +45,8 @@ const ON_A_LINK: usize = 40;
 /// and one class of uploads holds both.
 const LIKE: &str = "fashion-cryptonets";
 
-/// What the link is padded to: the largest upload is the first of [`MODEL`], or of
-/// [`LIKE`], with all keys. An evaluator in this process is done with a cell in less than
+/// What the link is padded to: the largest upload is the first of `MODEL`, or of
+/// `LIKE`, with all keys. An evaluator in this process is done with a cell in less than
 /// half of the time.
 pub const PADDING: Padding = Padding {
     up: 5 << 19,
