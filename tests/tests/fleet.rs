@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -239,9 +239,14 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Takes items as a worker does, and lies of each. How many those were.
-fn lie(port: u16, ends: &Arc<AtomicBool>, alone: &Arc<AtomicBool>) -> JoinHandle<u64> {
-    let (ends, alone) = (Arc::clone(ends), Arc::clone(alone));
+/// Takes items as a worker does, and lies of each; `told` counts them. How many those were.
+fn lie(
+    port: u16,
+    ends: &Arc<AtomicBool>,
+    alone: &Arc<AtomicBool>,
+    told: &Arc<AtomicU64>,
+) -> JoinHandle<u64> {
+    let (ends, alone, told) = (Arc::clone(ends), Arc::clone(alone), Arc::clone(told));
     let serve = async move {
         let broker = Broker::connect(&format!("127.0.0.1:{port}"), "liar")
             .await
@@ -284,6 +289,7 @@ fn lie(port: u16, ends: &Arc<AtomicBool>, alone: &Arc<AtomicBool>) -> JoinHandle
                             .await
                             .unwrap();
                     }
+                    told.store(liar.items, Ordering::Relaxed);
                 }
                 item.ack().await.unwrap();
             }
@@ -301,10 +307,15 @@ fn no_lie_of_a_worker_is_taken_and_an_honest_one_gets_the_work_done() {
     let _server = broker(port, store.path());
     let ends = Arc::new(AtomicBool::new(false));
     let alone = Arc::new(AtomicBool::new(false));
-    let liar = lie(port, &ends, &alone);
-    let honest = worker(port, "honest");
+    let told = Arc::new(AtomicU64::new(0));
+    let liar = lie(port, &ends, &alone, &told);
     let audited = ["--audit", "1", "--retries", "0"];
-    let (status, said) = infer(port, directory.path(), IMAGES, &audited).end();
+    let mut client = infer(port, directory.path(), IMAGES, &audited);
+    // An honest one may be done before the other has said anything: a refused answer, then a
+    // stale one.
+    until("two lies were told", || told.load(Ordering::Relaxed) >= 2);
+    let honest = worker(port, "honest");
+    let (status, said) = client.end();
     assert!(status.success(), "{said}");
     let document = whole_document(directory.path(), IMAGES);
     assert_eq!(document["audited"], IMAGES as u64);

@@ -303,16 +303,20 @@ mod tests {
 
     #[test]
     fn lanes_add_what_one_by_one_does() {
-        let weight = |i: usize| (i as i64 * 89 % 255 - 127) as i8;
-        let weights: Vec<u8> = (0..100).map(|i| weight(i).cast_unsigned()).collect();
-        let values: Vec<u8> = (0..100).map(|i| (255 - i * 37 % 256) as u8).collect();
+        let weights = |count: usize| -> Vec<i8> {
+            (0..count as i64)
+                .map(|i| (i * 89 % 255 - 127) as i8)
+                .collect()
+        };
+        let values =
+            |count: usize| -> Vec<u8> { (0..count).map(|i| (255 - i * 37 % 256) as u8).collect() };
         for (length, more) in (0..75).flat_map(|length| [(length, 0), (length, 20)]) {
-            let expected = (0..length).fold(5, |sum, i| {
-                sum + i32::from(weight(i)) * i32::from(values[i])
-            });
-            for (rows, inputs) in [(length, length + more), (length + more, length)] {
-                let (weights, values) = (&weights[..rows], &values[..inputs]);
-                assert_eq!(u8::dot(5, weights, values), expected, "{length} of {more}");
+            let terms = weights(length).into_iter().zip(values(length));
+            let expected = terms.fold(5, |sum, (w, x)| sum + i32::from(w) * i32::from(x));
+            for (row, inputs) in [(length, length + more), (length + more, length)] {
+                let row: Vec<u8> = weights(row).into_iter().map(i8::cast_unsigned).collect();
+                let found = u8::dot(5, &row, &values(inputs));
+                assert_eq!(found, expected, "{length} and {more} more");
             }
         }
     }
