@@ -64,22 +64,27 @@ fn plan(model: &str, weights: WeightMode) -> Plan<'static> {
     planning::plan(None, model, weights, Target::STREAM).unwrap()
 }
 
+/// What an evaluator of a program greets with.
+fn card(program: &Program<Vec<u8>>) -> Card<'_> {
+    Card {
+        version: PROTOCOL_VERSION,
+        board: "inproc",
+        model: program.name(),
+        model_crc: program.model_crc(),
+        params: program.params().fingerprint(),
+        plan: program.fingerprint(),
+        window: WINDOW,
+        unit: TimeUnit::None,
+    }
+}
+
 /// An evaluator of a plan that refuses the data that comes after `taken` messages of it.
 fn refusing(plan: &Plan<'_>, mut taken: usize) -> Duplex {
     let (client, mut end) = duplex();
     let program = Program::of(plan).unwrap();
     thread::spawn(move || {
         serve(&mut end, |request, reply| match request {
-            Ok(Request::Hello { .. }) => reply(Reply::Hello(Card {
-                version: PROTOCOL_VERSION,
-                board: "inproc",
-                model: program.name(),
-                model_crc: program.model_crc(),
-                params: program.params().fingerprint(),
-                plan: program.fingerprint(),
-                window: WINDOW,
-                unit: TimeUnit::None,
-            })),
+            Ok(Request::Hello { .. }) => reply(Reply::Hello(card(&program))),
             Ok(Request::Begin { .. }) => reply(Reply::Ready {
                 held: Default::default(),
             }),
@@ -241,16 +246,7 @@ fn an_evaluator_that_does_not_pad_is_refused_in_a_sentence() {
                         evaluator: PROTOCOL_VERSION - 1,
                         client: version,
                     }),
-                    Ok(Request::Hello { .. }) => Reply::Hello(Card {
-                        version: PROTOCOL_VERSION,
-                        board: "inproc",
-                        model: program.name(),
-                        model_crc: program.model_crc(),
-                        params: program.params().fingerprint(),
-                        plan: program.fingerprint(),
-                        window: WINDOW,
-                        unit: TimeUnit::None,
-                    }),
+                    Ok(Request::Hello { .. }) => Reply::Hello(card(&program)),
                     _ => Reply::Refused(Refusal::Frame { received: 9 }),
                 });
             })

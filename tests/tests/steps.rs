@@ -546,19 +546,24 @@ fn shift(planned: &Planned<'_>, bytes: &mut [u8], objects: usize, by: f64) {
     rehash(bytes);
 }
 
+/// A request, its result, and beside it one that is shifted by so much of the plan's figure.
+fn lie(small: &Small, by: f64) {
+    let planned = small.planned();
+    let allowed = planned.logit_error().six_sigma;
+    small.encrypt(&ROWS, "request").unwrap();
+    small.evaluate("keys", "request", "result").unwrap();
+    let mut lie = fs::read(small.path("result")).unwrap();
+    shift(&planned, &mut lie, 1, by * allowed);
+    fs::write(small.path("lie"), lie).unwrap();
+}
+
 /// An evaluator that adds to an honest result asks a question by it: whether that is
 /// accepted. What goes beyond the plan's figure is the last one about a key.
 #[test]
 fn a_result_shifted_within_the_modulus_retires_the_key() {
     for packing in BOTH {
         let small = Small::new(packing);
-        let planned = small.planned();
-        let allowed = planned.logit_error().six_sigma;
-        small.encrypt(&ROWS, "request").unwrap();
-        small.evaluate("keys", "request", "result").unwrap();
-        let mut lie = fs::read(small.path("result")).unwrap();
-        shift(&planned, &mut lie, 1, -3.0 * allowed);
-        fs::write(small.path("lie"), lie).unwrap();
+        lie(&small, -3.0);
         let opened = small.decrypt("lie").unwrap();
         let Err(refused) = &opened[0].logits else {
             panic!("accepted in {packing:?}")
@@ -579,12 +584,7 @@ fn a_result_shifted_within_the_modulus_retires_the_key() {
 fn no_label_of_a_shifted_result_is_published() {
     let small = Small::allowing(Packing::Latency, 9);
     let planned = small.planned();
-    let allowed = planned.logit_error().six_sigma;
-    small.encrypt(&ROWS, "request").unwrap();
-    small.evaluate("keys", "request", "result").unwrap();
-    let mut lie = fs::read(small.path("result")).unwrap();
-    shift(&planned, &mut lie, 1, -3.0 * allowed);
-    fs::write(small.path("lie"), lie).unwrap();
+    lie(&small, -3.0);
     let mut key = small.key("keys");
     let published = files::publish_labels(&mut key, &planned, &small.path("lie")).unwrap();
     assert_eq!(published.len(), ROWS.len());
@@ -631,12 +631,8 @@ fn a_request_takes_one_result() {
     let small = Small::allowing(Packing::Latency, 9);
     let planned = small.planned();
     let allowed = planned.logit_error().six_sigma;
-    small.encrypt(&ROWS, "request").unwrap();
-    small.evaluate("keys", "request", "result").unwrap();
-    let mut lie = fs::read(small.path("result")).unwrap();
     // Within what is accepted.
-    shift(&planned, &mut lie, 1, 0.25 * allowed);
-    fs::write(small.path("lie"), lie).unwrap();
+    lie(&small, 0.25);
     let logits = |opened: Vec<Opened>| -> Vec<Vec<f64>> {
         opened.into_iter().map(|x| x.logits.unwrap()).collect()
     };

@@ -162,34 +162,13 @@ impl Agreement {
             true => Some(self.fetch_trace(link, &clock, &device)?),
             false => None,
         };
-        let [c0, c1] = halves.words;
-        let outcome = EncryptedResult {
-            halves: (c0, c1),
-            scale: f64::from_bits(done.scale_bits),
+        let bytes = Bytes {
+            up: after.up - before.up,
+            down: after.down - before.down,
+            keys_up,
         };
-        let inference = Inference {
-            logits: Vec::new(),
-            plain: Zeroizing::default(),
-            bytes: Bytes {
-                up: after.up - before.up,
-                down: after.down - before.down,
-                keys_up,
-            },
-            board,
-            unit,
-            memory: done.memory,
-            stages: done.stages.into_iter().collect(),
-            busy: Some(done.busy),
-            trace,
-            wall,
-            cpu: None,
-            audited: false,
-            allowed_error: None,
-            beyond_training: false,
-            handed_on: HandedOn::default(),
-            padded: None,
-        };
-        Ok((outcome, inference))
+        let (outcome, inference) = answered(halves, done, bytes, (board, unit), wall);
+        Ok((outcome, Inference { trace, ..inference }))
     }
 
     /// Says hello and compares what both sides hold.
@@ -407,6 +386,41 @@ pub(super) struct Done {
     pub(super) memory: Memory,
     pub(super) stages: Stages,
     pub(super) busy: u64,
+}
+
+/// What came of a conversation: the result, and what it took, of which the client knows more
+/// once it is decrypted.
+pub(super) fn answered(
+    halves: ResultHalves,
+    done: Done,
+    bytes: Bytes,
+    (board, unit): (String, TimeUnit),
+    wall: Duration,
+) -> (EncryptedResult, Inference) {
+    let [c0, c1] = halves.words;
+    let outcome = EncryptedResult {
+        halves: (c0, c1),
+        scale: f64::from_bits(done.scale_bits),
+    };
+    let inference = Inference {
+        logits: Vec::new(),
+        plain: Zeroizing::default(),
+        bytes,
+        board,
+        unit,
+        memory: done.memory,
+        stages: done.stages.into_iter().collect(),
+        busy: Some(done.busy),
+        trace: None,
+        wall,
+        cpu: None,
+        audited: false,
+        allowed_error: None,
+        beyond_training: false,
+        handed_on: HandedOn::default(),
+        padded: None,
+    };
+    (outcome, inference)
 }
 
 /// The result as it arrives, in order.

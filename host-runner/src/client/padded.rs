@@ -17,14 +17,13 @@ use he_nn::link::{DELIMITER, MAX_FRAME};
 use he_nn::message::{CHUNK_COEFFS, MAX_CHUNK_BYTES, Refusal, Reply, Request};
 use he_nn::progress::Progress;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::conversation::{
-    Agreement, Clock, EncryptedResult, HELLO_PATIENCE, ResultHalves, Sending, Uploads,
+    Agreement, Clock, EncryptedResult, HELLO_PATIENCE, ResultHalves, Sending, Uploads, answered,
 };
 use super::error::out_of_turn;
 use super::window::MOST;
-use super::{Bytes, ClientError, HandedOn, Inference};
+use super::{Bytes, ClientError, Inference};
 use crate::device::connection::GREETING_PAUSE;
 use crate::device::{Connection, DeviceError, Transport};
 
@@ -365,33 +364,20 @@ impl Agreement {
         };
         let done = done.inspect_err(|error| uploads.failed(error))?;
         let after = link.traffic();
-        let [c0, c1] = halves.words;
-        let outcome = EncryptedResult {
-            halves: (c0, c1),
-            scale: f64::from_bits(done.scale_bits),
+        let bytes = Bytes {
+            up: after.up - before.up,
+            down: after.down - before.down,
+            keys_up,
         };
-        let inference = Inference {
-            logits: Vec::new(),
-            plain: Zeroizing::default(),
-            bytes: Bytes {
-                up: after.up - before.up,
-                down: after.down - before.down,
-                keys_up,
+        let wall = start.elapsed();
+        let (outcome, inference) = answered(halves, done, bytes, (board, unit), wall);
+        let padded = Some(padded);
+        Ok((
+            outcome,
+            Inference {
+                padded,
+                ..inference
             },
-            board,
-            unit,
-            memory: done.memory,
-            stages: done.stages.into_iter().collect(),
-            busy: Some(done.busy),
-            trace: None,
-            wall: start.elapsed(),
-            cpu: None,
-            audited: false,
-            allowed_error: None,
-            beyond_training: false,
-            handed_on: HandedOn::default(),
-            padded: Some(padded),
-        };
-        Ok((outcome, inference))
+        ))
     }
 }

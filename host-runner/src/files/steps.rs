@@ -733,6 +733,21 @@ fn accepted(
     accepted.collect()
 }
 
+/// The same; where a unit speaks against the key, that is retired before anybody hears of it.
+fn accepted_or_retired(
+    key: &mut SealedKey,
+    sender: &mut Sender<'_>,
+    planned: &Planned<'_>,
+    unit: &Answer,
+) -> Result<Result<Vec<Accepted>, Unaccepted>, StepError> {
+    let logits = accepted(sender, planned, unit);
+    if logits.as_ref().is_err_and(Unaccepted::spends_key) {
+        let id = *key.id();
+        key.retire(&id)?;
+    }
+    Ok(logits)
+}
+
 /// Decrypts a result. Where one is refused, or is further from what its sample gives in the
 /// clear than it may be, the key is retired, durably, before anybody hears of it, and
 /// the samples after it have no answer.
@@ -752,12 +767,8 @@ pub fn decrypt(
         let count = unit.noted.len();
         let logits = match key.head().retired {
             true => Err(ClientError::Spent.into()),
-            false => accepted(&mut sender, planned, &unit),
+            false => accepted_or_retired(key, &mut sender, planned, &unit)?,
         };
-        if logits.as_ref().is_err_and(Unaccepted::spends_key) {
-            let id = *key.id();
-            key.retire(&id)?;
-        }
         let wall = start.elapsed() / count.max(1) as u32;
         let logits: Vec<Result<Accepted, String>> = match logits {
             Ok(logits) => logits.into_iter().map(Ok).collect(),
@@ -837,12 +848,8 @@ pub fn publish_labels(
         // A retired key publishes nothing, which its budget says.
         let unaccepted = match key.head().retired {
             true => None,
-            false => accepted(&mut sender, planned, &answer).err(),
+            false => accepted_or_retired(key, &mut sender, planned, &answer)?.err(),
         };
-        if unaccepted.as_ref().is_some_and(Unaccepted::spends_key) {
-            let id = *key.id();
-            key.retire(&id)?;
-        }
         let refused = |error: &dyn std::fmt::Display| PublishedOutcome::Refused {
             refused: error.to_string(),
         };
