@@ -77,17 +77,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The layers, weights row by row.
 fn layers(model: &Model<'_>) -> Vec<Value> {
-    let of = |layer: Layer<'_>| {
+    let of = |layer: Layer<'_>, columns: usize| {
         let (weights, biases): (Vec<f64>, Vec<f64>) = match layer.linear() {
-            Some(linear) => {
-                let scale = f64::from(linear.scale);
-                let weights = linear.weights.iter();
-                let weights = weights.map(|w| scale * f64::from(w.cast_signed()));
-                (
-                    weights.collect(),
-                    linear.biases.iter().map(f64::from).collect(),
-                )
-            }
+            Some(linear) => (
+                linear.values(columns).collect(),
+                linear.biases.iter().map(f64::from).collect(),
+            ),
             None => Default::default(),
         };
         match layer {

@@ -288,7 +288,7 @@ impl Trainable for Learner<'_> {
 enum Trained {
     /// A network as it is deployed, and its polynomial before it is folded into weights.
     Network {
-        network: Network<i8>,
+        network: Network<i16>,
         coefficients: Vec<f32>,
     },
     /// The loss was no number.
@@ -296,7 +296,7 @@ enum Trained {
 }
 
 impl Trained {
-    fn network(&self) -> Result<&Network<i8>, TrainerError> {
+    fn network(&self) -> Result<&Network<i16>, TrainerError> {
         match *self {
             Self::Network { ref network, .. } => Ok(network),
             Self::Diverged { epoch, loss } => Err(TrainerError::Diverged { epoch, loss }),
@@ -569,7 +569,7 @@ impl Victim<'_> {
         Ok(self.trained.get_or_init(|| trained))
     }
 
-    fn network(&self) -> Result<&Network<i8>, AttackError> {
+    fn network(&self) -> Result<&Network<i16>, AttackError> {
         Ok(self.trained()?.network()?)
     }
 

@@ -265,12 +265,11 @@ impl Differentiable {
         }
         for view in model.layers() {
             let linear = view.layer.linear().map(|linear| {
-                let scale = f64::from(linear.scale);
-                let weights = linear.weights.iter();
-                let weights = weights
-                    .map(|w| scale * f64::from(w.cast_signed()))
-                    .collect();
-                (weights, linear.biases.iter().map(f64::from).collect())
+                let weights = linear.values(view.layer.fan_in(view.input));
+                (
+                    weights.collect(),
+                    linear.biases.iter().map(f64::from).collect(),
+                )
             });
             match (view.layer, linear) {
                 (Layer::Conv2d { kernel, .. }, Some((weights, biases))) => {
@@ -286,17 +285,13 @@ impl Differentiable {
         Ok(builder.finish())
     }
 
-    /// A network in floating point, or with weights of 8 bits, in `f64`.
+    /// A network in floating point, or with quantized weights, in `f64`.
     ///
     /// # Errors
     /// [`NetworkError`] for one whose layers do not fit each other.
     pub fn from_network<T: Copy + Into<f64>>(network: &Network<T>) -> Result<Self, NetworkError> {
         let wide = |row: &[f32]| row.iter().copied().map(f64::from).collect::<Vec<f64>>();
-        let linear = |weights: &Weights<T>| {
-            let scale = f64::from(weights.scale);
-            let scaled = weights.weights.iter().map(|&w| scale * w.into()).collect();
-            (scaled, wide(&weights.biases))
-        };
+        let linear = |weights: &Weights<T>| (weights.values().collect(), wide(&weights.biases));
         let shape = match &network.input {
             NetworkInput::Image(shape) => *shape,
             NetworkInput::Features { means, .. } => Shape::flat(means.len() as u16),
@@ -454,11 +449,7 @@ impl Differentiable {
     pub fn to_network(&self, name: &str) -> Result<Network<f32>, NetworkError> {
         let row = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
         let linear = |weights: &Var, biases: &Var| {
-            candle_core::Result::Ok(Weights {
-                weights: row(weights)?,
-                scale: 1.0,
-                biases: row(biases)?,
-            })
+            candle_core::Result::Ok(Weights::new(row(weights)?, row(biases)?))
         };
         let mut input = NetworkInput::Image(self.input);
         let mut layers = Vec::new();
@@ -710,6 +701,7 @@ mod tests {
                 .map(|_| random::normal(&mut rng) as f32)
                 .collect(),
             scale: 0.3,
+            multipliers: Vec::new(),
             biases: (0..rows).map(|i| 0.1 * i as f32).collect(),
         };
         let kernel = |out_channels, height, width, stride, (top, right)| Kernel {

@@ -408,7 +408,7 @@ pub struct Made<'m> {
     /// Name of the [`crate::Data`] that it was trained for.
     pub dataset: &'m str,
     /// The network, with weights of 8 bits and for images.
-    pub network: &'m Network<i8>,
+    pub network: &'m Network<i16>,
     /// Samples of its kind, pixels from 0 to 1: the ranges of a deployment are measured
     /// on them. Where the attack is about what the network was trained on, these must
     /// not be the members alone, or who is out of range would tell who is none.

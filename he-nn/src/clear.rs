@@ -562,7 +562,7 @@ pub struct Calibrated {
 /// # Errors
 /// [`ModelError`] for what is no network within the format's limits.
 pub fn calibrated<'s>(
-    network: &Network<i8>,
+    network: &Network<i16>,
     train: impl Iterator<Item = (Sample<'s>, u8)>,
     test: impl Iterator<Item = (Sample<'s>, u8)>,
 ) -> Result<Calibrated, ModelError> {

@@ -1,11 +1,13 @@
 //! Networks while they are made, by training or from another format: float
-//! weights, their rounding to 8 bits, and the folding of activations of degree
+//! weights, their [`Quantization`], and the folding of activations of degree
 //! 2 into squares (see [`crate::model`]).
 
-use crate::model::{Floats, Input, Kernel, Layer, Linear, ModelError, ModelParts, Shape};
+use std::fmt;
+use std::ops::RangeInclusive;
 
-/// The largest weight in 8 bits.
-pub const MAX_WEIGHT: f32 = 127.0;
+use crate::model::{
+    Floats, Input, Integers, Kernel, Layer, Linear, Model, ModelError, ModelParts, Shape,
+};
 
 /// Below this an activation has no square left to fold into: what would go into
 /// the biases grows with its inverse.
@@ -30,10 +32,50 @@ pub enum NetworkInput {
 pub struct Weights<T> {
     /// One row per output or output channel.
     pub weights: Vec<T>,
-    /// Real value of a weight of 1.
+    /// Real value of a weight of 1 in a row whose multiplier is 1.
     pub scale: f32,
+    /// What the scale of each row is a multiple of that by; none where all are 1.
+    pub multipliers: Vec<u8>,
     /// One per output or output channel.
     pub biases: Vec<f32>,
+}
+
+impl<T> Weights<T> {
+    /// Real value of a weight of 1 in a row.
+    #[must_use]
+    pub fn row_scale(&self, row: usize) -> f64 {
+        let multiplier = self.multipliers.get(row).copied().unwrap_or(1);
+        f64::from(self.scale) * f64::from(multiplier)
+    }
+
+    /// Weights of a row.
+    fn columns(&self) -> usize {
+        (self.weights.len() / self.biases.len().max(1)).max(1)
+    }
+}
+
+impl<T: Copy + Into<f64>> Weights<T> {
+    /// What all weights stand for, row after row.
+    pub fn values(&self) -> impl Iterator<Item = f64> {
+        let rows = (0..).zip(self.weights.chunks(self.columns()));
+        rows.flat_map(|(index, row)| {
+            let scale = self.row_scale(index);
+            row.iter().map(move |&w| scale * w.into())
+        })
+    }
+}
+
+impl Weights<f32> {
+    /// The same, whatever the real value of 1 was, with weights that are what they stand for.
+    #[must_use]
+    pub const fn new(weights: Vec<f32>, biases: Vec<f32>) -> Self {
+        Self {
+            weights,
+            scale: 1.0,
+            multipliers: Vec::new(),
+            biases,
+        }
+    }
 }
 
 /// A layer with weights of type `T`.
@@ -65,7 +107,7 @@ impl<T> NetworkLayer<T> {
     }
 }
 
-/// A network with weights of type `T`: `f32`, or `i8` once quantized.
+/// A network with weights of type `T`: `f32`, or `i16` once quantized.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network<T> {
     /// Name of the model.
@@ -76,20 +118,123 @@ pub struct Network<T> {
     pub layers: Vec<NetworkLayer<T>>,
 }
 
-/// The scale of symmetric 8-bit weights.
-#[must_use]
-pub fn weight_scale(largest: f32) -> f32 {
-    (largest / MAX_WEIGHT).max(f32::MIN_POSITIVE)
+/// Least and most bits of a quantized weight.
+pub const WEIGHT_BITS: RangeInclusive<u8> = 2..=16;
+
+/// The largest multiplier of a row's scale: of the row with the largest weight.
+const MAX_MULTIPLIER: f32 = u8::MAX as f32;
+
+/// What has a scale of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Granularity {
+    /// All weights of a layer together.
+    Tensor,
+    /// Those of each output, or output channel.
+    Channel,
 }
 
-/// Symmetric 8-bit weights and their scale.
-#[must_use]
-pub fn quantize(weights: &[f32]) -> (Vec<i8>, f32) {
-    let scale = weight_scale(weights.iter().fold(0.0, |max: f32, w| max.max(w.abs())));
-    let quantized = weights
-        .iter()
-        .map(|w| (w / scale).round().clamp(-MAX_WEIGHT, MAX_WEIGHT));
-    (quantized.map(|w| w as i8).collect(), scale)
+/// How weights are rounded to symmetric integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Quantization {
+    bits: u8,
+    granularity: Granularity,
+}
+
+impl Quantization {
+    /// 8 bits per tensor, as all bundled networks have it.
+    pub const USUAL: Self = Self {
+        bits: 8,
+        granularity: Granularity::Tensor,
+    };
+
+    /// What stands for float weights: the step, 1/32639 of the largest weight, is of the
+    /// size of the error that a weight is encoded with.
+    pub const FINEST: Self = Self {
+        bits: *WEIGHT_BITS.end(),
+        granularity: Granularity::Tensor,
+    };
+
+    /// So many bits, and what has a scale of its own; `None` for bits outside
+    /// [`WEIGHT_BITS`].
+    #[must_use]
+    pub fn new(bits: u8, granularity: Granularity) -> Option<Self> {
+        WEIGHT_BITS
+            .contains(&bits)
+            .then_some(Self { bits, granularity })
+    }
+
+    /// Bits of a weight.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// What has a scale of its own.
+    #[must_use]
+    pub const fn granularity(self) -> Granularity {
+        self.granularity
+    }
+
+    /// The largest integer.
+    #[must_use]
+    pub fn largest(self) -> f32 {
+        let largest = (1u32 << (self.bits - 1)) - 1;
+        // What the file has room for; exact.
+        largest.min(Integers::MAX_HALF.unsigned_abs().into()) as f32
+    }
+
+    /// The scale of weights of which this is the largest magnitude.
+    #[must_use]
+    pub fn scale(self, largest: f32) -> f32 {
+        (largest / self.largest()).max(f32::MIN_POSITIVE)
+    }
+
+    /// Rounds weights to integers, in rows of so many.
+    ///
+    /// Per channel, a row's scale is the multiple of the layer's, by 1 to 255, at which its
+    /// largest weight is still within the integers: sums of integers, which packing in batches
+    /// takes, can be brought to one scale by an integer then.
+    #[must_use]
+    pub fn integers(self, weights: &[f32], columns: usize) -> (Vec<i16>, f32, Vec<u8>) {
+        let largest = |row: &[f32]| row.iter().fold(0.0, |max: f32, w| max.max(w.abs()));
+        let rounded = |row: &[f32], scale: f32| -> Vec<i16> {
+            let most = self.largest();
+            row.iter()
+                .map(|w| (w / scale).round().clamp(-most, most) as i16)
+                .collect()
+        };
+        let scale = self.scale(largest(weights));
+        let rows = || weights.chunks(columns.max(1));
+        match self.granularity {
+            Granularity::Tensor => (rounded(weights, scale), scale, Vec::new()),
+            Granularity::Channel => {
+                let unit = (scale / MAX_MULTIPLIER).max(f32::MIN_POSITIVE);
+                let multiplier = |row: &[f32]| {
+                    let wanted = (self.scale(largest(row)) / unit).ceil();
+                    wanted.clamp(1.0, MAX_MULTIPLIER)
+                };
+                let integers = rows().flat_map(|row| rounded(row, unit * multiplier(row)));
+                let multipliers = rows().map(|row| multiplier(row) as u8);
+                (integers.collect(), unit, multipliers.collect())
+            }
+        }
+    }
+}
+
+impl Default for Quantization {
+    fn default() -> Self {
+        Self::USUAL
+    }
+}
+
+impl fmt::Display for Quantization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = match self.granularity {
+            Granularity::Tensor => "tensor",
+            Granularity::Channel => "channel",
+        };
+        write!(f, "{} bits per {per}", self.bits)
+    }
 }
 
 impl Network<f32> {
@@ -148,14 +293,22 @@ impl Network<f32> {
         Ok(())
     }
 
-    /// The same with weights of 8 bits, and activations folded.
+    /// The same with weights of 8 bits per tensor, and activations folded.
     #[must_use]
-    pub fn quantized(self) -> Network<i8> {
+    pub fn quantized(self) -> Network<i16> {
+        self.quantized_by(Quantization::USUAL)
+    }
+
+    /// The same with weights rounded like this, and activations folded.
+    #[must_use]
+    pub fn quantized_by(self, quantization: Quantization) -> Network<i16> {
         let rounded = |weights: Weights<f32>| {
-            let (quantized, scale) = quantize(&weights.weights);
+            let (integers, scale, multipliers) =
+                quantization.integers(&weights.weights, weights.columns());
             Weights {
-                weights: quantized,
+                weights: integers,
                 scale: scale * weights.scale,
+                multipliers,
                 biases: weights.biases,
             }
         };
@@ -175,7 +328,41 @@ impl Network<f32> {
     }
 }
 
-impl Network<i8> {
+impl From<&Model<'_>> for Network<f32> {
+    /// The network of a file with the weights that its integers stand for: to round them
+    /// otherwise.
+    fn from(model: &Model<'_>) -> Self {
+        let weights = |linear: &Linear<'_>, columns: usize| {
+            let values = linear.values(columns).map(|w| w as f32);
+            Weights::new(values.collect(), linear.biases.iter().collect())
+        };
+        let layers = model.layers().map(|view| match view.layer {
+            Layer::Conv2d {
+                kernel, ref linear, ..
+            } => NetworkLayer::Conv2d(kernel, weights(linear, view.layer.fan_in(view.input))),
+            Layer::Dense { ref linear, .. } => {
+                NetworkLayer::Dense(weights(linear, view.layer.fan_in(view.input)))
+            }
+            Layer::Polynomial { coefficients, .. } => {
+                NetworkLayer::Polynomial(coefficients.iter().collect())
+            }
+            Layer::Relu { .. } => NetworkLayer::Relu,
+        });
+        Self {
+            name: model.name().into(),
+            input: match model.input() {
+                Input::Image(shape) => NetworkInput::Image(shape),
+                Input::Features { means, deviations } => NetworkInput::Features {
+                    means: means.iter().collect(),
+                    deviations: deviations.iter().collect(),
+                },
+            },
+            layers: layers.collect(),
+        }
+    }
+}
+
+impl Network<i16> {
     /// Completes the square of every activation of degree 2 between two layers
     /// with weights, where its curvature and the padding behind it allow it.
     fn fold(&mut self) {
@@ -203,14 +390,16 @@ impl Network<i8> {
                 continue;
             }
             before.biases.iter_mut().for_each(|bias| *bias += shift);
-            let columns = after.weights.len() / after.biases.len();
-            for (bias, row) in after
-                .biases
-                .iter_mut()
-                .zip(after.weights.chunks_exact(columns.max(1)))
-            {
-                let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
-                *bias += constant * after.scale * sum as f32;
+            let rows = after.weights.chunks_exact(after.columns());
+            let sums: Vec<f32> = (0..)
+                .zip(rows)
+                .map(|(index, row)| {
+                    let sum: i64 = row.iter().map(|&w| i64::from(w)).sum();
+                    (after.row_scale(index) * sum as f64) as f32
+                })
+                .collect();
+            for (bias, sum) in after.biases.iter_mut().zip(sums) {
+                *bias += constant * sum;
             }
             if a < 0.0 {
                 after.weights.iter_mut().for_each(|w| *w = -*w);
@@ -232,10 +421,7 @@ impl Network<i8> {
             .layers
             .iter()
             .map(|layer| match (layer.weights(), layer) {
-                (Some(w), _) => (
-                    w.weights.iter().map(|w| w.cast_unsigned()).collect(),
-                    little_endian(&w.biases),
-                ),
+                (Some(w), _) => (integers(&w.weights), little_endian(&w.biases)),
                 (None, NetworkLayer::Polynomial(coefficients)) => {
                     (Vec::new(), little_endian(coefficients))
                 }
@@ -248,21 +434,16 @@ impl Network<i8> {
             .zip(&bytes)
             .zip(ranges)
             .map(|((layer, (weights, floats)), &range)| {
-                let linear = |scale| Linear {
-                    scale,
-                    weights,
-                    biases: Floats::new(floats),
-                };
                 match layer {
                     NetworkLayer::Conv2d(kernel, w) => Layer::Conv2d {
                         kernel: *kernel,
-                        linear: linear(w.scale),
+                        linear: linear(w, weights, floats),
                         range,
                     },
                     NetworkLayer::Dense(w) => Layer::Dense {
                         // What does not fit does not have so many biases either.
                         outputs: u16::try_from(w.biases.len()).unwrap_or(u16::MAX),
-                        linear: linear(w.scale),
+                        linear: linear(w, weights, floats),
                         range,
                     },
                     NetworkLayer::Polynomial(_) => Layer::Polynomial {
@@ -307,19 +488,42 @@ impl Network<i8> {
     }
 }
 
+/// Whether one byte holds a weight.
+fn is_byte(weight: i16) -> bool {
+    weight.unsigned_abs() <= i8::MAX.unsigned_abs().into()
+}
+
+/// The bytes of weights: one of each where that is enough, otherwise two.
+fn integers(weights: &[i16]) -> Vec<u8> {
+    match weights.iter().all(|&w| is_byte(w)) {
+        true => weights.iter().map(|&w| (w as i8).cast_unsigned()).collect(),
+        false => weights.iter().flat_map(|w| w.to_le_bytes()).collect(),
+    }
+}
+
+/// Weights and biases of a file.
+fn linear<'a>(of: &'a Weights<i16>, bytes: &'a [u8], biases: &'a [u8]) -> Linear<'a> {
+    Linear {
+        scale: of.scale,
+        multipliers: &of.multipliers,
+        weights: match bytes.len() == of.weights.len() {
+            true => Integers::Bytes(bytes),
+            false => Integers::Halves(bytes),
+        },
+        biases: Floats::new(biases),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::model::{Model, Padding};
+    use crate::model::Padding;
 
     use super::*;
     use crate::clear;
 
     fn small(coefficients: Vec<f32>) -> Network<f32> {
-        let weights = |weights: &[f32], biases: &[f32]| Weights {
-            weights: weights.to_vec(),
-            scale: 1.0,
-            biases: biases.to_vec(),
-        };
+        let weights =
+            |weights: &[f32], biases: &[f32]| Weights::new(weights.to_vec(), biases.to_vec());
         let kernel = Kernel {
             out_channels: 2,
             height: 1,
@@ -358,7 +562,7 @@ mod tests {
             // is.
             let kept = small([coefficients, vec![1e-30]].concat()).quantized();
             assert!(matches!(&kept.layers[1], NetworkLayer::Polynomial(c) if c.len() == 4));
-            let logits = |network: &Network<i8>| {
+            let logits = |network: &Network<i16>| {
                 let file = network.draft().unwrap();
                 let model = Model::parse(&file).unwrap();
                 clear::logits(&model, &[255, 51, 102]).unwrap()
@@ -385,11 +589,7 @@ mod tests {
                 },
             };
             // Three windows along two columns.
-            let weights = Weights {
-                weights: vec![0.5, -1.0, 1.27, 0.3],
-                scale: 1.0,
-                biases: vec![0.5],
-            };
+            let weights = Weights::new(vec![0.5, -1.0, 1.27, 0.3], vec![0.5]);
             let NetworkLayer::Dense(mut last) = network.layers.remove(2) else {
                 panic!("{network:?}");
             };
@@ -398,7 +598,7 @@ mod tests {
             network.layers.push(NetworkLayer::Dense(last));
             network
         };
-        let logits = |network: &Network<i8>| {
+        let logits = |network: &Network<i16>| {
             let file = network.draft().unwrap();
             clear::logits(&Model::parse(&file).unwrap(), &[255, 51, 102]).unwrap()
         };
@@ -418,6 +618,90 @@ mod tests {
         }
     }
 
+    /// The bound of every weight's rounding: half of a step, and that a row's own step is at
+    /// most 1/255 of the layer's above what its largest weight asks for.
+    #[test]
+    fn weights_are_within_half_a_step_of_their_row() {
+        let rows: [&[f32]; 4] = [
+            &[1.0, -0.3, 0.77, 0.01],
+            &[0.1, -0.1, 0.033, 0.002],
+            &[1e-4, -9e-5, 3e-5, 0.0],
+            &[0.0; 4],
+        ];
+        let weights = rows.concat();
+        for bits in WEIGHT_BITS {
+            for granularity in [Granularity::Tensor, Granularity::Channel] {
+                let quantization = Quantization::new(bits, granularity).unwrap();
+                let (integers, scale, multipliers) = quantization.integers(&weights, 4);
+                let found = Weights {
+                    weights: integers,
+                    scale,
+                    multipliers,
+                    biases: vec![0.0; 4],
+                };
+                let unit = 1.0 / quantization.largest();
+                let values: Vec<f64> = found.values().collect();
+                for (row, got) in rows.iter().zip(values.chunks(4)) {
+                    let largest = row.iter().fold(0.0f32, |max, w| max.max(w.abs()));
+                    let step = match granularity {
+                        Granularity::Tensor => unit,
+                        Granularity::Channel => largest * unit + unit / MAX_MULTIPLIER,
+                    };
+                    for (&w, got) in row.iter().zip(got) {
+                        let off = (f64::from(w) - got).abs();
+                        assert!(off <= 0.501 * f64::from(step), "{quantization}: {w} {got}");
+                    }
+                }
+            }
+        }
+        for bits in [0, 1, 17] {
+            assert_eq!(Quantization::new(bits, Granularity::Tensor), None);
+        }
+    }
+
+    #[test]
+    fn a_file_and_its_network_compute_the_same_however_weights_were_rounded() {
+        for bits in [3, 8, 16] {
+            for granularity in [Granularity::Tensor, Granularity::Channel] {
+                let quantization = Quantization::new(bits, granularity).unwrap();
+                // A square, folded, and a cubic.
+                for coefficients in [vec![0.125, 0.75, -0.5], vec![0.1, 0.7, 0.2, -0.05]] {
+                    let network = small(coefficients).quantized_by(quantization);
+                    let file = network.draft().unwrap();
+                    let model = Model::parse(&file).unwrap();
+                    let widths = model.layers().filter_map(|view| {
+                        let linear = view.layer.linear()?;
+                        Some((linear.weights.width(), linear.multipliers.len()))
+                    });
+                    let width = if bits > 8 { 2 } else { 1 };
+                    let rows = if granularity == Granularity::Tensor {
+                        0
+                    } else {
+                        2
+                    };
+                    assert_eq!(widths.collect::<Vec<_>>(), [(width, rows); 2]);
+                    let sample: &[u8] = &[255, 51, 102];
+                    let back = Network::from(&model);
+                    let logits = back.logits(sample).unwrap();
+                    for (a, b) in logits.iter().zip(clear::logits(&model, sample).unwrap()) {
+                        assert!((a - b).abs() < 1e-5, "{quantization}: {a} {b}");
+                    }
+                    // Rounding what was rounded changes nothing.
+                    let again = back.quantized_by(quantization);
+                    let values = |network: &Network<i16>| -> Vec<f64> {
+                        let weights = network.layers.iter().filter_map(NetworkLayer::weights);
+                        weights
+                            .flat_map(|w| w.values().collect::<Vec<_>>())
+                            .collect()
+                    };
+                    for (a, b) in values(&network).iter().zip(values(&again)) {
+                        assert!((a - b).abs() < 1e-5, "{quantization}: {a} {b}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_straight_line_is_left_as_it_is() {
         let straight = vec![0.0, 1.0, 1e-5];
@@ -431,6 +715,7 @@ mod tests {
             NetworkLayer::Dense(Weights {
                 weights: weights.to_vec(),
                 scale: 0.5,
+                multipliers: Vec::new(),
                 biases: biases.to_vec(),
             })
         };
@@ -485,10 +770,11 @@ mod tests {
 
     #[test]
     fn weights_are_rounded_to_the_nearest() {
-        let (quantized, scale) = quantize(&[0.3, -1.27, 0.004, 0.0, 1.0, -0.6]);
-        assert_eq!(quantized, [30, -127, 0, 0, 100, -60]);
-        assert!((scale - 0.01).abs() < 1e-9);
-        assert_eq!(quantize(&[0.0; 3]).0, [0; 3]);
+        let rounded = |weights: &[f32]| Quantization::USUAL.integers(weights, 3);
+        let (integers, scale, multipliers) = rounded(&[0.3, -1.27, 0.004, 0.0, 1.0, -0.6]);
+        assert_eq!(integers, [30, -127, 0, 0, 100, -60]);
+        assert!((scale - 0.01).abs() < 1e-9 && multipliers.is_empty());
+        assert_eq!(rounded(&[0.0; 3]).0, [0; 3]);
     }
 
     #[test]

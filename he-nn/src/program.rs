@@ -671,7 +671,9 @@ impl Program<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::message::{Item, SEED_BYTES};
-    use crate::model::{Floats, Input, Kernel, Layer, Linear, Model, ModelParts, Padding, Shape};
+    use crate::model::{
+        Floats, Input, Integers, Kernel, Layer, Linear, Model, ModelParts, Padding, Shape,
+    };
     use crate::plan::{Payload, Sums, Target, Terms};
     use crate::schedule::{Cursor, Upload};
     use he_core::params::{N4096_DEPTH3, N8192_DEPTH5};
@@ -703,7 +705,8 @@ mod tests {
         let biases: Vec<u8> = [bias; 16].into_iter().flat_map(f32::to_le_bytes).collect();
         let linear = |weights: usize, biases_: usize, scale| Linear {
             scale,
-            weights: &bytes[..weights],
+            multipliers: &[],
+            weights: Integers::Bytes(&bytes[..weights]),
             biases: Floats::new(&biases[..4 * biases_]),
         };
         let polynomial = Layer::Polynomial {

@@ -31,6 +31,7 @@
 //! | [`commands`] | the command line |
 
 #[cfg(feature = "attack")]
+pub mod advice;
 pub mod attacked;
 pub mod budget;
 pub mod choice;
@@ -51,6 +52,7 @@ pub mod interrupt;
 pub mod ledger;
 pub mod line;
 pub mod planning;
+pub mod quantized;
 pub mod receipts;
 pub mod report;
 pub mod run;

@@ -237,8 +237,8 @@ impl Platform for NoClock {
 pub fn two_layer(
     name: &str,
     inputs: u16,
-    first: Weights<i8>,
-    second: Weights<i8>,
+    first: Weights<i16>,
+    second: Weights<i16>,
     ranges: [f32; 3],
 ) -> Vec<u8> {
     let network = Network {

@@ -162,13 +162,14 @@ pub fn network(input: NetworkInput, parts: &[Part]) -> Vec<u8> {
 }
 
 /// Weights within -120 .. 120, whose sums stay near 1.
-fn weights(fan_in: usize, rows: usize, seed: u32) -> Weights<i8> {
-    let small = |b: u8| ((i32::from(b) - 128) * 15 / 16) as i8;
+fn weights(fan_in: usize, rows: usize, seed: u32) -> Weights<i16> {
+    let small = |b: u8| ((i32::from(b) - 128) * 15 / 16) as i16;
     let drawn = bytes(fan_in * rows, seed).into_iter().map(small);
     let biases = bytes(rows, 100 + seed).into_iter();
     Weights {
         weights: drawn.collect(),
         scale: 1.0 / (120.0 * (fan_in as f32).sqrt().max(1.0)),
+        multipliers: Vec::new(),
         biases: biases.map(|b| f32::from(b) / 256.0 - 0.5).collect(),
     }
 }

@@ -12,16 +12,18 @@ use he_edge_tests::Reference;
 use he_nn::bundled;
 use he_nn::clear::{self, argmax};
 use he_nn::data::{self, Choice, DataSet, Dataset, Samples, Split};
-use he_nn::import;
 use he_nn::import::fit::Degree;
+use he_nn::import::{self, Wanted};
 use he_nn::model::{Model, Sample};
-use he_nn::plan::{PlanError, Target, WeightMode};
+use he_nn::network::Granularity;
+use he_nn::plan::{Packing, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use host_runner::client::{BatchClient, Client, Keys};
 use host_runner::encrypted_training::{self, EPOCHS, Mode};
 use host_runner::engine::Engine;
 use host_runner::engine::batch::BatchEngine;
 use host_runner::planning;
+use host_runner::quantized::{self, Evaluated};
 
 /// Images that are classified encrypted through the session.
 fn session_images() -> usize {
@@ -119,6 +121,66 @@ fn in_the_clear() {
         say(&format!("{name} in the clear: {right} of {count} right"));
         assert_eq!((right, count), (network.right, network.samples), "{name}");
     }
+}
+
+/// What rounding weights otherwise does to some bundled networks: per line the network, bits,
+/// what has a scale of its own, bytes of the file, test samples classified right in the clear,
+/// and of how many.
+const QUANTIZATION: &str = "he-nn/assets/quantization.csv";
+
+/// As the table says, which documents print, and the same labels encrypted.
+#[test]
+fn weights_rounded_otherwise() {
+    const NETWORKS: [(&str, DataSet); 4] = [
+        ("pima-logreg", DataSet::Pima),
+        ("mnist-mlp64", DataSet::Mnist),
+        ("mnist-cnn", DataSet::Mnist),
+        ("fashion-cryptonets", DataSet::FashionMnist),
+    ];
+    /// For ranges, which scales are chosen by.
+    const TRAINING: usize = 5000;
+    let mut table = "network,bits,per,file_bytes,right,samples\n".to_owned();
+    for (name, set) in NETWORKS {
+        let model = Model::parse(bundled::model(name).unwrap()).unwrap();
+        let train = Samples::open(&set.locate(&root()), Split::Train, &Choice::default()).unwrap();
+        let (train, test) = (train.all(), samples_of(set));
+        let evaluated = Evaluated {
+            params: None,
+            terms: WeightMode::Plain.into(),
+            packing: Packing::Batch,
+            count: if long() { usize::MAX } else { 1000 },
+        };
+        let train = &train[..TRAINING.min(train.len())];
+        let rows = quantized::compare(&model, train, &test.all(), evaluated, &mut ()).unwrap();
+        say(&format!("{name}\n{}", quantized::table(&rows)));
+        for row in rows {
+            let per = match row.per {
+                Granularity::Tensor => "tensor",
+                Granularity::Channel => "channel",
+            };
+            let right = (row.plain_accuracy * row.plain_samples as f64).round();
+            table.push_str(&format!(
+                "{name},{},{per},{},{right},{}\n",
+                row.bits, row.file_bytes, row.plain_samples
+            ));
+            let found = row.encrypted.unwrap();
+            assert_eq!(found.refused, 0, "{name}, {} bits", row.bits);
+            // Logits that are nearly equal may change places.
+            assert!(found.label_flips <= 1 + found.samples / 1000, "{found:?}");
+            assert!(found.logit_error < found.logit_error_six_sigma, "{found:?}");
+        }
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(QUANTIZATION);
+    if std::env::var_os("HE_EDGE_UPDATE_QUANTIZATION").is_some() {
+        std::fs::write(&path, &table).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        committed, table,
+        "HE_EDGE_UPDATE_QUANTIZATION=1 writes it anew"
+    );
 }
 
 /// Compares decrypted logits with those in the clear.
@@ -328,8 +390,11 @@ fn say(line: &str) {
 fn a_network_with_rectifiers_is_imported_within_a_point() {
     const ORIGINAL: f64 = 0.9699;
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/onnx/mnist-relu32.onnx");
-    let (degree, choice) = (Some(Degree::Auto), Choice::default());
-    let made = import::import(&file, "relu32", None, &root(), &choice, degree).unwrap();
+    let wanted = Wanted {
+        degree: Some(Degree::Auto),
+        ..Wanted::default()
+    };
+    let made = import::import(&file, "relu32", &root(), &Choice::default(), wanted).unwrap();
     let replaced = made.replaced.unwrap();
     assert_eq!(replaced.activations.len(), 1);
     assert!((replaced.accuracy - ORIGINAL).abs() < 0.01, "{replaced:?}");

@@ -26,6 +26,20 @@ const CASES: &[Case] = &[
     (&["infer", "--cuont", "3"], "exists: '--count'"),
     (&["plan", "--nonsense"], "see `he-edge plan --help`"),
     (&["train"], "--data"),
+    (&["plan", "--quantization"], "--data"),
+    (&["plan", "--count", "3"], "--quantization"),
+    (
+        &[
+            "import", "text", "--data", "folder", "--out", "new", "--bits", "1",
+        ],
+        "1 is not in 2..=16",
+    ),
+    (
+        &[
+            "import", "text", "--data", "folder", "--out", "new", "--per", "row",
+        ],
+        "tensor, channel",
+    ),
     (&["import"], "<FILE>"),
     (&["flash"], "--board"),
     (&["data"], "see `he-edge data --help`"),

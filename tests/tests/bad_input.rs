@@ -1021,13 +1021,15 @@ fn an_evaluator_with_another_model() {
 /// A network of another shape: 784 inputs, 5 hidden units, 4 classes.
 fn small_model() -> Vec<u8> {
     let first = Weights {
-        weights: (0..5 * 784).map(|i| (i % 7) as i8).collect(),
+        weights: (0..5 * 784).map(|i| i % 7).collect(),
         scale: 0.002,
+        multipliers: Vec::new(),
         biases: vec![0.0; 5],
     };
     let second = Weights {
         weights: (0..4 * 5).map(|i| i * 3 % 11).collect(),
         scale: 0.01,
+        multipliers: Vec::new(),
         biases: vec![0.0; 4],
     };
     two_layer("small", 784, first, second, [4.0, 16.0, 10.0])

@@ -325,7 +325,15 @@ fn a_file_of_json_beside_the_table() {
 #[test]
 fn plan() {
     let text = succeeds(&["plan"]);
-    for part in ["headroom", "logit error", "memory", "2^", "ms per run"] {
+    for part in [
+        "headroom",
+        "logit error",
+        "memory",
+        "2^",
+        "ms per run",
+        "error after",
+        "what would help most",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let on_board = ["plan", "--board", "mps2-an386"];
@@ -348,7 +356,27 @@ fn plan() {
     ] {
         assert!(document[field].as_u64().unwrap() > 0, "{field}");
     }
-    assert_eq!(document["steps"].as_array().unwrap().len(), 3);
+    // Every step has its error, its part of the instructions, and of the bytes what it waits
+    // for: the square key or inputs, but no bias.
+    let steps = document["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3);
+    let sum = |field: &str| -> u64 { steps.iter().map(|s| s[field].as_u64().unwrap()).sum() };
+    let [inputs, keys] = ["input_bytes", "key_bytes"].map(|f| document[f].as_u64().unwrap());
+    assert_eq!(sum("bytes_up"), inputs + keys);
+    let all = document["instructions_estimate"].as_u64().unwrap();
+    assert!(
+        sum("cost") <= all && sum("cost") > all * 9 / 10,
+        "{document}"
+    );
+    let last = steps[2]["error_six_sigma"].as_f64().unwrap();
+    assert_eq!(document["logit_error_six_sigma"].as_f64(), Some(last));
+    assert!(
+        steps
+            .iter()
+            .all(|s| s["error_six_sigma"].as_f64().unwrap() > 0.0)
+    );
+    let saves = document["advice"]["saves"].as_f64().unwrap();
+    assert!(saves > 0.0 && saves < 1.0, "{document}");
     let parts = |board| {
         let document = json(&["plan", "--board", board, "--json", "-"]);
         let parts = document["memory"].as_array().unwrap().clone();

@@ -740,6 +740,41 @@ fn accuracy() -> String {
     )
 }
 
+/// The same networks with their weights rounded otherwise.
+fn quantization() -> String {
+    let lines = lines_of("he-nn/assets/quantization.csv");
+    let ways: Vec<[&String; 2]> = lines
+        .iter()
+        .take_while(|line| line[0] == lines[0][0])
+        .map(|line| [&line[1], &line[2]])
+        .collect();
+    let rows: Vec<Vec<String>> = lines
+        .chunks(ways.len())
+        .map(|of_network| {
+            let first = &of_network[0];
+            let mut row = vec![format!(
+                "`{}`, {}",
+                first[0],
+                grouped(first[5].parse().unwrap())
+            )];
+            for (line, way) in of_network.iter().zip(&ways) {
+                assert_eq!([&line[1], &line[2]], *way);
+                let [right, samples] = [&line[4], &line[5]].map(|count| count.parse::<f64>());
+                let share = 100.0 * right.unwrap() / samples.unwrap();
+                row.push(format!("{share:.2} %"));
+            }
+            row
+        })
+        .collect();
+    let mut header = vec!["network, test samples".to_owned()];
+    header.extend(
+        ways.iter()
+            .map(|[bits, per]| format!("{bits} bits per {per}")),
+    );
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    table(&header, &rows)
+}
+
 /// Rows of measured figures, as they are; with the commit.
 fn measured(table_of: Table, header: &[&str]) -> String {
     let rows = lines_of(table_of.path).into_iter().map(|line| {
@@ -800,6 +835,7 @@ const TABLES: [(&str, &str, Make); 18] = [
     ("docs/figures.md", "growth", growth),
     ("docs/figures.md", "host inferences", host_inferences),
     ("docs/networks.md", "accuracy", accuracy),
+    ("docs/networks.md", "quantization", quantization),
     ("docs/networks.md", "networks", networks),
     ("docs/networks.md", "batches", batches),
     ("docs/figures.md", "faults", faults),

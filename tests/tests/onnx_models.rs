@@ -411,3 +411,51 @@ fn tables_of_scikit_learn_from_csv_to_encrypted_labels() {
         assert!(said.contains("no column \"colour\""), "{said}");
     }
 }
+
+#[test]
+fn weights_are_rounded_as_one_chooses_and_compared() {
+    let out = TempDir::new().unwrap();
+    let model = out.path().join("wine.hemodel");
+    let model = model.to_str().unwrap();
+    let onnx = directory().join("models/wine-logistic.onnx");
+    let table = directory().join("tables/wine");
+    let (onnx, table) = (onnx.to_str().unwrap(), table.to_str().unwrap());
+    let rounded = ["--bits", "4", "--per", "channel"];
+    let import = ["import", onnx, "--data", table, "--out", model];
+    let said = succeeds(&[&import[..], &rounded].concat());
+    assert!(said.contains("4 bits per channel"), "{said}");
+    let said = succeeds(&[&import[..], &["--bits", "16"]].concat());
+    assert!(said.contains("16 bits per tensor"), "{said}");
+
+    let plan = ["plan", "--model", model, "--data", table, "--quantization"];
+    let text = succeeds(&[&plan[..], &["--count", "10"]].concat());
+    assert!(
+        text.contains("scale per") && text.contains("the first 10 of them"),
+        "{text}"
+    );
+    let document: Value = serde_json::from_str(&succeeds(
+        &[&plan[..], &["--count", "10", "--json", "-"]].concat(),
+    ))
+    .unwrap();
+    let rows = document["quantizations"].as_array().unwrap();
+    assert_eq!(rows.len(), 7);
+    let ways: Vec<(u64, &str)> = rows
+        .iter()
+        .map(|row| (row["bits"].as_u64().unwrap(), row["per"].as_str().unwrap()))
+        .collect();
+    assert!(
+        ways.contains(&(4, "channel")) && ways.contains(&(16, "tensor")),
+        "{ways:?}"
+    );
+    for row in rows {
+        let found = &row["encrypted"];
+        assert_eq!(
+            (&found["samples"], &found["label_flips"]),
+            (&10.into(), &0.into()),
+            "{row}"
+        );
+        let [error, most] = ["logit_error", "logit_error_six_sigma"].map(|f| found[f].as_f64());
+        assert!(error < most, "{row}");
+        assert!(row["plain_accuracy"].as_f64().unwrap() > 0.9, "{row}");
+    }
+}

@@ -570,10 +570,11 @@ fn odd_samples_in_batches_are_right_or_refused() {
 /// results have the same error.
 fn twins() -> Vec<u8> {
     const UNITS: usize = 16;
-    let dense = |row: &[i8], count: usize, scale: f32| {
+    let dense = |row: &[i16], count: usize, scale: f32| {
         NetworkLayer::Dense(Weights {
             weights: row.repeat(count),
             scale,
+            multipliers: Vec::new(),
             biases: vec![0.25; count],
         })
     };

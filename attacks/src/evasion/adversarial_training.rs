@@ -123,7 +123,7 @@ impl Setting {
         labels: &[u8],
         hardened: bool,
         seed: u64,
-    ) -> Result<Network<i8>, AttackError> {
+    ) -> Result<Network<i16>, AttackError> {
         let network = Differentiable::untrained(IMAGE, self.layers, seed)?;
         let training = Training {
             epochs: self.epochs,
@@ -174,12 +174,12 @@ struct Pair<'d> {
     setting: Setting,
     data: &'d Data,
     seed: u64,
-    networks: OnceCell<[Network<i8>; 2]>,
+    networks: OnceCell<[Network<i16>; 2]>,
 }
 
 impl Pair<'_> {
     /// The ordinary network and the hardened one.
-    fn networks(&self) -> Result<&[Network<i8>; 2], AttackError> {
+    fn networks(&self) -> Result<&[Network<i16>; 2], AttackError> {
         if let Some(networks) = self.networks.get() {
             return Ok(networks);
         }

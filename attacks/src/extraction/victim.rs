@@ -69,7 +69,7 @@ impl<'d> Victim<'d> {
     }
 
     /// The network with weights of 8 bits, and the samples that it was trained on.
-    fn network(&self) -> Result<(Network<i8>, Rows), AttackError> {
+    fn network(&self) -> Result<(Network<i16>, Rows), AttackError> {
         let image = Shape {
             channels: 1,
             height: SIDE as u16,

@@ -167,7 +167,7 @@ impl Setting {
     ///
     /// # Errors
     /// The trainer's.
-    fn network(&self, samples: &Samples, seed: u64) -> Result<Network<i8>, AttackError> {
+    fn network(&self, samples: &Samples, seed: u64) -> Result<Network<i16>, AttackError> {
         Ok(self.fitted(samples, seed)?.quantized())
     }
 

@@ -231,7 +231,7 @@ impl<'a> Drawn<'a> {
         let of_inputs = subject.varies() == Varied::Input;
         self.coins = Coins::new(seed, u32::MAX);
         self.draw_key(subject, keep)?;
-        self.draw_message(if of_inputs { u32::MAX } else { keep })?;
+        self.draw_message(subject, if of_inputs { u32::MAX } else { keep })?;
         if subject.is_of_evaluator() {
             self.draw_operands(if of_inputs { keep } else { u32::MAX })?;
         }
@@ -267,11 +267,22 @@ impl<'a> Drawn<'a> {
         self.secret.refill(self.params, next)
     }
 
-    /// Values between -1 and 1, or zeros, and the integers that they are encoded in.
-    fn draw_message(&mut self, keep: u32) -> Result<()> {
-        for value in self.values.iter_mut() {
+    /// Values between -1 and 1, or those of the fixed class, and the integers that they are
+    /// encoded in. For [`Self::leak`], how far values are from those of the fixed class.
+    fn draw_message(&mut self, subject: Subject, keep: u32) -> Result<()> {
+        let zero = if subject == Subject::EncodeDrawn {
+            u32::MAX
+        } else {
+            0
+        };
+        let each = self.values.iter_mut().zip(self.watched.iter_mut());
+        for ((value, watched), i) in each.zip(0u32..) {
             let drawn = (self.coins.rng.next_u32() & 255) as i32 - 128;
-            *value = Float::from_f64(f64::from(drawn & keep as i32) / 128.0);
+            // Bytes without a pattern.
+            let own = (i.wrapping_mul(0x9e37_79b9) >> 24) as i32 - 128;
+            let chosen = (drawn & keep as i32) | (own & (zero & !keep) as i32);
+            *watched = (chosen ^ own) as u32;
+            *value = Float::from_f64(f64::from(chosen) / 128.0);
         }
         self.encode()?;
         let (level, storage) = (self.params.max_level(), self.plain.take());
@@ -314,6 +325,10 @@ impl<'a> Drawn<'a> {
 
     /// Copies what varies to where [`Self::leak`] looks.
     fn watch(&mut self, subject: Subject) {
+        if subject == Subject::EncodeDrawn {
+            // There already.
+            return;
+        }
         let [input, ..] = &self.parts;
         let of_input = subject.varies() == Varied::Input;
         let integers = match subject.varies() {
@@ -327,8 +342,8 @@ impl<'a> Drawn<'a> {
         }
     }
 
-    /// What must not happen: works on what varies and leaves zeros out, once for every
-    /// limb that `subject` writes.
+    /// What must not happen: works on what varies and leaves out zeros, or what the fixed
+    /// class has, once for every limb that `subject` writes.
     pub fn leak(&mut self, subject: Subject) {
         let mut sum = 1u32;
         for pass in 0..subject.limbs(self.params) as u32 {
@@ -348,7 +363,7 @@ impl<'a> Drawn<'a> {
     /// Those of the operation; none is expected.
     pub fn run(&mut self, subject: Subject) -> Result<()> {
         match subject {
-            Subject::Encode => {
+            Subject::Encode | Subject::EncodeDrawn => {
                 self.encode()?;
                 self.plaintext()
             }

@@ -7,6 +7,9 @@ use crate::params::Params;
 pub enum Subject {
     /// Values to a plaintext; the values vary.
     Encode,
+    /// The same, with a fixed class that is like any other message, where that of the others
+    /// is of zeros.
+    EncodeDrawn,
     /// Values to a ciphertext under a secret key; key and values vary.
     EncryptSecret,
     /// The same under a packed key, limb by limb, as a sensor does it.
@@ -83,6 +86,7 @@ impl Subject {
     /// What a client or a sensor does with secrets.
     pub const CLIENT: &[Self] = &[
         Self::Encode,
+        Self::EncodeDrawn,
         Self::EncryptSecret,
         Self::EncryptCompact,
         Self::EncryptPublic,
@@ -114,6 +118,7 @@ impl Subject {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Encode => "encode",
+            Self::EncodeDrawn => "encode_drawn",
             Self::EncryptSecret => "encrypt_secret",
             Self::EncryptCompact => "encrypt_compact",
             Self::EncryptPublic => "encrypt_public",
@@ -148,7 +153,7 @@ impl Subject {
     #[must_use]
     pub const fn varies(self) -> Varied {
         match self {
-            Self::Encode | Self::EncryptPublic => Varied::Message,
+            Self::Encode | Self::EncodeDrawn | Self::EncryptPublic => Varied::Message,
             Self::KeygenSecret => Varied::Coins,
             Self::KeygenPublic | Self::KeygenRelin | Self::KeygenRotation => Varied::Key,
             Self::MultiplyWeights => Varied::Weights,

@@ -121,11 +121,7 @@ fn ending(stages: &mut Stages, result: &Data) -> Result<(usize, Rc<Affine>), Imp
 fn layer(map: &Affine, shape: &mut Shape, index: usize) -> Result<NetworkLayer<f32>, ImportError> {
     if let Some((kernel, weights, biases)) = map.convolution(*shape) {
         *shape = kernel.output(*shape);
-        let weights = Weights {
-            weights,
-            scale: 1.0,
-            biases,
-        };
+        let weights = Weights::new(weights, biases);
         return Ok(NetworkLayer::Conv2d(kernel, weights));
     }
     let (inputs, outputs) = (map.inputs(), map.outputs());
@@ -142,9 +138,6 @@ fn layer(map: &Affine, shape: &mut Shape, index: usize) -> Result<NetworkLayer<f
         return Err(ImportError::NoConvolution { inputs, outputs });
     }
     *shape = Shape::flat(outputs as u16);
-    Ok(NetworkLayer::Dense(Weights {
-        weights: map.dense(),
-        scale: 1.0,
-        biases: map.constants().iter().map(|&c| c as f32).collect(),
-    }))
+    let biases = map.constants().iter().map(|&c| c as f32).collect();
+    Ok(NetworkLayer::Dense(Weights::new(map.dense(), biases)))
 }

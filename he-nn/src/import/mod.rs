@@ -8,7 +8,8 @@
 //! Activations are what `Mul`, `Add`, `Sub`, `Neg`, `Div` and `Pow` build, as polynomials.
 //! Labels and probabilities at the end tell no more than the logits, which are taken
 //! instead: a network here ends with them. Models of scikit-learn, as skl2onnx exports
-//! them, are linear classifiers and perceptrons. Weights are rounded to 8 bits, and the
+//! them, are linear classifiers and perceptrons. Weights are rounded, to 8 bits per tensor
+//! unless something else is [`Wanted`], and the
 //! ranges that a plan needs are measured on training data. Anything else is refused by
 //! the name of operator and node, with what comes nearest.
 //!
@@ -43,7 +44,7 @@ use prost::Message;
 use crate::clear::{self, Calibrated};
 use crate::data::{Choice, DataError, DataSet, Form, Samples, Split};
 use crate::files;
-use crate::network::{Network, NetworkInput};
+use crate::network::{Network, NetworkInput, Quantization};
 
 /// Bytes that an ONNX file of a network of the format never has; a protobuf message has no
 /// more than twice as many.
@@ -212,21 +213,35 @@ pub struct ImportedModel {
     pub replaced: Option<Replaced>,
 }
 
+/// What is made of a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// What the network takes; what the data holds, if left out.
+    pub kind: Option<InputKind>,
+    /// The degree of polynomials that replace activations which are none ([`fit`]); such
+    /// are refused, if left out.
+    pub degree: Option<Degree>,
+    /// How weights are rounded.
+    pub quantization: Quantization,
+}
+
 /// Imports a file and quantizes its network. Ranges are measured on the data of a path
-/// ([`Samples::open`]), which also gives the means and deviations of features. What the
-/// network takes is what the data holds, unless `kind` says so. With `degree`, activations
-/// that are no polynomials are replaced by some ([`fit`]).
+/// ([`Samples::open`]), which also gives the means and deviations of features.
 ///
 /// # Errors
 /// [`ImportError`].
 pub fn import(
     file: &Path,
     name: &str,
-    kind: Option<InputKind>,
     data: &Path,
     choice: &Choice,
-    degree: Option<Degree>,
+    wanted: Wanted,
 ) -> Result<ImportedModel, ImportError> {
+    let Wanted {
+        kind,
+        degree,
+        quantization,
+    } = wanted;
     let graph = opened(file)?;
     let set = match kind {
         Some(InputKind::Features) => DataSet::Pima,
@@ -257,7 +272,7 @@ pub fn import(
     }
     let (train_all, test_all) = (train.all(), test.all());
     let calibrated = clear::calibrated(
-        &network.quantized(),
+        &network.quantized_by(quantization),
         train_all.into_iter(),
         test_all.into_iter(),
     )?;

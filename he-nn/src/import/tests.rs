@@ -7,7 +7,7 @@ use super::schema::{
 };
 use super::*;
 use crate::data::table::{FEATURES, SPLIT_SEED, Table};
-use crate::network::{NetworkInput, NetworkLayer};
+use crate::network::{Granularity, NetworkInput, NetworkLayer};
 
 fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     TensorProto {
@@ -92,7 +92,7 @@ fn bytes(graph: GraphProto) -> Vec<u8> {
     .encode_to_vec()
 }
 
-fn imported(graph: GraphProto) -> Result<Network<i8>, ImportError> {
+fn imported(graph: GraphProto) -> Result<Network<i16>, ImportError> {
     Ok(network(&bytes(graph), "test", InputKind::Pixels)?.quantized())
 }
 
@@ -530,7 +530,28 @@ fn features_are_standardised_by_the_table() {
     let onnx = directory.path().join("features.onnx");
     std::fs::write(&onnx, bytes(graph(&[1, columns], tensors, nodes))).unwrap();
     let choice = Choice::default();
-    let imported = import(&onnx, "features", None, directory.path(), &choice, None).unwrap();
+    let imported = import(
+        &onnx,
+        "features",
+        directory.path(),
+        &choice,
+        Wanted::default(),
+    )
+    .unwrap();
+    // Rounded otherwise where that is wanted.
+    let wanted = Wanted {
+        quantization: Quantization::new(4, Granularity::Channel).unwrap(),
+        ..Wanted::default()
+    };
+    let four = import(&onnx, "features", directory.path(), &choice, wanted).unwrap();
+    for view in Model::parse(&four.calibrated.file).unwrap().layers() {
+        let Some(linear) = view.layer.linear() else {
+            continue;
+        };
+        assert_eq!(linear.multipliers.len(), linear.biases.len());
+        assert!(linear.multipliers.contains(&255));
+        assert_eq!(linear.weights.iter().map(i16::abs).max(), Some(7));
+    }
     assert_eq!(imported.form, Form::Features(FEATURES));
     let model = Model::parse(&imported.calibrated.file).unwrap();
     let Input::Features {
@@ -1014,8 +1035,14 @@ fn a_rectifier_is_replaced_by_polynomials_that_keep_the_labels() {
     let onnx = directory.path().join("ring.onnx");
     std::fs::write(&onnx, bytes(graph(&[1, 2], tensors, nodes))).unwrap();
     let choice = Choice::default();
-    let fitted = |degree| import(&onnx, "ring", None, &data, &choice, Some(degree)).unwrap();
-    assert!(import(&onnx, "ring", None, &data, &choice, None).is_err());
+    let fitted = |degree| {
+        let wanted = Wanted {
+            degree: Some(degree),
+            ..Wanted::default()
+        };
+        import(&onnx, "ring", &data, &choice, wanted).unwrap()
+    };
+    assert!(import(&onnx, "ring", &data, &choice, Wanted::default()).is_err());
     for degree in [Degree::Fixed(2), Degree::Fixed(5), Degree::Auto] {
         let made = fitted(degree);
         let replaced = made.replaced.unwrap();
@@ -1068,7 +1095,7 @@ fn damaged_files_of_other_programs() {
     }
 }
 
-const fn kind(layer: &NetworkLayer<i8>) -> &'static str {
+const fn kind(layer: &NetworkLayer<i16>) -> &'static str {
     match layer {
         NetworkLayer::Conv2d(..) => "Conv2d",
         NetworkLayer::Dense(_) => "Dense",

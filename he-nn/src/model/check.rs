@@ -103,22 +103,42 @@ fn linear(
 ) -> Result<(), ModelError> {
     let Linear {
         scale,
+        multipliers,
         weights,
         biases,
     } = *linear;
     if !scale.is_finite() || scale <= 0.0 {
         return Err(ModelError::Scale { layer, got: scale });
     }
-    let expected = rows.saturating_mul(columns);
-    if weights.len() != expected {
-        return Err(ModelError::WeightCount {
+    if !multipliers.is_empty() && multipliers.len() != rows {
+        return Err(ModelError::MultiplierCount {
             layer,
-            expected,
-            got: weights.len(),
+            expected: rows,
+            got: multipliers.len(),
         });
     }
-    if let Some(index) = weights.iter().position(|w| w.cast_signed() == i8::MIN) {
-        return Err(ModelError::Weight { layer, index });
+    if let Some(index) = multipliers.iter().position(|&factor| factor == 0) {
+        return Err(ModelError::Multiplier { layer, index });
+    }
+    let expected = rows.saturating_mul(columns).saturating_mul(weights.width());
+    let got = weights.bytes().len();
+    if got != expected {
+        return Err(ModelError::WeightBytes {
+            layer,
+            expected,
+            got,
+        });
+    }
+    let max = weights.max();
+    let larger = |w: &i16| w.unsigned_abs() > max.unsigned_abs();
+    let mut indexed = weights.iter().enumerate();
+    if let Some((index, got)) = indexed.find(|(_, w)| larger(w)) {
+        return Err(ModelError::Weight {
+            layer,
+            index,
+            got,
+            max,
+        });
     }
     floats(Place::Layer(layer), FloatKind::Biases, biases, rows)
 }

@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::error::ModelError;
-use super::layer::{Input, Layer, LayerView, Linear, Shape};
+use super::layer::{Input, Integers, Layer, LayerView, Shape};
 
 /// What a network is evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -186,14 +186,18 @@ impl Model<'_> {
 /// What a sum with integer weights can be taken over.
 trait Value: Copy {
     /// Sum of products.
-    type Sum: Copy + Into<f64>;
+    type Sum: Copy;
     const ZERO: Self::Sum;
-    fn add(sum: Self::Sum, weight: i8, value: Self) -> Self::Sum;
+    fn add(sum: Self::Sum, weight: i16, value: Self) -> Self::Sum;
+    fn real(sum: Self::Sum) -> f64;
 
-    /// Adds the products of as many weights and values as there are of both.
-    fn dot(sum: Self::Sum, weights: &[u8], values: &[Self]) -> Self::Sum {
+    /// Adds the products of as many weights and values as there are of both, for weights of
+    /// a byte.
+    fn dot_bytes(sum: Self::Sum, weights: &[u8], values: &[Self]) -> Self::Sum {
         let terms = weights.iter().zip(values);
-        terms.fold(sum, |sum, (w, &x)| Self::add(sum, w.cast_signed(), x))
+        terms.fold(sum, |sum, (w, &x)| {
+            Self::add(sum, w.cast_signed().into(), x)
+        })
     }
 }
 
@@ -201,23 +205,31 @@ trait Value: Copy {
 const LANES: usize = 16;
 
 impl Value for u8 {
-    type Sum = i32;
-    const ZERO: i32 = 0;
-    fn add(sum: i32, weight: i8, value: Self) -> i32 {
-        // Exact: see the assertion beside the limits.
-        sum.wrapping_add(i32::from(weight).wrapping_mul(i32::from(value)))
+    type Sum = i64;
+    const ZERO: i64 = 0;
+    fn add(sum: i64, weight: i16, value: Self) -> i64 {
+        // Exact: 2^14 products of less than 2^23.
+        sum.wrapping_add(i32::from(weight).wrapping_mul(value.into()).into())
+    }
+
+    fn real(sum: i64) -> f64 {
+        // Exact below 2^53.
+        sum as f64
     }
 
     /// Long rows by lanes, with products of 16 bits, which -127 to 127 times 0 to 255 fit: a
-    /// product takes 1.2 instructions on x86-64, where one of 32 bits takes 2.8.
-    fn dot(sum: i32, weights: &[u8], values: &[Self]) -> i32 {
+    /// product takes 1.2 instructions on x86-64, where one of 32 bits takes 2.8. Sums of lanes
+    /// fit 32 bits: see the assertion beside the limits.
+    fn dot_bytes(sum: i64, weights: &[u8], values: &[Self]) -> i64 {
         let count = weights.len().min(values.len());
         let weights = weights.get(..count).unwrap_or_default();
         let values = values.get(..count).unwrap_or_default();
         let (weights, last_weights) = weights.as_chunks::<LANES>();
         let (values, last_values) = values.as_chunks::<LANES>();
         let last = last_weights.iter().zip(last_values);
-        let sum = last.fold(sum, |sum, (w, &x)| Self::add(sum, w.cast_signed(), x));
+        let sum = last.fold(sum, |sum, (w, &x)| {
+            Self::add(sum, w.cast_signed().into(), x)
+        });
         if weights.is_empty() {
             return sum;
         }
@@ -228,15 +240,34 @@ impl Value for u8 {
                 *sum = sum.wrapping_add(i32::from(product));
             }
         }
-        sums.into_iter().fold(sum, i32::wrapping_add)
+        let lanes = sums.into_iter().fold(0, i32::wrapping_add);
+        sum.wrapping_add(lanes.into())
     }
 }
 
 impl Value for f64 {
     type Sum = Self;
     const ZERO: Self = 0.0;
-    fn add(sum: Self, weight: i8, value: Self) -> Self {
+    fn add(sum: Self, weight: i16, value: Self) -> Self {
         sum + Self::from(weight) * value
+    }
+
+    fn real(sum: Self) -> f64 {
+        sum
+    }
+}
+
+/// Adds the products of weights, beginning with the `skipped`-th, and values, as many as
+/// there are of both.
+fn dot<T: Value>(sum: T::Sum, weights: Integers<'_>, skipped: usize, values: &[T]) -> T::Sum {
+    match weights {
+        Integers::Bytes(bytes) => {
+            T::dot_bytes(sum, bytes.get(skipped..).unwrap_or_default(), values)
+        }
+        Integers::Halves(_) => {
+            let terms = weights.iter().skip(skipped).zip(values);
+            terms.fold(sum, |sum, (w, &x)| T::add(sum, w, x))
+        }
     }
 }
 
@@ -250,48 +281,47 @@ fn linear<T: Value>(
     unit: f64,
     results: &mut [f64],
 ) {
-    let Some(&Linear {
-        scale,
-        weights,
-        biases,
-    }) = layer.linear()
-    else {
+    let Some(linear) = layer.linear() else {
         return;
     };
-    let scale = f64::from(scale) / unit;
-    let rows = weights
-        .chunks_exact(layer.fan_in(input).max(1))
-        .zip(biases.iter());
+    let columns = layer.fan_in(input);
+    // Of every row its weights, what a sum of its integers counts, and its bias.
+    let rows = (0usize..).map_while(|row| {
+        let weights = linear.weights.row(columns, row)?;
+        let bias = f64::from(linear.biases.get(row)?);
+        Some((weights, linear.row_scale(row) / unit, bias))
+    });
     let Layer::Conv2d { kernel, .. } = *layer else {
-        for (result, (row, bias)) in results.iter_mut().zip(rows) {
-            *result = scale * T::dot(T::ZERO, row, values).into() + f64::from(bias);
+        for (result, (row, scale, bias)) in results.iter_mut().zip(rows) {
+            *result = scale * T::real(dot(T::ZERO, row, 0, values)) + bias;
         }
         return;
     };
     let (width, height) = (usize::from(input.width), usize::from(input.height));
     let columns = usize::from(output.width).max(1);
     let places = usize::from(output.height).saturating_mul(columns);
-    for (channel, (row, bias)) in results.chunks_exact_mut(places.max(1)).zip(rows) {
+    for (channel, (row, scale, bias)) in results.chunks_exact_mut(places.max(1)).zip(rows) {
         for (line, y) in channel.chunks_exact_mut(columns).zip(0usize..) {
             let over = kernel.rows(input, y);
             for (result, x) in line.iter_mut().zip(0usize..) {
                 let across = kernel.columns(input, x);
                 let mut sum = T::ZERO;
-                let plane = usize::from(kernel.height).saturating_mul(usize::from(kernel.width));
-                let channels = row.chunks_exact(plane.max(1));
-                for (kernel_plane, c) in channels.zip(0usize..) {
-                    let kernel_rows = kernel_plane.chunks_exact(usize::from(kernel.width).max(1));
-                    let inside = kernel_rows.skip(over.skipped).take(over.len);
+                // Rows of the kernel, of all channels one after the other.
+                let kernel_height = usize::from(kernel.height);
+                for c in 0..usize::from(input.channels) {
+                    let inside = (over.skipped..over.skipped.saturating_add(over.len))
+                        .map(|ky| c.saturating_mul(kernel_height).saturating_add(ky));
                     let first = c.saturating_mul(height).saturating_add(over.start);
                     for (kernel_row, line) in inside.zip(first..) {
                         let start = line.saturating_mul(width).saturating_add(across.start);
                         let end = start.saturating_add(across.len);
                         let window = values.get(start..end).unwrap_or_default();
-                        let weights = kernel_row.get(across.skipped..).unwrap_or_default();
-                        sum = T::dot(sum, weights, window);
+                        let weights = row.row(usize::from(kernel.width), kernel_row);
+                        let weights = weights.unwrap_or(Integers::Bytes(&[]));
+                        sum = dot(sum, weights, across.skipped, window);
                     }
                 }
-                *result = scale * sum.into() + f64::from(bias);
+                *result = scale * T::real(sum) + bias;
             }
         }
     }
@@ -312,12 +342,26 @@ mod tests {
             |count: usize| -> Vec<u8> { (0..count).map(|i| (255 - i * 37 % 256) as u8).collect() };
         for (length, more) in (0..75).flat_map(|length| [(length, 0), (length, 20)]) {
             let terms = weights(length).into_iter().zip(values(length));
-            let expected = terms.fold(5, |sum, (w, x)| sum + i32::from(w) * i32::from(x));
+            let expected = terms.fold(5, |sum, (w, x)| sum + i64::from(w) * i64::from(x));
             for (row, inputs) in [(length, length + more), (length + more, length)] {
                 let row: Vec<u8> = weights(row).into_iter().map(i8::cast_unsigned).collect();
-                let found = u8::dot(5, &row, &values(inputs));
+                let found = dot(5, Integers::Bytes(&row), 0, &values(inputs));
+                assert_eq!(found, expected, "{length} and {more} more");
+                // The same weights in 16 bits.
+                let wide = row.iter().map(|w| i16::from(w.cast_signed()));
+                let wide: Vec<u8> = wide.flat_map(i16::to_le_bytes).collect();
+                let found = dot(5, Integers::Halves(&wide), 0, &values(inputs));
                 assert_eq!(found, expected, "{length} and {more} more");
             }
         }
+    }
+
+    #[test]
+    fn sums_of_the_largest_wide_weights_are_exact() {
+        let weights = [32767i16.to_le_bytes(); super::super::MAX_VALUES].concat();
+        let values = [255u8; super::super::MAX_VALUES];
+        let found = dot(0, Integers::Halves(&weights), 0, &values);
+        assert_eq!(found, 32767 * 255 * super::super::MAX_VALUES as i64);
+        assert_eq!(u8::real(found) as i64, found);
     }
 }

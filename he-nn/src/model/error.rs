@@ -142,14 +142,30 @@ pub enum ModelError {
         /// The most for this kernel.
         max: usize,
     },
-    /// The number of weights disagrees with the shapes.
-    WeightCount {
+    /// The number of bytes of a layer's weights disagrees with the shapes.
+    WeightBytes {
         /// Of which layer.
         layer: usize,
         /// What the shapes ask for.
         expected: usize,
         /// What there is.
         got: usize,
+    },
+    /// Multipliers are neither none nor one per row.
+    MultiplierCount {
+        /// Of which layer.
+        layer: usize,
+        /// Its rows.
+        expected: usize,
+        /// What there is.
+        got: usize,
+    },
+    /// A row's multiplier is 0.
+    Multiplier {
+        /// Of which layer.
+        layer: usize,
+        /// Which row.
+        index: usize,
     },
     /// The number of bytes of a row of `f32` disagrees with the shapes.
     FloatBytes {
@@ -178,12 +194,16 @@ pub enum ModelError {
         /// Its value.
         got: f32,
     },
-    /// A weight is -128, which symmetric weights do not use.
+    /// A weight is outside the symmetric range of its width.
     Weight {
         /// Of which layer.
         layer: usize,
         /// Its place in the layer's weights.
         index: usize,
+        /// Its value.
+        got: i16,
+        /// The largest there may be.
+        max: i16,
     },
     /// A scale of the weights is not finite and positive.
     Scale {
@@ -354,13 +374,27 @@ impl fmt::Display for ModelError {
                 "{} of the model has {got} {side}; its kernel allows for up to {max}",
                 Place::Layer(layer)
             ),
-            Self::WeightCount {
+            Self::WeightBytes {
                 layer,
                 expected,
                 got,
             } => write!(
                 f,
-                "{} of the model has {got} weights and its shapes ask for {expected}; write it again",
+                "{} of the model has {got} bytes of weights and its shapes ask for {expected}; write it again",
+                Place::Layer(layer)
+            ),
+            Self::MultiplierCount {
+                layer,
+                expected,
+                got,
+            } => write!(
+                f,
+                "{} of the model has {got} multipliers for {expected} rows of weights; give one per row, or none",
+                Place::Layer(layer)
+            ),
+            Self::Multiplier { layer, index } => write!(
+                f,
+                "multiplier {index} of the model's {} is 0; it must be 1 to 255",
                 Place::Layer(layer)
             ),
             Self::FloatBytes {
@@ -380,9 +414,14 @@ impl fmt::Display for ModelError {
                 f,
                 "the standard deviation of feature {index} is {got}; leave out a feature that does not vary"
             ),
-            Self::Weight { layer, index } => write!(
+            Self::Weight {
+                layer,
+                index,
+                got,
+                max,
+            } => write!(
                 f,
-                "weight {index} of the model's {} is -128; quantize to -127..127",
+                "weight {index} of the model's {} is {got}; quantize to -{max}..{max}",
                 Place::Layer(layer)
             ),
             Self::Scale { layer, got } => write!(

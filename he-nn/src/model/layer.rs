@@ -115,40 +115,153 @@ impl Input<'_> {
     }
 }
 
-/// Weights and biases of a layer: `scale * sum w x + bias`.
+/// Integers that weights are rounded to, symmetric around 0: for every output (or output
+/// channel) one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Integers<'a> {
+    /// One byte each, two's complement, from -127 to 127: 8 bits or less.
+    Bytes(#[serde(borrow)] &'a [u8]),
+    /// Two bytes each, two's complement, little-endian, up to [`Self::MAX_HALF`] in magnitude:
+    /// up to 16 bits.
+    Halves(#[serde(borrow)] &'a [u8]),
+}
+
+impl<'a> Integers<'a> {
+    /// The largest integer of 16 bits: two digits of 8 bits with a sign each, which is how
+    /// batches multiply by it.
+    pub const MAX_HALF: i16 = 127 * 256 + 127;
+
+    /// The largest integer of the width.
+    #[must_use]
+    pub const fn max(self) -> i16 {
+        match self {
+            Self::Bytes(_) => 127,
+            Self::Halves(_) => Self::MAX_HALF,
+        }
+    }
+
+    /// Bytes of one.
+    #[must_use]
+    pub const fn width(self) -> usize {
+        match self {
+            Self::Bytes(_) => 1,
+            Self::Halves(_) => 2,
+        }
+    }
+
+    /// All of them, as they lie in the file.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) | Self::Halves(bytes) => bytes,
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Halves(bytes) => bytes.as_chunks::<2>().0.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// One of them; `None` beyond the last.
+    #[must_use]
+    #[inline(always)]
+    pub fn get(self, index: usize) -> Option<i16> {
+        match self {
+            Self::Bytes(bytes) => bytes.get(index).map(|w| w.cast_signed().into()),
+            Self::Halves(bytes) => bytes
+                .as_chunks()
+                .0
+                .get(index)
+                .map(|w| i16::from_le_bytes(*w)),
+        }
+    }
+
+    /// Row `output` of rows of `columns`; `None` if there is no such row.
+    #[must_use]
+    pub fn row(self, columns: usize, output: usize) -> Option<Self> {
+        let len = columns.checked_mul(self.width())?.max(1);
+        let bytes = self.bytes().chunks_exact(len).nth(output)?;
+        Some(match self {
+            Self::Bytes(_) => Self::Bytes(bytes),
+            Self::Halves(_) => Self::Halves(bytes),
+        })
+    }
+
+    /// All of them in order.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = i16> + Clone + use<'a> {
+        // Each index is below the count.
+        (0..self.len()).map(move |index| self.get(index).unwrap_or_default())
+    }
+}
+
+/// Weights and biases of a layer: `scale * multiplier * sum w x + bias`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Linear<'a> {
-    /// Real value of a weight of 1.
+    /// Real value of a weight of 1 in a row whose multiplier is 1.
     pub scale: f32,
-    /// Weights from -127 to 127, two's complement: for every output (or output
-    /// channel) one row.
+    /// Of every row, from 1 to 255, what its scale is a multiple of [`Self::scale`] by:
+    /// weights that were rounded per channel. Empty where all are 1: per tensor.
     #[serde(borrow)]
-    pub weights: &'a [u8],
+    pub multipliers: &'a [u8],
+    /// Weights: for every output (or output channel) one row.
+    #[serde(borrow)]
+    pub weights: Integers<'a>,
     /// One bias per output (or output channel).
     pub biases: Floats<'a>,
 }
 
 impl<'a> Linear<'a> {
-    /// Weights of one output of a layer with `columns` weights per output;
+    /// Integers of one output of a layer with `columns` weights per output;
     /// `None` if there is no such output.
     #[must_use]
     pub fn row(
         &self,
         columns: usize,
         output: usize,
-    ) -> Option<impl ExactSizeIterator<Item = i8> + Clone + use<'a>> {
-        let row = self.weights.chunks_exact(columns.max(1)).nth(output)?;
-        Some(row.iter().map(|w| w.cast_signed()))
+    ) -> Option<impl ExactSizeIterator<Item = i16> + Clone + use<'a>> {
+        Some(self.weights.row(columns, output)?.iter())
     }
 
-    /// One weight; `None` outside the layer.
+    /// One integer; `None` outside the layer.
     #[must_use]
-    pub fn weight(&self, columns: usize, output: usize, input: usize) -> Option<i8> {
+    pub fn weight(&self, columns: usize, output: usize, input: usize) -> Option<i16> {
         if input >= columns {
             return None;
         }
         let index = output.checked_mul(columns)?.checked_add(input)?;
-        Some(self.weights.get(index)?.cast_signed())
+        self.weights.get(index)
+    }
+
+    /// What the scale of a row is a multiple of [`Self::scale`] by.
+    #[must_use]
+    pub fn multiplier(&self, output: usize) -> u8 {
+        self.multipliers.get(output).map_or(1, |&factor| factor)
+    }
+
+    /// Real value of a weight of 1 in a row.
+    #[must_use]
+    pub fn row_scale(&self, output: usize) -> f64 {
+        f64::from(self.scale) * f64::from(self.multiplier(output))
+    }
+
+    /// What all weights stand for, row after row, of `columns` each.
+    pub fn values(&self, columns: usize) -> impl Iterator<Item = f64> + Clone + use<'a> {
+        let linear = *self;
+        let weights = self.weights.iter().enumerate();
+        weights.map(move |(index, weight)| {
+            let row = index.checked_div(columns).unwrap_or(0);
+            linear.row_scale(row) * f64::from(weight)
+        })
     }
 }
 

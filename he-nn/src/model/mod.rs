@@ -3,7 +3,8 @@
 //! # The network
 //!
 //! A sequence of layers ([`Layer`]): convolutions and dense layers with symmetric
-//! 8-bit weights (-127..=127), one scale per layer and `f32` biases, and
+//! integer weights of up to 8 bits (-127..=127) or up to 16, a scale per layer, which
+//! a row may have a multiple of (weights rounded per channel), and `f32` biases; and
 //! activations between them, each one polynomial for its whole layer. Every
 //! layer carries the largest magnitude that its results had over the images of
 //! training, from which a plan derives scales and headroom.
@@ -26,7 +27,7 @@
 //! padded windows share with others, so where it is not 0 the activation stays as
 //! it is.
 //!
-//! # The file, `.hemodel` version 3
+//! # The file, `.hemodel` version 4
 //!
 //! All integers are little-endian.
 //!
@@ -38,12 +39,12 @@
 //! | body | postcard: name (bytes), [`Input`], number of layers (`u8`), and so many of [`Layer`] |
 //! | 4 | CRC-32 (ISO-HDLC, the one of zip) of everything before it |
 //!
-//! Weights are one byte each, two's complement, row after row; rows of `f32`
+//! Weights are one or two bytes each ([`Integers`]), row after row; rows of `f32`
 //! are bytes too. One network has one encoding: a body whose lengths or
 //! dimensions are not in their shortest form is refused. A [`Model`] borrows
 //! from the bytes, which may lie in flash at any alignment, and upholds
 //! everything that [`ModelError`] lists: whoever holds one need not check it
-//! again. Version 2 had no padding and is refused.
+//! again. Version 2 had no padding and version 3 no multipliers: both are refused.
 //!
 //! There is no other way to a [`Model`] than [`Model::parse`], and its layers are decoded as
 //! they are walked over, so a board keeps a few pointers instead of a list.
@@ -71,14 +72,16 @@ mod tests;
 pub use clear::Sample;
 pub use error::{Dimension, FloatKind, ModelError, Place, Side};
 pub use format::{CRC_BYTES, HEADER_BYTES, ModelParts};
-pub use layer::{Floats, Input, Kernel, Layer, LayerView, Linear, Overlap, Padding, Shape};
+pub use layer::{
+    Floats, Input, Integers, Kernel, Layer, LayerView, Linear, Overlap, Padding, Shape,
+};
 
 /// First bytes of a model file. The newline and the byte above 127 reveal a
 /// file that went through a text conversion.
 pub const MAGIC: [u8; 8] = *b"\x89hemodl\n";
 
 /// Version of the file format.
-pub const FILE_VERSION: u32 = 3;
+pub const FILE_VERSION: u32 = 4;
 
 /// Most layers of a network.
 pub const MAX_LAYERS: usize = 16;
@@ -92,8 +95,8 @@ pub const MAX_DEGREE: usize = 15;
 /// Longest name in bytes.
 pub const MAX_NAME_BYTES: usize = 32;
 
-// A first layer's sum over pixels is exact in `i32` for every network within
-// the limits.
+// A first layer's sum over pixels of weights of a byte is exact in `i32` for every network
+// within the limits; of wider ones in `i64`.
 const _: () = assert!(MAX_VALUES * 127 * 255 <= i32::MAX as usize);
 
 /// A checked network, borrowed from the file that holds it.

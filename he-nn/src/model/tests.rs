@@ -37,7 +37,8 @@ impl Store {
     fn first(&self) -> Linear<'_> {
         Linear {
             scale: 0.5,
-            weights: &self.w1,
+            multipliers: &[],
+            weights: Integers::Bytes(&self.w1),
             biases: Floats::new(&self.biases),
         }
     }
@@ -46,7 +47,8 @@ impl Store {
     fn layers(&self) -> [Layer<'_>; 3] {
         let second = Linear {
             scale: 0.25,
-            weights: &self.w2,
+            multipliers: &[],
+            weights: Integers::Bytes(&self.w2),
             biases: Floats::new(&self.biases),
         };
         [
@@ -315,7 +317,8 @@ fn a_padded_convolution_is_that_of_an_image_with_a_frame() {
                         kernel,
                         linear: Linear {
                             scale: 0.01,
-                            weights: &weight_bytes,
+                            multipliers: &[],
+                            weights: Integers::Bytes(&weight_bytes),
                             biases: Floats::new(&biases),
                         },
                         range: 1.0,
@@ -375,7 +378,8 @@ fn a_convolution_is_its_sum() {
         kernel,
         linear: Linear {
             scale: 0.01,
-            weights: &weight_bytes,
+            multipliers: &[],
+            weights: Integers::Bytes(&weight_bytes),
             biases: Floats::new(&biases),
         },
         range: 1.0,
@@ -389,7 +393,8 @@ fn a_convolution_is_its_sum() {
         outputs: 12,
         linear: Linear {
             scale: 1.0,
-            weights: &identity,
+            multipliers: &[],
+            weights: Integers::Bytes(&identity),
             biases: Floats::new(&zero),
         },
         range: 1.0,
@@ -472,7 +477,8 @@ fn widest_sums_are_exact() {
             outputs: 1,
             linear: Linear {
                 scale: 1.0,
-                weights: &weights,
+                multipliers: &[],
+                weights: Integers::Bytes(&weights),
                 biases: Floats::new(&zero),
             },
             range: 1.0,
@@ -847,10 +853,10 @@ fn weights_and_biases() {
     let sound = store.first();
     refused(
         with(Linear {
-            weights: &[0; 5],
+            weights: Integers::Bytes(&[0; 5]),
             ..sound
         }),
-        ModelError::WeightCount {
+        ModelError::WeightBytes {
             layer: 0,
             expected: 6,
             got: 5,
@@ -858,11 +864,76 @@ fn weights_and_biases() {
     );
     refused(
         with(Linear {
-            weights: &[0, 0, 0, 128, 0, 0],
+            weights: Integers::Bytes(&[0, 0, 0, 128, 0, 0]),
             ..sound
         }),
-        ModelError::Weight { layer: 0, index: 3 },
+        ModelError::Weight {
+            layer: 0,
+            index: 3,
+            got: -128,
+            max: 127,
+        },
     );
+    let halves = |wide: [i16; 6]| wide.map(i16::to_le_bytes).concat();
+    let max = Integers::MAX_HALF;
+    for got in [max + 1, -max - 1, i16::MIN] {
+        refused(
+            with(Linear {
+                weights: Integers::Halves(&halves([0, max, -max, 0, got, 0])),
+                ..sound
+            }),
+            ModelError::Weight {
+                layer: 0,
+                index: 4,
+                got,
+                max,
+            },
+        );
+    }
+    refused(
+        with(Linear {
+            weights: Integers::Halves(&[0; 11]),
+            ..sound
+        }),
+        ModelError::WeightBytes {
+            layer: 0,
+            expected: 12,
+            got: 11,
+        },
+    );
+    refused(
+        with(Linear {
+            multipliers: &[1, 2, 3],
+            ..sound
+        }),
+        ModelError::MultiplierCount {
+            layer: 0,
+            expected: 2,
+            got: 3,
+        },
+    );
+    refused(
+        with(Linear {
+            multipliers: &[7, 0],
+            ..sound
+        }),
+        ModelError::Multiplier { layer: 0, index: 1 },
+    );
+    // What is refused above is at the edge of what is not.
+    let edge = halves([0, max, -max, 0, 1, -1]);
+    let file = with(Linear {
+        weights: Integers::Halves(&edge),
+        multipliers: &[1, 255],
+        ..sound
+    });
+    let file = file.unwrap();
+    let model = Model::parse(&file).unwrap();
+    let linear = *model.layers().next().unwrap().layer.linear().unwrap();
+    assert_eq!(linear.row(3, 1).unwrap().collect::<Vec<_>>(), [0, 1, -1]);
+    assert_eq!(linear.weight(3, 0, 2), Some(-max));
+    let values: Vec<f64> = linear.values(3).collect();
+    let expected = [0, 32639, -32639, 0, 255, -255].map(|w| 0.5 * f64::from(w));
+    assert_eq!(values, expected);
     let (place, kind) = (Place::Layer(0), FloatKind::Biases);
     refused(
         with(Linear {

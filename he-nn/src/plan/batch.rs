@@ -62,6 +62,9 @@ pub struct BatchStep {
     pub approach: Approach,
     /// Scale of its results, after rescaling.
     pub output: f64,
+    /// Six standard deviations of the error of its results, as values, of samples like those
+    /// of training.
+    pub error: f64,
 }
 
 /// How a polynomial's input comes to the scale of its powers.
@@ -360,6 +363,7 @@ impl<'m> BatchPlan<'m> {
                 rescales,
                 approach,
                 output: scale,
+                error: state.logit_error(scale).six_sigma,
             });
             domain = value;
         }
@@ -454,33 +458,36 @@ impl<'m> BatchPlan<'m> {
     pub fn passes(&self) -> usize {
         let layers = self.model.layers().zip(&self.steps);
         layers
-            .map(|(view, step)| {
-                let limbs = step.level + 1;
-                let outputs = view.output.values();
-                match view.layer.linear() {
-                    Some(_) => {
-                        let products = view.layer.fan_in(view.input) * outputs;
-                        2 * limbs * products / INTEGER_PRODUCTS_PER_PASS
-                    }
-                    None => {
-                        let rescaling = 2 * limbs * super::PASSES_PER_TRANSFORM;
-                        let switch = super::cost::switch(self.params, step.level);
-                        outputs
-                            * match step.polynomial_outcome(self.params, view.layer) {
-                                None => switch + rescaling * step.rescales,
-                                Some(outcome) => {
-                                    rescaling
-                                        * (step.approach.rescales + outcome.rescalings as usize)
-                                        + outcome.products as usize
-                                            * 4
-                                            * super::cost::product(step.level)
-                                        + outcome.relinearizations as usize * switch
-                                }
-                            }
-                    }
-                }
-            })
+            .map(|(view, step)| self.layer_passes(&view, step))
             .sum()
+    }
+
+    /// What a layer takes of that.
+    #[must_use]
+    pub fn layer_passes(&self, view: &LayerView<'_>, step: &BatchStep) -> usize {
+        let limbs = step.level + 1;
+        let outputs = view.output.values();
+        match view.layer.linear() {
+            Some(linear) => {
+                // Weights of two bytes are two digits, multiplied by apart.
+                let digits = linear.weights.width();
+                let products = digits * view.layer.fan_in(view.input) * outputs;
+                2 * limbs * products / INTEGER_PRODUCTS_PER_PASS
+            }
+            None => {
+                let rescaling = 2 * limbs * super::PASSES_PER_TRANSFORM;
+                let switch = super::cost::switch(self.params, step.level);
+                let of_value = match step.polynomial_outcome(self.params, view.layer) {
+                    None => switch + rescaling * step.rescales,
+                    Some(outcome) => {
+                        rescaling * (step.approach.rescales + outcome.rescalings as usize)
+                            + outcome.products as usize * 4 * super::cost::product(step.level)
+                            + outcome.relinearizations as usize * switch
+                    }
+                };
+                outputs * of_value
+            }
+        }
     }
 
     /// Most limbs of ciphertexts that are in memory at a time: those of two layers.

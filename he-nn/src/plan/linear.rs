@@ -2,7 +2,7 @@
 //! between two activations, whatever layers it is made of.
 
 use super::PlanError;
-use crate::model::{Kernel, Layer, LayerView, Shape};
+use crate::model::{Integers, Kernel, Layer, LayerView, Shape};
 use he_core::ckks::encode::Real;
 
 /// The precision in which weights are formed and encoded: single on a board, whose FPU
@@ -305,7 +305,8 @@ struct LayerTable<'t, T> {
     taps: Taps,
     /// Weights of an output.
     columns: usize,
-    weights: &'t [u8],
+    weights: Integers<'t>,
+    multipliers: &'t [u8],
     scale: T,
 }
 
@@ -316,6 +317,7 @@ impl<'t, T: Precision> LayerTable<'t, T> {
             taps: taps(&view),
             columns: view.layer.fan_in(view.input),
             weights: linear.weights,
+            multipliers: linear.multipliers,
             scale: T::from_f32(linear.scale),
             view,
         })
@@ -340,9 +342,24 @@ impl<'t, T: Precision> LayerTable<'t, T> {
 
     #[inline(always)]
     fn weight(&self, index: usize) -> T {
-        self.weights.get(index).map_or(T::ZERO, |weight| {
-            T::from_f32(weight.cast_signed().into()) * self.scale
-        })
+        match self.weights {
+            Integers::Bytes(weights) if self.multipliers.is_empty() => {
+                weights.get(index).map_or(T::ZERO, |weight| {
+                    T::from_f32(weight.cast_signed().into()) * self.scale
+                })
+            }
+            _ => self.scaled_weight(index),
+        }
+    }
+
+    /// Of more than 8 bits, or of a row with a scale of its own. Apart, as a board's code has
+    /// the lookup in many places.
+    #[inline(never)]
+    fn scaled_weight(&self, index: usize) -> T {
+        let row = index.checked_div(self.columns).unwrap_or(0);
+        let multiplier = self.multipliers.get(row).map_or(1, |&factor| factor);
+        let weight = self.weights.get(index).unwrap_or(0);
+        T::from_f32(weight.into()) * (T::from_f32(multiplier.into()) * self.scale)
     }
 }
 
@@ -484,7 +501,7 @@ pub(crate) fn add_row(view: &LayerView<'_>, output: usize, factor: f64, row: &mu
     let columns = view.layer.fan_in(view.input);
     let taps = taps(view);
     let channel = channel(view, output);
-    let scale = factor * f64::from(linear.scale);
+    let scale = factor * linear.row_scale(channel);
     if let Some(weights) = linear.row(columns, channel) {
         for (tap, weight) in weights.enumerate() {
             let target = taps.source(tap, output).and_then(|at| row.get_mut(at));
@@ -527,7 +544,8 @@ mod tests {
         };
         let linear = Linear {
             scale: 1.0,
-            weights: &[],
+            multipliers: &[],
+            weights: Integers::Bytes(&[]),
             biases: Floats::new(&[]),
         };
         let range = 1.0;

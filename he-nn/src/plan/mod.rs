@@ -314,6 +314,15 @@ impl Step<'_> {
         self.level().saturating_sub(self.levels())
     }
 
+    /// Scale of its results.
+    #[must_use]
+    pub const fn output_scale(&self) -> f64 {
+        match self {
+            Self::Linear { scales, .. } => scales.output,
+            Self::Square { output, .. } | Self::Polynomial { output, .. } => *output,
+        }
+    }
+
     /// What a polynomial's evaluation comes to; `None` for any other step.
     #[must_use]
     pub fn polynomial_outcome(&self, params: &Params) -> Option<PolynomialOutcome> {
@@ -339,9 +348,14 @@ pub struct Plan<'m> {
     terms: Terms,
     target: Target,
     steps: heapless::Vec<Step<'m>, MAX_STEPS>,
+    /// Of every step's results, see [`Self::step_error`].
+    errors: StepErrors,
     error: LogitError,
     headroom_bits: f64,
 }
+
+/// Six standard deviations of the error of every step's results.
+type StepErrors = heapless::Vec<f64, MAX_STEPS>;
 
 /// Layers of a network as maps and activations between them.
 #[cfg_attr(
@@ -466,6 +480,7 @@ impl<'m> Plan<'m> {
             terms,
             target,
             steps: heapless::Vec::new(),
+            errors: heapless::Vec::new(),
             error: LogitError {
                 worst_case: 0.0,
                 of_encryption: 0.0,
@@ -796,6 +811,26 @@ impl<'m> Plan<'m> {
         }
     }
 
+    /// What a step costs, in the unit of the target as [`Self::total_cost`]. Where a result is
+    /// masked, that is no step's.
+    #[must_use]
+    pub fn step_cost(&self, step: usize) -> usize {
+        let mut sum = 0;
+        self.costs(|task, cost| {
+            if usize::from(task.step) == step && task.op != Op::Mask {
+                sum += cost;
+            }
+        });
+        sum
+    }
+
+    /// Six standard deviations of the error of a step's results, of samples like those of
+    /// training and as values: of the last step a logit's, or a lane's. 0 for no step.
+    #[must_use]
+    pub fn step_error(&self, step: usize) -> f64 {
+        self.errors.get(step).copied().unwrap_or(0.0)
+    }
+
     /// Number-theoretic transforms of one sample on a stream's evaluator.
     #[must_use]
     pub fn transforms(&self) -> usize {
@@ -968,9 +1003,10 @@ impl<'m> Plan<'m> {
                 }
             }
         }
-        let (error, headroom) = self.bound(norms)?;
+        let (error, headroom, errors) = self.bound(norms)?;
         self.error = error;
         self.headroom_bits = headroom;
+        self.errors = errors;
         Ok(error)
     }
 
@@ -991,10 +1027,11 @@ impl<'m> Plan<'m> {
     }
 
     /// Bounds values and errors through the tasks, and checks that they fit: the error
-    /// of a logit, and the least headroom in bits.
-    fn bound(&self, norms: &AllNorms) -> Result<(LogitError, f64), PlanError> {
+    /// of a logit, the least headroom in bits, and the errors of all steps.
+    fn bound(&self, norms: &AllNorms) -> Result<(LogitError, f64, StepErrors), PlanError> {
         let mut state = State::fresh(self.params, self.model.input());
         let mut headroom = f64::INFINITY;
+        let mut errors = heapless::Vec::new();
         for (index, (step, norms)) in self.steps.iter().zip(norms).enumerate() {
             let left = match step {
                 Step::Linear {
@@ -1051,8 +1088,9 @@ impl<'m> Plan<'m> {
                 }
             };
             headroom = libm::fmin(headroom, left);
+            let _ = errors.push(state.logit_error(step.output_scale()).six_sigma);
         }
-        Ok((state.logit_error(self.output_scale()), headroom))
+        Ok((state.logit_error(self.output_scale()), headroom, errors))
     }
 
     /// What the errors of a layer's tasks depend on.
@@ -1217,10 +1255,7 @@ impl<'m> Plan<'m> {
     /// Scale of the result.
     #[must_use]
     pub fn output_scale(&self) -> f64 {
-        match self.steps.last() {
-            Some(Step::Linear { scales, .. }) => scales.output,
-            _ => 1.0,
-        }
+        self.steps.last().map_or(1.0, Step::output_scale)
     }
 
     /// Ciphertexts of one sample.
@@ -1380,6 +1415,19 @@ impl Plan<'_> {
     /// Bytes that seeds and chunks of one sample take on the wire.
     #[must_use]
     pub fn payload(&self) -> Payload {
+        self.payload_of(|_| true)
+    }
+
+    /// What of that a step waits for.
+    #[must_use]
+    pub fn step_payload(&self, step: usize) -> Payload {
+        Payload {
+            result: 0,
+            ..self.payload_of(|task| usize::from(task.step) == step)
+        }
+    }
+
+    fn payload_of(&self, of: impl Fn(Task) -> bool) -> Payload {
         let params = self.params;
         let limb = |i| {
             params
@@ -1392,6 +1440,9 @@ impl Plan<'_> {
         };
         let encrypted = self.terms.weights == WeightMode::Encrypted;
         self.tasks(|task| {
+            if !of(task) {
+                return;
+            }
             let level = usize::from(task.level);
             let half: usize = (0..=level).map(limb).sum();
             let streams = Streams::of(task.op, encrypted);

@@ -2,7 +2,7 @@
 
 use super::batch::BatchPlan;
 use super::*;
-use crate::model::{Floats, Input, Kernel, Linear, ModelParts, Padding, Shape};
+use crate::model::{Floats, Input, Integers, Kernel, Linear, ModelParts, Padding, Shape};
 use he_core::params::{N4096_DEPTH3, N8192_DEPTH5, N8192_DEPTH6, N16384_DEPTH14};
 use he_core::ring::automorphism;
 use he_core::rlwe::SwitchTarget;
@@ -95,7 +95,8 @@ impl Network<'_> {
             .map(|((part, (weights, biases)), coefficients)| {
                 let linear = Linear {
                     scale: self.scale,
-                    weights,
+                    multipliers: &[],
+                    weights: Integers::Bytes(weights),
                     biases: Floats::new(biases),
                 };
                 let range = self.range;

@@ -10,7 +10,7 @@ use super::augment::{augment, uniform};
 use super::{Architecture, IMAGE, LayerSpec, Recipe, TrainError};
 use crate::data::table::shuffle;
 use crate::data::{CLASSES, Dataset, PIXELS, SIDE};
-use crate::network::{self, MIN_CURVATURE, Network, NetworkInput, NetworkLayer, Weights};
+use crate::network::{MIN_CURVATURE, Network, NetworkInput, NetworkLayer, Quantization, Weights};
 use crate::progress::Progress;
 
 /// Images in one step of the optimizer.
@@ -188,7 +188,7 @@ impl Trained {
     }
 
     /// The network as it was trained, its activations being folded.
-    pub(super) fn network(&self, name: &str) -> Result<Network<i8>, TrainError> {
+    pub(super) fn network(&self, name: &str) -> Result<Network<i16>, TrainError> {
         if let Some([a, ..]) = self
             .activations()?
             .into_iter()
@@ -197,14 +197,12 @@ impl Trained {
             return Err(TrainError::Straight { a });
         }
         let linear = |weights: &Var, biases: Option<&Var>| {
-            candle_core::Result::Ok(Weights {
-                weights: weights.flatten_all()?.to_vec1::<f32>()?,
-                scale: 1.0,
-                biases: match biases {
-                    Some(biases) => biases.to_vec1::<f32>()?,
-                    None => vec![0.0; weights.dim(0)?],
-                },
-            })
+            let biases = match biases {
+                Some(biases) => biases.to_vec1::<f32>()?,
+                None => vec![0.0; weights.dim(0)?],
+            };
+            let weights = weights.flatten_all()?.to_vec1::<f32>()?;
+            candle_core::Result::Ok(Weights::new(weights, biases))
         };
         let mut activations = self.activations()?.into_iter();
         let mut layers = Vec::new();
@@ -371,7 +369,7 @@ fn windows(kernel: Kernel) -> Vec<Option<usize>> {
 /// Weights rounded to 8 bits, with the gradient of the weights themselves.
 fn rounded(weights: &Var) -> candle_core::Result<Tensor> {
     let largest = weights.abs()?.max_all()?.to_scalar::<f32>()?;
-    let scale = f64::from(network::weight_scale(largest));
+    let scale = f64::from(Quantization::USUAL.scale(largest));
     let rounded = ((weights.as_tensor() / scale)?.round()? * scale)?;
     weights.as_tensor() + (rounded - weights.as_tensor())?.detach()
 }
@@ -542,7 +540,7 @@ mod tests {
         let weights = Tensor::from_vec(values.clone(), (2, 3), &Device::Cpu).unwrap();
         let weights = Var::from_tensor(&weights).unwrap();
         let rounded = rounded(&weights).unwrap();
-        let (quantized, scale) = network::quantize(&values);
+        let (quantized, scale, _) = Quantization::USUAL.integers(&values, 3);
         let values = rounded.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for (value, q) in values.iter().zip(quantized) {
             assert!((value - scale * f32::from(q)).abs() < 1e-6);

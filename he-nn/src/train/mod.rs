@@ -439,11 +439,10 @@ fn regress(
             means: regression.means.to_vec(),
             deviations: regression.deviations.to_vec(),
         },
-        layers: vec![NetworkLayer::Dense(Weights {
-            weights: regression.weights.map(|w| w as f32).to_vec(),
-            scale: 1.0,
-            biases: vec![regression.bias as f32],
-        })],
+        layers: vec![NetworkLayer::Dense(Weights::new(
+            regression.weights.map(|w| w as f32).to_vec(),
+            vec![regression.bias as f32],
+        ))],
     };
     let mut model = calibrated(&network.quantized(), train.samples(), test.samples())?;
     model.report.unrounded_accuracy = Some(regression.accuracy(test));
@@ -453,7 +452,7 @@ fn regress(
 
 /// Measures a network and writes it with the ranges of training.
 fn calibrated<'s>(
-    network: &Network<i8>,
+    network: &Network<i16>,
     train: impl Iterator<Item = (Sample<'s>, u8)>,
     test: impl Iterator<Item = (Sample<'s>, u8)>,
 ) -> Result<TrainedModel, TrainError> {

@@ -8,7 +8,8 @@ use he_nn::model::{MAX_DEGREE, MAX_NAME_BYTES};
 use super::{Failure, output};
 use he_nn::data::Choice;
 use he_nn::import::fit::{Degree, Replaced};
-use he_nn::import::{self, InputKind};
+use he_nn::import::{self, InputKind, Wanted};
+use he_nn::network::{Granularity, Quantization};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -32,6 +33,14 @@ pub struct ImportArguments {
     /// two and three levels) that keeps the accuracy.
     #[arg(long, value_name = "D|auto", requires = "fit_activations", default_value = "auto", value_parser = degree)]
     pub degree: Degree,
+    /// Bits of a weight, from 2 to 16; 16 stand for float weights, as their rounding is of the
+    /// size of the error that a weight is encoded with.
+    #[arg(long, default_value_t = Quantization::USUAL.bits(), value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub bits: u8,
+    /// What has a scale of its own: all weights of a layer, or those of each output or output
+    /// channel.
+    #[arg(long, value_enum, default_value = "tensor")]
+    pub per: Per,
     /// Where to write the `.hemodel` file.
     #[arg(long)]
     pub out: PathBuf,
@@ -60,6 +69,24 @@ impl From<InputName> for InputKind {
         match name {
             InputName::Pixels => Self::Pixels,
             InputName::Features => Self::Features,
+        }
+    }
+}
+
+/// [`Granularity`] on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Per {
+    /// All weights of a layer together.
+    Tensor,
+    /// Those of each output, or output channel.
+    Channel,
+}
+
+impl From<Per> for Granularity {
+    fn from(per: Per) -> Self {
+        match per {
+            Per::Tensor => Self::Tensor,
+            Per::Channel => Self::Channel,
         }
     }
 }
@@ -119,14 +146,15 @@ pub fn run(arguments: &ImportArguments) -> Result<(), Failure> {
     output::check(Some(&arguments.out))?;
     let kind = arguments.input.map(Into::into);
     let degree = arguments.fit_activations.then_some(arguments.degree);
-    let imported = import::import(
-        &arguments.file,
-        &name,
+    // The parser's bounds are those of a quantization.
+    let quantization =
+        Quantization::new(arguments.bits, arguments.per.into()).unwrap_or(Quantization::USUAL);
+    let wanted = Wanted {
         kind,
-        &arguments.data,
-        &choice,
         degree,
-    )?;
+        quantization,
+    };
+    let imported = import::import(&arguments.file, &name, &arguments.data, &choice, wanted)?;
     let measured = &imported.calibrated;
     output::write_bytes(&arguments.out, &measured.file)?;
     let mut text = imported
@@ -134,7 +162,7 @@ pub fn run(arguments: &ImportArguments) -> Result<(), Failure> {
         .as_ref()
         .map_or_else(String::new, replacements);
     text.push_str(&format!(
-        "{:.2} % right on {} test samples ({:.2} % on {} training samples), 8-bit weights\n",
+        "{:.2} % right on {} test samples ({:.2} % on {} training samples), weights of {quantization}\n",
         100.0 * measured.test.accuracy(),
         measured.test.samples,
         100.0 * measured.train.accuracy(),

@@ -4,14 +4,21 @@ use std::path::PathBuf;
 
 use clap::Args;
 use he_core::Params;
-use he_nn::boards;
+use he_nn::boards::{self, Board};
+use he_nn::data::Split;
+use he_nn::model::Model;
 use he_nn::plan::{Packing, Plan, PlanError, Sums, Target, WeightMode};
+use he_nn::progress::Progress;
 
-use super::output;
-use super::{Failure, ModelFile, PaddingArguments, TermsArguments, packings, parse_params};
+use super::output::{self, Bar};
+use super::{
+    DataArguments, Failure, ModelFile, PaddingArguments, TermsArguments, packings, parse_params,
+};
+use crate::advice::{self, Advice};
 use crate::choice;
 use crate::line::Line;
 use crate::planning;
+use crate::quantized::{self, Evaluated, Quantized, QuantizedError};
 use crate::report::plan::{PlanReport, PlannedPadding};
 
 /// Arguments of `plan`.
@@ -38,9 +45,68 @@ pub struct PlanArguments {
     /// How values are laid out in slots.
     #[arg(long, default_value = "latency", value_parser = packings())]
     pub packing: Packing,
+    /// Compare weights of 4, 6, 8 and 16 bits, rounded per tensor and per channel, in accuracy on
+    /// the data, in the clear and encrypted; an ONNX file imported with `--bits 16` is the best
+    /// to begin with.
+    #[arg(long, requires = "data", conflicts_with = "board")]
+    pub quantization: bool,
+    /// Samples of the test split that are encrypted for it.
+    #[arg(long, requires = "quantization", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+    /// The data that ranges and accuracy are measured on.
+    #[command(flatten)]
+    pub data: DataArguments,
     /// Write the plan as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// The change of the network that would save most, planned as the network itself is.
+fn advised(arguments: &PlanArguments, model: Model<'_>, board: Option<&Board>) -> Option<Advice> {
+    let target = board.map_or(Target::Host, Board::target);
+    let passes = |params: &Params, passes: usize| (passes * params.n()) as f64;
+    advice::best(&model, |model| match arguments.packing {
+        Packing::Latency => {
+            let plan = planning::plan(arguments.params, model, arguments.terms, target).ok()?;
+            Some(match target {
+                Target::Host => passes(plan.params(), plan.total_cost()),
+                Target::Stream { .. } => plan.total_cost() as f64,
+            })
+        }
+        Packing::Batch => {
+            let plan = planning::batch_plan(arguments.params, model).ok()?;
+            // Of a sample, as sets differ in how many they take.
+            Some(passes(plan.params(), plan.passes()) / plan.samples() as f64)
+        }
+    })
+}
+
+/// The network with its weights rounded otherwise.
+fn quantizations(
+    arguments: &PlanArguments,
+    file: &ModelFile,
+    model: &Model<'_>,
+) -> Result<Vec<Quantized>, Failure> {
+    let [train, test] =
+        [Split::Train, Split::Test].map(|split| arguments.data.samples(model, split));
+    let (train, test) = (train?, test?);
+    let evaluated = Evaluated {
+        params: arguments.params,
+        terms: arguments.terms.into(),
+        packing: arguments.packing,
+        count: arguments.count as usize,
+    };
+    let mut bar = Bar::default();
+    let rows = quantized::compare(model, &train.all(), &test.all(), evaluated, &mut bar);
+    bar.finish();
+    rows.map_err(|error| match error {
+        QuantizedError::Model(source) => Failure::Model {
+            name: file.name().to_owned(),
+            source,
+        },
+        QuantizedError::Service(error) => file.failed()(error),
+        QuantizedError::Run(error) => file.failed_in_run()(error),
+    })
 }
 
 /// Runs `plan`.
@@ -84,7 +150,7 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             )?
         }
         (Packing::Latency, _) => {
-            let target = board.map_or(Target::Host, boards::Board::target);
+            let target = board.map_or(Target::Host, Board::target);
             let plan = planning::plan(arguments.params, model, arguments.terms, target);
             let plan = plan.map_err(planned)?;
             padded(PlanReport::of(name, &plan, board)?, &plan)?
@@ -108,6 +174,15 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             let plan = planning::batch_plan(arguments.params, model).map_err(planned)?;
             PlanReport::of_batch(name, &plan)?
         }
+    };
+    let quantizations = match arguments.quantization {
+        true => quantizations(arguments, &file, &model)?,
+        false => Vec::new(),
+    };
+    let report = PlanReport {
+        advice: advised(arguments, model, board),
+        quantizations,
+        ..report
     };
     output::present(arguments.json.as_deref(), &report, || report.text())
 }

@@ -465,11 +465,10 @@ fn quantized(
             means: means.to_vec(),
             deviations: deviations.to_vec(),
         },
-        layers: vec![NetworkLayer::Dense(Weights {
-            weights: model.weights.map(|w| w as f32).to_vec(),
-            scale: 1.0,
-            biases: vec![model.bias as f32],
-        })],
+        layers: vec![NetworkLayer::Dense(Weights::new(
+            model.weights.map(|w| w as f32).to_vec(),
+            vec![model.bias as f32],
+        ))],
     };
     calibrated(&network.quantized(), train.samples(), test.samples())
 }

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use cpu_time::ThreadTime;
 
 use he_core::ckks::evaluator::{
-    Workspace, add_constant, fast_workspace_words, integer_matrix, integer_matrix_halves,
+    Workspace, add, add_constant, fast_workspace_words, integer_matrix, integer_matrix_halves,
     multiply_constant, polynomial_words, relinearize, rescale, square,
 };
 use he_core::ckks::{Ciphertext, Constant};
 use he_core::rlwe::keys::switching_key_words;
 use he_core::rlwe::{SwitchKey, SwitchTarget};
 use he_core::wire;
-use he_nn::model::{Layer, LayerView, Linear};
+use he_nn::model::{Integers, Layer, LayerView, Linear};
 use he_nn::plan::batch::{BatchPlan, BatchStep};
 use he_nn::plan::{LinearMap, Taps};
 use rayon::prelude::*;
@@ -29,6 +29,20 @@ use super::{
 };
 
 type Ct = Ciphertext<Vec<u32>>;
+
+/// Weights of 16 bits are two digits of this base, as products are with 8 bits.
+const DIGIT: f64 = 256.0;
+
+/// The lower digit of a weight: the weight itself where that has 8 bits.
+const fn lower_digit(weight: i16) -> i8 {
+    weight as i8
+}
+
+/// The upper digit: what the lower one, which has a sign, leaves. No weight is beyond
+/// [`Integers::MAX_HALF`], so it has 8 bits.
+const fn upper_digit(weight: i16) -> i8 {
+    ((weight - lower_digit(weight) as i16) >> 8) as i8
+}
 
 /// There is an activation and no key.
 const NO_KEY: EngineError = EngineError::Count {
@@ -212,18 +226,35 @@ impl<'m> BatchEngine<'m> {
                 .filter_map(|tap| Some((tap, taps.source(tap, *place)?)))
                 .collect();
             let inputs: Vec<&Ct> = inside.iter().map(|&(_, source)| &values[source]).collect();
-            let weights: Vec<i8> = linear
-                .weights
-                .chunks_exact(taps.count())
-                .skip(range.start)
-                .take(range.len())
-                .flat_map(|row| inside.iter().map(|&(tap, _)| row[tap].cast_signed()))
-                .collect();
-            let mut window = zeros(range.len())?;
+            // Missing ones would be refused by the product.
+            let integers = |row: usize| {
+                let of_tap =
+                    move |&(tap, _): &(usize, usize)| linear.weight(taps.count(), row, tap);
+                inside.iter().filter_map(of_tap)
+            };
             let halves = &mut halves[..integer_matrix_halves(inputs.len())];
-            integer_matrix(params, &inputs, &weights, unit, &mut window, halves)
-                .map_err(failed(what))?;
+            let mut sums = |digit: fn(i16) -> i8, unit: f64| {
+                let weights: Vec<i8> = range.clone().flat_map(integers).map(digit).collect();
+                let mut window = zeros(range.len())?;
+                integer_matrix(params, &inputs, &weights, unit, &mut window, halves)
+                    .map_err(failed(what))?;
+                Ok::<_, EngineError>(window)
+            };
+            let mut window = sums(lower_digit, unit)?;
+            if let Integers::Halves(_) = linear.weights {
+                // One of the upper digit stands for so many.
+                let upper = sums(upper_digit, DIGIT * unit)?;
+                let factor = Constant::real(1.0, DIGIT).map_err(failed(what))?;
+                for (sum, mut upper) in window.iter_mut().zip(upper) {
+                    multiply_constant(params, &mut upper, &factor).map_err(failed(what))?;
+                    add(params, sum, &upper).map_err(failed(what))?;
+                }
+            }
             for (row, output) in range.clone().zip(&mut window) {
+                if let multiplier @ 2.. = linear.multiplier(row) {
+                    let factor = Constant::real(multiplier.into(), 1.0).map_err(failed(what))?;
+                    multiply_constant(params, output, &factor).map_err(failed(what))?;
+                }
                 let bias = linear.biases.get(row).map_or(0.0, f64::from);
                 Constant::real(bias, step.output)
                     .and_then(|bias| add_constant(params, output, &bias))

@@ -11,11 +11,13 @@ use serde::Serialize;
 use super::infer::ParamsReport;
 use super::steps::{self, StepInfo};
 use super::text::{bytes, facts, grouped, table, wide_table};
+use crate::advice::Advice;
 use crate::choice::{self, Alternative, Exchanged};
 use crate::client::Padding;
 use crate::engine::{self, EngineError, batch, latency};
 use crate::line::{self, Line, PaddedExchange};
 use crate::planning;
+use crate::quantized::{self, Quantized};
 
 /// What `plan --json` writes.
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +66,12 @@ pub struct PlanReport {
     /// What an image comes to over a padded link, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub padding: Option<PlannedPadding>,
+    /// The one change of the network that would save most, where one would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<Advice>,
+    /// The network with its weights rounded otherwise, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quantizations: Vec<Quantized>,
 }
 
 /// What an image comes to over a padded link.
@@ -545,6 +553,8 @@ impl PlanReport {
             seconds_estimate: seconds,
             board: on_board,
             padding: None,
+            advice: None,
+            quantizations: Vec::new(),
         })
     }
 
@@ -579,6 +589,8 @@ impl PlanReport {
             seconds_estimate: Some(seconds.map_err(engine::failed("timing"))?),
             board: None,
             padding: None,
+            advice: None,
+            quantizations: Vec::new(),
         })
     }
 
@@ -631,21 +643,13 @@ impl PlanReport {
         if let Some(padding) = &self.padding {
             rows.extend(padding.facts());
         }
-        let step = |s: &StepInfo| {
-            let name = match s.form.as_str() {
-                "" => s.name.clone(),
-                form => format!("{}, {form}", s.name),
-            };
-            [
-                name,
-                s.level.to_string(),
-                format!("2^{:.2}", s.scale_log2),
-                grouped(s.products as u64),
-            ]
-        };
-        let table_rows: Vec<[String; 4]> = self.steps.iter().map(step).collect();
-        let header = ["step", "level before", "scale after", "products"];
-        let mut out = format!("{}\n{}", facts(&rows), table(header, &table_rows));
+        let mut out = format!("{}\n{}", facts(&rows), self.step_table());
+        if let Some(Advice { change, saves }) = &self.advice {
+            out.push_str(&format!(
+                "what would help most: {change}, {} less; the network has to be trained with it\n",
+                self.cost(*saves)
+            ));
+        }
         if let Some(board) = &self.board {
             out.push('\n');
             out.push_str(&board.memory_table());
@@ -656,7 +660,56 @@ impl PlanReport {
                 out.push_str(&board.alternative_table());
             }
         }
+        if !self.quantizations.is_empty() {
+            out.push('\n');
+            out.push_str(&quantized::table(&self.quantizations));
+        }
         out
+    }
+
+    /// A share of what one run costs: time on this machine, or a board's instructions.
+    fn cost(&self, share: f64) -> String {
+        match self.seconds_estimate {
+            Some(seconds) => format!("{:.2} ms", 1e3 * share * seconds),
+            None => {
+                let instructions: usize = self.steps.iter().map(|step| step.cost).sum();
+                format!("{:.1} M instructions", 1e-6 * share * instructions as f64)
+            }
+        }
+    }
+
+    fn step_table(&self) -> String {
+        let all: usize = self.steps.iter().map(|step| step.cost).sum();
+        let of = |s: &StepInfo| {
+            let name = match s.form.as_str() {
+                "" => s.name.clone(),
+                form => format!("{}, {form}", s.name),
+            };
+            let mut row = vec![
+                name,
+                s.level.to_string(),
+                format!("2^{:.2}", s.scale_log2),
+                format!("{:.1e}", s.error_six_sigma),
+                grouped(s.products as u64),
+                self.cost(s.cost as f64 / all.max(1) as f64),
+            ];
+            if self.board.is_some() {
+                row.push(bytes(s.bytes_up as u64));
+            }
+            row
+        };
+        let mut header = vec![
+            "step",
+            "level before",
+            "scale after",
+            "error after, six sigma",
+            "products",
+            "cost",
+        ];
+        if self.board.is_some() {
+            header.push("bytes up, first image");
+        }
+        wide_table(&header, &self.steps.iter().map(of).collect::<Vec<_>>())
     }
 
     /// What goes up, and how often.

@@ -3,7 +3,7 @@
 use he_core::Params;
 use he_nn::model::{Layer, LayerView};
 use he_nn::plan::batch::BatchPlan;
-use he_nn::plan::{Form, LinearMap, Plan, Step};
+use he_nn::plan::{Form, LinearMap, Payload, Plan, Step, Target};
 use serde::Serialize;
 
 use crate::engine::{EngineError, ciphertext_bytes};
@@ -23,6 +23,13 @@ pub struct StepInfo {
     pub products: usize,
     /// Bytes of the ciphertexts that it leaves, on the wire.
     pub bytes: usize,
+    /// Six standard deviations of the error of its results, of samples like those of training.
+    pub error_six_sigma: f64,
+    /// What it costs: instructions on a board, passes over a limb on a host.
+    pub cost: usize,
+    /// Bytes of inputs, keys and encrypted weights that a board is sent for it, with the first
+    /// image; 0 on a host, which has all before it begins.
+    pub bytes_up: usize,
 }
 
 /// The steps of a plan of one sample.
@@ -31,7 +38,11 @@ pub struct StepInfo {
 /// [`EngineError::Operation`] where the set has no such level.
 pub fn of_plan(plan: &Plan<'_>) -> Result<Vec<StepInfo>, EngineError> {
     let params = plan.params();
-    let of = |step: &Step<'_>| {
+    let of = |(index, step): (usize, &Step<'_>)| {
+        let payload = match plan.target() {
+            Target::Stream { .. } => plan.step_payload(index),
+            Target::Host => Payload::default(),
+        };
         let (form, scale, products) = match step {
             Step::Linear { form, scales, .. } => (
                 form_name(*form),
@@ -52,9 +63,12 @@ pub fn of_plan(plan: &Plan<'_>) -> Result<Vec<StepInfo>, EngineError> {
             scale_log2: scale.log2(),
             products,
             bytes: ciphertext_bytes(params, step.output_level())?,
+            error_six_sigma: plan.step_error(index),
+            cost: plan.step_cost(index),
+            bytes_up: payload.inputs + payload.factors + payload.keys,
         })
     };
-    plan.steps().iter().map(of).collect()
+    plan.steps().iter().enumerate().map(of).collect()
 }
 
 /// The steps of a plan of batches.
@@ -75,6 +89,9 @@ pub fn of_batch(plan: &BatchPlan<'_>) -> Result<Vec<StepInfo>, EngineError> {
                 None => view.output.values(),
             },
             bytes: view.output.values() * ciphertext_bytes(params, step.level - step.rescales)?,
+            error_six_sigma: step.error,
+            cost: plan.layer_passes(&view, step),
+            bytes_up: 0,
         })
     };
     layers.map(of).collect()

@@ -206,7 +206,8 @@ mod tests {
             lines.extend(new);
             Ok(())
         };
-        measure(DEFAULT_SET, &[Subject::Encode], &settings, &mut (), keep)?;
+        let subjects = [Subject::Encode, Subject::EncodeDrawn];
+        measure(DEFAULT_SET, &subjects, &settings, &mut (), keep)?;
         Ok(lines)
     }
 
@@ -221,7 +222,7 @@ mod tests {
             .collect();
         let both = ["welch_t", "rtlf"];
         let expected = [false, true].map(|control| both.map(|name| (name, control)));
-        assert_eq!(names, expected.concat());
+        assert_eq!(names, expected.concat().repeat(2));
         for line in lines.iter().filter(|line| line.control) {
             assert_eq!(line.verdict, Verdict::Leak, "{line:?}");
             assert!(line.value > 4.0 * line.threshold, "{line:?}");

@@ -74,10 +74,11 @@ fn sparse(model: &Model<'_>) -> Vec<u8> {
             continue;
         };
         // Weights lie in the file as they are.
-        let at = linear.weights.as_ptr().addr() - start;
-        let weights = file.iter_mut().skip(at).take(linear.weights.len());
+        let bytes = linear.weights.bytes();
+        let at = bytes.as_ptr().addr() - start;
+        let weights = file[at..at + bytes.len()].chunks_mut(linear.weights.width());
         let zeros = weights.enumerate().filter(|(i, _)| i % SPARSE != 0);
-        zeros.for_each(|(_, weight)| *weight = 0);
+        zeros.for_each(|(_, weight)| weight.fill(0));
     }
     let body = file.len() - 4;
     let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&file[..body]);
@@ -468,6 +469,8 @@ pub fn padding(
 
 #[cfg(test)]
 mod tests {
+    use he_nn::model::Integers;
+
     use super::*;
 
     /// Sizes are not noise: of the same model they tell nothing of data and weights, of
@@ -522,7 +525,7 @@ mod tests {
                 Layer::Conv2d { linear, .. } | Layer::Dense { linear, .. } => Some(linear.weights),
                 _ => None,
             });
-            weights.flatten().filter(|&&w| w == 0).count()
+            weights.flat_map(Integers::iter).filter(|&w| w == 0).count()
         };
         let weights = 784 * 64 + 64 * 10;
         assert!(zeros(twin.model()) >= weights * 9 / 10 - 10);

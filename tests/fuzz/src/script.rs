@@ -62,8 +62,9 @@ pub(crate) static POLYNOMIAL: LazyLock<Recording> = LazyLock::new(|| {
 fn polynomial_network() -> Result<Vec<u8>, he_nn::model::ModelError> {
     let dense = |inputs: usize, outputs: usize| {
         NetworkLayer::Dense(Weights {
-            weights: (0..inputs * outputs).map(|i| (i % 7) as i8 - 3).collect(),
+            weights: (0..inputs * outputs).map(|i| (i % 7) as i16 - 3).collect(),
             scale: 0.05,
+            multipliers: Vec::new(),
             biases: vec![0.25; outputs],
         })
     };

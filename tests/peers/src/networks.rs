@@ -266,11 +266,10 @@ fn file(case: &Case, digits: &he_nn::data::Dataset) -> Result<Vec<u8>> {
         if index > 0 {
             layers.push(NetworkLayer::Polynomial(vec![0.0, 0.0, 1.0]));
         }
-        layers.push(NetworkLayer::Dense(Weights {
-            weights: (0..inputs * outputs).map(|_| draw() * size).collect(),
-            scale: 1.0,
-            biases: (0..outputs).map(|_| draw() * 0.1).collect(),
-        }));
+        layers.push(NetworkLayer::Dense(Weights::new(
+            (0..inputs * outputs).map(|_| draw() * size).collect(),
+            (0..outputs).map(|_| draw() * 0.1).collect(),
+        )));
     }
     let network = Network {
         name: case.name.into(),
