@@ -69,10 +69,10 @@ pub(crate) fn layer(layer: &NetworkLayer<f32>, shape: Shape, x: &[f64]) -> (Shap
 }
 
 fn dense(weights: &Weights<f32>, x: &[f64]) -> Vec<f64> {
-    let rows = weights.weights.chunks_exact(x.len().max(1));
-    let sum = |(row, &bias): (&[f32], &f32)| {
+    let rows = weights.weights.chunks_exact(x.len().max(1)).enumerate();
+    let sum = |((index, row), &bias): ((usize, &[f32]), &f32)| {
         let terms = row.iter().zip(x).map(|(&w, x)| f64::from(w) * x);
-        f64::from(weights.scale) * terms.sum::<f64>() + f64::from(bias)
+        weights.row_scale(index) * terms.sum::<f64>() + f64::from(bias)
     };
     rows.zip(&weights.biases).map(sum).collect()
 }
@@ -84,8 +84,8 @@ fn convolved(kernel: &Kernel, weights: &Weights<f32>, input: Shape, x: &[f64]) -
     let [of_rows, of_columns] = [kernel.height, kernel.width].map(usize::from);
     let patch = usize::from(input.channels) * of_rows * of_columns;
     let mut results = Vec::with_capacity(output.values());
-    let kernels = weights.weights.chunks_exact(patch.max(1));
-    for (own, &bias) in kernels.zip(&weights.biases) {
+    let kernels = weights.weights.chunks_exact(patch.max(1)).enumerate();
+    for ((index, own), &bias) in kernels.zip(&weights.biases) {
         for place in 0..rows * columns {
             let over = kernel.rows(input, place / columns);
             let across = kernel.columns(input, place % columns);
@@ -102,7 +102,7 @@ fn convolved(kernel: &Kernel, weights: &Weights<f32>, input: Shape, x: &[f64]) -
                         .sum::<f64>();
                 }
             }
-            results.push(f64::from(weights.scale) * sum + f64::from(bias));
+            results.push(weights.row_scale(index) * sum + f64::from(bias));
         }
     }
     results

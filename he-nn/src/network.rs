@@ -133,6 +133,17 @@ pub enum Granularity {
     Channel,
 }
 
+impl Granularity {
+    /// Its name in reports and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tensor => "tensor",
+            Self::Channel => "channel",
+        }
+    }
+}
+
 /// How weights are rounded to symmetric integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quantization {
@@ -144,13 +155,6 @@ impl Quantization {
     /// 8 bits per tensor, as all bundled networks have it.
     pub const USUAL: Self = Self {
         bits: 8,
-        granularity: Granularity::Tensor,
-    };
-
-    /// What stands for float weights: the step, 1/32639 of the largest weight, is of the
-    /// size of the error that a weight is encoded with.
-    pub const FINEST: Self = Self {
-        bits: *WEIGHT_BITS.end(),
         granularity: Granularity::Tensor,
     };
 
@@ -193,7 +197,8 @@ impl Quantization {
     ///
     /// Per channel, a row's scale is the multiple of the layer's, by 1 to 255, at which its
     /// largest weight is still within the integers: sums of integers, which packing in batches
-    /// takes, can be brought to one scale by an integer then.
+    /// takes, can be brought to one scale by an integer then. There are no multipliers where
+    /// all rows have one scale.
     #[must_use]
     pub fn integers(self, weights: &[f32], columns: usize) -> (Vec<i16>, f32, Vec<u8>) {
         let largest = |row: &[f32]| row.iter().fold(0.0, |max: f32, w| max.max(w.abs()));
@@ -214,10 +219,27 @@ impl Quantization {
                     wanted.clamp(1.0, MAX_MULTIPLIER)
                 };
                 let integers = rows().flat_map(|row| rounded(row, unit * multiplier(row)));
-                let multipliers = rows().map(|row| multiplier(row) as u8);
-                (integers.collect(), unit, multipliers.collect())
+                let multipliers: Vec<u8> = rows().map(|row| multiplier(row) as u8).collect();
+                let (unit, multipliers) = reduced(unit, multipliers);
+                (integers.collect(), unit, multipliers)
             }
         }
+    }
+}
+
+/// The same scales by the smallest multipliers, and none where all are 1.
+fn reduced(unit: f32, multipliers: Vec<u8>) -> (f32, Vec<u8>) {
+    fn divisor(a: u8, b: u8) -> u8 {
+        match b {
+            0 => a,
+            _ => divisor(b, a % b),
+        }
+    }
+    let common = multipliers.iter().fold(0, |all, &m| divisor(all, m)).max(1);
+    let unit = unit * f32::from(common);
+    match multipliers.iter().all(|&m| m == common) {
+        true => (unit, Vec::new()),
+        false => (unit, multipliers.iter().map(|m| m / common).collect()),
     }
 }
 
@@ -229,11 +251,7 @@ impl Default for Quantization {
 
 impl fmt::Display for Quantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per = match self.granularity {
-            Granularity::Tensor => "tensor",
-            Granularity::Channel => "channel",
-        };
-        write!(f, "{} bits per {per}", self.bits)
+        write!(f, "{} bits per {}", self.bits, self.granularity.name())
     }
 }
 
@@ -274,9 +292,11 @@ impl Network<f32> {
             .collect();
         // Rows of another length than the input are refused when the file is written.
         if let Some(first) = self.layers.first_mut().and_then(NetworkLayer::weights_mut) {
-            let scale = f64::from(first.scale);
+            let scales: Vec<f64> = (0..first.biases.len())
+                .map(|row| first.row_scale(row))
+                .collect();
             let rows = first.weights.chunks_mut(expected.max(1));
-            for (row, bias) in rows.zip(&mut first.biases) {
+            for ((row, bias), scale) in rows.zip(&mut first.biases).zip(scales) {
                 let mut sum = f64::from(*bias);
                 for (weight, &(deviation, mean)) in row.iter_mut().zip(&lines) {
                     let old = f64::from(*weight);
@@ -303,11 +323,12 @@ impl Network<f32> {
     #[must_use]
     pub fn quantized_by(self, quantization: Quantization) -> Network<i16> {
         let rounded = |weights: Weights<f32>| {
-            let (integers, scale, multipliers) =
-                quantization.integers(&weights.weights, weights.columns());
+            let columns = weights.columns();
+            let values: Vec<f32> = weights.values().map(|w| w as f32).collect();
+            let (integers, scale, multipliers) = quantization.integers(&values, columns);
             Weights {
                 weights: integers,
-                scale: scale * weights.scale,
+                scale,
                 multipliers,
                 biases: weights.biases,
             }
@@ -328,21 +349,20 @@ impl Network<f32> {
     }
 }
 
-impl From<&Model<'_>> for Network<f32> {
-    /// The network of a file with the weights that its integers stand for: to round them
-    /// otherwise.
+impl From<&Model<'_>> for Network<i16> {
+    /// The network of a file.
     fn from(model: &Model<'_>) -> Self {
-        let weights = |linear: &Linear<'_>, columns: usize| {
-            let values = linear.values(columns).map(|w| w as f32);
-            Weights::new(values.collect(), linear.biases.iter().collect())
+        let weights = |linear: &Linear<'_>| Weights {
+            weights: linear.weights.iter().collect(),
+            scale: linear.scale,
+            multipliers: linear.multipliers.to_vec(),
+            biases: linear.biases.iter().collect(),
         };
         let layers = model.layers().map(|view| match view.layer {
             Layer::Conv2d {
                 kernel, ref linear, ..
-            } => NetworkLayer::Conv2d(kernel, weights(linear, view.layer.fan_in(view.input))),
-            Layer::Dense { ref linear, .. } => {
-                NetworkLayer::Dense(weights(linear, view.layer.fan_in(view.input)))
-            }
+            } => NetworkLayer::Conv2d(kernel, weights(linear)),
+            Layer::Dense { ref linear, .. } => NetworkLayer::Dense(weights(linear)),
             Layer::Polynomial { coefficients, .. } => {
                 NetworkLayer::Polynomial(coefficients.iter().collect())
             }
@@ -363,6 +383,26 @@ impl From<&Model<'_>> for Network<f32> {
 }
 
 impl Network<i16> {
+    /// With the weights that its integers stand for: to round them otherwise.
+    #[must_use]
+    pub fn real(self) -> Network<f32> {
+        let real = |weights: Weights<i16>| {
+            let values = weights.values().map(|w| w as f32).collect();
+            Weights::new(values, weights.biases)
+        };
+        let layers = self.layers.into_iter().map(|layer| match layer {
+            NetworkLayer::Conv2d(kernel, weights) => NetworkLayer::Conv2d(kernel, real(weights)),
+            NetworkLayer::Dense(weights) => NetworkLayer::Dense(real(weights)),
+            NetworkLayer::Polynomial(coefficients) => NetworkLayer::Polynomial(coefficients),
+            NetworkLayer::Relu => NetworkLayer::Relu,
+        });
+        Network {
+            name: self.name,
+            input: self.input,
+            layers: layers.collect(),
+        }
+    }
+
     /// Completes the square of every activation of degree 2 between two layers
     /// with weights, where its curvature and the padding behind it allow it.
     fn fold(&mut self) {
@@ -682,6 +722,8 @@ mod tests {
                     assert_eq!(widths.collect::<Vec<_>>(), [(width, rows); 2]);
                     let sample: &[u8] = &[255, 51, 102];
                     let back = Network::from(&model);
+                    assert_eq!(back, network);
+                    let back = back.real();
                     let logits = back.logits(sample).unwrap();
                     for (a, b) in logits.iter().zip(clear::logits(&model, sample).unwrap()) {
                         assert!((a - b).abs() < 1e-5, "{quantization}: {a} {b}");

@@ -14,6 +14,8 @@
 //! | [`mod@line`] | what a serial line makes of an inference, in virtual time |
 //! | `fleet` | evaluators behind a queue of NATS JetStream (feature `nats`) |
 //! | [`planning`] | which parameter set a network is planned under |
+//! | [`advice`] | the one change of a network that would save most |
+//! | [`quantized`] | a network with its weights rounded otherwise |
 //! | [`choice`] | which of a network's plans on a board answers first |
 //! | [`device`] | bytes to and from boards |
 //! | `attacked` | the encrypted deployment as a target of attacks (feature `attack`) |
@@ -30,8 +32,8 @@
 //! | `tensor_threads` | how many threads training takes (feature `train`) |
 //! | [`commands`] | the command line |
 
-#[cfg(feature = "attack")]
 pub mod advice;
+#[cfg(feature = "attack")]
 pub mod attacked;
 pub mod budget;
 pub mod choice;

@@ -87,25 +87,20 @@ pub struct Encrypted {
     pub samples: usize,
     /// Of these, how many the plan had no room for.
     pub refused: usize,
-    /// Share of the others that is classified right.
-    pub accuracy: f64,
+    /// Share of the others that is classified right, where there are any.
+    pub accuracy: Option<f64>,
+    /// The same of them in the clear.
+    pub plain_accuracy: Option<f64>,
     /// How many have another label than in the clear.
     pub label_flips: usize,
-    /// Largest error of a logit.
+    /// Largest error of a logit of theirs.
     pub logit_error: f64,
     /// Six standard deviations of it, by the plan.
     pub logit_error_six_sigma: f64,
 }
 
 fn name<S: Serializer>(granularity: &Granularity, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(per(*granularity))
-}
-
-const fn per(granularity: Granularity) -> &'static str {
-    match granularity {
-        Granularity::Tensor => "tensor",
-        Granularity::Channel => "channel",
-    }
+    serializer.serialize_str(granularity.name())
 }
 
 /// Rounds a network's weights in all ways, with ranges from training, and measures each: in
@@ -121,7 +116,7 @@ pub fn compare(
     evaluated: Evaluated,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Quantized>, QuantizedError> {
-    let network = Network::from(model);
+    let network = Network::from(model).real();
     let choices = CHOICES
         .into_iter()
         .filter_map(|(bits, granularity)| Quantization::new(bits, granularity));
@@ -180,12 +175,15 @@ fn encrypted(
     let work = Work::of(model.name(), samples, "inproc");
     let report = run::classify(&mut *service, work, progress, &mut Timeline::default())?;
     let classified = report.images.iter().filter_map(ImageReport::classified);
+    let refused = samples.len() - classified.count();
+    let of_others = |share: f64| (refused < samples.len()).then_some(share);
     Ok(Ok(Encrypted {
         params: planning::set_name(deployment.params),
         level: deployment.level,
         samples: samples.len(),
-        refused: samples.len() - classified.count(),
-        accuracy: report.accuracy,
+        refused,
+        accuracy: of_others(report.accuracy),
+        plain_accuracy: of_others(report.plain_accuracy),
         label_flips: report.label_flips,
         logit_error: report.max_logit_error(),
         logit_error_six_sigma: report.logit_error_six_sigma,
@@ -196,22 +194,24 @@ fn encrypted(
 #[must_use]
 pub fn table(rows: &[Quantized]) -> String {
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    let of = |row: &Quantized| -> [String; 9] {
+    let nothing = || "-".to_owned();
+    let of = |row: &Quantized| -> [String; 10] {
         let plain = [
             format!("{} bits", row.bits),
-            per(row.per).to_owned(),
+            row.per.name().to_owned(),
             bytes(row.file_bytes as u64),
             percent(row.plain_accuracy),
         ];
         let encrypted = match &row.encrypted {
             Some(found) => [
-                percent(found.accuracy),
+                found.plain_accuracy.map_or_else(nothing, percent),
+                found.accuracy.map_or_else(nothing, percent),
                 found.label_flips.to_string(),
                 format!("{:.4}", found.logit_error),
                 format!("{:.4}", found.logit_error_six_sigma),
                 format!("{}, level {}", found.params, found.level),
             ],
-            None => std::array::from_fn(|_| "-".to_owned()),
+            None => std::array::from_fn(|_| nothing()),
         };
         let mut cells = plain.into_iter().chain(encrypted);
         std::array::from_fn(|_| cells.next().unwrap_or_default())
@@ -223,6 +223,7 @@ pub fn table(rows: &[Quantized]) -> String {
             "scale per",
             "file",
             "right, in the clear",
+            "of those encrypted",
             "right, encrypted",
             "labels changed",
             "largest error of a logit",
@@ -233,14 +234,16 @@ pub fn table(rows: &[Quantized]) -> String {
     );
     if let Some(first) = rows.first() {
         let encrypted = rows.iter().find_map(|row| row.encrypted.as_ref());
-        let counted = encrypted.map_or(0, |found| found.samples);
+        let counted = encrypted.map_or_else(String::new, |found| {
+            format!(", encrypted the first {} of them", found.samples)
+        });
         text.push_str(&format!(
-            "in the clear {} test samples, encrypted the first {counted} of them; weights of 16 bits stand for float ones\n",
+            "in the clear {} test samples{counted}; weights of 16 bits stand for float ones\n",
             first.plain_samples
         ));
     }
     for row in rows {
-        let way = format!("{} bits per {}", row.bits, per(row.per));
+        let way = format!("{} bits per {}", row.bits, row.per.name());
         if let Some(reason) = &row.unplanned {
             text.push_str(&format!("{way}: {reason}\n"));
         }

@@ -3,7 +3,7 @@
 
 use he_nn::clear;
 use he_nn::model::{Input, Kernel, Model, Padding, Sample, Shape};
-use he_nn::network::{Network, NetworkInput, NetworkLayer, Weights};
+use he_nn::network::{Network, NetworkInput, NetworkLayer, Quantization, Weights};
 
 /// The first of the samples that ranges are measured over.
 pub const FIRST_SAMPLE: u32 = 1000;
@@ -124,6 +124,27 @@ pub fn features(count: u16) -> NetworkInput {
 /// If the format does not hold it.
 #[must_use]
 pub fn network(input: NetworkInput, parts: &[Part]) -> Vec<u8> {
+    written(&drawn(input, parts))
+}
+
+/// The same with rows of different sizes, rounded like this.
+///
+/// # Panics
+/// If the format does not hold it.
+#[must_use]
+pub fn rounded(input: NetworkInput, parts: &[Part], quantization: Quantization) -> Vec<u8> {
+    let mut network = drawn(input, parts).real();
+    for layer in &mut network.layers {
+        if let NetworkLayer::Conv2d(_, weights) | NetworkLayer::Dense(weights) = layer {
+            let columns = weights.weights.len() / weights.biases.len();
+            let rows = weights.weights.chunks_mut(columns).enumerate();
+            rows.for_each(|(k, row)| row.iter_mut().for_each(|w| *w /= (1 + k % 5) as f32));
+        }
+    }
+    written(&network.quantized_by(quantization))
+}
+
+fn drawn(input: NetworkInput, parts: &[Part]) -> Network<i16> {
     let mut shape = match &input {
         NetworkInput::Image(shape) => *shape,
         NetworkInput::Features { means, .. } => Shape::flat(means.len() as u16),
@@ -146,11 +167,15 @@ pub fn network(input: NetworkInput, parts: &[Part]) -> Vec<u8> {
             Part::Polynomial(coefficients) => NetworkLayer::Polynomial(coefficients.to_vec()),
         });
     }
-    let network = Network {
+    Network {
         name: "drawn".to_owned(),
         input,
         layers,
-    };
+    }
+}
+
+/// The file, with ranges over [`SAMPLES`] samples.
+fn written(network: &Network<i16>) -> Vec<u8> {
     let draft = network.draft().unwrap();
     let model = Model::parse(&draft).unwrap();
     let samples: Vec<Drawn> = (0..SAMPLES)

@@ -14,7 +14,7 @@ use he_nn::bundled;
 use he_nn::clear;
 use he_nn::message::{Memory, TimeUnit};
 use he_nn::model::{Input, Model};
-use he_nn::network::NetworkInput;
+use he_nn::network::{Granularity, NetworkInput, Quantization};
 use he_nn::plan::{Packing, Plan, PlanError, Sums, Target, Terms, WeightMode};
 use he_nn::program::Program;
 use host_runner::client::{Client, Inference, Keys};
@@ -26,7 +26,7 @@ use host_runner::planning;
 use host_runner::report::text::{grouped, table};
 use host_runner::service::{Batches, InMemory, Service};
 
-use crate::networks::{Drawn, FIRST_SAMPLE, Part, network};
+use crate::networks::{Drawn, FIRST_SAMPLE, Part, network, rounded};
 
 /// The network that firmware is built with where none is named.
 const REFERENCE: &str = "mnist-mlp64";
@@ -80,6 +80,28 @@ impl Case {
         parts: &[Part],
     ) -> Self {
         let file = network(input, parts);
+        let samples = Self::drawn_samples(&Model::parse(&file).unwrap());
+        Self {
+            name,
+            file,
+            params,
+            samples,
+        }
+    }
+
+    /// A network drawn likewise, with weights of so many bits.
+    ///
+    /// # Panics
+    /// If the format does not hold it.
+    #[must_use]
+    pub fn rounded(
+        name: &'static str,
+        params: Option<&'static Params>,
+        input: NetworkInput,
+        parts: &[Part],
+        (bits, granularity): (u8, Granularity),
+    ) -> Self {
+        let file = rounded(input, parts, Quantization::new(bits, granularity).unwrap());
         let samples = Self::drawn_samples(&Model::parse(&file).unwrap());
         Self {
             name,

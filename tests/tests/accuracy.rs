@@ -15,7 +15,6 @@ use he_nn::data::{self, Choice, DataSet, Dataset, Samples, Split};
 use he_nn::import::fit::Degree;
 use he_nn::import::{self, Wanted};
 use he_nn::model::{Model, Sample};
-use he_nn::network::Granularity;
 use he_nn::plan::{Packing, PlanError, Target, WeightMode};
 use he_nn::program::Program;
 use host_runner::client::{BatchClient, Client, Keys};
@@ -154,14 +153,13 @@ fn weights_rounded_otherwise() {
         let rows = quantized::compare(&model, train, &test.all(), evaluated, &mut ()).unwrap();
         say(&format!("{name}\n{}", quantized::table(&rows)));
         for row in rows {
-            let per = match row.per {
-                Granularity::Tensor => "tensor",
-                Granularity::Channel => "channel",
-            };
             let right = (row.plain_accuracy * row.plain_samples as f64).round();
             table.push_str(&format!(
-                "{name},{},{per},{},{right},{}\n",
-                row.bits, row.file_bytes, row.plain_samples
+                "{name},{},{},{},{right},{}\n",
+                row.bits,
+                row.per.name(),
+                row.file_bytes,
+                row.plain_samples
             ));
             let found = row.encrypted.unwrap();
             assert_eq!(found.refused, 0, "{name}, {} bits", row.bits);

@@ -28,6 +28,7 @@ const CASES: &[Case] = &[
     (&["train"], "--data"),
     (&["plan", "--quantization"], "--data"),
     (&["plan", "--count", "3"], "--quantization"),
+    (&["plan", "--data", "folder"], "--quantization"),
     (
         &[
             "import", "text", "--data", "folder", "--out", "new", "--bits", "1",

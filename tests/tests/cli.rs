@@ -375,8 +375,11 @@ fn plan() {
             .iter()
             .all(|s| s["error_six_sigma"].as_f64().unwrap() > 0.0)
     );
-    let saves = document["advice"]["saves"].as_f64().unwrap();
-    assert!(saves > 0.0 && saves < 1.0, "{document}");
+    let saves = json(&["plan", "--json", "-"])["advice"]["saves"].as_f64();
+    assert!(
+        saves.is_some_and(|saves| (0.01..1.0).contains(&saves)),
+        "{saves:?}"
+    );
     let parts = |board| {
         let document = json(&["plan", "--board", board, "--json", "-"]);
         let parts = document["memory"].as_array().unwrap().clone();

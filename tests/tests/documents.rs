@@ -821,7 +821,7 @@ fn results() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 18] = [
+const TABLES: [(&str, &str, Make); 19] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),

@@ -20,7 +20,7 @@ use he_edge_tests::twin;
 use he_nn::bundled;
 use he_nn::clear;
 use he_nn::model::{Model, Padding, Sample, Shape};
-use he_nn::network::NetworkInput;
+use he_nn::network::{Granularity, NetworkInput};
 use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{Form, Plan, PlanError, Prices, Step, Sums, Target, Terms, WeightMode};
 use he_nn::program::Program;
@@ -106,6 +106,20 @@ fn drawn() -> Vec<Case> {
             None,
             image(12),
             &PADDED_BEHIND_AN_ACTIVATION,
+        ),
+        Case::rounded(
+            "drawn-wide",
+            None,
+            image(12),
+            &PADDED_BEHIND_AN_ACTIVATION,
+            (12, Granularity::Channel),
+        ),
+        Case::rounded(
+            "drawn-merged-channels",
+            None,
+            image(12),
+            &[STRIDED, Part::Dense(40), Part::Square, Part::Dense(10)],
+            (4, Granularity::Channel),
         ),
         Case::drawn(
             "drawn-features",

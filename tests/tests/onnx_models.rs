@@ -359,7 +359,7 @@ fn a_rectifier_is_replaced_on_the_table_that_it_was_trained_on() {
         let before = line.split(" % right").next().unwrap();
         before.rsplit(' ').next().unwrap().parse().unwrap()
     };
-    let (original, encrypted) = (share("before activations"), share("8-bit weights"));
+    let (original, encrypted) = (share("before activations"), share("weights of 8 bits"));
     assert!(encrypted > original - 1.9, "{said}");
 }
 

@@ -40,8 +40,8 @@
 //! | 4 | CRC-32 (ISO-HDLC, the one of zip) of everything before it |
 //!
 //! Weights are one or two bytes each ([`Integers`]), row after row; rows of `f32`
-//! are bytes too. One network has one encoding: a body whose lengths or
-//! dimensions are not in their shortest form is refused. A [`Model`] borrows
+//! are bytes too. A body whose lengths or dimensions are not in their shortest form is
+//! refused, so that what it says has one encoding. A [`Model`] borrows
 //! from the bytes, which may lie in flash at any alignment, and upholds
 //! everything that [`ModelError`] lists: whoever holds one need not check it
 //! again. Version 2 had no padding and version 3 no multipliers: both are refused.

@@ -496,7 +496,8 @@ impl<'m> BatchPlan<'m> {
         let layers = self.model.layers().zip(&self.steps);
         let of_layer = layers.map(|(view, step)| {
             let values = match view.layer.linear() {
-                Some(_) => view.input.values() + view.output.values(),
+                // Sums of each digit of a weight.
+                Some(linear) => view.input.values() + linear.weights.width() * view.output.values(),
                 None => view.input.values(),
             };
             2 * (step.level + 1) * values

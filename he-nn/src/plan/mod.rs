@@ -815,13 +815,27 @@ impl<'m> Plan<'m> {
     /// masked, that is no step's.
     #[must_use]
     pub fn step_cost(&self, step: usize) -> usize {
-        let mut sum = 0;
-        self.costs(|task, cost| {
-            if usize::from(task.step) == step && task.op != Op::Mask {
-                sum += cost;
-            }
+        let prepared = self.is_prepared();
+        let mut tally = Tally::new(self.params, self.target, self.terms.weights).prepared(prepared);
+        let (mut switches, mut all_switches) = (0, 0);
+        let is_switch = |task: Task| usize::from(task.op.switching().is_some());
+        self.tasks(|task| all_switches += is_switch(task));
+        let Some(of) = self.steps.get(step) else {
+            return 0;
+        };
+        self.tasks_of(step, |task| {
+            switches += is_switch(task);
+            tally.add_step(of, task);
         });
-        sum
+        let merging = match of {
+            Step::Linear { map, .. } if self.terms.weights == WeightMode::Plain && !prepared => {
+                cost::merging(map, self.target)
+            }
+            _ => 0,
+        };
+        let transform = cost::transform(self.params, self.target);
+        let saved = self.transforms_put_off() * transform * switches / all_switches.max(1);
+        (tally.total() + merging).saturating_sub(saved)
     }
 
     /// Six standard deviations of the error of a step's results, of samples like those of

@@ -864,3 +864,45 @@ fn a_wide_plan_keeps_its_scale_and_limits_values() {
         assert!(narrow.limit(view.index).unwrap().value > most);
     }
 }
+
+/// Nothing of what a plan costs is lost between its steps, on a host and for a stream.
+#[test]
+fn steps_cost_what_the_plan_costs() {
+    let parts = [
+        conv(4, 5, 2, Padding::NONE),
+        Part::Activation(&SQUARE),
+        Part::Dense(32),
+        Part::Activation(&SQUARE),
+        Part::Dense(10),
+    ];
+    let network = Network {
+        input: image(16),
+        parts: &parts,
+        scale: 0.001,
+        bias: 0.1,
+        range: 4.0,
+    };
+    let file = network.file();
+    let model = Model::parse(&file).unwrap();
+    for target in [Target::Host, Target::STREAM] {
+        let mut row = std::vec![0.0; Plan::buffer_len(&model)];
+        let mut scratch = row.clone();
+        let terms = WeightMode::Plain;
+        let plan = Plan::new(&N8192_DEPTH5, model, terms, target, &mut row, &mut scratch).unwrap();
+        let steps = plan.steps().len();
+        let sum: usize = (0..steps).map(|step| plan.step_cost(step)).sum();
+        // Shares of what is put off are rounded down.
+        assert!(
+            sum.abs_diff(plan.total_cost()) <= steps,
+            "{sum} {}",
+            plan.total_cost()
+        );
+        let bytes = (0..steps).map(|step| plan.step_payload(step));
+        let bytes: usize = bytes.map(|of| of.inputs + of.keys + of.factors).sum();
+        let all = plan.payload();
+        assert_eq!(bytes, all.inputs + all.keys + all.factors);
+        let last = plan.step_error(steps - 1);
+        assert_eq!(last, plan.logit_error().six_sigma);
+        assert_eq!((plan.step_cost(steps), plan.step_error(steps)), (0, 0.0));
+    }
+}

@@ -4,7 +4,7 @@
 //! Everything streams. An input chunk is multiplied by its weights and added
 //! as it arrives; a chunk of a switching key is consumed by the running key
 //! switch. The arena holds what the plan says ([`Plan::arena_words`]); weights in plain
-//! are read from the model (in flash on a board) as 8-bit integers and encoded here.
+//! are read from the model (in flash on a board) as integers and encoded here.
 //! The accumulator is a ciphertext of two parts; the third, which sums of products
 //! of ciphertexts have, is memory beside it until they are relinearised. Between
 //! two requests that need nothing of the client, tasks are carried out until one

@@ -9,7 +9,7 @@ use super::{Failure, output};
 use he_nn::data::Choice;
 use he_nn::import::fit::{Degree, Replaced};
 use he_nn::import::{self, InputKind, Wanted};
-use he_nn::network::{Granularity, Quantization};
+use he_nn::network::{Granularity, Quantization, WEIGHT_BITS};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -35,7 +35,7 @@ pub struct ImportArguments {
     pub degree: Degree,
     /// Bits of a weight, from 2 to 16; 16 stand for float weights, as their rounding is of the
     /// size of the error that a weight is encoded with.
-    #[arg(long, default_value_t = Quantization::USUAL.bits(), value_parser = clap::value_parser!(u8).range(2..=16))]
+    #[arg(long, default_value_t = Quantization::USUAL.bits(), value_parser = clap::value_parser!(u8).range(i64::from(*WEIGHT_BITS.start())..=i64::from(*WEIGHT_BITS.end())))]
     pub bits: u8,
     /// What has a scale of its own: all weights of a layer, or those of each output or output
     /// channel.
@@ -146,9 +146,11 @@ pub fn run(arguments: &ImportArguments) -> Result<(), Failure> {
     output::check(Some(&arguments.out))?;
     let kind = arguments.input.map(Into::into);
     let degree = arguments.fit_activations.then_some(arguments.degree);
-    // The parser's bounds are those of a quantization.
-    let quantization =
-        Quantization::new(arguments.bits, arguments.per.into()).unwrap_or(Quantization::USUAL);
+    let quantization = Quantization::new(arguments.bits, arguments.per.into());
+    let quantization = quantization.ok_or(Failure::Unplanned {
+        what: "weights of so few or so many bits",
+        instead: "--bits from 2 to 16",
+    })?;
     let wanted = Wanted {
         kind,
         degree,

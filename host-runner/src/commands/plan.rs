@@ -7,7 +7,7 @@ use he_core::Params;
 use he_nn::boards::{self, Board};
 use he_nn::data::Split;
 use he_nn::model::Model;
-use he_nn::plan::{Packing, Plan, PlanError, Sums, Target, WeightMode};
+use he_nn::plan::{Packing, Plan, PlanError, Sums, Target, Terms, WeightMode};
 use he_nn::progress::Progress;
 
 use super::output::{self, Bar};
@@ -53,21 +53,29 @@ pub struct PlanArguments {
     /// Samples of the test split that are encrypted for it.
     #[arg(long, requires = "quantization", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub count: u32,
-    /// The data that ranges and accuracy are measured on.
-    #[command(flatten)]
-    pub data: DataArguments,
+    /// The data that ranges and accuracy are measured on, as `infer --data` takes it.
+    #[arg(long, requires = "quantization")]
+    pub data: Option<PathBuf>,
+    /// Column of a table that holds the labels, as `infer --label` takes it.
+    #[arg(long, value_name = "COLUMN", requires = "data")]
+    pub label: Option<String>,
     /// Write the plan as JSON to this file; `-` for standard output.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
 /// The change of the network that would save most, planned as the network itself is.
-fn advised(arguments: &PlanArguments, model: Model<'_>, board: Option<&Board>) -> Option<Advice> {
+fn advised(
+    arguments: &PlanArguments,
+    terms: Terms,
+    model: Model<'_>,
+    board: Option<&Board>,
+) -> Option<Advice> {
     let target = board.map_or(Target::Host, Board::target);
     let passes = |params: &Params, passes: usize| (passes * params.n()) as f64;
     advice::best(&model, |model| match arguments.packing {
         Packing::Latency => {
-            let plan = planning::plan(arguments.params, model, arguments.terms, target).ok()?;
+            let plan = planning::plan(arguments.params, model, terms, target).ok()?;
             Some(match target {
                 Target::Host => passes(plan.params(), plan.total_cost()),
                 Target::Stream { .. } => plan.total_cost() as f64,
@@ -87,17 +95,21 @@ fn quantizations(
     file: &ModelFile,
     model: &Model<'_>,
 ) -> Result<Vec<Quantized>, Failure> {
-    let [train, test] =
-        [Split::Train, Split::Test].map(|split| arguments.data.samples(model, split));
+    let data = DataArguments {
+        data: arguments.data.clone(),
+        label: arguments.label.clone(),
+    };
+    let [train, test] = [Split::Train, Split::Test].map(|split| data.samples(model, split));
     let (train, test) = (train?, test?);
+    let (train, test) = (train.all(), test.all());
     let evaluated = Evaluated {
         params: arguments.params,
         terms: arguments.terms.into(),
         packing: arguments.packing,
-        count: arguments.count as usize,
+        count: chosen(&test, 0, arguments.count)?.len(),
     };
     let mut bar = Bar::default();
-    let rows = quantized::compare(model, &train.all(), &test.all(), evaluated, &mut bar);
+    let rows = quantized::compare(model, &train, &test, evaluated, &mut bar);
     bar.finish();
     rows.map_err(|error| match error {
         QuantizedError::Model(source) => Failure::Model {
@@ -117,6 +129,34 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
     let board = arguments.board.as_deref().map(boards::find).transpose()?;
     let file = ModelFile::open(&arguments.model)?;
     let model = file.parse()?;
+    let quantizations = match arguments.quantization {
+        true => quantizations(arguments, &file, &model)?,
+        false => Vec::new(),
+    };
+    let (report, terms) = match report(arguments, &file, model, board) {
+        // Weights rounded otherwise may have a plan.
+        Err(failure) if !quantizations.is_empty() => {
+            output::print(&quantized::table(&quantizations))?;
+            return Err(failure);
+        }
+        planned => planned?,
+    };
+    let report = PlanReport {
+        advice: advised(arguments, terms, model, board),
+        quantizations,
+        ..report
+    };
+    output::present(arguments.json.as_deref(), &report, || report.text())
+}
+
+/// The plan, and the terms that it was made by.
+fn report(
+    arguments: &PlanArguments,
+    file: &ModelFile,
+    model: Model<'_>,
+    board: Option<&Board>,
+) -> Result<(PlanReport, Terms), Failure> {
+    let mut terms: Terms = arguments.terms.into();
     let name = file.name().to_owned();
     let planned = |source: PlanError| file.failed()(source.into());
     let padding = arguments.padding.padding();
@@ -141,9 +181,10 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
                     instead: "--board and --line-rate, or --inputs N",
                 });
             };
-            let (terms, line) = (arguments.terms.into(), Line::of(baud));
+            let line = Line::of(baud);
             let chosen = choice::fastest(arguments.params, model, terms, board, line, None);
             let chosen = chosen.map_err(|source| file.failed()(source.into()))?;
+            terms = chosen.plan.terms();
             padded(
                 PlanReport::of(name, &chosen.plan, Some(board))?,
                 &chosen.plan,
@@ -151,7 +192,7 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
         }
         (Packing::Latency, _) => {
             let target = board.map_or(Target::Host, Board::target);
-            let plan = planning::plan(arguments.params, model, arguments.terms, target);
+            let plan = planning::plan(arguments.params, model, terms, target);
             let plan = plan.map_err(planned)?;
             padded(PlanReport::of(name, &plan, board)?, &plan)?
         }
@@ -175,14 +216,5 @@ pub fn run(arguments: &PlanArguments) -> Result<(), Failure> {
             PlanReport::of_batch(name, &plan)?
         }
     };
-    let quantizations = match arguments.quantization {
-        true => quantizations(arguments, &file, &model)?,
-        false => Vec::new(),
-    };
-    let report = PlanReport {
-        advice: advised(arguments, model, board),
-        quantizations,
-        ..report
-    };
-    output::present(arguments.json.as_deref(), &report, || report.text())
+    Ok((report, terms))
 }

@@ -349,3 +349,19 @@ impl<'m> BatchEngine<'m> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_those_of_every_weight() {
+        let max = Integers::MAX_HALF;
+        for weight in -max..=max {
+            let [upper, lower] = [upper_digit(weight), lower_digit(weight)].map(i32::from);
+            assert_eq!(DIGIT as i32 * upper + lower, i32::from(weight));
+            // Of 8 bits there is no upper one.
+            assert!(upper == 0 || weight.unsigned_abs() > 127);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What a plan says before anything runs.
 
 use he_core::rlwe::SwitchTarget;
-use he_nn::boards::Board;
+use he_nn::boards::{self, Board};
 use he_nn::kept::{self, KeyShape, MemoryFlash};
 use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{Packing, Plan, Step, Sums, WeightMode};
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::infer::ParamsReport;
 use super::steps::{self, StepInfo};
 use super::text::{bytes, facts, grouped, table, wide_table};
-use crate::advice::Advice;
+use crate::advice::{self, Advice};
 use crate::choice::{self, Alternative, Exchanged};
 use crate::client::Padding;
 use crate::engine::{self, EngineError, batch, latency};
@@ -644,12 +644,16 @@ impl PlanReport {
             rows.extend(padding.facts());
         }
         let mut out = format!("{}\n{}", facts(&rows), self.step_table());
-        if let Some(Advice { change, saves }) = &self.advice {
-            out.push_str(&format!(
-                "what would help most: {change}, {} less; the network has to be trained with it\n",
-                self.cost(*saves)
-            ));
-        }
+        out.push_str(&match &self.advice {
+            Some(Advice { change, saves }) => format!(
+                "what would help most: {change}, {:.0} % less work of the evaluator per sample; the network has to be trained with it\n",
+                100.0 * saves
+            ),
+            None => format!(
+                "no change of one layer that was planned would save {:.0} %\n",
+                100.0 * advice::LEAST
+            ),
+        });
         if let Some(board) = &self.board {
             out.push('\n');
             out.push_str(&board.memory_table());
@@ -667,19 +671,27 @@ impl PlanReport {
         out
     }
 
-    /// A share of what one run costs: time on this machine, or a board's instructions.
-    fn cost(&self, share: f64) -> String {
-        match self.seconds_estimate {
-            Some(seconds) => format!("{:.2} ms", 1e3 * share * seconds),
-            None => {
-                let instructions: usize = self.steps.iter().map(|step| step.cost).sum();
-                format!("{:.1} M instructions", 1e-6 * share * instructions as f64)
+    /// What a step costs: time on this machine, or a board's instructions and their time.
+    fn cost(&self, step: &StepInfo) -> String {
+        let all: usize = self.steps.iter().map(|step| step.cost).sum();
+        let cost = step.cost as f64;
+        let board = self.board.as_ref();
+        match (
+            self.seconds_estimate,
+            board.map(|board| boards::find(board.board)),
+        ) {
+            (Some(seconds), _) => {
+                format!("{:.2} ms", 1e3 * seconds * cost / all.max(1) as f64)
             }
+            (None, Some(Ok(board))) => {
+                let took = seconds(cost / board.instructions_per_second());
+                format!("{:.1} M instructions, {took}", 1e-6 * cost)
+            }
+            (None, _) => format!("{:.1} M instructions", 1e-6 * cost),
         }
     }
 
     fn step_table(&self) -> String {
-        let all: usize = self.steps.iter().map(|step| step.cost).sum();
         let of = |s: &StepInfo| {
             let name = match s.form.as_str() {
                 "" => s.name.clone(),
@@ -691,7 +703,8 @@ impl PlanReport {
                 format!("2^{:.2}", s.scale_log2),
                 format!("{:.1e}", s.error_six_sigma),
                 grouped(s.products as u64),
-                self.cost(s.cost as f64 / all.max(1) as f64),
+                self.cost(s),
+                bytes(s.bytes as u64),
             ];
             if self.board.is_some() {
                 row.push(bytes(s.bytes_up as u64));
@@ -705,9 +718,10 @@ impl PlanReport {
             "error after, six sigma",
             "products",
             "cost",
+            "bytes of its results",
         ];
         if self.board.is_some() {
-            header.push("bytes up, first image");
+            header.push("up, first image");
         }
         wide_table(&header, &self.steps.iter().map(of).collect::<Vec<_>>())
     }

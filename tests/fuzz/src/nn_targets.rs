@@ -10,8 +10,8 @@ use he_nn::message::{
     CHUNK_COEFFS, Item, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, TimeUnit,
 };
 use he_nn::model::{
-    CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Kernel, Layer, Linear, MAGIC, MAX_DEGREE,
-    Model, ModelParts, Padding, Sample, Shape,
+    CRC_BYTES, FILE_VERSION, Floats, HEADER_BYTES, Input, Integers, Kernel, Layer, Linear, MAGIC,
+    MAX_DEGREE, Model, ModelParts, Padding, Sample, Shape,
 };
 use he_nn::plan::{Plan, Target, WeightMode};
 use he_nn::program::Program;
@@ -319,7 +319,8 @@ pub(crate) fn models() -> Vec<Vec<u8>> {
     let square: Vec<u8> = [0.0f32, 0.0, 1.0].map(f32::to_le_bytes).concat();
     let linear = |weights| Linear {
         scale: 0.01,
-        weights,
+        multipliers: &[],
+        weights: Integers::Bytes(weights),
         biases: Floats::new(&[0; 8]),
     };
     let dense = |weights| Layer::Dense {
@@ -343,10 +344,20 @@ pub(crate) fn models() -> Vec<Vec<u8>> {
         linear: linear(&[1; 4]),
         range: 4.0,
     };
+    let wide = Layer::Dense {
+        outputs: 2,
+        linear: Linear {
+            multipliers: &[3, 255],
+            weights: Integers::Halves(&[3; 16]),
+            ..linear(&[])
+        },
+        range: 4.0,
+    };
     let mut seeds = Vec::new();
     for layers in [
         [dense(&[1; 8]), polynomial, dense(&[2; 4])],
         [convolution, Layer::Relu { range: 4.0 }, dense(&[2; 8])],
+        [wide, polynomial, dense(&[2; 4])],
     ] {
         let parts = ModelParts {
             name: b"small",
@@ -363,7 +374,7 @@ pub(crate) fn models() -> Vec<Vec<u8>> {
             seeds.push(file);
         }
     }
-    assert_eq!(seeds.len(), 4);
+    assert_eq!(seeds.len(), 6);
     seeds
 }
 

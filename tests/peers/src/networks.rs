@@ -293,14 +293,8 @@ fn layer(view: LayerView<'_>, last: bool, weights: WeightMode) -> Result<Value> 
         return Ok(json!({ "kind": "square" }));
     };
     let columns = view.layer.fan_in(view.input);
-    let rows: Vec<Vec<f64>> = linear
-        .weights
-        .chunks_exact(columns.max(1))
-        .map(|row| {
-            let weight = |w: &u8| f64::from(w.cast_signed()) * f64::from(linear.scale);
-            row.iter().map(weight).collect()
-        })
-        .collect();
+    let values: Vec<f64> = linear.values(columns).collect();
+    let rows: Vec<Vec<f64>> = values.chunks_exact(columns.max(1)).map(<[f64]>::to_vec).collect();
     let biases: Vec<f64> = linear.biases.iter().map(f64::from).collect();
     Ok(match view.layer {
         Layer::Conv2d { kernel, .. } => {
