@@ -125,12 +125,19 @@ fn all_boards() -> String {
                 0 => "-".to_owned(),
                 some => kib(some),
             };
+            let keys = match (board.external_bytes, board.kept_bytes, board.flash) {
+                (0, 0, _) => "-".to_owned(),
+                (0, bytes, Some(flash)) => format!("{}, {}", kib(bytes), flash.name),
+                (0, bytes, None) => format!("{}, external RAM", kib(bytes)),
+                _ => "beside the arena".to_owned(),
+            };
             vec![
                 format!("`{}`", board.name),
                 board.core.to_owned(),
                 kib(board.ram_bytes),
                 external,
                 kib(board.flash_bytes),
+                keys,
                 run.to_owned(),
             ]
         })
@@ -141,10 +148,47 @@ fn all_boards() -> String {
             "processor",
             "RAM",
             "external RAM for the arena",
-            "flash",
+            "flash for the image",
+            "for keys",
             "has run",
         ],
         &rows,
+    )
+}
+
+/// What keeping the reference network's keys in a chip's flash comes to.
+fn flash() -> String {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let boards = BOARDS.iter().filter(|board| board.flash.is_some());
+    let rows = boards.map(|board| {
+        let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+        let on_board = report.board.unwrap();
+        let kept = on_board.kept_flash.unwrap();
+        vec![
+            format!("`{}`", board.name),
+            kept.name.to_owned(),
+            format!("{} of {}", kept.kept, kept.keys),
+            grouped(kept.erased),
+            grouped(kept.programmed),
+            format!("{:.1} s", kept.seconds),
+            grouped(kept.exchanges as usize),
+            bytes(report.input_bytes as u64 + report.key_bytes as u64),
+            bytes(on_board.later_upload_bytes as u64),
+        ]
+    });
+    table(
+        &[
+            "board",
+            "flash",
+            "keys kept",
+            "sectors erased",
+            "units programmed",
+            "the first image waits",
+            "exchanges of keys that it endures",
+            "up, first image",
+            "up, later",
+        ],
+        &rows.collect::<Vec<_>>(),
     )
 }
 
@@ -394,7 +438,7 @@ fn padding() -> String {
         &on_host,
         64 * 1024,
     ));
-    for (name, every) in [("mps2-an386", 500), ("nucleo-h743zi", 20)] {
+    for (name, every) in [("mps2-an386", 500), ("pico2", 150)] {
         let board = boards::find(name).unwrap();
         let plan = plan(board.target());
         let planned = PlannedPadding::of(&plan, board, &padding(every)).unwrap();
@@ -786,7 +830,7 @@ fn results() -> String {
 /// What makes a table.
 type Make = fn() -> String;
 
-const TABLES: [(&str, &str, Make); 18] = [
+const TABLES: [(&str, &str, Make); 19] = [
     ("docs/boards.md", "boards", all_boards),
     ("docs/boards.md", "inference", inference),
     ("docs/boards.md", "sizes", sizes),
@@ -795,6 +839,7 @@ const TABLES: [(&str, &str, Make); 18] = [
     ("docs/boards.md", "lines", lines),
     ("docs/boards.md", "inputs", inputs),
     ("docs/boards.md", "padding", padding),
+    ("docs/boards.md", "flash", flash),
     ("docs/boards.md", "sensor", sensor),
     ("docs/figures.md", "counts", counts),
     ("docs/figures.md", "growth", growth),

@@ -185,6 +185,7 @@ pub struct Log<'a, F> {
     inference: u32,
     open: Option<Open>,
     place: Option<Place>,
+    uniforms: bool,
 }
 
 impl<'a, F: NorFlash> Log<'a, F> {
@@ -230,9 +231,17 @@ impl<'a, F: NorFlash> Log<'a, F> {
             inference: 1,
             open: None,
             place: None,
+            uniforms: true,
         };
         log.scan();
         Ok(log)
+    }
+
+    /// The same for keys without their uniform halves, whatever room there is.
+    #[must_use]
+    pub const fn without_uniforms(mut self) -> Self {
+        self.uniforms = false;
+        self
     }
 
     /// Pages that a stream of so many bytes takes.
@@ -531,6 +540,10 @@ impl<'a, F: NorFlash> Log<'a, F> {
 
 impl<F: NorFlash> KeyStore for Log<'_, F> {
     const ON: bool = true;
+
+    fn takes_uniforms(&self) -> bool {
+        self.uniforms
+    }
 
     fn has_room(&self, mut sizes: impl Iterator<Item = RecordSize>) -> bool {
         let sound = self.pages.iter().filter(|p| p.generation != WORN).count();
