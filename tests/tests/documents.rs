@@ -956,6 +956,31 @@ fn faults_and_kills_are_as_many_as_the_first_page_says() {
     assert!(readme.contains(&sentence), "README.md: {sentence}");
 }
 
+/// In JSON and in words, where keys are in a flash and nowhere else.
+#[test]
+fn a_plan_says_what_keys_take_of_a_flash() {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    for board in BOARDS {
+        let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+        let (text, document) = (report.text(), serde_json::to_value(&report).unwrap());
+        let kept = &document["kept_flash"];
+        let Some(flash) = board.flash else {
+            assert!(kept.is_null() && !text.contains("exchanges"), "{text}");
+            continue;
+        };
+        assert_eq!(kept["name"], flash.name);
+        let (erased, seconds) = (kept["erased"].as_f64(), kept["seconds"].as_f64());
+        let least = 1e-6 * f64::from(flash.erase_us) * erased.unwrap();
+        assert!(seconds.unwrap() > least && least > 0.0, "{kept}");
+        let exchanges = kept["exchanges"].as_u64();
+        assert!(exchanges >= Some(flash.erasures.into()), "{kept}");
+        assert!(
+            text.contains(flash.name) && text.contains("exchanges"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn the_first_page_has_the_figures_of_the_plan() {
     let readme = read("README.md");
