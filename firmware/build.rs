@@ -45,6 +45,13 @@ fn main() {
         );
     };
     fs::write(out.join("memory.x"), map).expect("the build directory is writable");
+    if let Some(flash) = boards::find(&board).ok().and_then(|board| board.flash) {
+        let (pages, records) = (flash.pages, flash.records);
+        let lines = format!(
+            "pub(super) const PAGES: usize = {pages};\npub(super) const RECORDS: usize = {records};\n"
+        );
+        fs::write(out.join("kept.rs"), lines).expect("the build directory is writable");
+    }
     // The names of interrupt handlers come with a board's abstraction layer; a
     // board without one has them in its vector table.
     let layer = format!("CARGO_FEATURE_{}", board.replace('-', "_").to_uppercase());

@@ -1,26 +1,23 @@
-//! Where the board keeps switching keys: in external memory, if it has some, which the
-//! memory map calls `_kept_start` to `_kept_end`. With the feature `kept-flash` that memory
-//! is used as a NOR flash would be: for the emulator, which has none.
+//! Where the board keeps switching keys, which the memory map calls `_kept_start` to
+//! `_kept_end`: in external memory, or in a flash whose driver is the board's file under
+//! `kept`. With the feature `kept-flash` an emulated board's memory is used as a NOR flash would be.
 
-#[cfg(any(board = "mps2-an386", board = "mps2-an500", board = "mps2-an505"))]
+#[cfg(not(board = "mps2-an386-256k"))]
 mod selected {
     use core::mem::MaybeUninit;
-    use core::ptr::{self, addr_of};
+    use core::ptr::addr_of;
 
-    use he_nn::kept::{BOARD_PAGES, Log, MAX_HELD, PageEntry, RecordEntry};
+    use he_nn::kept::{Log, PageEntry, RecordEntry};
 
-    #[cfg(not(feature = "kept-flash"))]
-    type Flash = he_nn::kept::MemoryFlash<'static>;
-    #[cfg(feature = "kept-flash")]
-    type Flash = super::flash::NorModel<'static>;
+    use super::medium::{self, Flash, PAGES, RECORDS};
 
-    /// A table of the store, in external memory too.
+    /// A table of the store, beside the keys where these lie in memory.
     type Table<T, const LEN: usize> = MaybeUninit<[T; LEN]>;
 
     #[unsafe(link_section = ".bss.kept")]
-    static mut PAGE_TABLE: Table<PageEntry, BOARD_PAGES> = MaybeUninit::uninit();
+    static mut PAGE_TABLE: Table<PageEntry, PAGES> = MaybeUninit::uninit();
     #[unsafe(link_section = ".bss.kept")]
-    static mut RECORD_TABLE: Table<RecordEntry, MAX_HELD> = MaybeUninit::uninit();
+    static mut RECORD_TABLE: Table<RecordEntry, RECORDS> = MaybeUninit::uninit();
 
     unsafe extern "C" {
         // Addresses, set by the memory map; there is nothing to read behind them.
@@ -36,20 +33,19 @@ mod selected {
         let start = addr_of!(_kept_start) as usize;
         let length = (addr_of!(_kept_end) as usize).checked_sub(start)?;
         let (pages, records) = ((&raw mut PAGE_TABLE).cast(), (&raw mut RECORD_TABLE).cast());
-        // SAFETY: the memory map gives these bytes to nothing else, and this line is reached
-        // once. They are external memory, of which every value is one of a byte.
-        let memory = unsafe {
-            core::slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut::<u8>(start), length)
+        let Some(flash) = medium::flash(start, length) else {
+            defmt::error!("there is no flash for keys; each is streamed at every use");
+            return None;
         };
         // SAFETY: statics of these lengths, which are taken here only, once.
-        let pages = unsafe { filled(pages, PageEntry::EMPTY, BOARD_PAGES) };
+        let pages = unsafe { filled(pages, PageEntry::EMPTY, PAGES) };
         // SAFETY: as before.
-        let records = unsafe { filled(records, RecordEntry::EMPTY, MAX_HELD) };
-        let mounted = Log::mount(Flash::new(memory), pages, records);
+        let records = unsafe { filled(records, RecordEntry::EMPTY, RECORDS) };
+        let mounted = Log::mount(flash, pages, records);
         if mounted.is_err() {
             defmt::error!("there is no room for keys; each is streamed at every use");
         }
-        mounted.ok()
+        mounted.ok().map(medium::chosen)
     }
 
     /// Fills a table, which nothing has done before, entry by entry: it is larger than the
@@ -68,13 +64,72 @@ mod selected {
     }
 }
 
-#[cfg(not(any(board = "mps2-an386", board = "mps2-an500", board = "mps2-an505")))]
+#[cfg(board = "mps2-an386-256k")]
 mod selected {
     pub(crate) type Store = he_nn::kept::Nothing;
 
     /// Keeps nothing.
     pub(crate) const fn store() -> Store {
         he_nn::kept::Nothing
+    }
+}
+
+/// External memory.
+#[cfg(any(board = "mps2-an386", board = "mps2-an500", board = "mps2-an505"))]
+mod medium {
+    use core::ptr;
+
+    use he_nn::kept::{BOARD_PAGES, Log, MAX_HELD};
+
+    #[cfg(not(feature = "kept-flash"))]
+    pub(super) type Flash = he_nn::kept::MemoryFlash<'static>;
+    #[cfg(feature = "kept-flash")]
+    pub(super) type Flash = super::flash::NorModel<'static>;
+
+    pub(super) const PAGES: usize = BOARD_PAGES;
+    pub(super) const RECORDS: usize = MAX_HELD;
+
+    /// The memory from an address on, for whoever calls once.
+    pub(super) fn flash(start: usize, length: usize) -> Option<Flash> {
+        let _once = cortex_m::singleton!(: () = ())?;
+        // SAFETY: the memory map gives these bytes to nothing else, and this line is reached
+        // once. They are external memory, of which every value is one of a byte.
+        let memory = unsafe {
+            core::slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut::<u8>(start), length)
+        };
+        Some(Flash::new(memory))
+    }
+
+    /// With uniform halves where there is room.
+    pub(super) const fn chosen(log: Log<'static, Flash>) -> Log<'static, Flash> {
+        log
+    }
+}
+
+#[cfg(board = "nrf52840-dk")]
+#[path = "kept/nrf52840_dk.rs"]
+mod driver;
+#[cfg(board = "nucleo-h743zi")]
+#[path = "kept/nucleo_h743zi.rs"]
+mod driver;
+#[cfg(board = "pico2")]
+#[path = "kept/pico2.rs"]
+mod driver;
+
+/// A chip's flash.
+#[cfg(any(board = "nrf52840-dk", board = "nucleo-h743zi", board = "pico2"))]
+mod medium {
+    use he_nn::kept::Log;
+
+    pub(super) use super::driver::{Flash, flash};
+
+    // Of the board's entry.
+    include!(concat!(env!("OUT_DIR"), "/kept.rs"));
+
+    /// Without uniform halves, which take two and a half times as long to write and no less to
+    /// read than to expand.
+    pub(super) fn chosen(log: Log<'static, Flash>) -> Log<'static, Flash> {
+        log.without_uniforms()
     }
 }
 

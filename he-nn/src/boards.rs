@@ -1,5 +1,6 @@
 //! The boards: for plans, to build an image, to emulate it or to put it on the board.
 
+use crate::kept::{self, KeyShape, Writing};
 use crate::plan::{Prices, Target};
 
 /// A board that the firmware can be built for.
@@ -40,6 +41,8 @@ pub struct Board {
     /// Memory beside it that holds nothing but keys that are kept: `KEPT` of the memory map,
     /// 0 if there is none.
     pub kept_bytes: usize,
+    /// The flash that this memory is, if it is one.
+    pub flash: Option<Flash>,
     /// Of the RAM, the stack: `STACK` of the memory map.
     pub stack_bytes: usize,
     /// Of the RAM, what lies beside the arena: receive ring, frame buffers, fault
@@ -48,6 +51,68 @@ pub struct Board {
     pub fixed_bytes: usize,
     /// What its work costs.
     pub prices: Prices,
+}
+
+/// A flash that keys are kept in, with typical times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flash {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes that are erased at once.
+    pub erase_bytes: usize,
+    /// Microseconds that this takes.
+    pub erase_us: u32,
+    /// Bytes that are programmed at once, at the most.
+    pub program_bytes: usize,
+    /// Microseconds that this takes, of fewer bytes too.
+    pub program_us: u32,
+    /// How often each sector can be erased, as rated.
+    pub erasures: u32,
+    /// Bytes that are read per second, by clock and width of the interface.
+    pub read_per_second: u32,
+    /// Pages that the log of records divides it into at the most, of which each takes eight
+    /// bytes of RAM.
+    pub pages: usize,
+    /// Records at the most, 32 bytes of RAM each.
+    pub records: usize,
+}
+
+impl Flash {
+    /// Bytes of a page of the log where it has so many bytes.
+    #[must_use]
+    pub const fn page_bytes(&self, capacity: usize) -> usize {
+        kept::page_bytes(capacity, self.erase_bytes, self.pages)
+    }
+
+    /// What keeping keys of these shapes takes.
+    #[must_use]
+    pub fn writing(&self, capacity: usize, shapes: impl Iterator<Item = KeyShape>) -> Writing {
+        let page = self.page_bytes(capacity);
+        let mut sum = Writing::default();
+        for shape in shapes {
+            let of = Writing::of(&shape, page, self.program_bytes);
+            sum.pages += of.pages;
+            sum.programmed += of.programmed;
+        }
+        sum
+    }
+
+    /// Seconds that it takes.
+    #[must_use]
+    pub fn seconds(&self, capacity: usize, writing: Writing) -> f64 {
+        let sectors = writing.pages * self.page_bytes(capacity) / self.erase_bytes;
+        let erasing = sectors as f64 * f64::from(self.erase_us);
+        1e-6 * (erasing + writing.programmed as f64 * f64::from(self.program_us))
+    }
+
+    /// How often that can be written before a sector has been erased as often as it is rated
+    /// for: pages are taken in turns, so all wear alike. 0 where nothing is written.
+    #[must_use]
+    pub fn exchanges(&self, capacity: usize, writing: Writing) -> u64 {
+        let pages = capacity / self.page_bytes(capacity).max(1);
+        let erasures = u64::from(self.erasures) * pages as u64;
+        erasures.checked_div(writing.pages as u64).unwrap_or(0)
+    }
 }
 
 impl Board {
@@ -134,9 +199,58 @@ const MPS2_AN386: Board = Board {
     ram_bytes: 512 * 1024,
     external_bytes: 0,
     kept_bytes: 15 << 20,
+    flash: None,
     stack_bytes: 32 * 1024,
     fixed_bytes: 28 * 1024,
     prices: Prices::ARMV7E_M,
+};
+
+/// The external flash of the nRF52840 DK, Macronix's MX25R6435F. Its times are those that the chip
+/// says of itself (words 10 and 11 of its JESD216 table, as boards' descriptions copy it: 3 times
+/// 16 ms and 14 times 64 us), of its high performance mode; its endurance is its data sheet's.
+/// Read over four lines at 32 MHz.
+const MX25R6435F: Flash = Flash {
+    name: "MX25R6435F",
+    erase_bytes: 4096,
+    erase_us: 48_000,
+    program_bytes: 256,
+    program_us: 896,
+    erasures: 100_000,
+    read_per_second: 14_000_000,
+    // 3 KiB of RAM: a plan of 256 KB leaves four.
+    pages: 256,
+    records: 32,
+};
+
+/// The STM32H743's own flash, at the 32 bits at once that its driver sets: ST's data sheet
+/// (DS12110), tables of programming and endurance. Those of erasing and of endurance were seen, in
+/// ST's answers to users; that of programming is as it is known, without the sheet at hand. A word
+/// of 256 bits is read in a few cycles of 240 MHz.
+const STM32H743: Flash = Flash {
+    name: "STM32H743",
+    erase_bytes: 128 * 1024,
+    erase_us: 1_100_000,
+    program_bytes: 32,
+    program_us: 130,
+    erasures: 10_000,
+    read_per_second: 200_000_000,
+    pages: 12,
+    records: 16,
+};
+
+/// Pico 2's flash, 4 MB of Winbond's W25Q32 series: its data sheet, tables of AC characteristics
+/// and of features, as they are known, without the sheet at hand. Read through the cache, eight
+/// bytes in 28 cycles of 75 MHz.
+const W25Q32: Flash = Flash {
+    name: "W25Q32",
+    erase_bytes: 4096,
+    erase_us: 45_000,
+    program_bytes: 256,
+    program_us: 400,
+    erasures: 100_000,
+    read_per_second: 21_000_000,
+    pages: 512,
+    records: 32,
 };
 
 /// All boards.
@@ -185,7 +299,8 @@ pub const BOARDS: &[Board] = &[
         chip: Some("nRF52840_xxAA"),
         flash_bytes: 1 << 20,
         ram_bytes: 256 * 1024,
-        kept_bytes: 0,
+        kept_bytes: 8 << 20,
+        flash: Some(MX25R6435F),
         stack_bytes: 16 * 1024,
         fixed_bytes: 24 * 1024,
         ..MPS2_AN386
@@ -202,10 +317,12 @@ pub const BOARDS: &[Board] = &[
         feature: Some("nucleo-h743zi"),
         machine: None,
         chip: Some("STM32H743ZITx"),
-        flash_bytes: 2 << 20,
+        // Of 2 MB; weights that are encoded before would leave half of the keys no room.
+        flash_bytes: 512 * 1024,
         ram_bytes: 640 * 1024,
         external_bytes: 0,
-        kept_bytes: 0,
+        kept_bytes: 1536 * 1024,
+        flash: Some(STM32H743),
         stack_bytes: 128 * 1024,
         fixed_bytes: 24 * 1024,
         prices: Prices::ARMV7E_M,
@@ -222,10 +339,12 @@ pub const BOARDS: &[Board] = &[
         feature: Some("pico2"),
         machine: None,
         chip: Some("RP235x"),
-        flash_bytes: 4 << 20,
+        // Half of what there is.
+        flash_bytes: 2 << 20,
         ram_bytes: 520 * 1024,
         external_bytes: 0,
-        kept_bytes: 0,
+        kept_bytes: 2 << 20,
+        flash: Some(W25Q32),
         stack_bytes: 32 * 1024,
         fixed_bytes: 24 * 1024,
         prices: Prices::ARMV7E_M,

@@ -563,11 +563,11 @@ impl<B: AsRef<[u8]>> Program<B> {
             })
     }
 
-    /// Whether a store keeps uniform halves too: where there is room for all of them. The
+    /// Whether a store keeps uniform halves too: where it takes them and has room for all. The
     /// key of a polynomial stays in the arena, which has none.
     #[must_use]
     pub fn keeps_uniforms(&self, store: &impl KeyStore) -> bool {
-        !self.has_polynomials() && store.has_room(self.kept_keys(true))
+        !self.has_polynomials() && store.takes_uniforms() && store.has_room(self.kept_keys(true))
     }
 
     /// Input ciphertexts.

@@ -6,7 +6,8 @@
 //! the line and on the board. Here all of them go over the line in virtual time
 //! ([`crate::line`]), with what the board keeps, and the one whose later images take the
 //! least time is taken: a board that keeps no keys is sent them with every image, so its
-//! later images are as its first.
+//! later images are as its first. Where keys are kept in a flash, the first image waits for
+//! their writing and later ones for their reading.
 
 use he_core::Params;
 use he_nn::boards::Board;
@@ -47,13 +48,10 @@ impl<'m> Exchanged<'m> {
     /// # Errors
     /// [`EngineError`] where it has no program.
     pub fn new(plan: Plan<'m>, board: &Board) -> Result<Self, EngineError> {
-        let arena_bytes = size_of::<u32>() * (plan.arena_words() + plan.owed_words());
-        let kept = KeptKeys::of(&plan, board.key_bytes(arena_bytes));
-        Ok(Self {
-            first: Exchange::first(&plan, &kept.targets)?,
-            later: Exchange::of(&plan, &kept.targets)?,
-            plan,
-        })
+        let kept = KeptKeys::of(&plan, board);
+        let first = Exchange::first(&plan, &kept.targets)?.with_flash(board, kept.room);
+        let later = Exchange::of(&plan, &kept.targets)?.with_flash(board, kept.room);
+        Ok(Self { plan, first, later })
     }
 
     /// The first image and later ones over a line to a board.
@@ -195,9 +193,10 @@ mod tests {
         assert_eq!(chosen("mps2-an386", 3_000_000, None), 13);
         // A line that takes no time leaves the least work.
         assert_eq!(chosen("mps2-an386", u32::MAX, None), 13);
-        // No room for another ciphertext, and keys that go up with every image.
+        // No room for another ciphertext, nor for keys.
         assert_eq!(chosen("mps2-an386-256k", 115_200, None), 13);
-        assert_eq!(chosen("pico2", 115_200, None), 13);
+        // Keys are in its flash.
+        assert_eq!(chosen("pico2", 115_200, None), 1);
     }
 
     #[test]
@@ -227,6 +226,43 @@ mod tests {
                 available: there,
             }) => assert_eq!((needed, there), (344_064, available)),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// The first image waits for the flash as long as its report says, wherever the chunks lie.
+    #[test]
+    fn a_first_image_waits_for_its_keys_to_be_written() {
+        for name in ["nrf52840-dk", "nucleo-h743zi", "pico2"] {
+            let board = boards::find(name).unwrap();
+            let plan = planning::plan(None, model(), WeightMode::Plain, board.target());
+            let plan = plan.unwrap();
+            let kept = KeptKeys::of(&plan, board);
+            let report = kept.written.unwrap();
+            let [with, without] = [
+                Exchanged::new(plan.clone(), board).unwrap().first,
+                Exchange::first(&plan, &kept.targets).unwrap(),
+            ];
+            let work = |exchange: &Exchange| -> u64 {
+                let sent = exchange.frames().iter().filter(|frame| !frame.is_kept);
+                sent.map(|frame| frame.work).sum()
+            };
+            let waits = (work(&with) - work(&without)) as f64 / board.instructions_per_second();
+            assert!(
+                (waits - report.seconds).abs() < 1e-4,
+                "{name}: {waits} {report:?}"
+            );
+            // By hand: each sector that the keys take is erased once, and each byte is
+            // programmed in units of at most so many.
+            let flash = board.flash.unwrap();
+            let bytes: usize = report.erased * flash.erase_bytes;
+            assert!(bytes <= board.kept_bytes, "{name}");
+            let least = f64::from(flash.erase_us) * report.erased as f64;
+            assert!(report.seconds > 1e-6 * least, "{name}");
+            let all = u64::from(flash.erasures) * (board.kept_bytes / bytes) as u64;
+            assert!(report.exchanges >= all, "{name}: {report:?}");
+            // Later images neither write nor are sent what is kept.
+            let later = Exchanged::new(plan, board).unwrap().later;
+            assert!(later.up() < with.up() / 2, "{name}");
         }
     }
 }

@@ -15,7 +15,7 @@ use he_core::Params;
 use he_core::rlwe::SwitchTarget;
 use he_core::wire::packed_len;
 use he_nn::boards::Board;
-use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape};
+use he_nn::kept::{KEY_ID_BYTES, KeyId, KeyShape, Writer};
 use he_nn::link::{self, MAX_FRAME};
 use he_nn::message::{
     CHUNK_COEFFS, Card, Held, Item, Memory, PROTOCOL_VERSION, Reply, Request, SEED_BYTES, Stage,
@@ -103,6 +103,8 @@ pub struct Frame {
     pub waits: bool,
     /// Whether it stands for a key that the evaluator keeps.
     pub is_kept: bool,
+    /// Bytes of a key that the evaluator reads from its store for it, or writes there.
+    pub stored: usize,
 }
 
 /// All that goes over the link for one image.
@@ -307,6 +309,38 @@ impl Exchange {
         }
     }
 
+    /// The same to a board that keeps keys in a flash, if it does: it waits for what that
+    /// writes and reads as it computes.
+    #[must_use]
+    pub fn with_flash(mut self, board: &Board, room: usize) -> Self {
+        let Some(flash) = board.flash else {
+            return self;
+        };
+        let speed = board.instructions_per_second();
+        let mut writer = None;
+        for frame in &mut self.frames {
+            let seconds = match (frame.stored, frame.is_kept) {
+                (0, _) => {
+                    // The next key has a seed before its chunks.
+                    writer = None;
+                    0.0
+                }
+                (bytes, true) => bytes as f64 / f64::from(flash.read_per_second),
+                (bytes, false) => {
+                    let mut seconds = 0.0;
+                    let writer = writer.get_or_insert_with(|| {
+                        let mut writer = Writer::new(flash.page_bytes(room), flash.program_bytes);
+                        seconds = flash.seconds(room, writer.append(SEED_BYTES));
+                        writer
+                    });
+                    seconds + flash.seconds(room, writer.append(bytes))
+                }
+            };
+            frame.work += (seconds * speed) as u64;
+        }
+        self
+    }
+
     /// The frames of the upload.
     #[must_use]
     pub fn frames(&self) -> &[Frame] {
@@ -432,12 +466,15 @@ fn uploads(
     let (mut kept, mut sent) = (kept.to_vec(), Vec::new());
     // As the client: what was sent and is due again may have been kept.
     let mut keeps = true;
+    // The use whose key is written to the store.
+    let mut writing = None;
     let mut waits = false;
     let mut cursor = Cursor::start(program);
     while let Some(upload) = cursor.upload(program) {
         let at = cursor.task();
         placed.settle(at);
         let task = program.task(at);
+        let mut chunk_bytes = 0;
         let (bytes, work) = match upload {
             Upload::KeySeed(index) => match targets.get(index).copied().flatten() {
                 Some(target) if kept.contains(&target) => {
@@ -455,6 +492,7 @@ fn uploads(
                         answer,
                         waits: is_new.is_some(),
                         is_kept: true,
+                        stored: bytes,
                     });
                     continue;
                 }
@@ -467,6 +505,7 @@ fn uploads(
                     let widest = program.widest_use(target).map(|(widest, _)| widest);
                     if widest == Some(index) && stored.contains(&target) {
                         kept.push(target);
+                        writing = Some(index);
                     }
                     (seed, 0)
                 }
@@ -496,6 +535,7 @@ fn uploads(
                     | Item::Weight { limb, .. } => limb,
                 };
                 let chunk = packed_len(CHUNK_COEFFS, bits_of(params, limb.into())?);
+                chunk_bytes = chunk;
                 let request = Request::Data {
                     item,
                     offset: offset as u16,
@@ -523,6 +563,12 @@ fn uploads(
             },
             waits: core::mem::take(&mut waits),
             is_kept: false,
+            stored: match upload {
+                Upload::Chunk(Item::Key { key, .. }, _) if writing == Some(usize::from(key)) => {
+                    chunk_bytes
+                }
+                _ => 0,
+            },
         });
     }
     placed.settle(placed.costs.len());

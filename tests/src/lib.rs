@@ -47,6 +47,10 @@ pub const MAX_CODE: u64 = 93 * 1024;
 /// Bytes of code that a board has above that where it keeps keys; SHA-256 alone is 7 KB.
 pub const MAX_KEEPING_CODE: u64 = 6 * 1024;
 
+/// The same where they are in a chip's flash: its driver, and that such a board encodes its weights
+/// at each inference too, which takes 22 KB that emulated boards with keys do without.
+pub const MAX_FLASH_CODE: u64 = 24 * 1024;
+
 /// The integers between `-Q / 2` and `Q / 2` with these residues, limb by limb in the
 /// coefficient domain, as floats.
 ///

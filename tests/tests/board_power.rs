@@ -31,7 +31,7 @@ use he_core::ring::sample::{self, Domain, SEED_LEN, Uniform};
 use he_core::rlwe::expand_c1;
 use he_core::wire::unpack;
 use he_nn::sensor::{ENTROPY_BYTES, absorb};
-use host_runner::commands::sense::{MASKED_KEY, PROGRAM as SENSOR};
+use host_runner::commands::sense::{HOST_ENTROPY, MASKED_KEY, PROGRAM as SENSOR};
 use host_runner::device::Connection;
 use host_runner::device::firmware_build::{Options, build_program};
 use host_runner::device::stream::Stream;
@@ -139,7 +139,7 @@ impl Stepped {
             board: BOARD,
             model: None,
             params: DEFAULT_SET,
-            features,
+            features: &[&[HOST_ENTROPY], features].concat(),
             inputs: None,
         };
         let image = build_program(&options, SENSOR).unwrap();

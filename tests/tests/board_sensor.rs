@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use he_nn::message::TimeUnit;
 use he_nn::sensor::{ENTROPY_BYTES, Refusal, Reply, Request};
-use host_runner::commands::sense::{MASKED_KEY, PROGRAM, steps};
+use host_runner::commands::sense::{HOST_ENTROPY, MASKED_KEY, PROGRAM, steps};
 use host_runner::device::emulator::Emulator;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::device::log::LogLine;
@@ -86,7 +86,12 @@ struct Board {
 }
 
 impl Board {
+    /// One whose entropy is its host's.
     fn start(features: &[&str]) -> Self {
+        Self::of(&[&[HOST_ENTROPY], features].concat())
+    }
+
+    fn of(features: &[&str]) -> Self {
         let options = Options {
             board: DEFAULT_BOARD,
             model: None,
@@ -145,6 +150,15 @@ fn refusal(result: Result<impl Sized, SensorError>) -> Refusal {
 #[test]
 fn the_board_encrypts_what_a_host_encrypts_within_its_instructions_and_memory() {
     encrypts_within(&[], MOST_INSTRUCTIONS, MOST_MEMORY);
+}
+
+/// As it would be put on the FPGA board, which has no generator.
+#[test]
+fn an_image_that_is_not_for_the_emulator_takes_no_entropy_from_its_line() {
+    let mut board = Board::of(&[]);
+    let refused = refusal(board.line.entropy(ENTROPY));
+    assert_eq!(refused, Refusal::NotSupplied);
+    assert_eq!(refusal(board.line.new_key()), Refusal::NoEntropy);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use he_edge_tests::{MAX_CODE, MAX_KEEPING_CODE};
+use he_edge_tests::{MAX_CODE, MAX_FLASH_CODE, MAX_KEEPING_CODE};
 use he_nn::boards::BOARDS;
 use host_runner::device::firmware_build::{self, Options};
 use host_runner::image::{Image, Sizes};
@@ -80,9 +80,10 @@ fn every_board_has_an_image_of_its_size() {
             let path = firmware_build::build(&options).unwrap();
             let image = Image::read(&path).unwrap();
             let (name, sizes) = (board.name, image.sizes);
-            let most = match board.key_bytes(0) {
-                0 => MAX_CODE,
-                _ => MAX_CODE + MAX_KEEPING_CODE,
+            let most = match (board.key_bytes(0), board.flash) {
+                (0, _) => MAX_CODE,
+                (_, None) => MAX_CODE + MAX_KEEPING_CODE,
+                (_, Some(_)) => MAX_CODE + MAX_KEEPING_CODE + MAX_FLASH_CODE,
             };
             assert!(sizes.code <= most, "{name}: {sizes:?}");
             assert!(sizes.flash() <= board.flash_bytes as u64, "{name}");

@@ -125,12 +125,19 @@ fn all_boards() -> String {
                 0 => "-".to_owned(),
                 some => kib(some),
             };
+            let keys = match (board.external_bytes, board.kept_bytes, board.flash) {
+                (0, 0, _) => "-".to_owned(),
+                (0, bytes, Some(flash)) => format!("{}, {}", kib(bytes), flash.name),
+                (0, bytes, None) => format!("{}, external RAM", kib(bytes)),
+                _ => "beside the arena".to_owned(),
+            };
             vec![
                 format!("`{}`", board.name),
                 board.core.to_owned(),
                 kib(board.ram_bytes),
                 external,
                 kib(board.flash_bytes),
+                keys,
                 run.to_owned(),
             ]
         })
@@ -141,10 +148,47 @@ fn all_boards() -> String {
             "processor",
             "RAM",
             "external RAM for the arena",
-            "flash",
+            "flash for the image",
+            "for keys",
             "has run",
         ],
         &rows,
+    )
+}
+
+/// What keeping the reference network's keys in a chip's flash comes to.
+fn flash() -> String {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    let boards = BOARDS.iter().filter(|board| board.flash.is_some());
+    let rows = boards.map(|board| {
+        let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+        let on_board = report.board.unwrap();
+        let kept = on_board.kept_flash.unwrap();
+        vec![
+            format!("`{}`", board.name),
+            kept.name.to_owned(),
+            format!("{} of {}", kept.kept, kept.keys),
+            grouped(kept.erased),
+            grouped(kept.programmed),
+            format!("{:.1} s", kept.seconds),
+            grouped(kept.exchanges as usize),
+            bytes(report.input_bytes as u64 + report.key_bytes as u64),
+            bytes(on_board.later_upload_bytes as u64),
+        ]
+    });
+    table(
+        &[
+            "board",
+            "flash",
+            "keys kept",
+            "sectors erased",
+            "units programmed",
+            "the first image waits",
+            "exchanges of keys that it endures",
+            "up, first image",
+            "up, later",
+        ],
+        &rows.collect::<Vec<_>>(),
     )
 }
 
@@ -394,7 +438,7 @@ fn padding() -> String {
         &on_host,
         64 * 1024,
     ));
-    for (name, every) in [("mps2-an386", 500), ("nucleo-h743zi", 20)] {
+    for (name, every) in [("mps2-an386", 500), ("pico2", 150)] {
         let board = boards::find(name).unwrap();
         let plan = plan(board.target());
         let planned = PlannedPadding::of(&plan, board, &padding(every)).unwrap();
@@ -830,6 +874,7 @@ const TABLES: [(&str, &str, Make); 19] = [
     ("docs/boards.md", "lines", lines),
     ("docs/boards.md", "inputs", inputs),
     ("docs/boards.md", "padding", padding),
+    ("docs/boards.md", "flash", flash),
     ("docs/boards.md", "sensor", sensor),
     ("docs/figures.md", "counts", counts),
     ("docs/figures.md", "growth", growth),
@@ -945,6 +990,31 @@ fn faults_and_kills_are_as_many_as_the_first_page_says() {
     assert!(readme.contains(&sentence), "README.md: {sentence}");
     let sentence = format!("{} kills of processes", grouped(kills));
     assert!(readme.contains(&sentence), "README.md: {sentence}");
+}
+
+/// In JSON and in words, where keys are in a flash and nowhere else.
+#[test]
+fn a_plan_says_what_keys_take_of_a_flash() {
+    let model = Model::parse(bundled::model("mnist-mlp64").unwrap()).unwrap();
+    for board in BOARDS {
+        let report = reported(model, WeightMode::Plain, Some(board)).unwrap();
+        let (text, document) = (report.text(), serde_json::to_value(&report).unwrap());
+        let kept = &document["kept_flash"];
+        let Some(flash) = board.flash else {
+            assert!(kept.is_null() && !text.contains("exchanges"), "{text}");
+            continue;
+        };
+        assert_eq!(kept["name"], flash.name);
+        let (erased, seconds) = (kept["erased"].as_f64(), kept["seconds"].as_f64());
+        let least = 1e-6 * f64::from(flash.erase_us) * erased.unwrap();
+        assert!(seconds.unwrap() > least && least > 0.0, "{kept}");
+        let exchanges = kept["exchanges"].as_u64();
+        assert!(exchanges >= Some(flash.erasures.into()), "{kept}");
+        assert!(
+            text.contains(flash.name) && text.contains("exchanges"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -63,9 +63,10 @@ mod device {
         }
 
         fn host_supplies(&self) -> bool {
-            // Only an emulator counts instructions. A real board's entropy must
-            // not come from whoever is at the other end of its line.
-            matches!(board::TIME_UNIT, TimeUnit::Instructions)
+            // A real board's entropy must not come from whoever is at the other end of its
+            // line, and the FPGA board cannot be told from the emulator: an image for that
+            // is built with the feature.
+            cfg!(feature = "host-entropy") && matches!(board::TIME_UNIT, TimeUnit::Instructions)
         }
 
         fn entropy(&mut self) -> Option<[u8; ENTROPY_BYTES]> {

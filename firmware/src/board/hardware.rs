@@ -149,7 +149,10 @@ impl<L: Link> Board<L> {
         RECEIVED.free(count);
     }
 
-    /// Returns at once: DMA says nothing of single bytes.
+    /// Returns at once. DMA says nothing of single bytes, so what would wake a sleeping core is
+    /// SysTick, once in up to a quarter of a second; and each of these cores gates the clock
+    /// that its cycle counter runs by while it sleeps (`DWT`, Arm DDI 0403, C1.8), so that what
+    /// a report calls waiting would be missing.
     pub(crate) fn wait(&self) {}
 }
 

@@ -185,6 +185,7 @@ pub struct Log<'a, F> {
     inference: u32,
     open: Option<Open>,
     place: Option<Place>,
+    uniforms: bool,
 }
 
 impl<'a, F: NorFlash> Log<'a, F> {
@@ -230,9 +231,17 @@ impl<'a, F: NorFlash> Log<'a, F> {
             inference: 1,
             open: None,
             place: None,
+            uniforms: true,
         };
         log.scan();
         Ok(log)
+    }
+
+    /// The same for keys without their uniform halves, whatever room there is.
+    #[must_use]
+    pub const fn without_uniforms(mut self) -> Self {
+        self.uniforms = false;
+        self
     }
 
     /// Pages that a stream of so many bytes takes.
@@ -532,6 +541,10 @@ impl<'a, F: NorFlash> Log<'a, F> {
 impl<F: NorFlash> KeyStore for Log<'_, F> {
     const ON: bool = true;
 
+    fn takes_uniforms(&self) -> bool {
+        self.uniforms
+    }
+
     fn has_room(&self, mut sizes: impl Iterator<Item = RecordSize>) -> bool {
         let sound = self.pages.iter().filter(|p| p.generation != WORN).count();
         let left = sizes.try_fold((sound, self.records.len()), |(pages, records), size| {
@@ -660,5 +673,170 @@ impl<F: NorFlash> KeyStore for Log<'_, F> {
 
     fn discard(&mut self, record: Record) {
         self.evict(usize::from(record.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use embedded_storage::nor_flash::{
+        ErrorType, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
+    };
+
+    use super::*;
+
+    type Word = [u8; 32];
+
+    const ERASED: Word = [0xFF; 32];
+
+    /// A flash with a correction code per word, as the STM32H743's: a word is programmed once, as
+    /// a whole, and one at which the power was lost is not read again before it is erased.
+    struct Corrected {
+        words: Vec<Option<Word>>,
+        /// Words that are programmed or erased until the power is lost.
+        left: Option<u64>,
+        is_off: bool,
+        noise: u64,
+    }
+
+    impl Corrected {
+        /// The next word is done, if it is not the one at which the power is lost.
+        fn is_powered(&mut self) -> bool {
+            match &mut self.left {
+                Some(0) => self.is_off = true,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            !self.is_off
+        }
+
+        fn bit(&mut self) -> bool {
+            self.noise = self.noise.wrapping_mul(6_364_136_223_846_793_005) | 1;
+            self.noise >> 63 == 1
+        }
+    }
+
+    impl ErrorType for Corrected {
+        type Error = NorFlashErrorKind;
+    }
+
+    impl ReadNorFlash for Corrected {
+        const READ_SIZE: usize = 4;
+
+        fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+            check_read(self, offset, bytes.len())?;
+            for (at, byte) in (offset as usize..).zip(bytes) {
+                let word = self.words[at / 32].filter(|_| !self.is_off);
+                *byte = word.ok_or(NorFlashErrorKind::Other)?[at % 32];
+            }
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            32 * self.words.len()
+        }
+    }
+
+    impl NorFlash for Corrected {
+        const WRITE_SIZE: usize = 32;
+        const ERASE_SIZE: usize = 512;
+
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+            check_erase(self, from, to)?;
+            let range = from as usize / 32..to as usize / 32;
+            if self.is_off || !self.is_powered() {
+                // Any of them may have lost what it held, or be erased.
+                for index in range {
+                    let left = [None, Some(ERASED), self.words[index]];
+                    let which = usize::from(self.bit()) + usize::from(self.bit());
+                    self.words[index] = left[which];
+                }
+                return Err(NorFlashErrorKind::Other);
+            }
+            self.words[range].fill(Some(ERASED));
+            Ok(())
+        }
+
+        fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+            check_write(self, offset, bytes.len())?;
+            for (index, word) in (offset as usize / 32..).zip(bytes.as_chunks().0) {
+                if self.is_off {
+                    return Err(NorFlashErrorKind::Other);
+                }
+                assert_eq!(
+                    self.words[index],
+                    Some(ERASED),
+                    "word {index} is not erased"
+                );
+                self.words[index] = self.is_powered().then_some(*word);
+            }
+            match self.is_off {
+                true => Err(NorFlashErrorKind::Other),
+                false => Ok(()),
+            }
+        }
+    }
+
+    const SIZE: RecordSize = RecordSize {
+        pieces: 5,
+        bytes: 5 * 64,
+    };
+
+    fn keep<F: NorFlash>(log: &mut Log<'_, F>, key: u8) -> bool {
+        log.begin();
+        log.start(SIZE)
+            && (0..5).all(|i| log.append(&[key ^ i; 64]))
+            && log.commit(&KeyId([key; 16]))
+    }
+
+    /// Whether a key is held; it is whole then.
+    fn holds<F: NorFlash>(log: &mut Log<'_, F>, key: u8) -> bool {
+        let Some(record) = log.find(&KeyId([key; 16]), SIZE) else {
+            return false;
+        };
+        for index in 0..5 {
+            let piece = Piece {
+                index,
+                start: 64 * index,
+                bytes: 64,
+            };
+            let mut out = [0; 64];
+            assert!(log.read(record, piece, &mut out), "{key}: {index}");
+            assert_eq!(out, [key ^ index as u8; 64]);
+        }
+        true
+    }
+
+    #[test]
+    fn words_that_cannot_be_read_any_more_cost_the_key_that_was_written() {
+        let mut unreadable = 0;
+        for cut in 0..1000 {
+            let mut flash = Corrected {
+                words: vec![Some([0xA5; 32]); 7 * 16],
+                left: None,
+                is_off: false,
+                noise: cut,
+            };
+            let (mut pages, mut records) = ([PageEntry::EMPTY; 7], [RecordEntry::EMPTY; 5]);
+            let mut mount =
+                |flash: &mut Corrected, run: &mut dyn FnMut(&mut Log<'_, &mut Corrected>)| {
+                    run(&mut Log::mount(flash, &mut pages, &mut records).unwrap());
+                };
+            mount(&mut flash, &mut |log| {
+                assert!((1..4).all(|key| keep(log, key)));
+            });
+            // A fourth takes the place of the first, and the power goes.
+            flash.left = Some(cut % 24);
+            let mut is_kept = true;
+            mount(&mut flash, &mut |log| is_kept = keep(log, 4));
+            (flash.left, flash.is_off) = (None, false);
+            unreadable += usize::from(flash.words.iter().any(Option::is_none));
+            mount(&mut flash, &mut |log| {
+                assert!(holds(log, 2) && holds(log, 3));
+                assert_eq!(holds(log, 4), is_kept, "{cut}");
+                assert!(!(is_kept && holds(log, 1)));
+                assert!(keep(log, 4) && holds(log, 4) && holds(log, 3));
+            });
+        }
+        assert!(unreadable > 500, "{unreadable}");
     }
 }

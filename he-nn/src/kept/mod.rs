@@ -21,6 +21,7 @@
 //! | `block` | headers, ends and checksums of records |
 //! | `log` | [`Log`]: records over any NOR flash, or memory |
 //! | `memory` | [`MemoryFlash`]: a slice as a flash that forgets |
+//! | `writing` | [`Writing`]: what keeping a key takes of a flash |
 //!
 //! [`Program::kept_keys`]: crate::program::Program::kept_keys
 //! [`Reply::Ready`]: crate::message::Reply::Ready
@@ -38,9 +39,13 @@
 mod block;
 mod log;
 mod memory;
+#[cfg(feature = "std")]
+mod writing;
 
 pub use log::{Log, MountError, PAGE_HEADER_BYTES, PageEntry, RecordEntry, page_bytes};
 pub use memory::MemoryFlash;
+#[cfg(feature = "std")]
+pub use writing::{Writer, Writing};
 
 use he_core::params::Params;
 use he_core::rlwe::KeyLimb;
@@ -215,6 +220,20 @@ impl KeyShape {
         }
     }
 
+    /// The pieces in their order, in bytes.
+    pub fn pieces(&self) -> impl Iterator<Item = usize> {
+        let chunks = self.chunks();
+        let of_chunk = move |sent| {
+            let uniform = self.expanded.then_some(Self::UNIFORM_BYTES);
+            core::iter::once(sent).chain(uniform)
+        };
+        let of_limb = move |limb| {
+            let sent = self.chunk_bytes(limb).unwrap_or_default();
+            core::iter::repeat_n(sent, chunks).flat_map(of_chunk)
+        };
+        core::iter::once(SEED_BYTES).chain(self.limbs().flat_map(of_limb))
+    }
+
     /// What a store is asked to make room for.
     #[must_use]
     pub fn size(&self) -> RecordSize {
@@ -261,6 +280,12 @@ pub struct Record(pub(crate) u16);
 pub trait KeyStore {
     /// Whether it keeps anything; where not, a session has none of the code.
     const ON: bool;
+
+    /// Whether uniform halves are kept where there is room: not where writing takes long and
+    /// reading no less than expanding them, as in a flash.
+    fn takes_uniforms(&self) -> bool {
+        true
+    }
 
     /// Whether records of all these sizes fit beside each other, where nothing else is kept.
     fn has_room(&self, sizes: impl Iterator<Item = RecordSize>) -> bool;
@@ -338,6 +363,10 @@ impl KeyStore for Nothing {
 /// A store that may be missing: keeps nothing then.
 impl<S: KeyStore> KeyStore for Option<S> {
     const ON: bool = S::ON;
+
+    fn takes_uniforms(&self) -> bool {
+        self.as_ref().is_some_and(KeyStore::takes_uniforms)
+    }
 
     fn has_room(&self, sizes: impl Iterator<Item = RecordSize>) -> bool {
         self.as_ref().is_some_and(|store| store.has_room(sizes))

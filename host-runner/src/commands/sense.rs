@@ -35,6 +35,9 @@ pub const PROGRAM: &str = "sensor";
 /// The feature by which it holds its key under masks.
 pub const MASKED_KEY: &str = "masked-key";
 
+/// The firmware's feature by which an emulated sensor takes its entropy from its line.
+pub const HOST_ENTROPY: &str = "host-entropy";
+
 /// Arguments of `sense`.
 #[derive(Debug, Args)]
 pub struct SenseArguments {
@@ -142,9 +145,9 @@ fn open(arguments: &SenseArguments) -> Result<Connection<Box<dyn Transport>>, Fa
                 model: None,
                 params: PARAMS,
                 features: if arguments.masked_key {
-                    &[MASKED_KEY]
+                    &[HOST_ENTROPY, MASKED_KEY]
                 } else {
-                    &[]
+                    &[HOST_ENTROPY]
                 },
                 inputs: None,
             };

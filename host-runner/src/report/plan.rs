@@ -2,7 +2,7 @@
 
 use he_core::rlwe::SwitchTarget;
 use he_nn::boards::{self, Board};
-use he_nn::kept::{self, KeyShape, MemoryFlash};
+use he_nn::kept::{self, KeyShape, MAX_HELD, MemoryFlash};
 use he_nn::plan::batch::BatchPlan;
 use he_nn::plan::{Packing, Plan, Step, Sums, WeightMode};
 use he_nn::program::Program;
@@ -171,6 +171,9 @@ pub struct BoardUse {
     pub output_bytes: usize,
     /// Memory for keys that the board keeps, beside `memory`; 0 where it keeps none.
     pub kept_bytes: usize,
+    /// What keeping them takes of the flash that this memory is, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_flash: Option<FlashReport>,
     /// Bytes that go up with every image but the first, without framing.
     pub later_upload_bytes: usize,
     /// The evaluator's arena.
@@ -277,25 +280,77 @@ impl LineReport {
     }
 }
 
+/// What keeping a network's keys takes of a board's flash, by the typical times and the rated
+/// endurance of its data sheet.
+#[derive(Clone, Debug, Serialize)]
+pub struct FlashReport {
+    /// The flash.
+    pub name: &'static str,
+    /// Keys that are kept.
+    pub kept: usize,
+    /// Of so many.
+    pub keys: usize,
+    /// Sectors that are erased.
+    pub erased: usize,
+    /// Units that are programmed.
+    pub programmed: usize,
+    /// Seconds that the first image waits for that.
+    pub seconds: f64,
+    /// How often the keys can be exchanged for others before a sector has been erased as often
+    /// as it is rated for.
+    pub exchanges: u64,
+}
+
+impl FlashReport {
+    fn fact(&self) -> (&'static str, String) {
+        let text = format!(
+            "{} of {} written to {} once, in {}: {} sectors erased, {} units programmed; it endures {} exchanges of keys",
+            self.kept,
+            self.keys,
+            self.name,
+            seconds(self.seconds),
+            grouped(self.erased as u64),
+            grouped(self.programmed as u64),
+            grouped(self.exchanges)
+        );
+        ("keys", text)
+    }
+}
+
 /// The keys that a board keeps, in the order of their first use as far as there is room.
 pub(crate) struct KeptKeys {
     pub(crate) targets: Vec<SwitchTarget>,
+    /// What writing them takes where they are kept in a flash.
+    pub(crate) written: Option<FlashReport>,
+    /// Bytes that there are for keys.
+    pub(crate) room: usize,
     memory_bytes: usize,
     /// What later images send of keys: names of those that are kept, and the others.
     upload_bytes: usize,
 }
 
 impl KeptKeys {
-    pub(crate) fn of(plan: &Plan<'_>, room: usize) -> Self {
+    pub(crate) fn of(plan: &Plan<'_>, board: &Board) -> Self {
+        let arena_bytes = size_of::<u32>() * (plan.arena_words() + plan.owed_words());
+        let room = board.key_bytes(arena_bytes);
         let mut uses = Vec::new();
         plan.keys(|target, level| uses.push((target, level)));
-        let page = kept::page_bytes(room, MemoryFlash::SECTOR_BYTES, kept::BOARD_PAGES);
-        let memory = |target, expanded| {
+        let (page, records) = match board.flash {
+            Some(flash) => (flash.page_bytes(room), flash.records),
+            None => {
+                let sector = MemoryFlash::SECTOR_BYTES;
+                let page = kept::page_bytes(room, sector, kept::BOARD_PAGES);
+                (page, MAX_HELD)
+            }
+        };
+        let shape = |target, expanded| {
             let is_of = |use_: &&(SwitchTarget, usize)| use_.0 == target;
             let highest = uses.iter().filter(is_of).map(|use_| use_.1).max();
-            let shape = KeyShape::new(plan.params(), highest.unwrap_or_default(), expanded);
+            KeyShape::new(plan.params(), highest.unwrap_or_default(), expanded)
+        };
+        let memory = |target, expanded| {
             let payload = page - kept::PAGE_HEADER_BYTES;
-            shape.size().stored().div_ceil(payload) * page
+            shape(target, expanded).size().stored().div_ceil(payload) * page
         };
         let mut wanted: Vec<SwitchTarget> = Vec::new();
         for &(target, _) in &uses {
@@ -303,9 +358,10 @@ impl KeptKeys {
                 wanted.push(target);
             }
         }
-        // As `Program::keeps_uniforms` decides.
+        // As `Program::keeps_uniforms` decides, and the firmware for a flash.
         let is_polynomial = |step: &Step<'_>| matches!(step, Step::Polynomial { .. });
         let expanded = room > 0
+            && board.flash.is_none()
             && !plan.steps().iter().any(is_polynomial)
             && wanted
                 .iter()
@@ -314,16 +370,33 @@ impl KeptKeys {
                 <= room;
         let mut kept = Self {
             targets: Vec::new(),
+            written: None,
+            room,
             memory_bytes: 0,
             upload_bytes: 0,
         };
+        let whole = room / page.max(1) * page;
+        let keys = wanted.len();
         for target in wanted.into_iter().filter(|_| room > 0) {
             let memory = memory(target, expanded);
-            if kept.memory_bytes + memory <= room {
+            if kept.memory_bytes + memory <= whole && kept.targets.len() < records {
                 kept.targets.push(target);
                 kept.memory_bytes += memory;
             }
         }
+        kept.written = board.flash.map(|flash| {
+            let shapes = kept.targets.iter().map(|&target| shape(target, false));
+            let writing = flash.writing(room, shapes);
+            FlashReport {
+                name: flash.name,
+                kept: kept.targets.len(),
+                keys,
+                erased: writing.pages * page / flash.erase_bytes,
+                programmed: writing.programmed,
+                seconds: flash.seconds(room, writing),
+                exchanges: flash.exchanges(room, writing),
+            }
+        });
         for (target, level) in uses {
             kept.upload_bytes += match kept.targets.contains(&target) {
                 true => kept::KEY_ID_BYTES,
@@ -362,7 +435,7 @@ impl BoardUse {
             ("free", board.arena_bytes().saturating_sub(arena_bytes)),
         ];
         let payload = plan.payload();
-        let kept = KeptKeys::of(plan, board.key_bytes(arena_bytes));
+        let kept = KeptKeys::of(plan, board);
         let exchanged = Exchanged::new(plan.clone(), board)?;
         let lines = line::lines_of(board);
         let lines = lines.map(|line| LineReport::of(&exchanged, line, board));
@@ -372,6 +445,7 @@ impl BoardUse {
             weight_bytes: payload.factors,
             output_bytes: payload.result,
             kept_bytes: kept.memory_bytes,
+            kept_flash: kept.written,
             later_upload_bytes: payload.inputs + payload.factors + kept.upload_bytes,
             arena_bytes,
             memory: arena
@@ -387,7 +461,7 @@ impl BoardUse {
         })
     }
 
-    fn facts(&self) -> [(&'static str, String); 3] {
+    fn facts(&self) -> impl Iterator<Item = (&'static str, String)> {
         let memory = format!(
             "{} of {} bytes, {} of them the arena",
             grouped(self.ram_bytes as u64),
@@ -399,11 +473,13 @@ impl BoardUse {
             self.instructions_estimate / 1_000_000,
             self.transforms
         );
-        [
+        let facts = [
             ("download", bytes(self.output_bytes as u64)),
             ("memory", memory),
             ("work", work),
-        ]
+        ];
+        let flash = self.kept_flash.as_ref().map(FlashReport::fact);
+        facts.into_iter().chain(flash)
     }
 
     fn line_table(&self) -> String {
@@ -746,9 +822,13 @@ impl PlanReport {
                 let later = match board.kept_bytes {
                     0 => String::new(),
                     some => format!(
-                        "; {} with each image after the first, as the board keeps keys in {} of external memory",
+                        "; {} with each image after the first, as the board keeps keys in {} of {}",
                         bytes(board.later_upload_bytes as u64),
-                        bytes(some as u64)
+                        bytes(some as u64),
+                        match board.kept_flash {
+                            Some(_) => "flash",
+                            None => "external memory",
+                        }
                     ),
                 };
                 format!(
