@@ -207,7 +207,8 @@ const MPS2_AN386: Board = Board {
 
 /// The external flash of the nRF52840 DK, Macronix's MX25R6435F. Its times are those that the chip
 /// says of itself (words 10 and 11 of its JESD216 table, as boards' descriptions copy it: 3 times
-/// 16 ms and 14 times 64 us), of its high performance mode; its endurance is its data sheet's.
+/// 16 ms and 14 times 64 us), of its high performance mode; its endurance is what such chips are
+/// rated at, without the sheet at hand.
 /// Read over four lines at 32 MHz.
 const MX25R6435F: Flash = Flash {
     name: "MX25R6435F",

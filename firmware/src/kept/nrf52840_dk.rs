@@ -1,7 +1,8 @@
 //! The nRF52840 DK's external flash, 8 MB behind QSPI.
 //!
-//! Pins from the DK's hardware guide; commands, identification and the bits of the two
-//! registers from Macronix's data sheet of the MX25R6435F. Read of the driver
+//! Pins, commands, identification and the bits of the two registers are those that boards'
+//! descriptions and examples for the DK have; Macronix's data sheet of the MX25R6435F was not at
+//! hand: compare. Read of the driver
 //! (`embassy_nrf::qspi`): it asserts that buffers and addresses are words and does not check
 //! that buffers are RAM, which EasyDMA needs, so what is not goes through one here.
 

@@ -2,8 +2,9 @@
 //! bank that holds the code, which stands still while one of these is erased or programmed. The
 //! link's DMA does not: it writes SRAM4.
 //!
-//! By registers, from ST's reference manual RM0433 (chapters FLASH and "Error code correction"),
-//! as two things were read of the abstraction layer (`embassy_stm32::flash`): it clears error
+//! By registers, as `stm32-metapac` names them and as RM0433 is known to describe them (the manual
+//! was not at hand when this was written: compare chapters FLASH and "Error code correction"),
+//! since two things were read of the abstraction layer (`embassy_stm32::flash`): it clears error
 //! flags by writing the status, which is read only, so that one word found torn would fail every
 //! erasure after it; and it leaves the parallelism at 8 bits, at which erasing takes twice as long.
 //!
