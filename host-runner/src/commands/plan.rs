@@ -12,7 +12,8 @@ use he_nn::progress::Progress;
 
 use super::output::{self, Bar};
 use super::{
-    DataArguments, Failure, ModelFile, PaddingArguments, TermsArguments, packings, parse_params,
+    DataArguments, Failure, ModelFile, PaddingArguments, TermsArguments, chosen, packings,
+    parse_params,
 };
 use crate::advice::{self, Advice};
 use crate::choice;
