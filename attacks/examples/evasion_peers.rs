@@ -102,7 +102,10 @@ fn layers(model: &Model<'_>) -> Vec<Value> {
             Layer::Relu { .. } => json!({"kind": "relu"}),
         }
     };
-    model.layers().map(|view| of(view.layer)).collect()
+    let views = model.layers();
+    views
+        .map(|view| of(view.layer, view.layer.fan_in(view.input)))
+        .collect()
 }
 
 /// Per attack its parameters, how many samples are read rightly after it, and the mean
