@@ -294,7 +294,10 @@ fn layer(view: LayerView<'_>, last: bool, weights: WeightMode) -> Result<Value> 
     };
     let columns = view.layer.fan_in(view.input);
     let values: Vec<f64> = linear.values(columns).collect();
-    let rows: Vec<Vec<f64>> = values.chunks_exact(columns.max(1)).map(<[f64]>::to_vec).collect();
+    let rows: Vec<Vec<f64>> = values
+        .chunks_exact(columns.max(1))
+        .map(<[f64]>::to_vec)
+        .collect();
     let biases: Vec<f64> = linear.biases.iter().map(f64::from).collect();
     Ok(match view.layer {
         Layer::Conv2d { kernel, .. } => {

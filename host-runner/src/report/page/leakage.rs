@@ -4,6 +4,7 @@
 use attacks::leakage::{Line, Verdict};
 use maud::{Markup, html};
 
+use super::beyond::Overview;
 use super::number;
 
 /// An experiment: its name in the lines, its title, what it shows.
@@ -98,6 +99,42 @@ pub(super) fn section(lines: &[Line]) -> Markup {
             }
         }
     }
+}
+
+/// The same as tables for a document.
+pub(super) fn overviews(lines: &[Line]) -> Vec<Overview> {
+    let of = |line: &Line| {
+        let control = if line.control { ", control" } else { "" };
+        vec![
+            format!("{}{control}", line.operation),
+            line.target.clone(),
+            line.statistic.clone(),
+            number(line.value),
+            number(line.threshold),
+            number(line.samples as f64),
+            verdict(line).to_owned(),
+        ]
+    };
+    let all = EXPERIMENTS.iter().map(|&(name, title, about)| Overview {
+        title,
+        about,
+        says: String::new(),
+        columns: &[
+            "operation",
+            "on",
+            "statistic",
+            "value",
+            "threshold",
+            "samples",
+            "verdict",
+        ],
+        rows: lines
+            .iter()
+            .filter(|line| line.experiment == name)
+            .map(of)
+            .collect(),
+    });
+    all.filter(|overview| !overview.rows.is_empty()).collect()
 }
 
 fn table(lines: &[&Line]) -> Markup {

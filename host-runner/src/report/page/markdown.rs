@@ -7,7 +7,7 @@ use attacks::record::Scale;
 
 use super::beyond::{self, Overview};
 use super::cells::{self, Ours};
-use super::{Found, TABLES, about, claims, compared, number, threats, title};
+use super::{Found, TABLES, about, claims, compared, leakage, number, threats, title};
 
 /// Text in a cell of a table, or in a line.
 fn escaped(text: &str) -> String {
@@ -98,6 +98,9 @@ pub fn markdown(found: &Found) -> String {
         let _ = write!(text, "\n{why}\n");
     }
     for overview in beyond::overviews(found) {
+        table(&mut text, &overview);
+    }
+    for overview in leakage::overviews(&found.timing) {
         table(&mut text, &overview);
     }
     table(&mut text, &threats::table(found));

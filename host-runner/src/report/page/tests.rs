@@ -181,6 +181,9 @@ fn the_tables_are_there_as_text() {
         "0.150 (0.107 to 0.206)",
         "Not measured.",
         "**holds**: Encryption does not",
+        "## Operations on a host, fixed against random",
+        ", control | ",
+        "| caught |",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
