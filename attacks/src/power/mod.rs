@@ -14,9 +14,9 @@
 //! its pipeline, and in how its leak depends on data; its signal-to-noise ratio decides how
 //! many encryptions it takes.
 //!
-//! An open sensor leaks more than this looks at: it computes the key's transform anew for
+//! An open sensor leaks more than these products: it computes the key's transform anew for
 //! every limb of every encryption, always the same, so that averages over encryptions lose
-//! all noise.
+//! all noise, and one trace may be enough ([`template`]).
 //!
 //! Against the analysis stands [`he_core::rlwe::MaskedKey`], of which the same is tried, and
 //! two figures that would show a leak too small to find a word by, each beside what it is by
@@ -33,6 +33,7 @@
 pub mod cpa;
 pub mod kernel;
 pub mod sensor;
+pub mod template;
 
 use std::cell::OnceCell;
 
@@ -44,6 +45,7 @@ use rayon::prelude::*;
 use self::cpa::{Draw, Observed};
 use self::kernel::Leakage;
 use self::sensor::{Protection, Sensor, Traces};
+use self::template::{Measured, Templates, Told};
 use crate::attack::{
     Attack, AttackError, Context, Control, Must, Outcome, SchemeCase, Subject, params,
 };
@@ -253,6 +255,99 @@ fn whole_limb(case: &mut SchemeCase<'_, '_>, recorded: &Lazy) -> Result<(), Atta
     Ok(())
 }
 
+/// Encryptions of which templates see the mean.
+const TEMPLATE_ENCRYPTIONS: [usize; 2] = [1, 10];
+
+/// What templates tell of a run's sensor that was made for it, from a sensor with another key.
+/// Under masks they see words of the share of one limb.
+fn told(
+    set: &'static Params,
+    protection: Protection,
+    measured: Measured,
+    change: fn(Templates) -> Templates,
+) -> Result<Told, Error> {
+    let seed = measured.seed.wrapping_mul(2);
+    let own = Sensor::new(set, seed, Protection::None)?;
+    let mut attacked = Sensor::new(set, seed.wrapping_add(1), protection)?;
+    let mut words = [&own, &attacked].map(|sensor| template::stored(set, sensor.coefficients()));
+    if protection == Protection::Masked {
+        let (_, products) = attacked.encrypt()?;
+        let limb = attacked.limb();
+        let only = |words: Vec<Vec<u32>>| words.into_iter().skip(limb).take(1).collect();
+        words[0] = std::mem::replace(&mut words[0], Ok(Vec::new())).map(only);
+        words[1] = Ok(products
+            .into_iter()
+            .take(1)
+            .map(|[share, _]| share)
+            .collect());
+    }
+    let [own_words, words] = words;
+    let profiled = Measured {
+        seed: measured.seed ^ u64::MAX,
+        ..measured
+    };
+    let leaks = template::leaks(&own_words?, profiled);
+    let templates = change(Templates::new(own.coefficients(), &leaks));
+    let found = templates.probabilities(&template::leaks(&words?, measured));
+    Ok(Told::of(&found, attacked.coefficients()))
+}
+
+/// The key out of one trace, or the mean of a few, by templates.
+fn by_templates(case: &mut SchemeCase<'_, '_>) -> Result<(), AttackError> {
+    let (set, seed) = (case.params, case.run.seed);
+    let open = RATIOS
+        .iter()
+        .flat_map(|&snr| TEMPLATE_ENCRYPTIONS.map(|count| (Protection::None, snr, count)));
+    // The share is another one in each encryption.
+    let masked = [(Protection::Masked, RATIOS[0], 1)];
+    for (protection, snr, encryptions) in open.chain(masked) {
+        let runs = match protection {
+            Protection::None => case.run.by_scale(4, 50),
+            Protection::Masked => PROTECTED_RUNS,
+        };
+        let of_step = params([
+            ("by", "templates".into()),
+            ("protection", protection.name().into()),
+            ("leakage", Leakage::Weight.name().into()),
+            ("snr", snr.into()),
+            ("runs", runs.into()),
+            ("encryptions", encryptions.into()),
+        ]);
+        case.step(of_step, |case| {
+            case.queries += encryptions as u64;
+            let run = |run: usize| {
+                let measured = Measured {
+                    snr,
+                    encryptions,
+                    seed: seed.wrapping_mul(1009).wrapping_add(run as u64),
+                };
+                told(set, protection, measured, |templates| templates)
+            };
+            let all: Result<Vec<Told>, Error> = (0..runs).into_par_iter().map(run).collect();
+            let all = all?;
+            let n = set.n();
+            let keys = all.iter().filter(|told| told.right == n).count();
+            let shares: Vec<f64> = all.iter().map(|t| t.right as f64 / n as f64).collect();
+            let bits: Vec<f64> = all.iter().map(|told| told.bits).collect();
+            let verdict = match keys {
+                0 => Verdict::Failure,
+                keys if keys == runs => Verdict::Success,
+                _ => Verdict::Inconclusive,
+            };
+            Ok(vec![
+                simulated("keys found", wilson(keys, runs)).verdict(verdict, SIMULATED),
+                simulated("coefficients found", mean(&shares, seed))
+                    .baseline("guessing", 1.0 / 3.0)
+                    .remark(SIMULATED),
+                simulated("bits of the key known", mean(&bits, seed))
+                    .baseline("bits of the key", n as f64 * 3f64.log2())
+                    .remark(SIMULATED),
+            ])
+        })?;
+    }
+    Ok(())
+}
+
 /// What one run tells of a protected sensor.
 struct Attempt {
     /// Words found.
@@ -401,7 +496,7 @@ impl Attack for Power {
     }
 
     fn about(&self) -> &'static str {
-        "finds a sensor's key in simulated power traces of its products with public polynomials"
+        "finds a sensor's key in simulated power traces: of its products with public polynomials, and in one of the key's transform"
     }
 
     fn access(&self) -> Grants {
@@ -418,6 +513,7 @@ impl Attack for Power {
                 let reason = format!("no sensor has memory for N above {LARGEST} here");
                 return case.step(params([]), |_| Ok(vec![Finding::not_applicable(&reason)]));
             }
+            by_templates(case)?;
             let open = Lazy::new(Protection::None);
             sweep(case, &open)?;
             if case.run.scale == Scale::Quick && case.params.n() < LARGEST {
@@ -457,7 +553,46 @@ impl Attack for Power {
                 })
             }),
         };
+        let by_templates = |name, must, protection, change: fn(Templates) -> Templates| Control {
+            name,
+            must,
+            run: Box::new(move |seed| {
+                let measured = Measured {
+                    snr: RATIOS[0],
+                    encryptions: 10,
+                    seed,
+                };
+                let told = told(&SMALL, protection, measured, change)?;
+                // Five standard deviations above guessing.
+                let n = SMALL.n() as f64;
+                let bar = 1.0 / 3.0 + 5.0 * (2.0 / 9.0 / n).sqrt();
+                let value = told.right as f64 / n;
+                Ok(Outcome {
+                    succeeded: value > bar,
+                    value,
+                    bar,
+                })
+            }),
+        };
         vec![
+            by_templates(
+                "templates, an open sensor",
+                Must::Succeed,
+                Protection::None,
+                |templates| templates,
+            ),
+            by_templates(
+                "templates whose values are exchanged",
+                Must::Fail,
+                Protection::None,
+                Templates::exchanged,
+            ),
+            by_templates(
+                "templates, a masked key",
+                Must::Fail,
+                Protection::Masked,
+                |templates| templates,
+            ),
             of(
                 "an open sensor",
                 Must::Succeed,

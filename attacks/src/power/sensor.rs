@@ -252,7 +252,7 @@ impl Protection {
 }
 
 /// Of every product of a limb the other factor, and what it is subtracted from.
-type Factors = Vec<[Vec<u32>; 2]>;
+pub(super) type Factors = Vec<[Vec<u32>; 2]>;
 
 /// The key in one of its forms.
 enum Key {
@@ -316,6 +316,12 @@ impl Sensor {
         })
     }
 
+    /// The limb that is looked at.
+    #[must_use]
+    pub const fn limb(&self) -> usize {
+        self.limb
+    }
+
     /// The key: what an analysis is compared with.
     #[must_use]
     pub fn coefficients(&self) -> &[i8] {
@@ -346,7 +352,7 @@ impl Sensor {
 
     /// The limbs of both halves; and of every product the other factor and what it is
     /// subtracted from.
-    fn encrypt(&mut self) -> Result<([Vec<u32>; 2], Factors)> {
+    pub(super) fn encrypt(&mut self) -> Result<([Vec<u32>; 2], Factors)> {
         let (params, n) = (self.params, self.params.n());
         let mut message: Vec<i32> = (0..n)
             .map(|_| (self.rng.next_u32() >> 17) as i32 - MESSAGE)
