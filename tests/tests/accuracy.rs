@@ -137,7 +137,7 @@ fn weights_rounded_otherwise() {
         ("fashion-cryptonets", DataSet::FashionMnist),
     ];
     /// For ranges, which scales are chosen by.
-    const TRAINING: usize = 5000;
+    const TRAINING: usize = 2000;
     let mut table = "network,bits,per,file_bytes,right,samples\n".to_owned();
     for (name, set) in NETWORKS {
         let model = Model::parse(bundled::model(name).unwrap()).unwrap();

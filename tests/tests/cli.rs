@@ -364,10 +364,8 @@ fn plan() {
     let [inputs, keys] = ["input_bytes", "key_bytes"].map(|f| document[f].as_u64().unwrap());
     assert_eq!(sum("bytes_up"), inputs + keys);
     let all = document["instructions_estimate"].as_u64().unwrap();
-    assert!(
-        sum("cost") <= all && sum("cost") > all * 9 / 10,
-        "{document}"
-    );
+    // Shares are rounded.
+    assert!(sum("cost").abs_diff(all) <= 3, "{document}");
     let last = steps[2]["error_six_sigma"].as_f64().unwrap();
     assert_eq!(document["logit_error_six_sigma"].as_f64(), Some(last));
     assert!(
