@@ -227,9 +227,16 @@ fn what_is_late_is_said() {
         assert_eq!(link.traffic().down, down + 50);
         late.unwrap()
     };
-    assert!(!late(&[]));
+    // On a busy machine an evaluator that has nothing to do may come to wait later than the tick.
+    let in_time = |late: &mut dyn FnMut(&[Request<'_>]) -> bool| {
+        (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(20));
+            !late(&[])
+        })
+    };
+    assert!(in_time(&mut late));
     assert!(late(&[Request::Abort]));
-    assert!(!late(&[]));
+    assert!(in_time(&mut late));
 }
 
 #[test]
