@@ -533,12 +533,23 @@ const UNPROTECTED: &str = "none";
 
 fn power(found: &Found) -> Overview {
     let row = |group: &Group<'_>| {
-        let parameters = [PROTECTION, "leakage", "snr", "encryptions", "words", "runs"];
+        let parameters = [
+            PROTECTION,
+            "by",
+            "leakage",
+            "snr",
+            "encryptions",
+            "words",
+            "runs",
+        ];
         let metrics = [
             "simulated power: encryptions needed",
             "simulated power: runs that find all words",
             "simulated power: runs that find any word",
             "simulated power: bits of the key found",
+            "simulated power: keys found",
+            "simulated power: coefficients found",
+            "simulated power: bits of the key known",
         ];
         let mut row = vec![group.of.target.clone()];
         row.extend(parameters.map(|name| group.parameter(name)));
@@ -551,11 +562,15 @@ fn power(found: &Found) -> Overview {
                 instructions of the emulated board's kernel write, with normal noise. How many \
                 encryptions it takes until all words of a run are found (a mean over the runs \
                 that find them), by signal-to-noise ratio of a sample; whether a whole limb is \
-                the key; and the same against a key under masks, where nothing may be found.",
+                the key; and the same against a key under masks, where nothing may be found. By \
+                templates: the key in one encryption, or the mean of ten, from a sensor of the \
+                same kind with a known key, of whose stored words the templates are made. Guessing \
+                finds a third of the coefficients. Intervals of few runs are rough.",
         says: String::new(),
         columns: &[
             "set",
             "key",
+            "by",
             "leakage",
             "SNR",
             "encryptions at most",
@@ -565,6 +580,9 @@ fn power(found: &Found) -> Overview {
             "find all words",
             "find any word",
             "bits of the key",
+            "keys found",
+            "coefficients found",
+            "bits known",
         ],
         rows: groups(found, POWER).iter().map(row).collect(),
     }
