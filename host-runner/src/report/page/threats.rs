@@ -138,15 +138,13 @@ const THREATS: [Threat; 11] = [
         who: "whoever measures a sensor's power or emissions",
         sees: "samples of every product with the key; here simulated, none was measured",
         needs: "one encryption at SNR 10, ten at SNR 1, by templates from a sensor of the same \
-                kind; without one tens to thousands under one key, for a whole limb at SNR 1 \
+                kind; without one tens to thousands under one key, for a whole limb at SNR 1, \
                 400 encryptions",
         attacks: &["power"],
         stops: "a key under masks (the firmware's feature masked-key), against analyses of \
                 single samples; nothing here against those that combine samples, or that look \
                 at the making of the key, the error sampler or the message",
-        cost: Cost::Stated(
-            "48,256 bytes more of static RAM, 11.2 % more instructions; off by default",
-        ),
+        cost: Cost::Stated("48,256 bytes more of static RAM"),
     },
     Threat {
         who: "whoever holds the sensor or the client",
