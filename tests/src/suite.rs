@@ -79,14 +79,7 @@ impl Case {
         input: NetworkInput,
         parts: &[Part],
     ) -> Self {
-        let file = network(input, parts);
-        let samples = Self::drawn_samples(&Model::parse(&file).unwrap());
-        Self {
-            name,
-            file,
-            params,
-            samples,
-        }
+        Self::of_file(name, params, network(input, parts))
     }
 
     /// A network drawn likewise, with weights of so many bits.
@@ -101,7 +94,11 @@ impl Case {
         parts: &[Part],
         (bits, granularity): (u8, Granularity),
     ) -> Self {
-        let file = rounded(input, parts, Quantization::new(bits, granularity).unwrap());
+        let quantization = Quantization::new(bits, granularity).unwrap();
+        Self::of_file(name, params, rounded(input, parts, quantization))
+    }
+
+    fn of_file(name: &'static str, params: Option<&'static Params>, file: Vec<u8>) -> Self {
         let samples = Self::drawn_samples(&Model::parse(&file).unwrap());
         Self {
             name,

@@ -269,26 +269,26 @@ fn told(
     let seed = measured.seed.wrapping_mul(2);
     let own = Sensor::new(set, seed, Protection::None)?;
     let mut attacked = Sensor::new(set, seed.wrapping_add(1), protection)?;
-    let mut words = [&own, &attacked].map(|sensor| template::stored(set, sensor.coefficients()));
-    if protection == Protection::Masked {
-        let (_, products) = attacked.encrypt()?;
-        let limb = attacked.limb();
-        let only = |words: Vec<Vec<u32>>| words.into_iter().skip(limb).take(1).collect();
-        words[0] = std::mem::replace(&mut words[0], Ok(Vec::new())).map(only);
-        words[1] = Ok(products
-            .into_iter()
-            .take(1)
-            .map(|[share, _]| share)
-            .collect());
-    }
-    let [own_words, words] = words;
+    let mut own_words = template::stored(set, own.coefficients())?;
+    let words = match protection {
+        Protection::None => template::stored(set, attacked.coefficients())?,
+        Protection::Masked => {
+            own_words = vec![own_words.swap_remove(attacked.limb())];
+            let (_, products) = attacked.encrypt()?;
+            products
+                .into_iter()
+                .take(1)
+                .map(|[share, _]| share)
+                .collect()
+        }
+    };
     let profiled = Measured {
         seed: measured.seed ^ u64::MAX,
         ..measured
     };
-    let leaks = template::leaks(&own_words?, profiled);
+    let leaks = template::leaks(&own_words, profiled);
     let templates = change(Templates::new(own.coefficients(), &leaks));
-    let found = templates.probabilities(&template::leaks(&words?, measured));
+    let found = templates.probabilities(&template::leaks(&words, measured));
     Ok(Told::of(&found, attacked.coefficients()))
 }
 

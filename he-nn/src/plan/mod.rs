@@ -719,15 +719,22 @@ impl<'m> Plan<'m> {
         let mut merging = 0;
         for (index, step) in self.steps.iter().enumerate() {
             self.tasks_of(index, |task| tally.add_step(step, task));
-            if let Step::Linear { map, .. } = step
-                && self.terms.weights == WeightMode::Plain
-                && !prepared
-            {
-                merging += cost::merging(map, self.target);
-            }
+            merging += self.merging(step);
         }
         let transform = cost::transform(self.params, self.target);
         (tally.total() + merging).saturating_sub(self.transforms_put_off() * transform)
+    }
+
+    /// What summing the weights of merged layers costs, where a step forms them itself.
+    fn merging(&self, step: &Step<'_>) -> usize {
+        match step {
+            Step::Linear { map, .. }
+                if self.terms.weights == WeightMode::Plain && !self.is_prepared() =>
+            {
+                cost::merging(map, self.target)
+            }
+            _ => 0,
+        }
     }
 
     /// Transforms of divisions that are saved where the target has the memory to put them
@@ -776,14 +783,7 @@ impl<'m> Plan<'m> {
         let saved = self.transforms_put_off() * transform / switches.max(1);
         let is_product = |task: Task| matches!(task.op, Op::Product { .. });
         for (index, step) in self.steps.iter().enumerate() {
-            let merging = match step {
-                Step::Linear { map, .. }
-                    if self.terms.weights == WeightMode::Plain && !prepared =>
-                {
-                    cost::merging(map, self.target)
-                }
-                _ => 0,
-            };
+            let merging = self.merging(step);
             let mut products = 0;
             self.tasks_of(index, |task| products += usize::from(is_product(task)));
             self.tasks_of(index, |task| {
@@ -827,15 +827,9 @@ impl<'m> Plan<'m> {
             switches += is_switch(task);
             tally.add_step(of, task);
         });
-        let merging = match of {
-            Step::Linear { map, .. } if self.terms.weights == WeightMode::Plain && !prepared => {
-                cost::merging(map, self.target)
-            }
-            _ => 0,
-        };
         let transform = cost::transform(self.params, self.target);
         let saved = self.transforms_put_off() * transform * switches / all_switches.max(1);
-        (tally.total() + merging).saturating_sub(saved)
+        (tally.total() + self.merging(of)).saturating_sub(saved)
     }
 
     /// Six standard deviations of the error of a step's results, of samples like those of
